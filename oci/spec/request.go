@@ -1,0 +1,110 @@
+package spec
+
+import (
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+)
+
+// Request is what a user asks a container to be, before the image's defaults and the host's facts are merged in. The
+// native API carries it as JSON. The zero value means "the default" everywhere.
+type Request struct {
+	// Process.
+	Args        []string   `json:"args,omitempty"`       // replaces the image's Cmd
+	Entrypoint  *[]string  `json:"entrypoint,omitempty"` // replaces the image's; an empty list clears it, and Cmd with it
+	Env         []string   `json:"env,omitempty"`        // KEY=VALUE over the image's; KEY alone removes it
+	Cwd         string     `json:"cwd,omitempty"`
+	User        string     `json:"user,omitempty"`        // name|uid[:group|gid], resolved in the container's /etc/passwd
+	Groups      []string   `json:"groups,omitempty"`      // supplementary, names or numbers
+	GroupPolicy string     `json:"groupPolicy,omitempty"` // merge (default: /etc/group too) or strict
+	Umask       *uint32    `json:"umask,omitempty"`
+	Terminal    bool       `json:"terminal,omitempty"`
+	ConsoleSize *specs.Box `json:"consoleSize,omitempty"`
+	StopSignal  string     `json:"stopSignal,omitempty"`
+
+	// Root filesystem and mounts.
+	Rootfs            string            `json:"rootfs,omitempty"` // a directory on the host instead of an image
+	ReadOnly          bool              `json:"readOnly,omitempty"`
+	RootfsPropagation string            `json:"rootfsPropagation,omitempty"`
+	Mounts            []Mount           `json:"mounts,omitempty"`
+	NoDefaultMounts   bool              `json:"noDefaultMounts,omitempty"`
+	MaskedPaths       *[]string         `json:"maskedPaths,omitempty"`
+	ReadonlyPaths     *[]string         `json:"readonlyPaths,omitempty"`
+	ShmSize           int64             `json:"shmSize,omitempty"` // bytes; 64 MiB by default
+	Tmpfs             map[string]string `json:"tmpfs,omitempty"`   // target → options
+
+	// Names and namespaces. A mode is "" (default), "private", "host", "container:ID" or "path:/…".
+	Hostname    string                           `json:"hostname,omitempty"`
+	Domainname  string                           `json:"domainname,omitempty"`
+	Namespaces  map[string]string                `json:"namespaces,omitempty"` // by runtime-spec type: pid ipc uts network mount user cgroup time
+	UIDMap      []specs.LinuxIDMapping           `json:"uidMap,omitempty"`     // makes a user namespace
+	GIDMap      []specs.LinuxIDMapping           `json:"gidMap,omitempty"`
+	TimeOffsets map[string]specs.LinuxTimeOffset `json:"timeOffsets,omitempty"`
+	Sysctls     map[string]string                `json:"sysctls,omitempty"`
+
+	// Limits.
+	Resources    *specs.LinuxResources  `json:"resources,omitempty"`
+	CgroupParent string                 `json:"cgroupParent,omitempty"`
+	Rlimits      []specs.POSIXRlimit    `json:"rlimits,omitempty"`
+	OOMScoreAdj  *int                   `json:"oomScoreAdj,omitempty"`
+	Scheduler    *specs.Scheduler       `json:"scheduler,omitempty"`
+	IOPriority   *specs.LinuxIOPriority `json:"ioPriority,omitempty"`
+	CPUAffinity  *specs.CPUAffinity     `json:"cpuAffinity,omitempty"`
+	IntelRdt     *specs.LinuxIntelRdt   `json:"intelRdt,omitempty"`
+	RDTClass     string                 `json:"rdtClass,omitempty"`
+
+	// Security.
+	Privileged                   bool     `json:"privileged,omitempty"`
+	PrivilegedWithoutHostDevices bool     `json:"privilegedWithoutHostDevices,omitempty"`
+	CapAdd                       []string `json:"capAdd,omitempty"` // with or without CAP_; ALL
+	CapDrop                      []string `json:"capDrop,omitempty"`
+	CapAmbient                   []string `json:"capAmbient,omitempty"`
+	AllowNewPrivileges           bool     `json:"allowNewPrivileges,omitempty"`
+	Seccomp                      string   `json:"seccomp,omitempty"`        // "" or "default", "unconfined", or a profile's path
+	SeccompProfile               []byte   `json:"seccompProfile,omitempty"` // Docker's or runtime-spec's JSON, over Seccomp
+	AppArmor                     string   `json:"apparmor,omitempty"`
+	SELinuxLabel                 string   `json:"selinuxLabel,omitempty"`
+	SELinuxMountLabel            string   `json:"selinuxMountLabel,omitempty"`
+
+	// Devices.
+	Devices    []Device `json:"devices,omitempty"`
+	CDIDevices []string `json:"cdiDevices,omitempty"`
+
+	// The rest of the runtime spec.
+	Personality string            `json:"personality,omitempty"`
+	Hooks       *specs.Hooks      `json:"hooks,omitempty"`
+	Annotations map[string]string `json:"annotations,omitempty"`
+	// Patch is an RFC 7396 merge patch for config.json, applied last: the way to anything that has no field here.
+	Patch []byte `json:"patch,omitempty"`
+}
+
+// Mount is one mount asked for. Type is bind, tmpfs or any filesystem; for a bind with no Source made yet, CreateSource
+// makes a directory.
+type Mount struct {
+	Type         string                 `json:"type"`
+	Source       string                 `json:"source,omitempty"`
+	Target       string                 `json:"target"`
+	Options      []string               `json:"options,omitempty"` // as mount(8) and the runtime spec: ro, rro, rbind, rslave, size=…
+	CreateSource bool                   `json:"createSource,omitempty"`
+	UIDMap       []specs.LinuxIDMapping `json:"uidMap,omitempty"` // idmapped mount, Linux 5.12
+	GIDMap       []specs.LinuxIDMapping `json:"gidMap,omitempty"`
+}
+
+// Device is a device node of the host put into the container, or a directory of them.
+type Device struct {
+	Source      string `json:"source"`
+	Target      string `json:"target,omitempty"`      // the same by default
+	Permissions string `json:"permissions,omitempty"` // rwm by default
+}
+
+// Exec is what a user asks of a process executed in a running container. What is not set is as the container's first
+// process has it.
+type Exec struct {
+	Args               []string   `json:"args"`
+	Env                []string   `json:"env,omitempty"`
+	Cwd                string     `json:"cwd,omitempty"`
+	User               string     `json:"user,omitempty"`
+	Terminal           bool       `json:"terminal,omitempty"`
+	ConsoleSize        *specs.Box `json:"consoleSize,omitempty"`
+	Privileged         bool       `json:"privileged,omitempty"`
+	CapAdd             []string   `json:"capAdd,omitempty"`
+	AllowNewPrivileges bool       `json:"allowNewPrivileges,omitempty"`
+}
