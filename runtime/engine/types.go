@@ -1,0 +1,150 @@
+package engine
+
+import (
+	"os"
+	"time"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/minirt/mini/oci/spec"
+	"github.com/minirt/mini/runtime/supervisor/wire"
+)
+
+// State is where a container stands. The record says it; recovery corrects it by what lives.
+//
+//	creating ──▶ created ──▶ running ◀──▶ paused
+//	    │           │           │           │
+//	    │           │           ▼           │
+//	    │           │        exited ◀───────┘      (exited ──▶ running: started again)
+//	    ▼           ▼           ▼
+//	    └───────▶ removing ◀────┘  ──▶ (no record)
+type State string
+
+// The states of a container.
+const (
+	Creating State = "creating"
+	Created  State = "created"
+	Running  State = "running"
+	Paused   State = "paused"
+	Exited   State = "exited"
+	Removing State = "removing"
+)
+
+// Container is the record of a container. What is on the host because of it (snapshot, bundle, mounts, cgroup,
+// processes, log files) is found from it alone.
+type Container struct {
+	ID           string              `json:"id"`
+	Namespace    string              `json:"namespace"`
+	State        State               `json:"state"`
+	Image        string              `json:"image,omitempty"`       // normalised reference
+	ImageDigest  string              `json:"imageDigest,omitempty"` // of the manifest
+	ChainID      string              `json:"chainID,omitempty"`
+	Snapshotter  string              `json:"snapshotter,omitempty"`
+	Snapshot     string              `json:"snapshot,omitempty"`
+	Runtime      string              `json:"runtime,omitempty"`
+	Supervisor   string              `json:"supervisor"` // the group it runs in
+	Labels       map[string]string   `json:"labels,omitempty"`
+	Log          wire.Log            `json:"log"`
+	Stdin        bool                `json:"stdin,omitempty"`
+	StdinOnce    bool                `json:"stdinOnce,omitempty"`
+	AutoRemove   bool                `json:"autoRemove,omitempty"`
+	NoPivot      bool                `json:"noPivot,omitempty"`
+	KeepSnapshot bool                `json:"keepSnapshot,omitempty"` // Remove leaves the snapshot
+	Request      *spec.Request       `json:"request,omitempty"`
+	Spec         *specs.Spec         `json:"spec,omitempty"` // given whole by the client, instead of a request
+	ImageConfig  ocispec.ImageConfig `json:"imageConfig"`
+	CreatedAt    time.Time           `json:"createdAt"`
+	StartedAt    time.Time           `json:"startedAt,omitzero"`
+	PID          int                 `json:"pid,omitempty"`       // while running or paused
+	StartTime    uint64              `json:"startTime,omitempty"` // of PID, field 22 of /proc/PID/stat
+	CgroupPaths  map[string]string   `json:"cgroupPaths,omitempty"`
+	Exit         *wire.Exit          `json:"exit,omitempty"`
+	Warnings     []string            `json:"warnings,omitempty"`
+}
+
+// CreateOptions is what a client says of a new container.
+type CreateOptions struct {
+	ID             string // empty: made
+	Image          string // empty: the request or the spec names a root filesystem
+	Platform       string
+	Snapshotter    string
+	Runtime        string
+	Labels         map[string]string
+	SnapshotLabels map[string]string
+	Request        *spec.Request
+	Spec           *specs.Spec
+	Log            wire.Log
+	Stdin          bool
+	StdinOnce      bool
+	AutoRemove     bool
+	NoPivot        bool
+	Supervisor     string // the group, with supervisor scope "pod"; empty: the id
+}
+
+// Streams are the files of one attachment. They are handed over: the engine closes them, whatever happens.
+type Streams struct {
+	Stdin  *os.File // the supervisor reads it
+	Stdout *os.File // the supervisor writes it
+	Stderr *os.File
+}
+
+// ExecOptions is what a client says of a process executed in a running container.
+type ExecOptions struct {
+	ExecID  string // empty: made
+	Process spec.Exec
+	Stdin   bool
+	Log     wire.Log // driver none by default
+	Streams *Streams // attached before the process starts; nil for none
+}
+
+// Process is what the engine knows of a process: a container's first one (no ExecID), or one executed in it.
+type Process struct {
+	ExecID   string
+	PID      int
+	State    State // created, running, paused, exited
+	Terminal bool
+	Args     []string
+	Exit     *wire.Exit
+	Warnings []string
+}
+
+// StartOptions changes how a container is started.
+type StartOptions struct {
+	Streams *Streams // attached before the process starts; nil for none
+	// Restore is the directory of a checkpoint to start from.
+	Restore        string
+	TCPEstablished bool
+}
+
+// CheckpointOptions is what a client says of a checkpoint.
+type CheckpointOptions struct {
+	Path           string // directory; made
+	WorkPath       string
+	LeaveRunning   bool
+	TCPEstablished bool
+	FileLocks      bool
+}
+
+// ProcessInfo is one line of a container's process list.
+type ProcessInfo struct {
+	PID          int // on the host
+	ContainerPID int // in the container's pid namespace
+	PPID         int
+	ExecID       string // when it is a process that the daemon started
+	Command      string
+	User         string
+	StartedAt    time.Time
+	RSS          int64 // bytes
+}
+
+// Problem is something that Check found.
+type Problem struct {
+	Kind, Object, Problem, Remedy string
+	Repaired                      bool
+}
+
+// Known counts what the engine has.
+type Known struct {
+	Containers, Running int
+}
