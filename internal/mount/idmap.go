@@ -1,0 +1,51 @@
+package mount
+
+import (
+	"fmt"
+	"os"
+	"runtime"
+	"syscall"
+)
+
+// UserNamespace makes a user namespace with these mappings and nobody in it, to give to mount_setattr(2). Closing the
+// file ends it.
+//
+// A user namespace can only be made together with a process, or by a process of a single thread, which Go's never is.
+// So one is cloned that is traced and stops before its first instruction; it is killed as soon as its namespace is
+// held. Nothing of the program it names runs.
+func UserNamespace(uid, gid []IDMap) (*os.File, error) {
+	// PTRACE_TRACEME makes the cloning thread the tracer.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	var pidfd int
+	process, err := os.StartProcess("/proc/self/exe", []string{"user-namespace"}, &os.ProcAttr{Sys: &syscall.SysProcAttr{
+		Cloneflags:                 syscall.CLONE_NEWUSER,
+		UidMappings:                sysMaps(uid),
+		GidMappings:                sysMaps(gid),
+		GidMappingsEnableSetgroups: true,
+		Ptrace:                     true,
+		Pdeathsig:                  syscall.SIGKILL,
+		PidFD:                      &pidfd,
+	}})
+	if err != nil {
+		return nil, fmt.Errorf("user namespace with uids %v and gids %v: %w", uid, gid, err)
+	}
+	ns, err := os.Open(fmt.Sprintf("/proc/%d/ns/user", process.Pid))
+	if pidfd > 0 {
+		_ = syscall.Close(pidfd)
+	}
+	_ = process.Kill()
+	_, _ = process.Wait()
+	if err != nil {
+		return nil, fmt.Errorf("user namespace: %w", err)
+	}
+	return ns, nil
+}
+
+func sysMaps(maps []IDMap) []syscall.SysProcIDMap {
+	out := make([]syscall.SysProcIDMap, len(maps))
+	for i, m := range maps {
+		out[i] = syscall.SysProcIDMap{ContainerID: int(m.Container), HostID: int(m.Host), Size: int(m.Size)}
+	}
+	return out
+}
