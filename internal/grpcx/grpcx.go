@@ -1,0 +1,32 @@
+// Package grpcx is what every gRPC socket of the suite has in common: the one mapping between error classes and
+// status codes, the interceptors that apply it (and log, time and survive a panic), the limits of a message, and who is
+// at the other end of a Unix socket. No service lives here.
+package grpcx
+
+import (
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/keepalive"
+)
+
+// MaxMessage is the largest message in bytes, either way. A CRI list of some thousand containers needs more than
+// gRPC's own default of 4 MiB.
+const MaxMessage = 32 << 20
+
+// ChunkSize is how many bytes a stream of data carries in one message.
+const ChunkSize = 256 << 10
+
+// ServerOptions are those of a server on a local Unix socket.
+func ServerOptions(i Interceptors) []grpc.ServerOption {
+	return []grpc.ServerOption{
+		grpc.Creds(PeerCredentials{}),
+		grpc.MaxRecvMsgSize(MaxMessage),
+		grpc.MaxSendMsgSize(MaxMessage),
+		grpc.ChainUnaryInterceptor(i.Unary),
+		grpc.ChainStreamInterceptor(i.Stream),
+		// A buffer per connection that writes nothing costs 32 KiB for each client that only watches.
+		grpc.SharedWriteBuffer(true),
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 10 * time.Second, PermitWithoutStream: true}),
+	}
+}
