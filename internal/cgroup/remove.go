@@ -1,0 +1,201 @@
+package cgroup
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/containerd/errdefs"
+	"golang.org/x/sys/unix"
+)
+
+// How long Kill and Remove go on, and the first and longest pause between two looks. The kernel has no event for
+// "the last process left" that both v1 and v2 give.
+const (
+	patience   = 5 * time.Second
+	firstPause = time.Millisecond
+	longPause  = 50 * time.Millisecond
+)
+
+// errNoProcess is what reading a file of /proc/PID answers when the process ends meanwhile.
+const errNoProcess = unix.ESRCH
+
+// Procs lists the processes in groups and all groups below them, sorted, each once. Groups that are gone have none.
+func Procs(paths map[string]string) []int {
+	var pids []int
+	seen := make(map[string]bool, len(paths))
+	for _, dir := range paths {
+		if dir == "" || seen[dir] {
+			continue
+		}
+		seen[dir] = true
+		walk(dir, func(group string) {
+			if data, err := os.ReadFile(filepath.Join(group, "cgroup.procs")); err == nil {
+				pids = append(pids, parsePIDs(data)...)
+			}
+		})
+	}
+	slices.Sort(pids)
+	return slices.Compact(pids)
+}
+
+// parsePIDs reads numbers one a line. 0, a process of another PID namespace, is left out.
+func parsePIDs(data []byte) []int {
+	var pids []int
+	for line := range bytes.Lines(data) {
+		if n, err := strconv.Atoi(string(bytes.TrimSpace(line))); err == nil && n > 0 {
+			pids = append(pids, n)
+		}
+	}
+	return pids
+}
+
+// walk visits a group and those below it, children first.
+func walk(dir string, visit func(string)) {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return
+	}
+	for _, e := range entries {
+		if e.IsDir() {
+			walk(filepath.Join(dir, e.Name()), visit)
+		}
+	}
+	visit(dir)
+}
+
+// Kill kills every process in groups and waits until none is left, for at most 5 s. On v2 the kernel does it at once
+// (cgroup.kill, Linux 5.14); on v1 the group is frozen first, so that a fork bomb cannot outrun the signals, and thawed
+// so that they are delivered. Errors: ErrFailedPrecondition when this process is in one of them (a root group, most
+// likely); ErrUnavailable when processes remain, for example in an uninterruptible wait.
+func Kill(paths map[string]string) error {
+	left := Procs(paths)
+	if slices.Contains(left, os.Getpid()) {
+		return fmt.Errorf("cgroup %s: this process itself is in it: %w", anyOf(paths), errdefs.ErrFailedPrecondition)
+	}
+	if len(left) == 0 {
+		return nil
+	}
+	done := until(func() bool {
+		if !killAtOnce(paths) {
+			killFrozen(paths)
+		}
+		left = Procs(paths)
+		return len(left) == 0
+	})
+	if !done {
+		return fmt.Errorf("cgroup %s: processes %v don't die, probably waiting for a device or a network filesystem: %w", anyOf(paths), left, errdefs.ErrUnavailable)
+	}
+	return nil
+}
+
+// killAtOnce uses cgroup.kill where the unified hierarchy is the only one: in a hybrid layout a process may be in a v1
+// group and not in the v2 one.
+func killAtOnce(paths map[string]string) bool {
+	dir := paths[""]
+	if dir == "" || len(paths) > 1 {
+		return false
+	}
+	return os.WriteFile(filepath.Join(dir, "cgroup.kill"), []byte("1"), 0) == nil
+}
+
+// killFrozen freezes, signals and thaws.
+func killFrozen(paths map[string]string) {
+	freeze(paths, true)
+	for _, pid := range Procs(paths) {
+		_ = unix.Kill(pid, unix.SIGKILL) // gone already: that is what was wanted
+	}
+	freeze(paths, false)
+}
+
+// freeze stops or continues a group where it can be; a group without a freezer is killed in the open, by repetition.
+func freeze(paths map[string]string, on bool) {
+	if dir := paths["freezer"]; dir != "" {
+		state := "THAWED"
+		if on {
+			state = "FROZEN"
+		}
+		_ = os.WriteFile(filepath.Join(dir, "freezer.state"), []byte(state), 0)
+		return
+	}
+	if dir := paths[""]; dir != "" {
+		state := "0"
+		if on {
+			state = "1"
+		}
+		_ = os.WriteFile(filepath.Join(dir, "cgroup.freeze"), []byte(state), 0)
+	}
+}
+
+// Remove removes a group and all below it. A group that isn't there is removed. It tries again for 5 s while the kernel
+// answers EBUSY: the last process may have exited and not left yet. Errors: ErrFailedPrecondition while there are
+// processes, and for a path that is not below a cgroup mount.
+func Remove(path string) error {
+	path = filepath.Clean(path)
+	if !strings.HasPrefix(path, Root+"/") {
+		return fmt.Errorf("cgroup %s isn't below %s: %w", path, Root, errdefs.ErrFailedPrecondition)
+	}
+	var err error
+	until(func() bool {
+		err = removeTree(path)
+		return !errors.Is(err, unix.EBUSY)
+	})
+	if errors.Is(err, unix.EBUSY) {
+		return fmt.Errorf("cgroup %s still has processes %v: kill them first: %w", path, Procs(map[string]string{"": path}), errdefs.ErrFailedPrecondition)
+	}
+	return err
+}
+
+// removeTree removes children first; the files in a group go with it.
+func removeTree(dir string) error {
+	err := rmdir(dir)
+	if err == nil || !errors.Is(err, unix.EBUSY) && !errors.Is(err, unix.ENOTEMPTY) {
+		return err
+	}
+	var errs []error
+	walk(dir, func(group string) {
+		if e := rmdir(group); e != nil {
+			errs = append(errs, e)
+		}
+	})
+	return errors.Join(errs...)
+}
+
+func rmdir(dir string) error {
+	err := unix.Rmdir(dir)
+	if err == nil || err == unix.ENOENT {
+		return nil
+	}
+	return &fs.PathError{Op: "rmdir", Path: dir, Err: err}
+}
+
+// until repeats a step with growing pauses until it answers true or patience ends.
+func until(step func() bool) bool {
+	deadline := time.Now().Add(patience)
+	for pause := firstPause; ; pause = min(2*pause, longPause) {
+		if step() {
+			return true
+		}
+		if time.Now().After(deadline) {
+			return false
+		}
+		time.Sleep(pause)
+	}
+}
+
+func anyOf(paths map[string]string) string {
+	longest := ""
+	for _, p := range paths {
+		if len(p) > len(longest) || (len(p) == len(longest) && p < longest) {
+			longest = p
+		}
+	}
+	return longest
+}
