@@ -58,41 +58,48 @@ func DetectDriver() Driver {
 	return Cgroupfs
 }
 
-// Path names a container's group as runtime-spec's linux.cgroupsPath: "/parent/id" for cgroupfs, "slice:prefix:name"
-// for systemd. An empty parent is "/daemon/namespace" or "daemon-namespace.slice".
-func Path(d Driver, parent, daemon, namespace, id string) (string, error) {
-	if id == "" || id == "." || id == ".." || strings.ContainsAny(id, "/:\x00") {
-		return "", fmt.Errorf("cgroup: %q can't be the name of a group: %w", id, errdefs.ErrInvalidArgument)
+// Path names a container's group as runtime-spec's linux.cgroupsPath, below the daemon's own group: parent is the
+// daemon's name, or the group or slice it is configured with. cgroupfs: "/parent/namespace/id". systemd:
+// "slice:prefix:id", which becomes the unit prefix-id.scope. The parts are names already checked; a ".." leads nowhere.
+func Path(d Driver, parent, namespace, id string) string {
+	if d != Systemd {
+		return path.Join("/", parent, path.Join("/", namespace), path.Join("/", id))
 	}
-	if d == Systemd {
-		return systemdPath(parent, daemon, namespace, id)
+	name := strings.TrimSuffix(path.Base(path.Join("/", parent)), ".slice")
+	slice := name + ".slice"
+	if !strings.HasSuffix(parent, ".slice") {
+		name = escapeDash(name)
+		slice = name + "-" + escapeDash(namespace) + ".slice"
 	}
-	if strings.HasSuffix(parent, ".slice") && !strings.HasPrefix(parent, "/") {
-		return "", fmt.Errorf("cgroup parent %q is a systemd slice, and the driver is cgroupfs: give a path, like /%s: %w", parent, strings.TrimSuffix(parent, ".slice"), errdefs.ErrInvalidArgument)
-	}
-	if parent == "" {
-		parent = path.Join("/", daemon, namespace)
-	}
-	if escapes(parent) {
-		return "", fmt.Errorf("cgroup parent %q: it has a .. part: %w", parent, errdefs.ErrInvalidArgument)
-	}
-	return path.Join("/", parent, id), nil
+	return slice + ":" + unitPrefix(name, namespace) + ":" + id
 }
 
-// systemdPath makes "slice:prefix:name", which becomes the unit prefix-name.scope. Unit names are global while ids are
-// unique in a namespace only, so the namespace is part of the prefix; its dashes are escaped as systemd-escape(1) does,
-// because a dash divides the prefix from the id, and a slice from its parent.
-func systemdPath(parent, daemon, namespace, id string) (string, error) {
-	ns := strings.ReplaceAll(namespace, "-", `\x2d`)
-	slice := path.Base(parent)
-	if parent == "" {
-		slice = strings.ReplaceAll(daemon, "-", `\x2d`) + "-" + ns + ".slice"
-	}
-	if !strings.HasSuffix(slice, ".slice") || strings.Contains(slice, ":") {
+// Below names a container's group below a parent that the user chose: "/parent/id" or "slice:prefix:id". Errors:
+// ErrInvalidArgument for a parent in the other driver's form.
+func Below(d Driver, parent, daemon, namespace, id string) (string, error) {
+	isSlice := strings.HasSuffix(parent, ".slice")
+	switch {
+	case escapes(parent) || strings.ContainsAny(parent, ":\x00"):
+		return "", fmt.Errorf("cgroup parent %q: it has a .. part or a colon: %w", parent, errdefs.ErrInvalidArgument)
+	case d == Systemd && !isSlice:
 		return "", fmt.Errorf("cgroup parent %q: the systemd driver needs a slice, like machine.slice: %w", parent, errdefs.ErrInvalidArgument)
+	case d == Systemd:
+		return path.Base(parent) + ":" + unitPrefix(daemon, namespace) + ":" + id, nil
+	case isSlice && !strings.Contains(parent, "/"):
+		return "", fmt.Errorf("cgroup parent %q is a systemd slice, and the driver is cgroupfs: give a path, like /%s: %w", parent, strings.TrimSuffix(parent, ".slice"), errdefs.ErrInvalidArgument)
 	}
-	return slice + ":" + strings.ReplaceAll(daemon, "-", `\x2d`) + "-" + ns + ":" + id, nil
+	return path.Join("/", parent, path.Join("/", id)), nil
 }
+
+// unitPrefix is what a container's unit begins with. Unit names are global while ids are unique in a namespace of a
+// daemon only, so both are in it.
+func unitPrefix(daemon, namespace string) string {
+	return escapeDash(daemon) + "-" + escapeDash(namespace)
+}
+
+// escapeDash writes dashes as systemd-escape(1) does: a plain one divides a slice from its parent, and here the parts of
+// a unit's name.
+func escapeDash(s string) string { return strings.ReplaceAll(s, "-", `\x2d`) }
 
 func escapes(p string) bool {
 	for part := range strings.SplitSeq(p, "/") {

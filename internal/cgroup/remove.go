@@ -27,9 +27,11 @@ const (
 // errNoProcess is what reading a file of /proc/PID answers when the process ends meanwhile.
 const errNoProcess = unix.ESRCH
 
-// Procs lists the processes in groups and all groups below them, sorted, each once. Groups that are gone have none.
-func Procs(paths map[string]string) []int {
+// Procs lists the processes in groups and all groups below them, sorted, each once. Groups that are gone have none; one
+// that cannot be read is an error.
+func Procs(paths map[string]string) ([]int, error) {
 	var pids []int
+	var errs []error
 	seen := make(map[string]bool, len(paths))
 	for _, dir := range paths {
 		if dir == "" || seen[dir] {
@@ -37,13 +39,21 @@ func Procs(paths map[string]string) []int {
 		}
 		seen[dir] = true
 		walk(dir, func(group string) {
-			if data, err := os.ReadFile(filepath.Join(group, "cgroup.procs")); err == nil {
-				pids = append(pids, parsePIDs(data)...)
+			data, err := os.ReadFile(filepath.Join(group, "cgroup.procs"))
+			if err != nil && !gone(err) {
+				errs = append(errs, err)
 			}
+			pids = append(pids, parsePIDs(data)...)
 		})
 	}
 	slices.Sort(pids)
-	return slices.Compact(pids)
+	return slices.Compact(pids), errors.Join(errs...)
+}
+
+// gone tells that a group was removed while it was read (ENODEV), that a v2 group is threaded and its processes are
+// listed by the one above (EOPNOTSUPP), or that there never was one.
+func gone(err error) bool {
+	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENODEV) || errors.Is(err, unix.EOPNOTSUPP)
 }
 
 // parsePIDs reads numbers one a line. 0, a process of another PID namespace, is left out.
@@ -76,7 +86,10 @@ func walk(dir string, visit func(string)) {
 // so that they are delivered. Errors: ErrFailedPrecondition when this process is in one of them (a root group, most
 // likely); ErrUnavailable when processes remain, for example in an uninterruptible wait.
 func Kill(paths map[string]string) error {
-	left := Procs(paths)
+	left, err := Procs(paths)
+	if err != nil {
+		return err
+	}
 	if slices.Contains(left, os.Getpid()) {
 		return fmt.Errorf("cgroup %s: this process itself is in it: %w", anyOf(paths), errdefs.ErrFailedPrecondition)
 	}
@@ -87,13 +100,13 @@ func Kill(paths map[string]string) error {
 		if !killAtOnce(paths) {
 			killFrozen(paths)
 		}
-		left = Procs(paths)
-		return len(left) == 0
+		left, err = Procs(paths)
+		return err != nil || len(left) == 0
 	})
-	if !done {
-		return fmt.Errorf("cgroup %s: processes %v don't die, probably waiting for a device or a network filesystem: %w", anyOf(paths), left, errdefs.ErrUnavailable)
+	if err == nil && !done {
+		err = fmt.Errorf("cgroup %s: processes %v don't die, probably waiting for a device or a network filesystem: %w", anyOf(paths), left, errdefs.ErrUnavailable)
 	}
-	return nil
+	return err
 }
 
 // killAtOnce uses cgroup.kill where the unified hierarchy is the only one: in a hybrid layout a process may be in a v1
@@ -109,7 +122,8 @@ func killAtOnce(paths map[string]string) bool {
 // killFrozen freezes, signals and thaws.
 func killFrozen(paths map[string]string) {
 	freeze(paths, true)
-	for _, pid := range Procs(paths) {
+	pids, _ := Procs(paths) // the caller looks again and sees the error
+	for _, pid := range pids {
 		_ = unix.Kill(pid, unix.SIGKILL) // gone already: that is what was wanted
 	}
 	freeze(paths, false)
@@ -148,7 +162,8 @@ func Remove(path string) error {
 		return !errors.Is(err, unix.EBUSY)
 	})
 	if errors.Is(err, unix.EBUSY) {
-		return fmt.Errorf("cgroup %s still has processes %v: kill them first: %w", path, Procs(map[string]string{"": path}), errdefs.ErrFailedPrecondition)
+		pids, _ := Procs(map[string]string{"": path}) // only to say more
+		return fmt.Errorf("cgroup %s still has processes %v: kill them first: %w", path, pids, errdefs.ErrFailedPrecondition)
 	}
 	return err
 }

@@ -37,13 +37,17 @@ type Input struct {
 	// Devices lists the device nodes at a path of the host: itself, or all below a directory. nil: HostDevices.
 	Devices func(path string) ([]specs.LinuxDevice, error)
 	// CDI injects devices by their qualified names; nil: none are known.
-	CDI      CDI
-	Defaults Defaults
+	CDI CDI
+	// CgroupDriver is the daemon's choice over Host.CgroupDriver.
+	CgroupDriver string
+	// CgroupParent is the daemon's own group or slice, below which each namespace has one; empty: Name. A request's parent
+	// is taken as it is.
+	CgroupParent string
+	Defaults     Defaults
 }
 
 // Defaults are the daemon's settings that a request does not override by being silent.
 type Defaults struct {
-	CgroupParent   string            // an absolute path for cgroupfs, a slice for systemd; empty: made of Input.Name
 	Sysctls        map[string]string // applied where the container has the namespace for them
 	Capabilities   []string          // instead of DefaultCapabilities
 	Rlimits        []specs.POSIXRlimit

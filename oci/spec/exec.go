@@ -10,26 +10,38 @@ import (
 )
 
 // BuildExec makes the document of a process executed in a running container. What the request does not set is as the
-// container's first process has it: user, groups, directory, environment, limits, security. files is the container's
-// root as it is now (OpenRootfs of /proc/PID/root); nil: users must be numbers. Errors are as Build's.
-func BuildExec(container *specs.Spec, e Exec, files fs.FS, h Host) (*specs.Process, []string, error) {
+// container's first process has it: user, groups, directory, environment, limits, security. rootfs is where another user
+// is looked up: the mounted root filesystem, or /proc/PID/root; empty: users must be numbers. Errors are as Build's.
+func BuildExec(container *specs.Spec, e Exec, rootfs string, h Host) (*specs.Process, error) {
+	if e.User == "" || rootfs == "" {
+		return buildExec(container, e, nil, h)
+	}
+	files, err := OpenRootfs(rootfs)
+	if err != nil {
+		return nil, fmt.Errorf("exec: %w", err)
+	}
+	defer files.Close()
+	return buildExec(container, e, files, h)
+}
+
+func buildExec(container *specs.Spec, e Exec, files fs.FS, h Host) (*specs.Process, error) {
 	if container == nil || container.Process == nil {
-		return nil, nil, invalid("exec: the container's document has no process to take after")
+		return nil, invalid("exec: the container's document has no process to take after")
 	}
 	if len(e.Args) == 0 || e.Args[0] == "" {
-		return nil, nil, invalid("exec: no command was given")
+		return nil, invalid("exec: no command was given")
 	}
 	for i, a := range e.Args {
 		if strings.ContainsRune(a, 0) {
-			return nil, nil, invalid("exec: argument %d (%q) has a NUL byte, which no program can receive", i, a)
+			return nil, invalid("exec: argument %d (%q) has a NUL byte, which no program can receive", i, a)
 		}
 	}
 	p, err := cloneProcess(container.Process)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	if p.Cwd, err = workingDirectory(e.Cwd, p.Cwd); err != nil {
-		return nil, nil, fmt.Errorf("exec: %w", err)
+		return nil, fmt.Errorf("exec: %w", err)
 	}
 	p.Args, p.CommandLine = e.Args, ""
 	p.Terminal, p.ConsoleSize = e.Terminal, nil
@@ -42,10 +54,13 @@ func BuildExec(container *specs.Spec, e Exec, files fs.FS, h Host) (*specs.Proce
 	}
 	for _, step := range []func(*builder, Exec) error{execUser, execEnv, execPrivileges} {
 		if err := step(b, e); err != nil {
-			return nil, nil, fmt.Errorf("exec: %w", err)
+			return nil, fmt.Errorf("exec: %w", err)
 		}
 	}
-	return p, b.warnings, nil
+	if len(b.warnings) > 0 {
+		return nil, unable("exec: %s", strings.Join(b.warnings, "; ")) // nobody reads an exec's warnings
+	}
+	return p, nil
 }
 
 // cloneProcess copies deeply, so that the container's document stays as it is.
@@ -68,7 +83,7 @@ func execUser(b *builder, e Exec) error {
 		return err
 	}
 	was := b.spec.Process.User
-	b.spec.Process.User = specs.User{UID: id.uid, GID: id.gid, AdditionalGids: id.groups, Umask: was.Umask}
+	b.spec.Process.User = specs.User{UID: id.uid, GID: id.gid, AdditionalGids: supplementary(id.gid, id.groups), Umask: was.Umask}
 	if id.uid != was.UID {
 		b.home = id.home
 		if err := b.dropHome(was.UID); err != nil {

@@ -1,6 +1,7 @@
 package spec_test
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -10,6 +11,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
+	"github.com/minirt/mini/internal/cgroup"
 	"github.com/minirt/mini/oci/bundle"
 	"github.com/minirt/mini/oci/spec"
 )
@@ -26,6 +28,9 @@ func busyboxRootfs(t *testing.T) string {
 		}
 	}
 	root := t.TempDir()
+	if err := os.Chmod(filepath.Dir(root), 0o755); err != nil { // a user namespace's root must pass
+		t.Fatal(err)
+	}
 	for _, dir := range []string{"bin", "etc", "proc", "sys", "dev", "tmp"} {
 		if err := os.Mkdir(filepath.Join(root, dir), 0o755); err != nil {
 			t.Fatal(err)
@@ -68,9 +73,25 @@ func run(t *testing.T, id string, s *specs.Spec) string {
 	return string(out)
 }
 
+// removeGroups removes the parent groups, which runc leaves.
+func removeGroups(t *testing.T, name string) {
+	t.Helper()
+	dirs, err := filepath.Glob(filepath.Join(cgroup.Root, "*", name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, dir := range append(dirs, filepath.Join(cgroup.Root, name)) {
+		if err := cgroup.Remove(dir); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 func TestRuncExecutesWhatBuildMakes(t *testing.T) {
 	root := busyboxRootfs(t)
 	host := spec.ProbeHost()
+	daemon := fmt.Sprintf("spectest%d", os.Getpid())
+	t.Cleanup(func() { removeGroups(t, daemon) })
 	limit, pids := int64(64<<20), int64(100)
 	for name, c := range map[string]struct {
 		request spec.Request
@@ -96,12 +117,7 @@ func TestRuncExecutesWhatBuildMakes(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			id := "runc-" + strings.ReplaceAll(name, " ", "-")
-			if name == "userns" {
-				if err := os.Chmod(root, 0o755); err != nil {
-					t.Fatal(err)
-				}
-			}
-			s, warnings, err := spec.Build(spec.Input{ID: id, Name: "minispec", Request: c.request, Rootfs: root, Image: ocispec.ImageConfig{}, Host: host})
+			s, warnings, err := spec.Build(spec.Input{ID: id, Name: daemon, Request: c.request, Rootfs: root, Image: ocispec.ImageConfig{}, Host: host})
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -44,8 +44,7 @@ func userRule(b *builder) error {
 		}
 		gids = append(gids, gid)
 	}
-	slices.Sort(gids)
-	b.spec.Process.User = specs.User{UID: id.uid, GID: id.gid, AdditionalGids: slices.Compact(gids)}
+	b.spec.Process.User = specs.User{UID: id.uid, GID: id.gid, AdditionalGids: supplementary(id.gid, gids)}
 	if u := b.req.Umask; u != nil {
 		if *u > 0o777 {
 			return invalid("umask %#o: it has at most nine bits, 0 to 0777", *u)
@@ -55,6 +54,14 @@ func userRule(b *builder) error {
 	}
 	b.home = id.home
 	return b.checkMapped(id.uid, id.gid)
+}
+
+// supplementary adds the primary group to the supplementary ones. Without it a set-group-id program would shed it, and
+// files that deny just that group would open (CVE-2022-36109).
+func supplementary(primary uint32, gids []uint32) []uint32 {
+	all := append([]uint32{primary}, gids...)
+	slices.Sort(all)
+	return slices.Compact(all)
 }
 
 // checkMapped refuses a user that the container's user namespace does not have: the runtime would answer EINVAL.
