@@ -1,0 +1,139 @@
+package layer
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"runtime"
+
+	"github.com/containerd/errdefs"
+	"github.com/klauspost/compress/zstd"
+	"github.com/klauspost/pgzip"
+)
+
+// Compression is how a layer's bytes are packed, named as in the suffix of its media type; "" for not at all.
+type Compression string
+
+// The compressions of image-spec layers.
+const (
+	Uncompressed Compression = ""
+	Gzip         Compression = "gzip"
+	Zstd         Compression = "zstd"
+)
+
+// How much is decompressed ahead of the reader of a gzip stream. pgzip decompresses, and takes the checksum, in
+// goroutines of their own, so that they overlap with the unpacking. Measured on two cores against klauspost/compress/gzip:
+// 6 % slower alone, 20 % faster with two layers at once.
+const (
+	gzipBlock  = 256 << 10
+	gzipBlocks = 4
+)
+
+// zstdMaxWindow bounds the memory that a frame can ask for; it is what `zstd --ultra --long=27` makes.
+const zstdMaxWindow = 128 << 20
+
+// Decompress finds out how r is compressed and gives the bytes inside. Close ends what works ahead; it does not close r.
+// Damage is reported by Read as ErrDataLoss.
+func Decompress(r io.Reader) (io.ReadCloser, Compression, error) {
+	buffered := bufio.NewReaderSize(r, 64<<10)
+	start, err := buffered.Peek(4)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return nil, Uncompressed, fmt.Errorf("read the layer: %w", err)
+	}
+	switch c := Detect(start); c {
+	case Gzip:
+		source := &sourceErrors{r: buffered}
+		z, err := pgzip.NewReaderN(source, gzipBlock, gzipBlocks)
+		if err != nil {
+			return nil, c, damage(c, source, err)
+		}
+		return &decompressor{r: z, source: source, compression: c, close: z.Close}, c, nil
+	case Zstd:
+		source := &sourceErrors{r: buffered}
+		z, err := zstd.NewReader(source, zstd.WithDecoderMaxWindow(zstdMaxWindow), zstd.WithDecoderConcurrency(2))
+		if err != nil {
+			return nil, c, damage(c, source, err)
+		}
+		return &decompressor{r: z, source: source, compression: c, close: func() error { z.Close(); return nil }}, c, nil
+	}
+	return io.NopCloser(buffered), Uncompressed, nil
+}
+
+// Detect tells a compression by its first four bytes. A zstd stream may begin with a skippable frame (zstd:chunked).
+func Detect(start []byte) Compression {
+	switch {
+	case len(start) >= 3 && start[0] == 0x1f && start[1] == 0x8b && start[2] == 8:
+		return Gzip
+	case bytes.HasPrefix(start, []byte{0x28, 0xb5, 0x2f, 0xfd}),
+		len(start) >= 4 && start[0]&0xf0 == 0x50 && bytes.Equal(start[1:4], []byte{0x2a, 0x4d, 0x18}):
+		return Zstd
+	}
+	return Uncompressed
+}
+
+// sourceErrors remembers an error of the reader below, which is not the fault of the compressed bytes.
+type sourceErrors struct {
+	r   io.Reader
+	err error
+}
+
+func (s *sourceErrors) Read(p []byte) (int, error) {
+	n, err := s.r.Read(p)
+	if err != nil && !errors.Is(err, io.EOF) {
+		s.err = err
+	}
+	return n, err
+}
+
+type decompressor struct {
+	r           io.Reader
+	source      *sourceErrors
+	compression Compression
+	close       func() error
+}
+
+func (d *decompressor) Read(p []byte) (int, error) {
+	n, err := d.r.Read(p)
+	if err != nil && !errors.Is(err, io.EOF) {
+		err = damage(d.compression, d.source, err)
+	}
+	return n, err
+}
+
+func (d *decompressor) Close() error {
+	if err := d.close(); err != nil && d.source.err == nil {
+		return nil // what was wrong with the bytes has been told by Read
+	}
+	return d.source.err
+}
+
+func damage(c Compression, source *sourceErrors, err error) error {
+	if source.err != nil {
+		return source.err
+	}
+	return fmt.Errorf("decompress the layer (%s): %w: %w", c, err, errdefs.ErrDataLoss)
+}
+
+// Compress gives a writer that packs what is written to it into w. Close finishes the stream; it does not close w. The
+// same input gives the same output for one version of this program.
+func Compress(w io.Writer, c Compression) (io.WriteCloser, error) {
+	switch c {
+	case Uncompressed:
+		return nopWriteCloser{w}, nil
+	case Gzip:
+		z := pgzip.NewWriter(w)
+		if err := z.SetConcurrency(1<<20, max(2, runtime.GOMAXPROCS(0))); err != nil {
+			return nil, err
+		}
+		return z, nil
+	case Zstd:
+		return zstd.NewWriter(w)
+	}
+	return nil, fmt.Errorf("compression %q: known are gzip and zstd: %w", c, errdefs.ErrInvalidArgument)
+}
+
+type nopWriteCloser struct{ io.Writer }
+
+func (nopWriteCloser) Close() error { return nil }
