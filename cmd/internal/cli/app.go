@@ -1,0 +1,111 @@
+// Package cli is what the command lines share: the application with its global flags, tables and JSON, terminals,
+// progress, and exit codes. No command lives here.
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"syscall"
+
+	"github.com/containerd/errdefs"
+	"github.com/urfave/cli/v2"
+)
+
+// DefaultAddress is where minid listens.
+const DefaultAddress = "/run/minid/minid.sock"
+
+// Exit codes of a command that runs a container, as docker's.
+const (
+	CodeDaemon        = 125 // the daemon or the command line is at fault
+	CodeNotExecutable = 126
+	CodeNotFound      = 127
+)
+
+// ExitError ends the program with a code, without a message: the code is the message (a container's own).
+type ExitError struct{ Code int }
+
+func (e ExitError) Error() string { return fmt.Sprintf("exit code %d", e.Code) }
+
+// CodedError ends the program with its message and a code other than 1.
+type CodedError struct {
+	Err  error
+	Code int
+}
+
+func (e CodedError) Error() string { return e.Err.Error() }
+func (e CodedError) Unwrap() error { return e.Err }
+
+// NewApp returns an application with the flags that every command line has.
+func NewApp(name, usage, version string) *cli.App {
+	app := cli.NewApp()
+	app.Name, app.Usage, app.Version = name, usage, version
+	app.EnableBashCompletion = true
+	app.UseShortOptionHandling = true
+	app.HideVersion = false
+	app.Suggest = true
+	app.ExitErrHandler = func(*cli.Context, error) {}
+	app.Flags = []cli.Flag{
+		&cli.StringFlag{Name: "address", Aliases: []string{"a"}, Value: DefaultAddress, EnvVars: []string{"MINID_ADDRESS"}, Usage: "the daemon's `SOCKET`"},
+		&cli.StringFlag{Name: "namespace", Aliases: []string{"n"}, Value: "default", EnvVars: []string{"MINID_NAMESPACE"}, Usage: "`NAME` of the namespace to work in"},
+		&cli.DurationFlag{Name: "timeout", Usage: "end the command after this time; 0: never"},
+		&cli.DurationFlag{Name: "connect-timeout", Usage: "how long to wait for the daemon to answer", Value: 0},
+		&cli.BoolFlag{Name: "debug", Usage: "print what the command asks the daemon"},
+	}
+	return app
+}
+
+// Main runs an application and returns the program's exit code. A first interrupt cancels the command's context, which
+// cleans up; a second one ends the program at once.
+func Main(app *cli.App, args []string) int {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	context.AfterFunc(ctx, stop)
+	err := app.RunContext(ctx, args)
+	return Report(os.Stderr, app.Name, err)
+}
+
+// Report prints an error as people read it and returns the exit code that belongs to it.
+func Report(w io.Writer, app string, err error) int {
+	if err == nil {
+		return 0
+	}
+	var exit ExitError
+	if errors.As(err, &exit) {
+		return exit.Code
+	}
+	fmt.Fprintf(w, "%s: %s\n", app, err)
+	var coded CodedError
+	if errors.As(err, &coded) {
+		return coded.Code
+	}
+	return 1
+}
+
+// Args checks the number of a command's arguments; names are those of the usage line ("IMAGE", "[CMD...]").
+func Args(c *cli.Context, least, most int, usage string) error {
+	n := c.NArg()
+	if n >= least && (most < 0 || n <= most) {
+		return nil
+	}
+	what := "too few arguments"
+	if n > least {
+		what = "too many arguments"
+	}
+	return fmt.Errorf("%s: %s: usage: %s %s: %w", c.Command.FullName(), what, c.App.Name, usage, errdefs.ErrInvalidArgument)
+}
+
+// Version is the module's version as the linker or the build information has it.
+func Version(linked string) string {
+	if linked != "" {
+		return linked
+	}
+	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
+		return info.Main.Version
+	}
+	return "devel"
+}

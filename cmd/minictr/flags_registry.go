@@ -1,0 +1,80 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/containerd/console"
+	"github.com/urfave/cli/v2"
+
+	"github.com/minirt/mini/runtime/api"
+)
+
+// registryFlags say how to talk to a registry; what they do not say, hosts.toml and Docker's config.json do.
+func registryFlags() []cli.Flag {
+	return []cli.Flag{
+		&cli.BoolFlag{Name: "skip-verify", Aliases: []string{"k"}, Usage: "do not verify the registry's certificate"},
+		&cli.BoolFlag{Name: "plain-http", Usage: "talk without TLS"},
+		&cli.StringFlag{Name: "user", Aliases: []string{"u"}, Usage: "`USER[:PASSWORD]`; asked for when missing"},
+		&cli.StringFlag{Name: "refresh", Usage: "refresh `TOKEN` instead of a password"},
+		&cli.StringFlag{Name: "hosts-dir", Usage: "`DIRECTORY` of hosts.toml files, on the daemon's machine"},
+		&cli.StringFlag{Name: "tlscacert", Usage: "`FILE` of the registry's certificate authority"},
+		&cli.StringFlag{Name: "tlscert", Usage: "`FILE` of the client's certificate"},
+		&cli.StringFlag{Name: "tlskey", Usage: "`FILE` of the client's key"},
+		&cli.BoolFlag{Name: "http-trace", Aliases: []string{"http-dump"}, Usage: "have the daemon log each request and answer, without secrets"},
+	}
+}
+
+func registryOptions(c *cli.Context) (*api.RegistryOptions, error) {
+	o := &api.RegistryOptions{
+		SkipVerify: c.Bool("skip-verify"), PlainHttp: c.Bool("plain-http"), IdentityToken: c.String("refresh"),
+		HostsDir: c.String("hosts-dir"), Ca: c.String("tlscacert"), Cert: c.String("tlscert"), Key: c.String("tlskey"),
+		Trace: c.Bool("http-trace"),
+	}
+	user := c.String("user")
+	if user == "" {
+		return o, nil
+	}
+	name, password, ok := strings.Cut(user, ":")
+	if !ok {
+		var err error
+		if password, err = askPassword(); err != nil {
+			return nil, err
+		}
+	}
+	o.Username, o.Password = name, password
+	return o, nil
+}
+
+// askPassword reads a line from the terminal without showing it.
+func askPassword() (string, error) {
+	term, err := console.ConsoleFromFile(os.Stdin)
+	if err != nil {
+		return "", fmt.Errorf("--user: no password, and no terminal to ask for it: write USER:PASSWORD")
+	}
+	fmt.Fprint(os.Stderr, "Password: ")
+	if err := term.DisableEcho(); err != nil {
+		return "", err
+	}
+	defer term.Reset()
+	var line string
+	_, err = fmt.Fscanln(term, &line)
+	fmt.Fprintln(os.Stderr)
+	return line, err
+}
+
+func platformFlags() []cli.Flag {
+	return []cli.Flag{
+		&cli.StringSliceFlag{Name: "platform", Usage: "`OS/ARCH[/VARIANT]`, by default this machine's"},
+		&cli.BoolFlag{Name: "all-platforms", Usage: "every platform of the image"},
+	}
+}
+
+func snapshotterFlag() cli.Flag {
+	return &cli.StringFlag{Name: "snapshotter", EnvVars: []string{"MINID_SNAPSHOTTER"}, Usage: "`NAME` of the snapshotter: overlay or native"}
+}
+
+func labelFlag() cli.Flag {
+	return &cli.StringSliceFlag{Name: "label", Usage: "set a label `KEY=VALUE`"}
+}

@@ -1,0 +1,35 @@
+// Command minictr is the low-level command line of minid: images, content, snapshots, leases, containers and their
+// processes, each as it is. For the everyday one see mininerd.
+package main
+
+import (
+	"fmt"
+	"os"
+
+	"github.com/urfave/cli/v2"
+
+	icli "github.com/minirt/mini/cmd/internal/cli"
+)
+
+// version is set by the linker.
+var version string //nolint:gochecknoglobals // the linker's -X wants a variable
+
+func main() {
+	os.Exit(icli.Main(newApp(), os.Args))
+}
+
+func newApp() *cli.App {
+	app := icli.NewApp("minictr", "work with minid's images, containers and snapshots as they are", icli.Version(version))
+	app.Commands = []*cli.Command{
+		versionCommand(), infoCommand(), runCommand(), execCommand(), logsCommand(),
+		imagesCommand(), containersCommand(), tasksCommand(), contentCommand(), snapshotsCommand(), leasesCommand(),
+		namespacesCommand(), eventsCommand(), checkCommand(), ociCommand(), pprofCommand(), manCommand(),
+	}
+	app.Action = func(c *cli.Context) error {
+		if c.NArg() > 0 {
+			return fmt.Errorf("no command %q: see %s help", c.Args().First(), app.Name)
+		}
+		return cli.ShowAppHelp(c)
+	}
+	return app
+}

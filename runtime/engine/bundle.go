@@ -1,0 +1,156 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/containerd/errdefs"
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/minirt/mini/oci/bundle"
+	"github.com/minirt/mini/oci/spec"
+	"github.com/minirt/mini/runtime/snapshot"
+)
+
+func rootfsDir(bundle string) string { return filepath.Join(bundle, "rootfs") }
+
+// execDir is where a process executed in a container has its process.json, its named pipes and its exit file.
+func execDir(bundle, execID string) string { return filepath.Join(bundle, "exec", execID) }
+
+func (e *Engine) logPath(c Container) string { return filepath.Join(e.home(c), "container.log") }
+
+// writeBundle mounts the root filesystem, builds the spec and writes config.json. It can be repeated: the bundle lives
+// in the state directory, which a reboot empties.
+func (e *Engine) writeBundle(ctx context.Context, c Container) ([]string, error) {
+	dir := e.Bundle(c)
+	if err := os.MkdirAll(dir, 0o711); err != nil {
+		return nil, fmt.Errorf("make the bundle directory: %w", err)
+	}
+	if c.Log.Path != "" {
+		if err := os.MkdirAll(filepath.Dir(c.Log.Path), 0o700); err != nil {
+			return nil, fmt.Errorf("make the log directory: %w", err)
+		}
+	}
+	s, warnings, err := e.buildSpec(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	return warnings, bundle.Write(dir, s)
+}
+
+func (e *Engine) buildSpec(ctx context.Context, c Container) (*specs.Spec, []string, error) {
+	root := ""
+	if c.Snapshot != "" {
+		mounted, err := e.mountRootfs(ctx, c)
+		if err != nil {
+			return nil, nil, err
+		}
+		root = mounted
+	} else if c.Request != nil {
+		root = c.Request.Rootfs
+	}
+	if c.Spec != nil {
+		return e.completeSpec(c, root)
+	}
+	return spec.Build(spec.Input{
+		ID: c.ID, Name: e.Name, Namespace: c.Namespace, Request: *c.Request, Image: c.ImageConfig, Rootfs: root, Host: e.Host,
+		CgroupDriver: e.Config.CgroupDriver, CgroupParent: e.Config.CgroupParent,
+		NamespacePaths: func(id, kind string) (string, error) { return e.namespacePath(c.Namespace, id, kind) },
+	})
+}
+
+// completeSpec gives a whole spec of the client what only the daemon knows: the root filesystem and the cgroup.
+func (e *Engine) completeSpec(c Container, root string) (*specs.Spec, []string, error) {
+	s := *c.Spec
+	if root != "" {
+		r := specs.Root{Path: root}
+		if s.Root != nil {
+			r.Readonly = s.Root.Readonly
+		}
+		s.Root = &r
+	}
+	if s.Root == nil || s.Root.Path == "" {
+		return nil, nil, fmt.Errorf("spec of container %s has no root.path and there is no image: %w", c.ID, errdefs.ErrInvalidArgument)
+	}
+	if s.Linux == nil {
+		s.Linux = &specs.Linux{}
+	}
+	if s.Linux.CgroupsPath == "" {
+		l := *s.Linux
+		l.CgroupsPath = spec.CgroupsPath(e.Config.CgroupDriver, e.cgroupParent(), c.Namespace, c.ID)
+		s.Linux = &l
+	}
+	return &s, nil, nil
+}
+
+func (e *Engine) cgroupParent() string {
+	if e.Config.CgroupParent != "" {
+		return e.Config.CgroupParent
+	}
+	return e.Name
+}
+
+// namespacePath is the /proc path of a namespace of another container's first process.
+func (e *Engine) namespacePath(ns, id, kind string) (string, error) {
+	l, err := e.find(ns, id)
+	if err != nil {
+		return "", err
+	}
+	c := l.record()
+	if c.PID == 0 {
+		return "", fmt.Errorf("container %s is %s: its %s namespace can be joined only while it runs: start it first: %w",
+			id, c.State, kind, errdefs.ErrFailedPrecondition)
+	}
+	file := map[string]string{"network": "net", "mount": "mnt"}[kind]
+	if file == "" {
+		file = kind
+	}
+	return fmt.Sprintf("/proc/%d/ns/%s", c.PID, file), nil
+}
+
+// Spec returns a container's runtime-spec document as its supervisor gets it.
+func (e *Engine) Spec(ctx context.Context, ns, id string) (*specs.Spec, error) {
+	l, err := e.find(ns, id)
+	if err != nil {
+		return nil, err
+	}
+	c := l.record()
+	s, err := bundle.Load(e.Bundle(c))
+	if err == nil {
+		return s, nil
+	}
+	s, _, err = e.buildSpec(ctx, c)
+	return s, err
+}
+
+// terminal says whether the container's first process has a terminal.
+func terminal(c Container) bool {
+	if c.Spec != nil {
+		return c.Spec.Process != nil && c.Spec.Process.Terminal
+	}
+	return c.Request != nil && c.Request.Terminal
+}
+
+func consoleSize(c Container) (w, h uint16) {
+	var box *specs.Box
+	switch {
+	case c.Spec != nil && c.Spec.Process != nil:
+		box = c.Spec.Process.ConsoleSize
+	case c.Request != nil:
+		box = c.Request.ConsoleSize
+	}
+	if box == nil {
+		return 0, 0
+	}
+	return uint16(min(box.Width, 0xffff)), uint16(min(box.Height, 0xffff))
+}
+
+func idMap(in []specs.LinuxIDMapping) []snapshot.IDMap {
+	out := make([]snapshot.IDMap, 0, len(in))
+	for _, m := range in {
+		out = append(out, snapshot.IDMap{ContainerID: m.ContainerID, HostID: m.HostID, Size: m.Size})
+	}
+	return out
+}

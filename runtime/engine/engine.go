@@ -1,0 +1,257 @@
+// Package engine is the only orchestrator: it makes, starts, watches and removes containers out of images, snapshots,
+// specs and supervisors. One file per use case, each told as a story.
+//
+// It owns the container records: it is their one writer, saves before it publishes, and publishes before it answers.
+// It never sees a protobuf; the native API and the CRI translate for it. What is made on the host for a container is
+// made after its record is on disk, and undone by the one idempotent remove (delete.go).
+package engine
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sort"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/containerd/errdefs"
+
+	"github.com/minirt/mini/internal/keylock"
+	"github.com/minirt/mini/oci/spec"
+	"github.com/minirt/mini/runtime/events"
+	"github.com/minirt/mini/runtime/image"
+	"github.com/minirt/mini/runtime/sandbox"
+	"github.com/minirt/mini/runtime/snapshot"
+	"github.com/minirt/mini/runtime/store"
+	"github.com/minirt/mini/runtime/supervisor/wire"
+)
+
+// Config is what the daemon's configuration says to the engine.
+type Config struct {
+	CgroupDriver    string            // cgroupfs or systemd
+	CgroupParent    string            // empty: the daemon's own name
+	Runtimes        map[string]string // name → path of an OCI runtime binary; the empty name is libcontainer in the supervisor
+	LogMaxSize      int64             // bytes; 0: logs are not rotated
+	LogMaxFiles     int
+	RecoveryTimeout time.Duration // bounds what Recover waits for a supervisor
+}
+
+// Publisher takes events.
+type Publisher interface{ Publish(events.Event) }
+
+// Images is what the engine wants of the image service.
+type Images interface {
+	Resolve(ctx context.Context, ns, name, platform string) (image.Resolved, error)
+	Unpack(ctx context.Context, ns, name, snapshotter, platform string, progress func(image.Progress)) (string, error)
+	CollectGarbage(ctx context.Context, o image.CollectOptions) (image.Collected, error)
+	Problems(ctx context.Context, repair, quick bool) ([]image.Problem, error)
+}
+
+// Deps are the engine's collaborators.
+type Deps struct {
+	Name, Root, State string
+	Containers        *store.Table[Container]
+	Images            Images
+	Snapshotters      map[string]snapshot.Snapshotter
+	Snapshotter       string // the default one's name
+	Leases            *store.Leases
+	Namespaces        *store.Namespaces
+	Store             *store.Store
+	Events            Publisher
+	Host              spec.Host
+	Config            Config
+	Log               *slog.Logger
+}
+
+// Engine runs containers.
+type Engine struct {
+	Deps
+	sandboxes Sandboxes
+	locks     keylock.Locks
+
+	mu         sync.RWMutex
+	containers map[key]*live
+}
+
+// Sandboxes is what the engine wants of the keeper of supervisors; *sandbox.Sandboxes is one.
+type Sandboxes interface {
+	Start(ctx context.Context, group string, s wire.Start, attach []*os.File) (wire.StartResult, error)
+	Exec(ctx context.Context, x wire.Exec, attach []*os.File) (wire.StartResult, error)
+	Attach(ctx context.Context, p wire.Process, a wire.Attachment, files []*os.File) error
+	Signal(ctx context.Context, s wire.Signal) error
+	Resize(ctx context.Context, r wire.Resize) error
+	CloseStdin(ctx context.Context, p wire.Process) error
+	Pause(ctx context.Context, p wire.Process) error
+	Resume(ctx context.Context, p wire.Process) error
+	Update(ctx context.Context, u wire.Update) error
+	Checkpoint(ctx context.Context, c wire.Checkpoint) error
+	ReopenLog(ctx context.Context, p wire.Process) error
+	Delete(ctx context.Context, p wire.Process) (wire.Exit, error)
+	Recover(ctx context.Context, known []sandbox.Known) ([]sandbox.Recovered, error)
+	Upgrade(ctx context.Context) error
+}
+
+type key struct{ ns, id string }
+
+func (k key) String() string { return k.ns + "/" + k.id }
+
+// New makes an engine; Use and Recover come before the first request.
+func New(d Deps) (*Engine, error) {
+	if d.Snapshotters[d.Snapshotter] == nil {
+		return nil, fmt.Errorf("snapshotter %q is not one of this daemon's: %w", d.Snapshotter, errdefs.ErrInvalidArgument)
+	}
+	return &Engine{Deps: d, containers: map[key]*live{}}, nil
+}
+
+// Use gives the engine its supervisors. It is apart from New because they are opened with the engine's handlers.
+func (e *Engine) Use(s Sandboxes) { e.sandboxes = s }
+
+// find returns the container with this id, or the only one whose id begins with it.
+func (e *Engine) find(ns, id string) (*live, error) {
+	if id == "" {
+		return nil, fmt.Errorf("container id is empty: name one: %w", errdefs.ErrInvalidArgument)
+	}
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	if l := e.containers[key{ns, id}]; l != nil {
+		return l, nil
+	}
+	var found []*live
+	for k, l := range e.containers {
+		if k.ns == ns && strings.HasPrefix(k.id, id) {
+			found = append(found, l)
+		}
+	}
+	switch len(found) {
+	case 1:
+		return found[0], nil
+	case 0:
+		return nil, fmt.Errorf("container %s: not in namespace %s: %w", id, ns, errdefs.ErrNotFound)
+	}
+	ids := make([]string, 0, len(found))
+	for _, l := range found {
+		ids = append(ids, l.key.id)
+	}
+	sort.Strings(ids)
+	return nil, fmt.Errorf("container %s is ambiguous: it begins %s: give more of it: %w",
+		id, strings.Join(ids, ", "), errdefs.ErrInvalidArgument)
+}
+
+// locked finds a container and takes its lock for an operation of several steps.
+func (e *Engine) locked(ctx context.Context, ns, id string) (*live, func(), error) {
+	l, err := e.find(ns, id)
+	if err != nil {
+		return nil, nil, err
+	}
+	unlock, err := e.locks.Lock(ctx, l.key.String())
+	if err != nil {
+		return nil, nil, fmt.Errorf("container %s is busy (%s): %w", id, l.stage(), err)
+	}
+	if l.isGone() {
+		unlock()
+		return nil, nil, fmt.Errorf("container %s: removed meanwhile: %w", id, errdefs.ErrNotFound)
+	}
+	return l, unlock, nil
+}
+
+// Get returns a container by its id or an unambiguous prefix of it.
+func (e *Engine) Get(_ context.Context, ns, id string) (Container, error) {
+	l, err := e.find(ns, id)
+	if err != nil {
+		return Container{}, err
+	}
+	return l.record(), nil
+}
+
+// List returns the containers of a namespace, or of all when ns is empty, the oldest first.
+func (e *Engine) List(_ context.Context, ns string) ([]Container, error) {
+	e.mu.RLock()
+	lives := make([]*live, 0, len(e.containers))
+	for k, l := range e.containers {
+		if ns == "" || k.ns == ns {
+			lives = append(lives, l)
+		}
+	}
+	e.mu.RUnlock()
+	list := make([]Container, 0, len(lives))
+	for _, l := range lives {
+		list = append(list, l.record())
+	}
+	sort.Slice(list, func(i, j int) bool {
+		if !list[i].CreatedAt.Equal(list[j].CreatedAt) {
+			return list[i].CreatedAt.Before(list[j].CreatedAt)
+		}
+		return list[i].ID < list[j].ID
+	})
+	return list, nil
+}
+
+// SetLabels adds labels to a container, or replaces them all; an empty value removes a label.
+func (e *Engine) SetLabels(ctx context.Context, ns, id string, labels map[string]string, replace bool) (Container, error) {
+	l, unlock, err := e.locked(ctx, ns, id)
+	if err != nil {
+		return Container{}, err
+	}
+	defer unlock()
+	err = e.save(l, func(c *Container) {
+		merged := map[string]string{}
+		if !replace {
+			for k, v := range c.Labels {
+				merged[k] = v
+			}
+		}
+		for k, v := range labels {
+			if v == "" {
+				delete(merged, k)
+			} else {
+				merged[k] = v
+			}
+		}
+		c.Labels = merged
+	})
+	if err != nil {
+		return Container{}, err
+	}
+	e.publish(l, "update", nil)
+	return l.record(), nil
+}
+
+// Counts says how many containers there are, and how many run.
+func (e *Engine) Counts() Known {
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	k := Known{Containers: len(e.containers)}
+	for _, l := range e.containers {
+		if s := l.state(); s == Running || s == Paused {
+			k.Running++
+		}
+	}
+	return k
+}
+
+// Upgrade re-executes every supervisor in place, from the binary that is on disk now.
+func (e *Engine) Upgrade(ctx context.Context) error { return e.sandboxes.Upgrade(ctx) }
+
+// Bundle is the directory of a container's config.json, named pipes, mounts and exit file. It does not survive a
+// reboot, and is made again by the next start.
+func (e *Engine) Bundle(c Container) string {
+	return filepath.Join(e.State, "containers", c.Namespace, c.ID)
+}
+
+// home is the directory of what of a container survives a reboot: its log files.
+func (e *Engine) home(c Container) string {
+	return filepath.Join(e.Root, "containers", c.Namespace, c.ID)
+}
+
+func (e *Engine) publish(l *live, action string, attributes map[string]string) {
+	e.Events.Publish(events.Event{
+		Time: time.Now(), Namespace: l.key.ns, Type: "container", Action: action, ID: l.key.id, Attributes: attributes,
+	})
+}
+
+func process(l *live, execID string) wire.Process {
+	return wire.Process{Namespace: l.key.ns, ID: l.key.id, Exec: execID}
+}

@@ -1,0 +1,155 @@
+package engine
+
+import (
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/containerd/errdefs"
+
+	"github.com/minirt/mini/runtime/supervisor/wire"
+)
+
+// live is a container in memory: its record as saved, and its processes.
+type live struct {
+	key key
+
+	mu    sync.Mutex
+	rec   Container
+	procs map[string]*proc // by exec id; the first process has none
+	gone  bool             // removed: the record is deleted
+	doing string           // the stage of the operation under way, for messages
+}
+
+// proc is one process of a container, from before its start until it is forgotten.
+type proc struct {
+	execID   string
+	dir      string
+	terminal bool
+	args     []string
+	log      wire.Log
+	begun    chan struct{} // closed when the start has been recorded (or has failed)
+	exited   chan struct{} // closed when the exit has been recorded
+	done     chan struct{} // closed after exited, and after the container's removal if it removes itself
+
+	mu       sync.Mutex
+	pid      int
+	exit     *wire.Exit
+	warnings []string
+}
+
+func newProc(execID, dir string) *proc {
+	return &proc{
+		execID: execID, dir: dir,
+		begun: make(chan struct{}), exited: make(chan struct{}), done: make(chan struct{}),
+	}
+}
+
+func (p *proc) info(paused bool) Process {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	info := Process{ExecID: p.execID, PID: p.pid, Terminal: p.terminal, Args: p.args, Exit: p.exit, Warnings: p.warnings, State: Running}
+	switch {
+	case p.exit != nil:
+		info.State = Exited
+	case p.pid == 0:
+		info.State = Created
+	case paused:
+		info.State = Paused
+	}
+	return info
+}
+
+func (p *proc) ended() *wire.Exit {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.exit
+}
+
+func (l *live) record() Container {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.rec
+}
+
+func (l *live) state() State {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.rec.State
+}
+
+func (l *live) isGone() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.gone
+}
+
+// at notes the stage of the operation under way; a caller who waits for it in vain is told.
+func (l *live) at(stage string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.doing = stage
+}
+
+func (l *live) stage() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.doing == "" {
+		return "waiting for another operation"
+	}
+	return "at: " + l.doing
+}
+
+func (l *live) proc(execID string) (*proc, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if p := l.procs[execID]; p != nil {
+		return p, nil
+	}
+	if execID == "" {
+		return nil, fmt.Errorf("container %s is %s: it has no process: start it first: %w",
+			l.key.id, l.rec.State, errdefs.ErrFailedPrecondition)
+	}
+	return nil, fmt.Errorf("process %s: not in container %s: %w", execID, l.key.id, errdefs.ErrNotFound)
+}
+
+// require refuses an operation in the wrong state.
+func (l *live) require(what string, states ...State) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, s := range states {
+		if l.rec.State == s {
+			return nil
+		}
+	}
+	hint := map[State]string{
+		Created: "start it first", Exited: "start it first", Running: "stop or kill it first",
+		Paused: "resume it first", Creating: "wait until it is made", Removing: "it is being removed",
+	}[l.rec.State]
+	return fmt.Errorf("container %s is %s: cannot %s it: %s: %w", l.key.id, l.rec.State, what, hint, errdefs.ErrFailedPrecondition)
+}
+
+// save changes a record on disk, then in memory. Records have one writer: this function, under the container's mutex.
+func (e *Engine) save(l *live, change func(*Container)) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return e.saveLocked(l, change)
+}
+
+func (e *Engine) saveLocked(l *live, change func(*Container)) error {
+	if l.gone {
+		return fmt.Errorf("container %s: removed: %w", l.key.id, errdefs.ErrNotFound)
+	}
+	next := l.rec
+	change(&next)
+	if err := e.Containers.Put(l.key.ns, l.key.id, next); err != nil {
+		return fmt.Errorf("save the record of container %s: %w", l.key.id, err)
+	}
+	l.rec = next
+	return nil
+}
+
+// exitOf is the exit of a process about which nothing is known any more.
+func lostExit(pid int, reason string) wire.Exit {
+	return wire.Exit{PID: pid, Code: 255, Time: time.Now(), Reason: "lost: " + reason}
+}

@@ -1,0 +1,245 @@
+package engine
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"sort"
+
+	"github.com/containerd/errdefs"
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/minirt/mini/runtime/supervisor/wire"
+)
+
+// Processes lists a container's processes that the daemon started, the first one first.
+func (e *Engine) Processes(_ context.Context, ns, id string) ([]Process, error) {
+	l, err := e.find(ns, id)
+	if err != nil {
+		return nil, err
+	}
+	paused := l.state() == Paused
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	list := make([]Process, 0, len(l.procs))
+	for _, p := range l.procs {
+		list = append(list, p.info(paused))
+	}
+	sort.Slice(list, func(i, j int) bool { return list[i].ExecID < list[j].ExecID })
+	return list, nil
+}
+
+// Process returns one process of a container.
+func (e *Engine) Process(_ context.Context, ns, id, execID string) (Process, error) {
+	l, err := e.find(ns, id)
+	if err != nil {
+		return Process{}, err
+	}
+	p, err := l.proc(execID)
+	if err != nil {
+		return Process{}, err
+	}
+	return p.info(l.state() == Paused), nil
+}
+
+// running finds a process that has not ended.
+func (e *Engine) running(ns, id, execID string) (*live, *proc, error) {
+	l, err := e.find(ns, id)
+	if err != nil {
+		return nil, nil, err
+	}
+	p, err := l.proc(execID)
+	if err != nil {
+		return nil, nil, err
+	}
+	if p.ended() != nil {
+		return nil, nil, fmt.Errorf("process of container %s has exited with code %d: %w", l.key.id, p.ended().Code, errdefs.ErrFailedPrecondition)
+	}
+	return l, p, nil
+}
+
+// Attach joins the standard streams of a running process. It returns when they are joined; the attachment ends when
+// the process does, or when the other ends of the streams are closed.
+func (e *Engine) Attach(ctx context.Context, ns, id, execID string, s Streams) error {
+	files, attachment := s.files()
+	defer closeAll(files)
+	l, _, err := e.running(ns, id, execID)
+	if err != nil {
+		return err
+	}
+	return e.sandboxes.Attach(ctx, process(l, execID), *attachment, files)
+}
+
+// Signal sends a signal to a process, or with all to every process of the container.
+func (e *Engine) Signal(ctx context.Context, ns, id, execID string, sig int, all bool) error {
+	if sig < 0 || sig > 64 {
+		return fmt.Errorf("signal %d: the kernel has 1 to 64: %w", sig, errdefs.ErrInvalidArgument)
+	}
+	l, _, err := e.running(ns, id, execID)
+	if err != nil {
+		return err
+	}
+	if err := e.sandboxes.Signal(ctx, wire.Signal{Process: process(l, execID), Signal: sig, All: all}); err != nil {
+		return err
+	}
+	e.publish(l, "kill", map[string]string{"signal": fmt.Sprint(sig), "exec": execID})
+	return nil
+}
+
+// Resize sets the size of a process's terminal, in characters.
+func (e *Engine) Resize(ctx context.Context, ns, id, execID string, width, height uint16) error {
+	l, p, err := e.running(ns, id, execID)
+	if err != nil {
+		return err
+	}
+	if !p.terminal {
+		return fmt.Errorf("process of container %s has no terminal: start it with one: %w", l.key.id, errdefs.ErrFailedPrecondition)
+	}
+	return e.sandboxes.Resize(ctx, wire.Resize{Process: process(l, execID), Width: width, Height: height})
+}
+
+// CloseStdin ends a process's standard input.
+func (e *Engine) CloseStdin(ctx context.Context, ns, id, execID string) error {
+	l, _, err := e.running(ns, id, execID)
+	if err != nil {
+		return err
+	}
+	return e.sandboxes.CloseStdin(ctx, process(l, execID))
+}
+
+// Pause freezes all processes of a container.
+func (e *Engine) Pause(ctx context.Context, ns, id string) error {
+	return e.turn(ctx, ns, id, "pause", Running, Paused, e.sandboxes.Pause)
+}
+
+// Resume thaws a paused container.
+func (e *Engine) Resume(ctx context.Context, ns, id string) error {
+	return e.turn(ctx, ns, id, "resume", Paused, Running, e.sandboxes.Resume)
+}
+
+func (e *Engine) turn(ctx context.Context, ns, id, verb string, from, to State, act func(context.Context, wire.Process) error) error {
+	l, unlock, err := e.locked(ctx, ns, id)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if err := l.require(verb, from); err != nil {
+		return err
+	}
+	if err := act(ctx, process(l, "")); err != nil {
+		return fmt.Errorf("%s container %s: %w", verb, l.key.id, err)
+	}
+	err = e.save(l, func(c *Container) {
+		if c.State == from { // it may have exited meanwhile
+			c.State = to
+		}
+	})
+	if err == nil {
+		e.publish(l, verb, nil)
+	}
+	return err
+}
+
+// Update changes the limits of a container, now if it runs, and for its later starts.
+func (e *Engine) Update(ctx context.Context, ns, id string, r *specs.LinuxResources) error {
+	l, unlock, err := e.locked(ctx, ns, id)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if err := l.require("update", Created, Running, Paused, Exited); err != nil {
+		return err
+	}
+	merged, err := e.mergeResources(ctx, l.record(), r)
+	if err != nil {
+		return err
+	}
+	if s := l.state(); s == Running || s == Paused {
+		data, err := json.Marshal(merged)
+		if err != nil {
+			return err
+		}
+		if err := e.sandboxes.Update(ctx, wire.Update{Process: process(l, ""), Resources: data}); err != nil {
+			return fmt.Errorf("update container %s: %w", l.key.id, err)
+		}
+	}
+	err = e.save(l, func(c *Container) {
+		if c.Spec != nil {
+			s := *c.Spec
+			linux := *s.Linux
+			linux.Resources, s.Linux = merged, &linux
+			c.Spec = &s
+			return
+		}
+		q := *c.Request
+		q.Resources = merged
+		c.Request = &q
+	})
+	if err != nil {
+		return err
+	}
+	if _, err := e.writeBundle(ctx, l.record()); err != nil {
+		return err
+	}
+	e.publish(l, "update", nil)
+	return nil
+}
+
+// mergeResources lays the limits asked for over those that the container has.
+func (e *Engine) mergeResources(ctx context.Context, c Container, r *specs.LinuxResources) (*specs.LinuxResources, error) {
+	merged := &specs.LinuxResources{}
+	switch {
+	case c.Spec != nil && c.Spec.Linux != nil && c.Spec.Linux.Resources != nil:
+		merged = c.Spec.Linux.Resources
+	case c.Request != nil && c.Request.Resources != nil:
+		merged = c.Request.Resources
+	}
+	base, err := json.Marshal(merged)
+	if err != nil {
+		return nil, err
+	}
+	over, err := json.Marshal(r)
+	if err != nil {
+		return nil, err
+	}
+	// Decoding one document over the other keeps what the second does not name.
+	out := &specs.LinuxResources{}
+	if err := json.Unmarshal(base, out); err != nil {
+		return nil, err
+	}
+	return out, json.Unmarshal(over, out)
+}
+
+// ReopenLog makes a container's log file anew, after somebody has renamed it away.
+func (e *Engine) ReopenLog(ctx context.Context, ns, id string) error {
+	l, _, err := e.running(ns, id, "")
+	if err != nil {
+		return err
+	}
+	return e.sandboxes.ReopenLog(ctx, process(l, ""))
+}
+
+// Checkpoint writes a criu image of a running container to a directory.
+func (e *Engine) Checkpoint(ctx context.Context, ns, id string, o CheckpointOptions) error {
+	l, unlock, err := e.locked(ctx, ns, id)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if err := l.require("checkpoint", Running, Paused); err != nil {
+		return err
+	}
+	if o.Path == "" {
+		return fmt.Errorf("checkpoint of container %s: name a directory to write it to: %w", l.key.id, errdefs.ErrInvalidArgument)
+	}
+	l.at("writing a checkpoint")
+	err = e.sandboxes.Checkpoint(ctx, wire.Checkpoint{
+		Process: process(l, ""), Path: o.Path, WorkPath: o.WorkPath, LeaveRunning: o.LeaveRunning,
+		TCPEstablished: o.TCPEstablished, FileLocks: o.FileLocks,
+	})
+	if err != nil {
+		return fmt.Errorf("checkpoint container %s: %w", l.key.id, err)
+	}
+	e.publish(l, "checkpoint", map[string]string{"path": o.Path})
+	return nil
+}

@@ -1,0 +1,179 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/minirt/mini/internal/failpoint"
+	"github.com/minirt/mini/runtime/supervisor/wire"
+)
+
+// Start runs a container's first process. The streams are attached before it runs, so that they miss nothing. A
+// container that has exited is started again, from the root filesystem as it left it.
+func (e *Engine) Start(ctx context.Context, ns, id string, o StartOptions) (Process, error) {
+	files, attachment := o.Streams.files()
+	defer closeAll(files)
+	l, unlock, err := e.locked(ctx, ns, id)
+	if err != nil {
+		return Process{}, err
+	}
+	defer unlock()
+	if err := l.require("start", Created, Exited); err != nil {
+		return Process{}, err
+	}
+	if err := e.readyBundle(ctx, l); err != nil {
+		return Process{}, fmt.Errorf("start container %s: %w", l.key.id, err)
+	}
+	if err := failpoint.Hit("start-bundled"); err != nil {
+		return Process{}, err
+	}
+	p := e.firstProc(l)
+	l.at("starting its first process")
+	// A started process outlives the caller's patience: once asked for, it is either running and recorded or gone.
+	result, err := e.sandboxes.Start(context.WithoutCancel(ctx), l.record().Supervisor, e.startRequest(l, o, attachment), files)
+	if err != nil {
+		e.forgetProc(l, "")
+		close(p.begun)
+		e.noteFailedStart(ctx, l, err)
+		return Process{}, fmt.Errorf("start container %s: %w", l.key.id, err)
+	}
+	if err := failpoint.Hit("start-running"); err != nil {
+		return Process{}, err
+	}
+	return e.started(l, p, result)
+}
+
+func (e *Engine) startRequest(l *live, o StartOptions, a *wire.Attachment) wire.Start {
+	c := l.record()
+	w, h := consoleSize(c)
+	return wire.Start{
+		Process: process(l, ""), Dir: e.Bundle(c), SystemdCgroup: e.Config.CgroupDriver == "systemd", NoPivot: c.NoPivot,
+		Runtime: e.Config.Runtimes[c.Runtime], Attach: a, Restore: o.Restore, TCPEstablished: o.TCPEstablished,
+		Stdio: wire.Stdio{Terminal: terminal(c), Stdin: c.Stdin, StdinOnce: c.StdinOnce, Width: w, Height: h, Log: c.Log},
+	}
+}
+
+// started records a running first process, and only then lets its exit be recorded.
+func (e *Engine) started(l *live, p *proc, r wire.StartResult) (Process, error) {
+	defer close(p.begun)
+	p.mu.Lock()
+	p.pid, p.warnings = r.PID, r.Warnings
+	p.mu.Unlock()
+	err := e.save(l, func(c *Container) {
+		c.State, c.PID, c.StartTime, c.CgroupPaths = Running, r.PID, r.StartTime, r.CgroupPaths
+		c.StartedAt, c.Exit = time.Now(), nil
+	})
+	if err != nil {
+		// What cannot be recorded must not run: nobody would know of it.
+		kill := wire.Signal{Process: process(l, ""), Signal: int(syscall.SIGKILL), All: true}
+		return Process{}, errors.Join(err, e.sandboxes.Signal(context.Background(), kill))
+	}
+	for _, w := range r.Warnings {
+		e.Log.Warn("container started with a warning", "id", l.key.id, "warning", w)
+	}
+	e.publish(l, "start", map[string]string{"pid": fmt.Sprint(r.PID)})
+	return p.info(false), nil
+}
+
+// firstProc puts a new first process in the table, with what the last run left removed.
+func (e *Engine) firstProc(l *live) *proc {
+	c := l.record()
+	p := newProc("", e.Bundle(c))
+	p.terminal, p.log = terminal(c), c.Log
+	if c.Request != nil {
+		p.args = c.Request.Args
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.procs = map[string]*proc{"": p}
+	return p
+}
+
+func (e *Engine) forgetProc(l *live, execID string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.procs, execID)
+}
+
+// noteFailedStart leaves the cause in the record, for those who look later; a container that removes itself does so now.
+func (e *Engine) noteFailedStart(ctx context.Context, l *live, cause error) {
+	if l.record().AutoRemove {
+		if err := e.remove(context.WithoutCancel(ctx), l); err != nil {
+			e.Log.Warn("remove a container that did not start", "id", l.key.id, "error", err)
+		}
+		return
+	}
+	err := e.save(l, func(c *Container) {
+		c.State = Exited
+		c.Exit = &wire.Exit{Code: startCode(cause), Time: time.Now(), Reason: cause.Error()}
+	})
+	if err != nil {
+		e.Log.Warn("record a failed start", "id", l.key.id, "error", err)
+	}
+}
+
+// readyBundle makes the bundle again where a reboot has emptied it, and clears what the last run left in it.
+func (e *Engine) readyBundle(ctx context.Context, l *live) error {
+	c := l.record()
+	dir := e.Bundle(c)
+	if c.State == Exited {
+		l.at("clearing its last run")
+		if _, err := e.sandboxes.Delete(ctx, process(l, "")); err != nil {
+			return err
+		}
+		for _, left := range []string{"exit.json", "stdin", "stdout", "stderr", "exec", "state"} {
+			if err := os.RemoveAll(filepath.Join(dir, left)); err != nil {
+				return err
+			}
+		}
+	}
+	_, err := os.Stat(filepath.Join(dir, "config.json"))
+	switch {
+	case os.IsNotExist(err) || c.Request != nil && joins(c.Request.Namespaces):
+		l.at("writing its bundle")
+		_, err = e.writeBundle(ctx, c)
+		return err
+	case err != nil:
+		return err
+	case c.Snapshot != "":
+		_, err = e.mountRootfs(ctx, c)
+	}
+	return err
+}
+
+// joins says whether a namespace of another container is joined, whose process may be another one by now.
+func joins(modes map[string]string) bool {
+	for _, m := range modes {
+		if strings.HasPrefix(m, "container:") {
+			return true
+		}
+	}
+	return false
+}
+
+// files are the streams in the order of the protocol, with their description; nil streams have none.
+func (s *Streams) files() ([]*os.File, *wire.Attachment) {
+	if s == nil {
+		return nil, nil
+	}
+	a := wire.Attachment{Stdin: s.Stdin != nil, Stdout: s.Stdout != nil, Stderr: s.Stderr != nil}
+	var files []*os.File
+	for _, f := range []*os.File{s.Stdin, s.Stdout, s.Stderr} {
+		if f != nil {
+			files = append(files, f)
+		}
+	}
+	return files, &a
+}
+
+func closeAll(files []*os.File) {
+	for _, f := range files {
+		f.Close()
+	}
+}
