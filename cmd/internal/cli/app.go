@@ -48,6 +48,7 @@ func NewApp(name, usage, version string) *cli.App {
 	app.UseShortOptionHandling = true
 	app.HideVersion = false
 	app.Suggest = true
+	app.DisableSliceFlagSeparator = true // a mount has commas
 	app.ExitErrHandler = func(*cli.Context, error) {}
 	app.Flags = []cli.Flag{
 		&cli.StringFlag{Name: "address", Aliases: []string{"a"}, Value: DefaultAddress, EnvVars: []string{"MINID_ADDRESS"}, Usage: "the daemon's `SOCKET`"},
