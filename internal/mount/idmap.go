@@ -45,7 +45,7 @@ func UserNamespace(uid, gid []IDMap) (*os.File, error) {
 func sysMaps(maps []IDMap) []syscall.SysProcIDMap {
 	out := make([]syscall.SysProcIDMap, len(maps))
 	for i, m := range maps {
-		out[i] = syscall.SysProcIDMap{ContainerID: int(m.Container), HostID: int(m.Host), Size: int(m.Size)}
+		out[i] = syscall.SysProcIDMap{ContainerID: int(m.ContainerID), HostID: int(m.HostID), Size: int(m.Size)}
 	}
 	return out
 }

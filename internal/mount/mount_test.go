@@ -150,8 +150,8 @@ func TestBindReadOnlyAndTarget(t *testing.T) {
 	if err := os.WriteFile(root+"/real/g", nil, 0o644); !errors.Is(err, syscall.EROFS) {
 		t.Errorf("write: %v, want EROFS", err)
 	}
-	if ok, err := IsMountPoint(root + "/real"); !ok || err != nil {
-		t.Errorf("IsMountPoint = %v, %v", ok, err)
+	if ok, err := Mounted(root + "/real"); !ok || err != nil {
+		t.Errorf("Mounted = %v, %v", ok, err)
 	}
 	if err := All([]Mount{{Type: "bind", Source: source, Target: "real", Options: []string{"remount", "bind", "rw"}}}, root); err != nil {
 		t.Fatal(err)
@@ -253,7 +253,7 @@ func TestUnmount(t *testing.T) {
 	if err := Unmount(link); err != nil {
 		t.Error(err)
 	}
-	if ok, _ := IsMountPoint(root + "/e"); !ok {
+	if ok, _ := Mounted(root + "/e"); !ok {
 		t.Error("Unmount followed a symbolic link")
 	}
 }

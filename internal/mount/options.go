@@ -9,15 +9,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// IDMap maps Size ids from Container, as seen through the mount, to Host. It marshals as the runtime spec's mapping.
+// IDMap maps Size ids from ContainerID, as seen through the mount, to HostID. It marshals as the runtime spec's mapping.
 type IDMap struct {
-	Container uint32 `json:"containerID"`
-	Host      uint32 `json:"hostID"`
-	Size      uint32 `json:"size"`
+	ContainerID uint32 `json:"containerID"`
+	HostID      uint32 `json:"hostID"`
+	Size        uint32 `json:"size"`
 }
 
 // String is the mapping as the uidmap and gidmap options write it.
-func (m IDMap) String() string { return fmt.Sprintf("%d:%d:%d", m.Container, m.Host, m.Size) }
+func (m IDMap) String() string { return fmt.Sprintf("%d:%d:%d", m.ContainerID, m.HostID, m.Size) }
 
 // IDMapOptions are the options that make a mount idmapped; none for empty maps.
 func IDMapOptions(uid, gid []IDMap) []string {

@@ -110,9 +110,9 @@ func Below(dir string) ([]string, error) {
 	return points, nil
 }
 
-// IsMountPoint says whether path itself is the root of a mount; ErrNotFound if there is no such file. It asks the kernel
+// Mounted says whether path itself is the root of a mount; ErrNotFound if there is no such file. It asks the kernel
 // (statx, Linux 5.8), so bind mounts of one filesystem on itself are seen too.
-func IsMountPoint(path string) (bool, error) {
+func Mounted(path string) (bool, error) {
 	var stat unix.Statx_t
 	err := unix.Statx(unix.AT_FDCWD, path, unix.AT_SYMLINK_NOFOLLOW|unix.AT_NO_AUTOMOUNT, 0, &stat)
 	if err != nil {

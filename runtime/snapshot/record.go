@@ -1,0 +1,67 @@
+package snapshot
+
+import (
+	"maps"
+	"time"
+
+	"github.com/minirt/mini/runtime/store"
+)
+
+// Record is what is kept of a snapshot.
+type Record struct {
+	Kind   Kind   `json:"kind"`
+	Parent string `json:"parent,omitempty"`
+	// Dir is the number of its directory; 0: it has none. The records of a committed layer in several namespaces have the
+	// same.
+	Dir       uint64            `json:"dir,omitempty"`
+	Labels    map[string]string `json:"labels,omitempty"`
+	CreatedAt time.Time         `json:"created"`
+	UpdatedAt time.Time         `json:"updated"`
+	UIDMap    []IDMap           `json:"uidMap,omitempty"`
+	GIDMap    []IDMap           `json:"gidMap,omitempty"`
+	Usage     *Usage            `json:"usage,omitempty"` // of a committed one, once counted
+}
+
+func (r Record) info(key Key) Info {
+	return Info{Namespace: key.Namespace, Name: key.Name, Parent: r.Parent, Kind: r.Kind, Labels: maps.Clone(r.Labels),
+		CreatedAt: r.CreatedAt, UpdatedAt: r.UpdatedAt}
+}
+
+// Records is where the ledger keeps its records. NewRecords makes it of a store; the methods are store.Table's.
+type Records interface {
+	Get(ns, name string) (Record, error)
+	Create(ns, name string, r Record) error
+	Update(ns, name string, change func(*Record) error) (Record, error)
+	Delete(ns, name string) error
+	List(ns string) ([]store.Entry[Record], error)
+	// Move renames a record and changes it, in one transaction: ErrNotFound, ErrAlreadyExists.
+	Move(ns, from, to string, change func(*Record) error) error
+}
+
+type table struct {
+	*store.Table[Record]
+	store *store.Store
+}
+
+// NewRecords is the table of one snapshotter's records. Each snapshotter has its own, since their names are independent.
+func NewRecords(s *store.Store, snapshotter string) Records {
+	return table{store.NewTable[Record](s, "snapshot-"+snapshotter, 1, nil), s}
+}
+
+// Move implements Records.
+func (t table) Move(ns, from, to string, change func(*Record) error) error {
+	return t.store.Update(func(tx *store.Tx) error {
+		in := t.In(tx)
+		r, err := in.Get(ns, from)
+		if err != nil {
+			return err
+		}
+		if err := change(&r); err != nil {
+			return err
+		}
+		if err := in.Create(ns, to, r); err != nil {
+			return err
+		}
+		return in.Delete(ns, from)
+	})
+}
