@@ -56,7 +56,7 @@ func (r *reader) read(dir, name string) []byte {
 		}
 		// The kernel fills a page with whole lines or values before it answers, so much less than a page is the end; another
 		// read would only say so.
-		if n += k; k == 0 || n < pageLeast {
+		if n += k; k == 0 || n < min(len(r.buf), pageLeast) {
 			r.found++
 			return r.buf[:n]
 		}

@@ -2,7 +2,8 @@ package stats
 
 import "bytes"
 
-// cpuV1 reads cpuacct.usage_all (nanoseconds of user and system time for each CPU, Linux 4.8) and cpu.stat.
+// cpuV1 reads cpuacct.usage_all (nanoseconds of user and system time for each CPU, Linux 4.8; their sum is what
+// cpuacct.usage says) and cpu.stat. Each file costs about 8 µs, so none is read for what another has.
 func (r *reader) cpuV1(c *CPU, acct, cpu string) {
 	for line := range lines(r.read(acct, "cpuacct.usage_all")) {
 		_, rest := word(line) // the CPU's number; the first line is a heading
@@ -15,7 +16,7 @@ func (r *reader) cpuV1(c *CPU, acct, cpu string) {
 		c.User, c.System = c.User+u, c.System+s
 		c.PerCPU = append(c.PerCPU, u+s)
 	}
-	c.Usage = number(r.read(acct, "cpuacct.usage"))
+	c.Usage = c.User + c.System
 	for line := range lines(r.read(cpu, "cpu.stat")) {
 		switch key, value := word(line); string(key) {
 		case "nr_periods":
@@ -61,7 +62,6 @@ func (r *reader) memoryV1(m *Memory, dir string) {
 	m.Usage = number(r.read(dir, "memory.usage_in_bytes"))
 	m.WorkingSet = m.Usage - min(inactive, m.Usage)
 	m.MaxUsage = number(r.read(dir, "memory.max_usage_in_bytes"))
-	m.Kernel = number(r.read(dir, "memory.kmem.usage_in_bytes"))
 	m.FailCount = number(r.read(dir, "memory.failcnt"))
 	for line := range lines(r.read(dir, "memory.oom_control")) {
 		switch key, value := word(line); string(key) {
