@@ -191,11 +191,20 @@ func parseNetDev(data []byte) []Interface {
 
 // sharesHostNetwork tells whether a process is in this process's network namespace. The daemon runs in the host's.
 func sharesHostNetwork(pid int) bool {
-	var own, its unix.Stat_t
-	if unix.Stat("/proc/self/ns/net", &own) != nil || unix.Stat("/proc/"+strconv.Itoa(pid)+"/ns/net", &its) != nil {
-		return false
+	its := networkNamespace(strconv.Itoa(pid))
+	return its != 0 && its == ownNetwork()
+}
+
+// ownNetwork is the network namespace of this process, which does not change.
+var ownNetwork = sync.OnceValue(func() uint64 { return networkNamespace("self") })
+
+// networkNamespace is the inode number of a process's network namespace, 0 when it has ended.
+func networkNamespace(pid string) uint64 {
+	var st unix.Stat_t
+	if unix.Stat("/proc/"+pid+"/ns/net", &st) != nil {
+		return 0
 	}
-	return own.Ino == its.Ino && own.Dev == its.Dev
+	return st.Ino
 }
 
 // pageSizes lists the machine's huge page sizes as the hugetlb controller's files name them; they are fixed at boot.

@@ -44,7 +44,7 @@ type Memory struct {
 	RSS        uint64  `json:"rss"`        // anonymous memory
 	Cache      uint64  `json:"cache"`
 	MappedFile uint64  `json:"mappedFile"`
-	Kernel     uint64  `json:"kernel,omitempty"`
+	Kernel     uint64  `json:"kernel,omitempty"`   // v2 only
 	MaxUsage   uint64  `json:"maxUsage,omitempty"` // v2: Linux 5.19
 	Limit      uint64  `json:"limit,omitempty"`
 	SwapUsage  uint64  `json:"swapUsage,omitempty"`
@@ -127,7 +127,7 @@ func Read(cgroupPaths map[string]string, pid int) (Stats, error) {
 		}
 		cgroupPaths = paths
 	}
-	r := &reader{buf: make([]byte, 16<<10)}
+	r := &reader{buf: make([]byte, 8<<10)}
 	s := Stats{Time: time.Now()}
 	r.groups(&s, cgroupPaths)
 	if r.found == 0 {

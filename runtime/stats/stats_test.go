@@ -56,9 +56,9 @@ func TestReadV1(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	check(t, "cpu", s.CPU, CPU{Usage: 4750001, User: 4000000, System: 750000, PerCPU: []uint64{1500000, 3250000}, Periods: 10, ThrottledPeriods: 3, ThrottledTime: 123456})
+	check(t, "cpu", s.CPU, CPU{Usage: 4750000, User: 4000000, System: 750000, PerCPU: []uint64{1500000, 3250000}, Periods: 10, ThrottledPeriods: 3, ThrottledTime: 123456})
 	want := wantMemory
-	want.Kernel, want.UnderOOM, want.SwapLimit = 4096, true, new(uint64(67108864))
+	want.UnderOOM, want.SwapLimit = true, new(uint64(67108864))
 	check(t, "memory", s.Memory, want)
 	check(t, "io", s.BlockIO, wantIO)
 	check(t, "pids", s.Pids, Pids{Current: 3})
