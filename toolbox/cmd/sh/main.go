@@ -63,7 +63,7 @@ func run(argv []string) int {
 		return interact(runner)
 	default:
 		traps.exitOnUntrapped()
-		return source(runner, os.Stdin, "sh")
+		return follow(runner, byteReader{os.Stdin})
 	}
 }
 
@@ -122,31 +122,40 @@ func script(runner *interp.Runner, path string) int {
 	return source(runner, f, path)
 }
 
-// source runs a whole script, statement by statement, so that a syntax error at its end does not keep its beginning
-// from running and a script on standard input may be read by its own commands.
+// source runs a whole script.
 func source(runner *interp.Runner, r io.Reader, name string) int {
-	parser := syntax.NewParser()
-	var status int
-	for stmt, err := range parser.StmtsSeq(r) {
+	file, err := syntax.NewParser().Parse(r, name)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "sh:", err)
+		return 2
+	}
+	return exitStatus(runner.Run(context.Background(), file))
+}
+
+// follow runs a script statement by statement, as it arrives, so that its commands can read what follows them.
+func follow(runner *interp.Runner, r io.Reader) int {
+	status := 0
+	for stmt, err := range syntax.NewParser().StmtsSeq(r) {
 		if err != nil {
-			fmt.Fprintf(os.Stderr, "%s: %v\n", name, err)
+			fmt.Fprintln(os.Stderr, "sh:", err)
 			return 2
 		}
-		err := runner.Run(context.Background(), stmt)
-		status = exitStatus(err)
+		status = exitStatus(runner.Run(context.Background(), stmt))
 		if runner.Exited() {
-			break
+			return status
 		}
 	}
-	// An EXIT trap runs at the end of a file, of which the statements were run one by one.
-	if !runner.Exited() {
-		end := &syntax.File{Name: name}
-		if err := runner.Run(context.Background(), end); err != nil {
-			return exitStatus(err)
-		}
+	// The trap on EXIT belongs to the end of a file, of which this is an empty one.
+	if err := runner.Run(context.Background(), &syntax.File{}); err != nil {
+		return exitStatus(err)
 	}
 	return status
 }
+
+// byteReader reads no further than it is asked to, so that the commands of a script find the rest of the input.
+type byteReader struct{ r io.Reader }
+
+func (b byteReader) Read(p []byte) (int, error) { return b.r.Read(p[:min(len(p), 1)]) }
 
 func exitStatus(err error) int {
 	var status interp.ExitStatus
