@@ -234,5 +234,5 @@ func cause(err error) string {
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 		return "the connection was cut"
 	}
-	return strings.TrimPrefix(err.Error(), "tls: ")
+	return strings.TrimPrefix(strings.TrimPrefix(err.Error(), "tls: "), "failed to verify certificate: ")
 }

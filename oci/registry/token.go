@@ -92,11 +92,15 @@ func tokenRefusal(refusal *statusError, host string, e *endpoint, l login) error
 }
 
 // tokenScopes are the scopes to ask for: the registry's own words where it
-// gave some (a mirror may call the repository otherwise), else what is wanted.
+// gave some (a mirror may call the repository otherwise), with the actions that
+// the next requests need; else what is wanted.
 func tokenScopes(challenged, wanted string, more []string) []string {
 	scopes := strings.Fields(challenged)
 	if len(scopes) == 0 && wanted != "" {
 		scopes = []string{wanted}
+	}
+	for i, s := range scopes {
+		scopes[i] = widen(s, wanted)
 	}
 	for _, s := range more {
 		if !slices.Contains(scopes, s) {
@@ -104,6 +108,22 @@ func tokenScopes(challenged, wanted string, more []string) []string {
 		}
 	}
 	return scopes
+}
+
+// widen adds the actions of the wanted scope to a scope of the same resource:
+// repository:x:pull and repository:x:pull,push.
+func widen(scope, wanted string) string {
+	i, j := strings.LastIndex(scope, ":"), strings.LastIndex(wanted, ":")
+	if i < 0 || j < 0 || scope[:i] != wanted[:j] {
+		return scope
+	}
+	actions := strings.Split(scope[i+1:], ",")
+	for _, a := range strings.Split(wanted[j+1:], ",") {
+		if !slices.Contains(actions, a) {
+			actions = append(actions, a)
+		}
+	}
+	return scope[:i+1] + strings.Join(actions, ",")
 }
 
 // parseToken reads a token server's answer. A token lives 60 s unless it is

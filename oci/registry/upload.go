@@ -120,7 +120,7 @@ func (u *upload) moveTo(resp *http.Response, sent int64) error {
 		u.location = location
 	}
 	u.offset = sent
-	if has, ok := parseUploadRange(resp.Header.Get("Range")); ok && has < sent {
+	if has, ok := parseUploadRange(resp.Header.Get("Range")); ok && has < sent && sent > 1 {
 		u.offset = has
 	}
 	return nil
@@ -191,7 +191,7 @@ func (u *upload) resync(ctx context.Context) {
 	if err == nil {
 		discard(resp)
 		has, ok := parseUploadRange(resp.Header.Get("Range"))
-		if ok && has <= u.desc.Size && u.moveTo(resp, has) == nil {
+		if ok && has > 0 && has <= u.desc.Size && u.moveTo(resp, has) == nil {
 			return
 		}
 	}
@@ -199,8 +199,7 @@ func (u *upload) resync(ctx context.Context) {
 }
 
 // parseUploadRange reads "0-99" (also "bytes=0-99"): 100 bytes are there.
-// Registries write "0-0" for one byte and for none; none is assumed, since a
-// chunk at a wrong offset is refused and that is found out.
+// Registries write "0-0" for one byte and for none; none is assumed.
 func parseUploadRange(s string) (has int64, ok bool) {
 	first, last, found := strings.Cut(strings.TrimPrefix(strings.TrimSpace(s), "bytes="), "-")
 	end, err := strconv.ParseInt(last, 10, 63)
