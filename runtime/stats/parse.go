@@ -25,6 +25,8 @@ type reader struct {
 	found int // files that were there
 }
 
+func newReader() *reader { return &reader{buf: make([]byte, 8<<10)} }
+
 // read returns a file's content, and nil when it isn't there: a controller or a kernel without it, or a group just
 // removed.
 func (r *reader) read(dir, name string) []byte {

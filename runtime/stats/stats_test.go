@@ -161,6 +161,18 @@ func TestNumbers(t *testing.T) {
 	}
 }
 
+func TestReadAllKeepsTheOrder(t *testing.T) {
+	gone := Source{CgroupPaths: map[string]string{"": filepath.Join(t.TempDir(), "gone")}}
+	sources := []Source{{CgroupPaths: v1Paths()}, gone, {CgroupPaths: map[string]string{"": "testdata/v2"}}, gone}
+	got := ReadAll(sources)
+	if got[0].Stats.CPU.PerCPU == nil || got[2].Stats.Pressure == nil || got[0].Err != nil || got[2].Err != nil {
+		t.Errorf("results are mixed up: %+v", got)
+	}
+	if !errors.Is(got[1].Err, errdefs.ErrNotFound) || !errors.Is(got[3].Err, errdefs.ErrNotFound) {
+		t.Errorf("got %v and %v, want not found", got[1].Err, got[3].Err)
+	}
+}
+
 // TestReadLongFile reads a file longer than the buffer and than a page.
 func TestReadLongFile(t *testing.T) {
 	dir := t.TempDir()
@@ -213,11 +225,15 @@ func BenchmarkRead30(b *testing.B) {
 	if err != nil {
 		b.Skip(err)
 	}
+	sources := make([]Source, 30)
+	for i := range sources {
+		sources[i] = Source{CgroupPaths: paths, PID: 1}
+	}
 	b.ReportAllocs()
 	for b.Loop() {
-		for range 30 {
-			if _, err := Read(paths, 1); err != nil {
-				b.Fatal(err)
+		for _, r := range ReadAll(sources) {
+			if r.Err != nil {
+				b.Fatal(r.Err)
 			}
 		}
 	}
