@@ -154,10 +154,13 @@ func (l *Ledger) announce(key Key, r Record) ([]Record, error) {
 	if err := l.records.Create(key.Namespace, key.Name, r); err != nil {
 		return nil, fmt.Errorf("snapshot %s: %w", key, err)
 	}
-	return chain, failpoint.Hit("snapshot-recorded")
+	return chain, nil
 }
 
 func (l *Ledger) fill(n uint64, do func(dir string) error) error {
+	if err := failpoint.Hit("snapshot-recorded"); err != nil {
+		return err
+	}
 	final := l.Dir(n)
 	provisional := final + newSuffix
 	if err := os.Mkdir(provisional, 0o700); err != nil {

@@ -4,6 +4,7 @@ import (
 	"maps"
 	"time"
 
+	"github.com/minirt/mini/oci/layer"
 	"github.com/minirt/mini/runtime/store"
 )
 
@@ -36,6 +37,25 @@ type Records interface {
 	List(ns string) ([]store.Entry[Record], error)
 	// Move renames a record and changes it, in one transaction: ErrNotFound, ErrAlreadyExists.
 	Move(ns, from, to string, change func(*Record) error) error
+}
+
+// HostID is the id on the host of one in a container; an id that is not mapped stays as it is, and is nobody inside.
+func HostID(id uint32, maps []IDMap) uint32 {
+	for _, m := range maps {
+		if id >= m.ContainerID && id-m.ContainerID < m.Size {
+			return m.HostID + (id - m.ContainerID)
+		}
+	}
+	return id
+}
+
+// LayerIDMaps are the maps as layer.DiffOptions has them.
+func LayerIDMaps(maps []IDMap) []layer.IDMap {
+	out := make([]layer.IDMap, len(maps))
+	for i, m := range maps {
+		out[i] = layer.IDMap{Inside: m.ContainerID, Outside: m.HostID, Size: m.Size}
+	}
+	return out
 }
 
 type table struct {

@@ -1,0 +1,164 @@
+// Package native keeps snapshots as whole directory trees: each is a copy of its parent. It works on every filesystem,
+// costs the time and, where the filesystem cannot share blocks between files (reflink: xfs, btrfs), the space of the copy,
+// and is for hosts whose kernel or filesystem cannot do overlays.
+package native
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+
+	"github.com/containerd/errdefs"
+
+	"github.com/minirt/mini/internal/mount"
+	"github.com/minirt/mini/oci/layer"
+	"github.com/minirt/mini/runtime/snapshot"
+)
+
+// Name of the snapshotter.
+const Name = "native"
+
+// Options of Open.
+type Options struct {
+	Root    string           // absolute; made if it is not there
+	Records snapshot.Records // see snapshot.NewRecords
+	Log     *slog.Logger
+}
+
+// Store is the snapshotter.
+type Store struct{ *snapshot.Ledger }
+
+var (
+	_ snapshot.Snapshotter = (*Store)(nil)
+	_ snapshot.Differ      = (*Store)(nil)
+)
+
+// Open opens the store and clears away what a crash has left.
+func Open(ctx context.Context, o Options) (*Store, error) {
+	if !filepath.IsAbs(o.Root) {
+		return nil, fmt.Errorf("root of the native snapshotter, %q, is not an absolute path: %w", o.Root, errdefs.ErrInvalidArgument)
+	}
+	ledger, err := snapshot.OpenLedger(ctx, o.Root, o.Records, o.Log)
+	if err != nil {
+		return nil, err
+	}
+	return &Store{ledger}, nil
+}
+
+// Name implements snapshot.Snapshotter.
+func (s *Store) Name() string { return Name }
+
+// Close implements snapshot.Snapshotter.
+func (s *Store) Close() error { return nil }
+
+func (s *Store) fs(dir uint64) string { return filepath.Join(s.Dir(dir), "fs") }
+
+// Prepare implements snapshot.Snapshotter.
+func (s *Store) Prepare(ctx context.Context, key snapshot.Key, parent string, opts snapshot.Options) ([]mount.Mount, error) {
+	r, _, err := s.New(ctx, key, snapshot.Active, parent, opts, func(dir string, chain []snapshot.Record) error {
+		return s.fill(ctx, filepath.Join(dir, "fs"), chain, opts)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return bind(s.fs(r.Dir), "rw"), nil
+}
+
+// fill copies the parent. A mapping of ids is applied to the copy's owners.
+func (s *Store) fill(ctx context.Context, root string, chain []snapshot.Record, opts snapshot.Options) error {
+	if err := os.Mkdir(root, 0o755); err != nil {
+		return err
+	}
+	if len(chain) > 0 {
+		return copyTree(ctx, s.fs(chain[0].Dir), root, opts)
+	}
+	if err := os.Chmod(root, 0o755); err != nil { // whatever the umask
+		return err
+	}
+	uid, gid := snapshot.HostID(0, opts.UIDMap), snapshot.HostID(0, opts.GIDMap)
+	if uid == 0 && gid == 0 {
+		return nil
+	}
+	return os.Chown(root, int(uid), int(gid))
+}
+
+// View implements snapshot.Snapshotter. A view of a layer is that layer, mounted read-only.
+func (s *Store) View(ctx context.Context, key snapshot.Key, parent string, opts snapshot.Options) ([]mount.Mount, error) {
+	fill := func(dir string, _ []snapshot.Record) error { return os.Mkdir(filepath.Join(dir, "fs"), 0o755) }
+	if parent != "" {
+		fill = nil
+	}
+	r, chain, err := s.New(ctx, key, snapshot.View, parent, opts, fill)
+	if err != nil {
+		return nil, err
+	}
+	return s.mounts(r, chain), nil
+}
+
+// Mounts implements snapshot.Snapshotter.
+func (s *Store) Mounts(_ context.Context, key snapshot.Key) ([]mount.Mount, error) {
+	r, chain, err := s.Get(key)
+	if err != nil {
+		return nil, err
+	}
+	if r.Kind == snapshot.Committed {
+		return nil, fmt.Errorf("snapshot %s is committed, it is not mounted itself: make a view of it: %w", key, errdefs.ErrInvalidArgument)
+	}
+	return s.mounts(r, chain), nil
+}
+
+func (s *Store) mounts(r snapshot.Record, chain []snapshot.Record) []mount.Mount {
+	switch {
+	case r.Kind == snapshot.Active:
+		return bind(s.fs(r.Dir), "rw")
+	case len(chain) == 0:
+		return bind(s.fs(r.Dir), "ro")
+	}
+	return bind(s.fs(chain[0].Dir), "ro", mount.IDMapOptions(r.UIDMap, r.GIDMap)...)
+}
+
+func bind(dir, mode string, more ...string) []mount.Mount {
+	return []mount.Mount{{Type: "bind", Source: dir, Options: append([]string{"rbind", mode}, more...)}}
+}
+
+// Commit implements snapshot.Snapshotter.
+func (s *Store) Commit(ctx context.Context, ns, name, active string, labels map[string]string) error {
+	same := func(r snapshot.Record) string { return r.Parent }
+	return s.Ledger.Commit(ctx, ns, name, active, labels, same, func(r snapshot.Record, _ []snapshot.Record) error {
+		if len(r.UIDMap) > 0 {
+			return fmt.Errorf("its files belong to the ids of a user namespace; use the layer that Diff makes of it: %w", errdefs.ErrInvalidArgument)
+		}
+		if _, err := os.Stat(s.fs(r.Dir)); err != nil {
+			return fmt.Errorf("its files: %w: %w", err, errdefs.ErrDataLoss)
+		}
+		return nil
+	})
+}
+
+// Usage implements snapshot.Snapshotter. A copy counts whole, shared blocks too.
+func (s *Store) Usage(ctx context.Context, key snapshot.Key) (snapshot.Usage, error) {
+	return s.Ledger.Usage(ctx, key, "fs")
+}
+
+// Diff implements snapshot.Differ.
+func (s *Store) Diff(ctx context.Context, key snapshot.Key, w io.Writer) error {
+	r, chain, err := s.Get(key)
+	if err != nil {
+		return err
+	}
+	if r.Kind == snapshot.View {
+		return fmt.Errorf("diff of snapshot %s: a view changes nothing: %w", key, errdefs.ErrInvalidArgument)
+	}
+	lower := ""
+	if len(chain) > 0 {
+		lower = s.fs(chain[0].Dir)
+	}
+	o := layer.DiffOptions{UIDMap: snapshot.LayerIDMaps(r.UIDMap), GIDMap: snapshot.LayerIDMaps(r.GIDMap)}
+	if err := layer.Diff(ctx, w, lower, s.fs(r.Dir), o); err != nil {
+		return fmt.Errorf("diff of snapshot %s: %w", key, err)
+	}
+	return nil
+}
