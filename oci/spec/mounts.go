@@ -182,7 +182,7 @@ func (b *builder) mount(m Mount) (specs.Mount, error) {
 		Destination: target, Type: m.Type, Source: m.Source, Options: slices.Clone(m.Options),
 		UIDMappings: slices.Clone(m.UIDMap), GIDMappings: slices.Clone(m.GIDMap),
 	}
-	if slices.Contains(m.Options, "bind") || slices.Contains(m.Options, "rbind") || (m.Type == "" && path.IsAbs(m.Source)) {
+	if isBind(m.Options) || (m.Type == "" && path.IsAbs(m.Source)) {
 		out.Type = "bind"
 	}
 	switch {
@@ -192,7 +192,7 @@ func (b *builder) mount(m Mount) (specs.Mount, error) {
 		if !path.IsAbs(m.Source) {
 			return specs.Mount{}, invalid("mount %s: the source %q of a bind must be an absolute path of the host", target, m.Source)
 		}
-		if !slices.Contains(out.Options, "bind") && !slices.Contains(out.Options, "rbind") {
+		if !isBind(out.Options) {
 			out.Options = append([]string{"rbind"}, out.Options...)
 		}
 	case out.Source == "":
@@ -202,6 +202,10 @@ func (b *builder) mount(m Mount) (specs.Mount, error) {
 		return specs.Mount{}, err
 	}
 	return out, b.checkIDMapped(out)
+}
+
+func isBind(options []string) bool {
+	return slices.Contains(options, "bind") || slices.Contains(options, "rbind")
 }
 
 // checkMountOptions refuses options that contradict each other or that this kernel cannot do.
