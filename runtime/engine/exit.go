@@ -107,11 +107,19 @@ func (e *Engine) Wait(ctx context.Context, ns, id, execID string) (wire.Exit, er
 		}
 		return wire.Exit{}, err
 	}
+	exit, err := p.wait(ctx)
+	if err != nil {
+		return wire.Exit{}, fmt.Errorf("wait for container %s: %w", l.key.id, err)
+	}
+	return exit, nil
+}
+
+func (p *proc) wait(ctx context.Context) (wire.Exit, error) {
 	select {
 	case <-p.done:
 		return *p.ended(), nil
 	case <-ctx.Done():
-		return wire.Exit{}, fmt.Errorf("wait for container %s: %w", l.key.id, context.Cause(ctx))
+		return wire.Exit{}, context.Cause(ctx)
 	}
 }
 

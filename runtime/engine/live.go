@@ -48,7 +48,7 @@ func newProc(execID, dir string) *proc {
 func (p *proc) info(paused bool) Process {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	info := Process{ExecID: p.execID, PID: p.pid, Terminal: p.terminal, Args: p.args, Exit: p.exit, Warnings: p.warnings, State: Running}
+	info := Process{ExecID: p.execID, PID: p.pid, Terminal: p.terminal, Args: p.args, Exit: p.exit, Warnings: p.warnings, State: Running, Wait: p.wait}
 	switch {
 	case p.exit != nil:
 		info.State = Exited

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"context"
 	"os"
 	"time"
 
@@ -107,6 +108,9 @@ type Process struct {
 	Args     []string
 	Exit     *wire.Exit
 	Warnings []string
+	// Wait returns how this very process ended, when it has; unlike Engine.Wait also after its container has removed
+	// itself.
+	Wait func(context.Context) (wire.Exit, error)
 }
 
 // StartOptions changes how a container is started.
