@@ -166,37 +166,24 @@ func parseDockerConfig(data []byte) (dockerConfig, error) {
 // find looks a host up: helper of the host, helper of all, then the file.
 func (d dockerConfig) find(host string) (login, error) {
 	key := host
-	if host == dockerHost || host == dockerDomain || host == "index.docker.io" {
+	if canonicalHost(host) == canonicalHost(dockerKey) {
 		key = dockerKey
 	}
 	l, err := d.inFile(host, key)
 	if err != nil {
 		return l, err
 	}
-	for name, helper := range d.CredHelpers {
-		if hostOfKey(name) == hostOfKey(key) || name == host {
-			l.helper, l.key = helper, key
-		}
-	}
-	if l.helper == "" {
-		l.helper, l.key = d.CredsStore, key
+	l.helper, l.key = d.CredsStore, key
+	if name, ok := bestKey(d.CredHelpers, host, key); ok {
+		l.helper = d.CredHelpers[name]
 	}
 	return l, nil
 }
 
-// inFile reads the auths; keys may be hosts or URLs of them. The exact key
-// wins over one that only means the same host.
+// inFile reads the auths.
 func (d dockerConfig) inFile(host, key string) (login, error) {
-	a, ok := d.Auths[key]
-	if !ok {
-		a, ok = d.Auths[host]
-	}
-	best := ""
-	for name, other := range d.Auths {
-		if !ok && hostOfKey(name) == hostOfKey(key) && (best == "" || name < best) {
-			best, a = name, other
-		}
-	}
+	name, _ := bestKey(d.Auths, host, key)
+	a := d.Auths[name]
 	l := login{username: a.Username, password: a.Password, identityToken: a.IdentityToken, registryToken: a.RegistryToken}
 	if a.Auth != "" {
 		user, password, err := decodeAuth(a.Auth)
@@ -208,10 +195,30 @@ func (d dockerConfig) inFile(host, key string) (login, error) {
 	return l, nil
 }
 
-// hostOfKey is the host[:port] of a key of config.json.
-func hostOfKey(key string) string {
+// bestKey finds the entry for a host: keys may be hosts or URLs of them. The
+// exact key wins over one that only means the same host.
+func bestKey[V any](entries map[string]V, host, key string) (name string, found bool) {
+	for _, exact := range []string{key, host} {
+		if _, ok := entries[exact]; ok {
+			return exact, true
+		}
+	}
+	for other := range entries {
+		if canonicalHost(other) == canonicalHost(key) && (!found || other < name) {
+			name, found = other, true
+		}
+	}
+	return name, found
+}
+
+// canonicalHost is the host[:port] of a key of config.json; all of Docker
+// Hub's names are one.
+func canonicalHost(key string) string {
 	key = strings.TrimPrefix(strings.TrimPrefix(key, "https://"), "http://")
 	host, _, _ := strings.Cut(key, "/")
+	if host == dockerDomain || host == dockerHost {
+		return "index.docker.io"
+	}
 	return host
 }
 

@@ -139,12 +139,16 @@ func (call *call) request(ctx context.Context, e *endpoint, w *watch) (*http.Req
 		req.Body = http.NoBody
 		return req, nil
 	}
-	body, err := call.body()
-	if err != nil {
-		return nil, err
+	req.GetBody = func() (io.ReadCloser, error) {
+		body, err := call.body()
+		if err != nil {
+			return nil, err
+		}
+		return &sentBody{body: body, watch: w}, nil
 	}
-	req.Body, req.ContentLength = &sentBody{body: body, watch: w}, call.size
-	return req, nil
+	req.ContentLength = call.size
+	req.Body, err = req.GetBody()
+	return req, err
 }
 
 // watch calls back when nothing has moved for a time.

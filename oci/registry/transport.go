@@ -212,7 +212,7 @@ func portOf(u *url.URL) string {
 }
 
 // schemeFallback speaks plain HTTP with hosts that turned out not to speak
-// HTTPS. Requests with a body are only repeated when they can be.
+// HTTPS.
 type schemeFallback struct {
 	next  http.RoundTripper
 	mu    sync.Mutex
@@ -232,8 +232,16 @@ func (s *schemeFallback) RoundTrip(req *http.Request) (*http.Response, error) {
 		s.mu.Lock()
 		s.plain[req.URL.Host] = true
 		s.mu.Unlock()
-		if req.Body != nil {
-			return nil, err // the next attempt speaks plain HTTP from the start
+		if req.Body != nil && req.Body != http.NoBody {
+			if req.GetBody == nil {
+				return nil, err
+			}
+			body, err := req.GetBody()
+			if err != nil {
+				return nil, err
+			}
+			req = req.WithContext(req.Context()) // a RoundTripper must not change the request it was given
+			req.Body = body
 		}
 	}
 	again := req.Clone(req.Context())
