@@ -180,7 +180,6 @@ func (v variables) declares(id *ast.Ident) bool {
 	if !v.names[id.Name] {
 		return false
 	}
-	//lint:ignore SA1019 the parser's own resolution is enough here, and needs no type checker
 	object := id.Obj
 	if object == nil {
 		return true

@@ -1,0 +1,95 @@
+# Everything here is meant to be run from a checkout. "make help" lists the targets.
+
+SHELL      := /bin/bash
+PREFIX     ?= /usr/local
+VERSION    ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+BINARIES   := $(patsubst cmd/%/main.go,%,$(wildcard cmd/*/main.go))
+GO         := go
+LDFLAGS    := -s -w -X main.version=$(VERSION)
+SOURCES    := $(shell find cmd internal oci runtime -name '*.go' -o -name '*.proto' -o -name '*.json' 2>/dev/null)
+TOOLBOX    := runtime/toolbox/data/toolbox.tar
+# Packages whose tests are cheap enough under the race detector and worth it.
+RACE       := ./internal/... ./runtime/content/... ./runtime/events/... ./runtime/logs/... ./runtime/store/... ./oci/registry/...
+SUPERVISOR := minid-supervisor
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: go
+go:
+	@scripts/need-go
+
+.PHONY: deps
+deps: ## install what a build needs and is missing (apt, as root)
+	@scripts/deps build
+
+.PHONY: deps-test
+deps-test: ## install what the tests need and is missing (apt, as root)
+	@scripts/deps build test
+
+.PHONY: build
+build: $(addprefix bin/,$(BINARIES)) ## build all binaries into bin/
+
+bin/%: $(SOURCES) go.mod go.sum $(TOOLBOX) | go
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $@ ./cmd/$*
+
+# libcontainer's nsenter is C, and seccomp needs libseccomp.
+bin/$(SUPERVISOR): $(SOURCES) go.mod go.sum | go
+	CGO_ENABLED=1 $(GO) build -trimpath -tags seccomp -ldflags '$(LDFLAGS)' -o $@ ./cmd/$(SUPERVISOR)
+
+.PHONY: toolbox
+toolbox: $(TOOLBOX) ## build the image that minid carries
+
+$(TOOLBOX): $(shell find toolbox -name '*.go') toolbox/go.mod toolbox/go.sum | go
+	cd toolbox && $(GO) run ./build -o ../$@
+
+.PHONY: run
+run: deps ## build, start minid, run a container of the embedded image (as root)
+	@$(MAKE) --no-print-directory build
+	@scripts/run
+
+.PHONY: stop
+stop: ## undo "make run"
+	@scripts/stop
+
+.PHONY: check
+check: go ## format, vet, lint, unit tests
+	@files=$$(git ls-files -co --exclude-standard '*.go' | xargs -r ls -d 2>/dev/null | xargs -r gofmt -l); \
+		if [ -n "$$files" ]; then echo "gofmt these:"; echo "$$files"; exit 1; fi
+	$(GO) vet -tags seccomp ./...
+	$(GO) tool staticcheck -tags seccomp ./...
+	$(GO) run ./test/report -quiet -- $(GO) test -json -short -tags seccomp $$($(GO) list -tags seccomp ./... | grep -v /test/scenario)
+	cd toolbox && $(GO) vet ./... && $(GO) test ./internal/...
+
+.PHONY: test
+test: build images ## everything this machine can run (as root; what cannot run is skipped with its reason)
+	$(GO) run ./test/report \
+		-- $(GO) test -json -race $(RACE) \
+		-- $(GO) test -json -tags seccomp $$($(GO) list -tags seccomp ./... | grep -vFx -e '' $$($(GO) list $(RACE) | sed 's/^/-e /') | grep -v /test/scenario) \
+		-- $(GO) test -json -count=1 -p 1 -timeout 15m ./test/scenario/...
+	cd toolbox && $(GO) test ./internal/...
+
+.PHONY: images
+images: go ## build the test images into .cache/images (from Debian's own packages)
+	@$(GO) run ./test/images -o .cache/images
+
+.PHONY: generate
+generate: go ## write the generated code and documents anew
+	$(GO) generate ./...
+
+.PHONY: bench
+bench: build images ## compare with runc and containerd, and print the ratios (as root)
+	$(GO) run ./test/bench
+
+.PHONY: install
+install: build ## install the binaries below PREFIX and the systemd unit (DESTDIR is honoured)
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/systemd/system
+	install -m 0755 $(addprefix bin/,$(BINARIES)) $(DESTDIR)$(PREFIX)/bin/
+	sed 's|@BIN@|$(PREFIX)/bin|' scripts/minid.service > $(DESTDIR)$(PREFIX)/lib/systemd/system/minid.service
+
+.PHONY: clean
+clean: ## remove what was built, the cached test images too
+	rm -rf bin .cache $(TOOLBOX)
