@@ -32,12 +32,13 @@ const (
 	MethodResume     = "resume"      // Process → nothing
 	MethodUpdate     = "update"      // Update → nothing
 	MethodCheckpoint = "checkpoint"  // Checkpoint → nothing
-	MethodDelete     = "delete"      // Process → Exit: forgets a process that has exited; for a container destroys cgroup and state
+	MethodDelete     = "delete"      // Delete → Exit: forgets a process that has exited; for a container destroys cgroup and state
 	MethodList       = "list"        // ListParams → ListResult (pages)
 	MethodReopenLog  = "reopen_log"  // Process → nothing
 	MethodAdopt      = "adopt"       // Adopt + fds → AdoptResult: take over a container of a supervisor that died
 	MethodReportExit = "report_exit" // ReportExit → nothing: the daemon reaped an adopted process
 	MethodUpgrade    = "upgrade"     // Upgrade → nothing; the connection stays, Hello again
+	MethodWarm       = "warm"        // nothing → nothing: a start will follow soon
 	MethodShutdown   = "shutdown"    // nothing → nothing; refused while there are containers
 )
 
@@ -45,6 +46,9 @@ const (
 const (
 	EventExit = "exit" // Exited; the exit file is already on disk
 	EventOOM  = "oom"  // OOM
+	// EventStdinClosed is a Process: its standard input has ended. The daemon closes the descriptor it holds of it, without
+	// which the process would not see the end.
+	EventStdinClosed = "stdin_closed"
 )
 
 // Message is one packet.
@@ -147,6 +151,13 @@ type Exec struct {
 	Dir    string      `json:"dir"`
 	Stdio  Stdio       `json:"stdio"`
 	Attach *Attachment `json:"attach,omitempty"`
+}
+
+// Delete forgets a process that has exited. Dir, when set, is where to look for what is left of a container that the
+// supervisor does not know: a start that was cut off by its death.
+type Delete struct {
+	Process
+	Dir string `json:"dir,omitempty"`
 }
 
 // Signal sends a signal to a process, or to all of a container.

@@ -1,0 +1,91 @@
+//go:debug containermaxprocs=0
+//go:debug updatemaxprocs=0
+
+// Command minid-supervisor is the parent of container processes. The daemon starts it; nobody else needs to.
+//
+// Its modes: serve (the supervisor), init (libcontainer's half inside the container), pause (the first process of a
+// shared PID namespace: it reaps, and ends on TERM or INT), version.
+package main
+
+import (
+	"flag"
+	"fmt"
+	"log/slog"
+	"os"
+	"runtime"
+	"runtime/debug"
+
+	"github.com/opencontainers/runc/libcontainer"
+	_ "github.com/opencontainers/runc/libcontainer/nsenter" // a cgo constructor that joins namespaces before Go begins
+
+	"github.com/minirt/mini/runtime/supervisor"
+)
+
+func main() {
+	mode := ""
+	if len(os.Args) > 1 {
+		mode = os.Args[1]
+	}
+	var err error
+	switch mode {
+	case "init":
+		libcontainer.Init() // does not return
+	case "pause":
+		err = supervisor.Pause()
+	case "serve":
+		err = serve(os.Args[2:])
+	case "version":
+		fmt.Println(version())
+	default:
+		err = fmt.Errorf("usage: %s serve|init|pause|version (the daemon starts it)", os.Args[0])
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "minid-supervisor:", err)
+		os.Exit(1)
+	}
+}
+
+func serve(args []string) error {
+	flags := flag.NewFlagSet("serve", flag.ContinueOnError)
+	dir := flags.String("dir", "", "directory of the socket and the lock")
+	verbose := flags.Bool("debug", false, "log more")
+	ready := flags.Int("ready-fd", -1, "descriptor to close when the socket is there")
+	resume := flags.Int("resume-fd", -1, "descriptor of the state of the program before this one")
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	if *dir == "" {
+		return fmt.Errorf("serve: --dir is missing")
+	}
+	// libcontainer's init gets this variable, and needs no second processor.
+	if err := os.Setenv("GOMAXPROCS", "1"); err != nil {
+		return err
+	}
+	runtime.GOMAXPROCS(max(2, min(runtime.GOMAXPROCS(0), maxProcs)))
+	debug.SetGCPercent(gcPercent)
+	level := slog.LevelInfo
+	if *verbose {
+		level = slog.LevelDebug
+	}
+	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
+	return supervisor.Main(supervisor.Options{Dir: *dir, Build: version(), Log: log, Debug: *verbose}, *ready, *resume)
+}
+
+const (
+	maxProcs  = 8  // it copies bytes and waits; more threads would only cost memory
+	gcPercent = 50 // small over fast
+)
+
+func version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "unknown"
+	}
+	v := info.Main.Version
+	for _, s := range info.Settings {
+		if s.Key == "vcs.revision" {
+			v += " " + s.Value
+		}
+	}
+	return v
+}

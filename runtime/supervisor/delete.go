@@ -1,0 +1,169 @@
+package supervisor
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/containerd/errdefs"
+	"golang.org/x/sys/unix"
+
+	"github.com/minirt/mini/runtime/supervisor/wire"
+)
+
+// remove forgets a process that has exited; a container's cgroup and state go with its first process. A container that
+// this supervisor does not know, but whose directory has something of one, is wiped: a start that was cut off.
+func (s *Supervisor) remove(d wire.Delete) (wire.Exit, error) {
+	c, p, err := s.process(d.Process)
+	if errdefs.IsNotFound(err) && d.Dir != "" {
+		return s.removeUnknown(d)
+	}
+	if err != nil {
+		return wire.Exit{}, err
+	}
+	exit := p.ended()
+	if exit == nil {
+		return wire.Exit{}, fmt.Errorf("%s: runs as process %d: kill it first: %w", name(d.Process), p.pid, errdefs.ErrFailedPrecondition)
+	}
+	if d.Exec != "" {
+		c.release(p)
+		return *exit, nil
+	}
+	if err := s.wipe(c); err != nil {
+		return wire.Exit{}, err
+	}
+	s.release(c)
+	return *exit, nil
+}
+
+// wipe ends what is left of a container and removes what the runtime made of it.
+func (s *Supervisor) wipe(c *container) error {
+	if err := c.rt.destroy(); err == nil {
+		if err := os.Remove(filepath.Join(c.start.Dir, recordFile)); err == nil || errors.Is(err, os.ErrNotExist) {
+			return nil
+		}
+	}
+	// Again the long way: something lives in its cgroups, or its state is half written.
+	if err := wipeLeft(c.key, c.start.Dir, c.cgroups); err != nil {
+		return fmt.Errorf("%s: remove: %w", name(c.key), err)
+	}
+	return nil
+}
+
+// removeUnknown removes what a supervisor that is no more has left of a container in its directory.
+func (s *Supervisor) removeUnknown(d wire.Delete) (wire.Exit, error) {
+	exit, err := loadExit(d.Dir)
+	if err != nil {
+		exit = &wire.Exit{Code: 255, Time: time.Now(), Reason: "lost: it was not seen to end"}
+	}
+	rec, err := loadRecord(d.Dir)
+	switch {
+	case errdefs.IsNotFound(err) && d.Exec == "":
+		rec = record{} // killed before the record: nothing was made
+	case err != nil && !errdefs.IsNotFound(err):
+		s.Log.Warn("a record cannot be read: what it names is left to the cgroup's removal", "dir", d.Dir, "error", err)
+	}
+	if d.Exec != "" {
+		if rec.PID != 0 && alive(rec.PID, rec.StartTime) {
+			return wire.Exit{}, fmt.Errorf("%s: runs as process %d: kill it first: %w", name(d.Process), rec.PID, errdefs.ErrFailedPrecondition)
+		}
+		return *exit, nil
+	}
+	if rec.Start != nil && rec.Start.Runtime != "" {
+		if rt, err := newRunner(*rec.Start, true); err == nil {
+			if err := rt.destroy(); err != nil {
+				s.Log.Debug("delete with the runtime's binary", "container", d.ID, "error", err)
+			}
+		}
+	}
+	if rec.PID != 0 && alive(rec.PID, rec.StartTime) {
+		if err := unix.Kill(rec.PID, unix.SIGKILL); err != nil && !errors.Is(err, unix.ESRCH) {
+			return wire.Exit{}, fmt.Errorf("%s: kill process %d: %w", name(d.Process), rec.PID, err)
+		}
+	}
+	if err := wipeLeft(d.Process, d.Dir, rec.Cgroups); err != nil {
+		return wire.Exit{}, fmt.Errorf("%s: remove what is left: %w", name(d.Process), err)
+	}
+	return *exit, nil
+}
+
+// alive says whether a process with this number began at that time and is no zombie.
+func alive(pid int, startTime uint64) bool {
+	st, err := readStat(pid)
+	return err == nil && st.startTime == startTime && st.state != 'Z'
+}
+
+// wipeLeft kills what lives in the cgroups, and removes them and the runtime's state. It needs nobody's cooperation.
+func wipeLeft(key wire.Process, dir string, cgroups map[string]string) error {
+	var errs []error
+	for _, path := range cgroups {
+		errs = append(errs, removeCgroup(path))
+	}
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	if err := os.RemoveAll(filepath.Join(dir, "state", key.ID)); err != nil {
+		return err
+	}
+	if err := os.Remove(filepath.Join(dir, recordFile)); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+// removeCgroup kills the processes of a cgroup and those below it and removes them all, the deepest first. A frozen one
+// is thawed: its processes die only then (cgroup v1).
+func removeCgroup(path string) error {
+	if _, err := os.Stat(path); errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	var last error
+	for deadline := time.Now().Add(killPatience); time.Now().Before(deadline); time.Sleep(killPause) {
+		if last = tryRemoveCgroup(path); last == nil {
+			return nil
+		}
+	}
+	return fmt.Errorf("cgroup %s: %w", path, last)
+}
+
+func tryRemoveCgroup(path string) error {
+	var dirs []string
+	err := filepath.WalkDir(path, func(p string, d fs.DirEntry, err error) error {
+		if err == nil && d.IsDir() {
+			dirs = append(dirs, p)
+		}
+		return nil // files and groups vanish while we look
+	})
+	if err != nil {
+		return err
+	}
+	for i := len(dirs) - 1; i >= 0; i-- {
+		if err := unix.Rmdir(dirs[i]); err == nil || errors.Is(err, unix.ENOENT) {
+			continue
+		}
+		killCgroup(dirs[i])
+		if err := unix.Rmdir(dirs[i]); err != nil && !errors.Is(err, unix.ENOENT) {
+			return err
+		}
+	}
+	return nil
+}
+
+func killCgroup(path string) {
+	data, err := os.ReadFile(filepath.Join(path, "cgroup.procs"))
+	if err != nil {
+		return
+	}
+	for _, pid := range parsePIDs(string(data)) {
+		_ = unix.Kill(pid, unix.SIGKILL) // gone already, or tried again
+	}
+	for file, thawed := range map[string]string{"freezer.state": "THAWED", "cgroup.freeze": "0"} {
+		file = filepath.Join(path, file)
+		if _, err := os.Stat(file); err == nil {
+			_ = os.WriteFile(file, []byte(thawed), 0) // tried again
+		}
+	}
+}
