@@ -86,6 +86,7 @@ type Client struct {
 
 	mu        sync.Mutex
 	rejected  map[rejection]bool
+	outages   map[string]outage
 	fallbacks sync.Mutex // serialises updates of referrers tags
 }
 
@@ -97,7 +98,7 @@ type rejection struct {
 
 // New makes a client. Nothing is read or contacted before the first request.
 func New(o Options) *Client {
-	c := &Client{opts: o, retries: o.Retry.withDefaults(), log: o.Logger, sleep: sleep, rejected: map[rejection]bool{}}
+	c := &Client{opts: o, retries: o.Retry.withDefaults(), log: o.Logger, sleep: sleep, rejected: map[rejection]bool{}, outages: map[string]outage{}}
 	if o.Override != nil {
 		c.override = *o.Override
 	}
@@ -136,22 +137,28 @@ func (c *Client) endpoints(domain string, need Capability) ([]*endpoint, error) 
 func (c *Client) failOver(ctx context.Context, stage, object string, hosts []*endpoint, ask func(e *endpoint, p patience) error) error {
 	failure := &Error{Stage: stage, Object: object}
 	for i, e := range hosts {
-		err := ask(e, c.patience(i == len(hosts)-1))
+		last := i == len(hosts)-1
+		if err := c.passOver(e, last); err != nil {
+			failure.add(e, err)
+			continue
+		}
+		err := ask(e, c.patience(last))
 		if err == nil {
 			return nil
 		}
 		failure.add(e, err)
+		c.noteOutage(e, err)
 		if ctx.Err() != nil {
 			break
 		}
-		if i < len(hosts)-1 {
-			c.log.WarnContext(ctx, "registry host failed, trying the next", "stage", stage, "object", object, "host", e.label(), "error", err)
+		if !last {
+			c.log.InfoContext(ctx, "registry host failed, trying the next", "stage", stage, "object", object, "host", e.label(), "error", err)
 		}
 	}
 	return failure
 }
 
-// request makes a call that belongs to a repository.
+// newCall makes a call that belongs to a repository.
 func newCall(method string, e *endpoint, ref name.Ref, path, actions string) *call {
 	return &call{method: method, url: e.url() + "/" + ref.Path() + path, scope: "repository:" + ref.Path() + ":" + actions}
 }

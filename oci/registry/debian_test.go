@@ -247,7 +247,7 @@ func TestDistributionMirrors(t *testing.T) {
 	stopCache()
 	pullImage(t, c, parseRef(t, "app:v1"), manifest, l, data)
 	_, err := c.Resolve(t.Context(), parseRef(t, "app:absent"))
-	fails(t, err, errdefs.ErrNotFound, "mirror http://"+dead+": connection refused; ", "mirror http://"+cache+": connection refused; ", "http://"+origin+": 404 manifest unknown")
+	fails(t, err, errdefs.ErrNotFound, "mirror http://"+dead+": connection refused", "mirror http://"+cache+": connection refused", "http://"+origin+": 404 manifest unknown")
 }
 
 func TestDistributionBehindABadLine(t *testing.T) {

@@ -174,8 +174,12 @@ func (b *blob) resume(broken error) error {
 // open connects to the first source from the given one on that answers.
 func (b *blob) open(from int) error {
 	for b.at = from; b.at < len(b.sources); b.at++ {
-		s := b.sources[b.at]
-		err := b.c.retry(b.ctx, b.c.patience(b.at == len(b.sources)-1), func() error {
+		s, last := b.sources[b.at], b.at == len(b.sources)-1
+		if err := b.c.passOver(s.e, last); err != nil {
+			b.addFailure(s, err)
+			continue
+		}
+		err := b.c.retry(b.ctx, b.c.patience(last), func() error {
 			body, err := b.openAt(s)
 			b.body = body
 			return err
@@ -185,6 +189,7 @@ func (b *blob) open(from int) error {
 		}
 		b.body = nil
 		b.addFailure(s, err)
+		b.c.noteOutage(s.e, err)
 		if b.ctx.Err() != nil {
 			break
 		}

@@ -118,6 +118,22 @@ func TestMirrorFailsMidway(t *testing.T) {
 	}
 }
 
+func TestDeadMirrorIsPassedOver(t *testing.T) {
+	dead := closedPort(t)
+	origin := registrytest.New(t, registrytest.Options{})
+	desc := origin.PutBlob("a", content(1000))
+	c := client(t, Options{}, map[string]string{"reg.example": `server = "` + origin.URL() + "\"\n[host.\"http://" + dead + "\"]"})
+	for range 2 {
+		blob, err := c.Fetch(t.Context(), parseRef(t, "reg.example/a"), desc, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		readBlob(t, blob, content(1000))
+	}
+	_, err := c.Resolve(t.Context(), parseRef(t, "reg.example/a:1"))
+	fails(t, err, errdefs.ErrNotFound, "mirror http://"+dead+": connection refused (", "not tried again); "+origin.URL()+": 404")
+}
+
 func TestRejectedMirrorIsAskedLast(t *testing.T) {
 	mirror, origin := registrytest.New(t, registrytest.Options{}), registrytest.New(t, registrytest.Options{})
 	data := content(1000)

@@ -29,15 +29,19 @@ const (
 	capAll = CapPull | CapResolve | CapPush | CapReferrers
 )
 
-var capabilityNames = [...]struct {
+type capabilityName struct {
 	name string
 	bit  Capability
-}{{"pull", CapPull}, {"resolve", CapResolve}, {"push", CapPush}, {"referrers", CapReferrers}}
+}
+
+func capabilityNames() []capabilityName {
+	return []capabilityName{{"pull", CapPull}, {"resolve", CapResolve}, {"push", CapPush}, {"referrers", CapReferrers}}
+}
 
 // String lists the capabilities as hosts.toml spells them: "pull,resolve".
 func (c Capability) String() string {
 	var names []string
-	for _, n := range capabilityNames {
+	for _, n := range capabilityNames() {
 		if c&n.bit != 0 {
 			names = append(names, n.name)
 		}
@@ -91,7 +95,9 @@ type tomlFile struct {
 	Host   map[string]tomlHost `toml:"host"`
 }
 
-var tomlKeys = [...]string{"server", "host", "capabilities", "ca", "client", "skip_verify", "header", "override_path", "dial_timeout", "proxy"}
+func tomlKeys() []string {
+	return []string{"server", "host", "capabilities", "ca", "client", "skip_verify", "header", "override_path", "dial_timeout", "proxy"}
+}
 
 // parseHostsFile reads the text of a hosts.toml; relative paths in it are
 // relative to dir. Unlike containerd it refuses a file with mistakes instead of
@@ -131,7 +137,7 @@ func explainTOML(err error) error {
 		if len(key) > 0 {
 			last = key[len(key)-1]
 		}
-		return fmt.Errorf("line %d: unknown key %q: %s: %w", line, strings.Join(key, "."), suggest(last, tomlKeys[:]), errdefs.ErrInvalidArgument)
+		return fmt.Errorf("line %d: unknown key %q: %s: %w", line, strings.Join(key, "."), suggest(last, tomlKeys()), errdefs.ErrInvalidArgument)
 	}
 	var syntax *toml.DecodeError
 	if errors.As(err, &syntax) {
@@ -254,7 +260,7 @@ func parseCapabilities(names []string) (Capability, error) {
 	var c Capability
 	for _, name := range names {
 		var bit Capability
-		for _, n := range capabilityNames {
+		for _, n := range capabilityNames() {
 			if strings.EqualFold(name, n.name) {
 				bit = n.bit
 			}

@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"mime"
-	"strings"
 
 	"github.com/containerd/errdefs"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -25,10 +24,8 @@ const (
 const ManifestLimit = 4 << 20
 
 // acceptManifests is the Accept header for manifests.
-var acceptManifests = strings.Join([]string{
-	ocispec.MediaTypeImageIndex, dockerManifestList,
-	ocispec.MediaTypeImageManifest, dockerManifest, "*/*",
-}, ", ")
+const acceptManifests = ocispec.MediaTypeImageIndex + ", " + dockerManifestList + ", " +
+	ocispec.MediaTypeImageManifest + ", " + dockerManifest + ", */*"
 
 // isManifest reports whether content of a media type is served as a manifest.
 func isManifest(mediaType string) bool {

@@ -79,7 +79,7 @@ func (c *Client) send(ctx context.Context, e *endpoint, call *call, held *grant)
 	watch := newWatch(c.retries.Stall, func() { cancel(errStalled) })
 	req, err := call.request(ctx, e, watch)
 	if err != nil {
-		watch.stop()
+		watch.pause()
 		cancel(nil)
 		return nil, err
 	}
@@ -164,7 +164,6 @@ func newWatch(limit time.Duration, expired func()) *watch {
 func (w *watch) moved()                  { w.timer.Reset(w.limit) }
 func (w *watch) patient(n time.Duration) { w.timer.Reset(n * w.limit) }
 func (w *watch) pause()                  { w.timer.Stop() }
-func (w *watch) stop()                   { w.timer.Stop() }
 
 // watchedBody is an answer's body; silence while it is read ends it.
 type watchedBody struct {
@@ -185,7 +184,7 @@ func (b *watchedBody) Read(p []byte) (int, error) {
 }
 
 func (b *watchedBody) Close() error {
-	b.watch.stop()
+	b.watch.pause()
 	err := b.body.Close()
 	b.cancel(nil)
 	return err

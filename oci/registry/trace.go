@@ -9,11 +9,14 @@ import (
 	"time"
 )
 
-// shownParameters are the query parameters that say something and are no
+// shownParameter reports whether a query parameter says something and is no
 // secret; signed storage addresses have many that are.
-var shownParameters = map[string]bool{
-	"ns": true, "n": true, "last": true, "mount": true, "from": true, "digest": true,
-	"scope": true, "service": true, "artifactType": true,
+func shownParameter(key string) bool {
+	switch key {
+	case "ns", "n", "last", "mount", "from", "digest", "scope", "service", "artifactType":
+		return true
+	}
+	return false
 }
 
 // trace logs a request and its answer. No header that identifies us is shown,
@@ -55,7 +58,7 @@ func (c *Client) trace(ctx context.Context, req *http.Request, resp *http.Respon
 func shown(u *url.URL) string {
 	q := u.Query()
 	for key := range q {
-		if !shownParameters[key] {
+		if !shownParameter(key) {
 			q.Set(key, "***")
 		}
 	}
