@@ -105,10 +105,13 @@ type applier struct {
 	// bit or a default ACL, which a tree that was not empty may have.
 	plain bool
 
-	later   []directory         // to be finished when nothing is written into them any more
-	made    map[string]struct{} // with Remove: what this layer has made, and the directories above it
-	implied bool                // a directory had to be made that the layer does not describe
-	hasRoot bool                // the layer describes the root
+	later []directory         // to be finished when nothing is written into them any more
+	made  map[string]struct{} // with Remove: what this layer has made, and the directories above it
+
+	// With Overlay, what can only be finished when the layers below are known, see Inherit.
+	marks     map[string]mark
+	whiteouts []place
+	opaques   map[string]struct{}
 }
 
 // directory is what is set on a directory last.
@@ -129,6 +132,9 @@ func newApplier(ctx context.Context, root string, o ApplyOptions) (*applier, err
 	a.plain = a.isPlain()
 	if o.Whiteouts == Remove {
 		a.made = map[string]struct{}{}
+	} else {
+		a.marks = map[string]mark{"": implied}
+		a.opaques = map[string]struct{}{}
 	}
 	return a, nil
 }
@@ -249,7 +255,7 @@ func (a *applier) rootEntry(h *tar.Header) error {
 	if h.Typeflag != tar.TypeDir {
 		return fmt.Errorf("the root is not a directory: %w", errdefs.ErrInvalidArgument)
 	}
-	a.hasRoot = true
+	delete(a.marks, "")
 	if !a.o.NoChown {
 		if err := unix.Fchown(a.root, h.Uid, h.Gid); err != nil {
 			return fmt.Errorf("chown: %w", err)
@@ -268,6 +274,12 @@ func (a *applier) rootEntry(h *tar.Header) error {
 
 // finish sets what had to wait: times of directories change with everything made in them.
 func (a *applier) finish() error {
+	for _, at := range a.whiteouts {
+		if err := a.settleWhiteout(at); err != nil {
+			return fmt.Errorf("whiteout of %q: %w", at.name(), err)
+		}
+		a.dirs.trim()
+	}
 	for _, d := range a.later {
 		if err := a.finishDirectory(d); err != nil {
 			return fmt.Errorf("directory %q: %w", d.name, err)
@@ -275,7 +287,7 @@ func (a *applier) finish() error {
 		a.dirs.trim()
 	}
 	if a.o.Whiteouts == Overlay {
-		return a.noteImplied()
+		return a.writeMarks()
 	}
 	return nil
 }

@@ -129,10 +129,10 @@ func (a *applier) imply(to place) error {
 		return unix.Fchmod(fd, 0o755)
 	}
 	if opaque {
-		return a.setOpaque(fd)
+		return a.setOpaque(fd, to.name())
 	}
-	a.implied = true
-	return setMark(fd, a.o.UserXattr, "d")
+	a.marks[to.name()] |= implied
+	return nil
 }
 
 // openDir opens what was just made or found to be a directory, and nothing that has taken its place.
@@ -157,6 +157,7 @@ func (a *applier) directory(to place, h *tar.Header) error {
 		return fmt.Errorf("mkdir: %w", err)
 	}
 	a.notePlain(h)
+	delete(a.marks, to.name())
 	if err := a.dirAttributes(to, h, existed, opaque, lastMode != 0); err != nil {
 		return err
 	}
@@ -185,7 +186,7 @@ func (a *applier) reuse(to place, mode uint32) (existed, opaque bool, err error)
 func (a *applier) dirAttributes(to place, h *tar.Header, existed, opaque, modeLater bool) error {
 	mode := uint32(h.Mode & 0o7777)
 	needsMode := (existed || a.needsChmod(mode)) && !modeLater
-	needsXattr := existed || opaque || hasXattrs(h)
+	needsXattr := opaque || hasXattrs(h)
 	needsOwner := existed && !a.o.NoChown || a.needsChown(h)
 	if needsOwner {
 		if err := unix.Fchownat(to.parent, to.base, h.Uid, h.Gid, unix.AT_SYMLINK_NOFOLLOW); err != nil {
@@ -205,11 +206,8 @@ func (a *applier) dirAttributes(to place, h *tar.Header, existed, opaque, modeLa
 			return fmt.Errorf("chmod: %w", err)
 		}
 	}
-	if existed && a.o.Whiteouts == Overlay {
-		clearMark(fd, a.o.UserXattr)
-	}
 	if opaque {
-		if err := a.setOpaque(fd); err != nil {
+		if err := a.setOpaque(fd, to.name()); err != nil {
 			return err
 		}
 	}

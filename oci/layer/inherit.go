@@ -3,104 +3,217 @@ package layer
 import (
 	"errors"
 	"fmt"
-	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
+	"github.com/containerd/errdefs"
 	"golang.org/x/sys/unix"
 )
 
-// A layer may have an entry a/b and none for a. Where the layers below have a, it keeps its owner, mode, times and
-// attributes. Applied on its own, a layer does not know them; but in an overlay the uppermost a is the one that counts.
-// So Apply marks the directories it had to make up, and the root if the layer has no entry for it: the root's mark is
-// "r" for itself, "d" for others, so that in the usual case one look tells that there is nothing to walk for.
+// Two things of a layer depend on the layers below it, which need not be there when it is applied by itself (Overlay):
+//
+//   - It may have an entry a/b and none for a. Where the layers below have a, it keeps its owner, mode, times and
+//     attributes; but in an overlay the uppermost a is the one that counts, so it has to get them.
+//   - A whiteout in a directory that no layer below has means nothing, and must not be there: overlayfs lists a directory
+//     that has nothing to merge with as it is, whiteouts included, and then denies that they exist.
+//
+// Apply marks such directories, and those on the way to them, so that Inherit finds them without a walk.
+type mark byte
 
-func setMark(fd int, user bool, value string) error {
-	err := unix.Fsetxattr(fd, overlayXattr(user, xattrImplied), []byte(value), 0)
-	if err != nil && !errors.Is(err, unix.ENOTSUP) && !errors.Is(err, unix.EPERM) {
-		return fmt.Errorf("mark the directory as implied: %w", err)
+const (
+	implied   mark = 1 << iota // the layer does not describe it
+	whitened                   // it has whiteouts
+	onTheWay                   // to a directory with a mark
+	markBits  = 3
+	markStart = 'A'
+)
+
+// letter is the value of the attribute.
+func (m mark) letter() []byte { return []byte{byte(m) + markStart} }
+
+func readMark(path, name string) (mark, error) {
+	value, err := getXattr(path, name)
+	if errors.Is(err, unix.ENODATA) || errors.Is(err, unix.ENOTSUP) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, err
+	}
+	if len(value) != 1 || value[0] < markStart || value[0] >= markStart+1<<markBits {
+		return 0, fmt.Errorf("attribute %s is %q: %w", name, value, errdefs.ErrDataLoss)
+	}
+	return mark(value[0] - markStart), nil
+}
+
+// writeMarks says what is left to be done.
+func (a *applier) writeMarks() error {
+	for _, name := range slices.Collect(maps.Keys(a.marks)) {
+		for name != "" {
+			name, _ = split(name)
+			if a.marks[name]&onTheWay != 0 {
+				break
+			}
+			a.marks[name] |= onTheWay
+		}
+	}
+	attribute := overlayXattr(a.o.UserXattr, xattrImplied)
+	for name, m := range a.marks {
+		fd, err := a.dirs.open(name)
+		if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) {
+			continue // it was replaced
+		}
+		if err == nil {
+			err = unix.Fsetxattr(fd, attribute, m.letter(), 0)
+		}
+		if err != nil && !errors.Is(err, unix.ENOTSUP) && !errors.Is(err, unix.EPERM) {
+			return fmt.Errorf("mark directory %q: %w", name, err)
+		}
+		a.dirs.trim()
 	}
 	return nil
 }
 
-func clearMark(fd int, user bool) {
-	_ = unix.Fremovexattr(fd, overlayXattr(user, xattrImplied)) // usually there is none
-}
-
-func (a *applier) noteImplied() error {
-	mark := ""
-	if !a.hasRoot {
-		mark = "r"
+// settleWhiteout removes one in an opaque directory, which has nothing below it that could be hidden.
+func (a *applier) settleWhiteout(at place) error {
+	for dir := at.dir; ; dir, _ = split(dir) {
+		if _, ok := a.opaques[dir]; ok {
+			break
+		}
+		if dir == "" {
+			a.marks[at.dir] |= whitened
+			return nil
+		}
 	}
-	if a.implied {
-		mark += "d"
+	parent, err := a.dirs.open(at.dir)
+	if err != nil {
+		return nil // it was replaced
 	}
-	if mark == "" {
-		return nil
+	at.parent = parent
+	if a.isWhiteout(at) {
+		return unix.Unlinkat(parent, at.base, 0)
 	}
-	return setMark(a.root, a.o.UserXattr, mark)
+	return nil
 }
 
 // Inherit completes a layer that was applied on its own (Overlay): directories it has but does not describe get what
-// they are in the layers below, the topmost first. Call it when those are known, before the layer is used.
+// they are in the layers below, the topmost first, and whiteouts of nothing go. Call it when the layers below are
+// known, before the layer is used. It can be repeated.
 func Inherit(upper string, lowers []string, userXattr bool) error {
-	name := overlayXattr(userXattr, xattrImplied)
-	mark, err := getXattr(upper, name)
-	if errors.Is(err, unix.ENODATA) || errors.Is(err, unix.ENOTSUP) {
-		return nil
-	}
-	if err != nil {
+	i := inheritor{upper: upper, lowers: lowers, userXattr: userXattr, attribute: overlayXattr(userXattr, xattrImplied)}
+	if err := i.directory("."); err != nil {
 		return fmt.Errorf("layer %s: %w", upper, err)
 	}
-	deep := false
-	for _, c := range mark {
-		deep = deep || c == 'd'
+	return nil
+}
+
+type inheritor struct {
+	upper     string
+	lowers    []string
+	userXattr bool
+	attribute string
+}
+
+// directory does one and those below it that are marked; its own mark goes last, so that an interrupted run is repeated.
+func (i inheritor) directory(rel string) error {
+	path := filepath.Join(i.upper, rel)
+	m, err := readMark(path, i.attribute)
+	if err != nil || m == 0 {
+		return err
 	}
-	err = filepath.WalkDir(upper, func(path string, d fs.DirEntry, err error) error {
-		if err != nil || !d.IsDir() {
+	if m&(whitened|onTheWay) != 0 {
+		if err := i.children(path, rel, m); err != nil {
 			return err
 		}
-		if path != upper && !hasXattr(path, name) || path == upper && mark[0] != 'r' {
-			return nil
+	}
+	if m&implied != 0 {
+		if err := i.inherit(path, rel); err != nil {
+			return fmt.Errorf("directory %s: %w", rel, err)
 		}
-		rel, err := filepath.Rel(upper, path)
-		if err != nil {
-			return err
-		}
-		if err := inherit(path, rel, lowers, userXattr); err != nil {
-			return fmt.Errorf("layer %s: directory %s: %w", upper, rel, err)
-		}
-		if path != upper {
-			if err := unix.Lremovexattr(path, name); err != nil {
-				return err
-			}
-		} else if !deep {
-			return fs.SkipAll
-		}
-		return nil
-	})
+	}
+	return unix.Lremovexattr(path, i.attribute)
+}
+
+func (i inheritor) children(path, rel string, m mark) error {
+	entries, err := os.ReadDir(path)
 	if err != nil {
 		return err
 	}
-	// Last, so that an interrupted run is repeated.
-	return unix.Lremovexattr(upper, name)
-}
-
-// inherit copies what a directory is from the first layer that has it.
-func inherit(path, rel string, lowers []string, userXattr bool) error {
-	for _, lower := range lowers {
-		from, hidden, err := find(lower, rel, userXattr)
-		if err != nil || hidden {
+	if m&whitened != 0 {
+		from, err := i.below(rel)
+		if err != nil {
 			return err
 		}
-		if from != nil {
-			defer from.Close()
-			return copyDirectory(from, path)
+		if from == nil {
+			err = dropWhiteouts(path, entries)
+		} else {
+			from.Close()
+		}
+		if err != nil {
+			return err
+		}
+	}
+	for _, e := range entries {
+		if e.IsDir() {
+			if err := i.directory(filepath.Join(rel, e.Name())); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
+}
+
+// dropWhiteouts removes those in a directory, whose time stays.
+func dropWhiteouts(path string, entries []os.DirEntry) error {
+	at, err := openTree(path)
+	if err != nil {
+		return err
+	}
+	defer at.close()
+	dir, err := at.file("")
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if e.IsDir() {
+			continue
+		}
+		f, err := at.file(e.Name())
+		if err != nil {
+			return err
+		}
+		if white, err := at.isWhiteout(e.Name(), f); err != nil || !white {
+			continue
+		}
+		if err := unix.Unlinkat(at.root, e.Name(), 0); err != nil {
+			return err
+		}
+	}
+	return futimens(at.root, time.Unix(dir.stat.Mtim.Unix()))
+}
+
+// below finds what a directory is merged with: nil for nothing.
+func (i inheritor) below(rel string) (*os.File, error) {
+	for _, lower := range i.lowers {
+		from, hidden, err := find(lower, rel, i.userXattr)
+		if err != nil || from != nil || hidden {
+			return from, err
+		}
+	}
+	return nil, nil
+}
+
+// inherit copies what a directory is below, if it is there.
+func (i inheritor) inherit(path, rel string) error {
+	from, err := i.below(rel)
+	if err != nil || from == nil {
+		return err
+	}
+	defer from.Close()
+	return copyDirectory(from, path)
 }
 
 // find looks for a directory in one layer; hidden says that the layers below it are not to be asked. Links are not

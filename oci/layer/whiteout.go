@@ -90,7 +90,7 @@ func (a *applier) opaque(dir string) error {
 		return err
 	}
 	if a.o.Whiteouts == Overlay {
-		return a.setOpaque(fd)
+		return a.setOpaque(fd, dir)
 	}
 	// The directory's descriptor may be the cache's, which pruneIn empties.
 	own, err := unix.Openat(fd, ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
@@ -102,7 +102,8 @@ func (a *applier) opaque(dir string) error {
 	return a.pruneIn(own, dir)
 }
 
-func (a *applier) setOpaque(fd int) error {
+func (a *applier) setOpaque(fd int, dir string) error {
+	a.opaques[dir] = struct{}{}
 	name := overlayXattr(a.o.UserXattr, xattrOpaque)
 	if err := unix.Fsetxattr(fd, name, []byte("y"), 0); err != nil {
 		return fmt.Errorf("set %s: %w", name, err)
@@ -118,6 +119,7 @@ func (a *applier) overlayWhiteout(dir, hidden string) error {
 		return err
 	}
 	at := place{parent, dir, hidden}
+	a.whiteouts = append(a.whiteouts, at)
 	err = unix.Mknodat(parent, hidden, unix.S_IFCHR, 0)
 	switch {
 	case errors.Is(err, unix.EEXIST):
@@ -140,7 +142,7 @@ func (a *applier) whiteoutOfOwn(at place) error {
 		return err
 	}
 	defer unix.Close(fd)
-	return a.setOpaque(fd)
+	return a.setOpaque(fd, at.name())
 }
 
 func xattrWhiteoutAt(at place) error {
