@@ -116,7 +116,7 @@ func killAtOnce(paths map[string]string) bool {
 	if dir == "" || len(paths) > 1 {
 		return false
 	}
-	return os.WriteFile(filepath.Join(dir, "cgroup.kill"), []byte("1"), 0) == nil
+	return put(dir, "cgroup.kill", "1") == nil
 }
 
 // killFrozen freezes, signals and thaws.
@@ -136,7 +136,7 @@ func freeze(paths map[string]string, on bool) {
 		if on {
 			state = "FROZEN"
 		}
-		_ = os.WriteFile(filepath.Join(dir, "freezer.state"), []byte(state), 0)
+		_ = put(dir, "freezer.state", state)
 		return
 	}
 	if dir := paths[""]; dir != "" {
@@ -144,8 +144,18 @@ func freeze(paths map[string]string, on bool) {
 		if on {
 			state = "1"
 		}
-		_ = os.WriteFile(filepath.Join(dir, "cgroup.freeze"), []byte(state), 0)
+		_ = put(dir, "cgroup.freeze", state)
 	}
+}
+
+// put writes to a file of a group that is there already.
+func put(dir, file, value string) error {
+	f, err := os.OpenFile(filepath.Join(dir, file), os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString(value)
+	return errors.Join(err, f.Close())
 }
 
 // Remove removes a group and all below it. A group that isn't there is removed. It tries again for 5 s while the kernel

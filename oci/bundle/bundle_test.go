@@ -81,6 +81,7 @@ func TestValidate(t *testing.T) {
 		`mounts[0].destination "x" must be absolute`:           func(s *specs.Spec) { s.Mounts[0].Destination = "x" },
 		"mounts[0].source is missing":                          func(s *specs.Spec) { s.Mounts[0].Source, s.Mounts[0].Options = "", []string{"bind"} },
 		`hooks.poststop[0].path "x" must be absolute`:          func(s *specs.Spec) { s.Hooks = &specs.Hooks{Poststop: []specs.Hook{{Path: "x"}}} },
+		"mounts[2].options gid=5: 5 isn't mapped":              func(s *specs.Spec) { s.Linux.GIDMappings = []specs.LinuxIDMapping{{Size: 1}} },
 		"linux is missing":                                     func(s *specs.Spec) { s.Linux = nil },
 		"linux.namespaces[1].type pid is given twice":          func(s *specs.Spec) { s.Linux.Namespaces[1].Type = specs.PIDNamespace },
 		`linux.namespaces[0].type "x" is unknown`:              func(s *specs.Spec) { s.Linux.Namespaces[0].Type = "x" },

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"path"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/containerd/errdefs"
@@ -21,7 +22,7 @@ func Validate(s *specs.Spec) error {
 	c.version(s)
 	c.root(s)
 	c.process(s.Process)
-	c.mounts(s.Mounts)
+	c.mounts(s)
 	c.hooks(s.Hooks)
 	if s.Linux == nil {
 		c.add("linux", "is missing: a container on Linux needs its namespaces there")
@@ -121,8 +122,8 @@ func (c *complaints) capabilities(set *specs.LinuxCapabilities) {
 	}
 }
 
-func (c *complaints) mounts(mounts []specs.Mount) {
-	for i, m := range mounts {
+func (c *complaints) mounts(s *specs.Spec) {
+	for i, m := range s.Mounts {
 		field := fmt.Sprintf("mounts[%d]", i)
 		if !path.IsAbs(m.Destination) {
 			c.add(field+".destination", "%q must be absolute", m.Destination)
@@ -133,6 +134,25 @@ func (c *complaints) mounts(mounts []specs.Mount) {
 		}
 		if (len(m.UIDMappings) == 0) != (len(m.GIDMappings) == 0) {
 			c.add(field, "%s: an idmapped mount needs both uidMappings and gidMappings", m.Destination)
+		}
+		if s.Linux != nil {
+			c.owners(field, m, s.Linux)
+		}
+	}
+}
+
+// owners refuses mounts that give their files to someone the user namespace does not have: the kernel answers EINVAL.
+func (c *complaints) owners(field string, m specs.Mount, l *specs.Linux) {
+	for _, o := range m.Options {
+		key, value, _ := strings.Cut(o, "=")
+		ids := l.UIDMappings
+		if key == "gid" {
+			ids = l.GIDMappings
+		} else if key != "uid" {
+			continue
+		}
+		if id, err := strconv.ParseUint(value, 10, 32); err == nil && len(ids) > 0 && !holds(ids, uint32(id)) {
+			c.add(field+".options", "%s: %d isn't mapped in the user namespace: map it, or leave the option out", o, id)
 		}
 	}
 }

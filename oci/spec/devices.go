@@ -3,6 +3,7 @@ package spec
 import (
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path"
 	"path/filepath"
@@ -87,6 +88,35 @@ func (b *builder) hostDevices(p string) ([]specs.LinuxDevice, error) {
 		return b.in.Devices(p)
 	}
 	return HostDevices(p)
+}
+
+// netDevicesRule moves network interfaces of the host into the container. The runtime spec allows it into a namespace of
+// the container's own only, and an interface's name has at most 15 bytes (IFNAMSIZ).
+func netDevicesRule(b *builder) error {
+	if len(b.req.NetDevices) == 0 {
+		return nil
+	}
+	if own, _ := b.namespace(specs.NetworkNamespace); !own {
+		return invalid("the container shares the host's network and has its interfaces already: leave them out, or give it its own network")
+	}
+	target := make(map[string]bool, len(b.req.NetDevices))
+	for _, host := range slices.Sorted(maps.Keys(b.req.NetDevices)) {
+		inside := b.req.NetDevices[host].Name
+		if inside == "" {
+			inside = host
+		}
+		for _, name := range []string{host, inside} {
+			if name == "" || len(name) > 15 || name == "." || name == ".." || strings.ContainsAny(name, "/: \t\n\x00") {
+				return invalid("%q can't be an interface's name", name)
+			}
+		}
+		if target[inside] {
+			return invalid("two interfaces would be called %s in the container", inside)
+		}
+		target[inside] = true
+	}
+	b.spec.Linux.NetDevices = maps.Clone(b.req.NetDevices)
+	return nil
 }
 
 // HostDevices lists the character and block devices at a path of the host: itself (through a symlink), or all below a

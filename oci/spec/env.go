@@ -2,6 +2,8 @@ package spec
 
 import (
 	"strings"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
 )
 
 // defaultPath is the search path of a container whose image names none: the one Docker and containerd use.
@@ -16,8 +18,10 @@ func envRule(b *builder) error {
 	}
 	if h := b.req.Hostname; h != "" {
 		env.setDefault("HOSTNAME=" + h)
-	} else if b.spec.Hostname != "" {
-		env.setDefault("HOSTNAME=" + b.spec.Hostname)
+	} else if h := b.spec.Hostname; h != "" {
+		env.setDefault("HOSTNAME=" + h)
+	} else if own, _ := b.namespace(specs.UTSNamespace); !own && b.host.Hostname != "" {
+		env.setDefault("HOSTNAME=" + b.host.Hostname)
 	}
 	for _, kv := range b.in.Image.Env {
 		if strings.Contains(kv, "=") { // an image's KEY alone says nothing

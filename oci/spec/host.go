@@ -22,7 +22,8 @@ type Host struct {
 	AppArmor          bool     `json:"appArmor,omitempty"`
 	SELinux           bool     `json:"selinux,omitempty"`
 	IntelRdt          bool     `json:"intelRdt,omitempty"`          // resctrl is mounted
-	NoMqueue          bool     `json:"noMqueue,omitempty"`          // /dev/mqueue isn't mounted
+	NoMqueue          bool     `json:"noMqueue,omitempty"`          // the kernel has no message queues
+	NoHostMqueue      bool     `json:"noHostMqueue,omitempty"`      // /dev/mqueue isn't mounted
 	MissingNamespaces []string `json:"missingNamespaces,omitempty"` // that the kernel was built without
 	AbsentPaths       []string `json:"absentPaths,omitempty"`       // of the masked ones, that will never exist
 

@@ -93,11 +93,12 @@ func (b *builder) adaptMount(m specs.Mount) (specs.Mount, bool) {
 			m.Options = slices.DeleteFunc(m.Options, func(o string) bool { return o == "gid=5" })
 		}
 	case "/dev/shm", "/dev/mqueue":
-		if own, _ := b.namespace(specs.IPCNamespace); !own {
-			if m.Destination == "/dev/mqueue" && b.host.NoMqueue {
-				return m, false
-			}
-			return bind(), true // shared with the host, or its names would not be
+		queues := m.Destination == "/dev/mqueue"
+		if queues && b.host.NoMqueue {
+			return m, false
+		}
+		if own, _ := b.namespace(specs.IPCNamespace); !own { // shared with the host, or its names would not be
+			return bind(), !queues || !b.host.NoHostMqueue
 		}
 	case "/sys":
 		b.privilegedWritable(&m)

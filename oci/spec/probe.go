@@ -30,7 +30,8 @@ func ProbeHost() Host {
 		AppArmor:     strings.HasPrefix(firstLine("/sys/module/apparmor/parameters/enabled"), "Y"),
 		SELinux:      exists("/sys/fs/selinux/enforce"),
 		IntelRdt:     exists("/sys/fs/resctrl/schemata"),
-		NoMqueue:     !isMountedFS("/dev/mqueue", 0x19800202),
+		NoMqueue:     !exists("/proc/sys/fs/mqueue"),
+		NoHostMqueue: !isMountedFS("/dev/mqueue", 0x19800202),
 		Rlimits:      ownRlimits(),
 	}
 	h.Hostname, _ = os.Hostname()

@@ -50,6 +50,8 @@ type Request struct {
 	CPUAffinity  *specs.CPUAffinity     `json:"cpuAffinity,omitempty"`
 	IntelRdt     *specs.LinuxIntelRdt   `json:"intelRdt,omitempty"`
 	RDTClass     string                 `json:"rdtClass,omitempty"`
+	// MemoryPolicy is the NUMA policy of the process (runtime-spec 1.3).
+	MemoryPolicy *specs.LinuxMemoryPolicy `json:"memoryPolicy,omitempty"`
 
 	// Security.
 	Privileged                   bool     `json:"privileged,omitempty"`
@@ -67,6 +69,8 @@ type Request struct {
 	// Devices.
 	Devices    []Device `json:"devices,omitempty"`
 	CDIDevices []string `json:"cdiDevices,omitempty"`
+	// NetDevices moves network interfaces of the host, by name, into the container's network namespace (runtime-spec 1.3).
+	NetDevices map[string]specs.LinuxNetDevice `json:"netDevices,omitempty"`
 
 	// The rest of the runtime spec.
 	Personality string            `json:"personality,omitempty"`

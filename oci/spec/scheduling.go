@@ -67,6 +67,39 @@ func checkScheduler(s *specs.Scheduler) error {
 	return nil
 }
 
+// memoryPolicyRule sets on which NUMA nodes the process's memory is (set_mempolicy(2)).
+func memoryPolicyRule(b *builder) error {
+	p := b.req.MemoryPolicy
+	if p == nil {
+		return nil
+	}
+	switch p.Mode {
+	case specs.MpolDefault, specs.MpolLocal:
+		if p.Nodes != "" {
+			return invalid("%s takes no nodes, and %s are given", p.Mode, p.Nodes)
+		}
+	case specs.MpolBind, specs.MpolInterleave, specs.MpolWeightedInterleave, specs.MpolPreferredMany:
+		if p.Nodes == "" {
+			return invalid("%s needs nodes; this machine has %s", p.Mode, b.host.MemoryNodes)
+		}
+	case specs.MpolPreferred: // without nodes it is MPOL_LOCAL
+	default:
+		return invalid("mode %q: for example MPOL_BIND or MPOL_PREFERRED", p.Mode)
+	}
+	if err := checkSubset("nodes", p.Nodes, b.host.MemoryNodes, "memory nodes"); err != nil {
+		return err
+	}
+	for _, f := range p.Flags {
+		if f != specs.MpolFNumaBalancing && f != specs.MpolFRelativeNodes && f != specs.MpolFStaticNodes {
+			return invalid("flag %q: use MPOL_F_NUMA_BALANCING, MPOL_F_RELATIVE_NODES or MPOL_F_STATIC_NODES", f)
+		}
+	}
+	c := *p
+	c.Flags = slices.Clone(p.Flags)
+	b.spec.Linux.MemoryPolicy = &c
+	return nil
+}
+
 // personalityRule sets the execution domain (personality(2)).
 func personalityRule(b *builder) error {
 	switch d := specs.LinuxPersonalityDomain(b.req.Personality); d {
