@@ -222,7 +222,7 @@ func TestDistributionWithTLS(t *testing.T) {
 	_, err := client(t, Options{}, map[string]string{host: "server = \"https://" + host + "\""}).Resolve(t.Context(), r)
 	fails(t, err, errdefs.ErrUnavailable, "unknown authority")
 	_, err = client(t, Options{}, map[string]string{host: "server = \"https://" + host + "\"\nca = \"" + dir + "/ca.crt\""}).Resolve(t.Context(), r)
-	fails(t, err, errdefs.ErrUnavailable, "certificate")
+	fails(t, err, errdefs.ErrUnavailable, "asks for a client certificate: name one as client in hosts.toml")
 
 	docker := t.TempDir() // Docker's layout, without hosts.toml
 	for from, to := range map[string]string{"ca.crt": "ca.crt", "client.pem": "client.cert", "client.key": "client.key"} {

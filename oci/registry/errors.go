@@ -209,7 +209,9 @@ func connectionError(err error, e *endpoint) error {
 	case errors.As(err, &unknown):
 		message += fmt.Sprintf(": name the authority as ca in hosts.toml of %s, or use --skip-verify", e.domain)
 	case errors.As(err, &verify):
-		message += ": or use --skip-verify"
+		message += ": use another name or certificate, or --skip-verify"
+	case e.pool != nil && e.pool.askedForCertificate.Load() && connectionFault(err) == faultBroken:
+		message += fmt.Sprintf(": the host asks for a client certificate: name one as client in hosts.toml of %s", e.domain)
 	}
 	return &problem{message: message, class: errdefs.ErrUnavailable, inner: err}
 }

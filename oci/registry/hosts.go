@@ -30,6 +30,7 @@ type endpoint struct {
 	fallback bool   // speak plain HTTP when the host does not speak HTTPS
 	source   string // the file that says so, or ""
 	client   *http.Client
+	pool     *pool
 }
 
 // url is the API's root: https://host/v2.

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/url"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -27,10 +28,11 @@ type material struct {
 	dialTimeout time.Duration
 	proxy       *url.URL
 	fallback    bool
+	host        string
 }
 
 func readMaterial(h hostConfig) (material, error) {
-	m := material{skipVerify: h.skipVerify != nil && *h.skipVerify, dialTimeout: h.dialTimeout, proxy: h.proxy}
+	m := material{skipVerify: h.skipVerify != nil && *h.skipVerify, dialTimeout: h.dialTimeout, proxy: h.proxy, host: h.host}
 	read := func(path string) ([]byte, error) {
 		data, err := readLimited(path, pemLimit)
 		if err != nil {
@@ -73,7 +75,7 @@ func (m material) key() [32]byte {
 		part(c[0])
 		part(c[1])
 	}
-	fmt.Fprint(h, m.skipVerify, m.fallback, m.dialTimeout, m.proxy)
+	fmt.Fprint(h, m.skipVerify, m.fallback, m.dialTimeout, m.proxy, m.host)
 	return [32]byte(h.Sum(nil))
 }
 
@@ -104,14 +106,21 @@ func (m material) tlsConfig(h hostConfig) (*tls.Config, error) {
 // transports keeps one connection pool per distinct material.
 type transports struct {
 	mu    sync.Mutex
-	pools map[[32]byte]http.RoundTripper
+	pools map[[32]byte]*pool
+}
+
+type pool struct {
+	http.RoundTripper
+	// askedForCertificate: the host asked for a client certificate and there is none. With TLS 1.3 its
+	// refusal arrives after the handshake, mostly as a connection that was reset.
+	askedForCertificate atomic.Bool
 }
 
 func (t *transports) closeIdle() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for _, p := range t.pools {
-		if c, ok := p.(interface{ CloseIdleConnections() }); ok {
+		if c, ok := p.RoundTripper.(interface{ CloseIdleConnections() }); ok {
 			c.CloseIdleConnections()
 		}
 	}
@@ -127,23 +136,38 @@ func (c *Client) connect(e *endpoint) error {
 	key := m.key()
 	c.transports.mu.Lock()
 	defer c.transports.mu.Unlock()
-	pool := c.transports.pools[key]
-	if pool == nil {
-		config, err := m.tlsConfig(e.hostConfig)
-		if err != nil {
+	p := c.transports.pools[key]
+	if p == nil {
+		if p, err = newPool(m, e.hostConfig); err != nil {
 			return err
 		}
-		pool = newTransport(m, config)
-		if e.fallback {
-			pool = &schemeFallback{next: pool, plain: map[string]bool{}}
-		}
 		if c.transports.pools == nil {
-			c.transports.pools = map[[32]byte]http.RoundTripper{}
+			c.transports.pools = map[[32]byte]*pool{}
 		}
-		c.transports.pools[key] = pool
+		c.transports.pools[key] = p
 	}
-	e.client = &http.Client{Transport: pool, CheckRedirect: checkRedirect(e)}
+	e.pool = p
+	e.client = &http.Client{Transport: p.RoundTripper, CheckRedirect: checkRedirect(e)}
 	return nil
+}
+
+func newPool(m material, h hostConfig) (*pool, error) {
+	config, err := m.tlsConfig(h)
+	if err != nil {
+		return nil, err
+	}
+	p := &pool{}
+	if len(config.Certificates) == 0 {
+		config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+			p.askedForCertificate.Store(true)
+			return &tls.Certificate{}, nil
+		}
+	}
+	p.RoundTripper = newTransport(m, config)
+	if m.fallback {
+		p.RoundTripper = &schemeFallback{next: p.RoundTripper, plain: map[string]bool{}}
+	}
+	return p, nil
 }
 
 func newTransport(m material, config *tls.Config) *http.Transport {
