@@ -8,8 +8,8 @@
 // thing that can be asked for. What does not: storing content, knowing what a
 // manifest means, deciding which platform is wanted.
 //
-// Every error of an operation is an *Error: it names the stage, the object,
-// and what each host that was tried answered. Its class is one of errdefs'
+// An error names the stage and the object. Once a host was asked it is an
+// *Error, with what each host that was tried answered. Its class is one of errdefs'
 // ErrNotFound, ErrUnauthenticated, ErrPermissionDenied, ErrUnavailable,
 // ErrDataLoss, ErrResourceExhausted (rate limits) or ErrInvalidArgument.
 package registry

@@ -19,12 +19,15 @@ import (
 )
 
 // Error is a failed operation: at which stage, for what, and what each host
-// that was tried answered. Its class is that of the last host, the registry
-// itself.
+// that was tried answered. Its class is that of the registry's own answer, or
+// the last mirror's where the registry was not asked.
 type Error struct {
 	Stage  string // "resolve", "fetch", "push", …
 	Object string // a reference, or a blob of one
 	Hosts  []HostError
+
+	decisive error // has the class
+	asked    bool  // decisive is the registry's own
 }
 
 // HostError is the answer of one host.
@@ -42,16 +45,19 @@ func (e *Error) Error() string {
 	return e.Stage + " " + e.Object + ": " + strings.Join(parts, "; ")
 }
 
-// Unwrap gives the last host's error, which has the class.
+// Unwrap gives the error that has the class.
 func (e *Error) Unwrap() error {
-	if len(e.Hosts) == 0 {
+	if e.decisive == nil {
 		return errdefs.ErrUnavailable
 	}
-	return e.Hosts[len(e.Hosts)-1].Err
+	return e.decisive
 }
 
 func (e *Error) add(host *endpoint, err error) {
 	e.Hosts = append(e.Hosts, HostError{Host: host.label(), Err: err})
+	if host.origin || !e.asked {
+		e.decisive, e.asked = err, host.origin
+	}
 }
 
 // problem is an error of a class whose message is complete without the class.

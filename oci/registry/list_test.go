@@ -45,6 +45,10 @@ func TestTagsAreTheRegistrys(t *testing.T) {
 	if got, err := c.Tags(t.Context(), parseRef(t, "reg.example/a")); err != nil || strings.Join(got, " ") != "new" {
 		t.Errorf("got %v, %v", got, err)
 	}
+	mirror.Fail(registrytest.Fault{Status: 503})
+	_, err := c.Tags(t.Context(), parseRef(t, "reg.example/absent"))
+	fails(t, err, errdefs.ErrNotFound, origin.URL()+": 404", "mirror "+mirror.URL()+": 503")
+	mirror.Heal()
 	origin.Stop()
 	if got, err := c.Tags(t.Context(), parseRef(t, "reg.example/a")); err != nil || strings.Join(got, " ") != "cached" {
 		t.Errorf("got %v, %v", got, err)
