@@ -38,7 +38,7 @@ func TestApplyAttributes(t *testing.T) {
 	), ApplyOptions{Whiteouts: Overlay})
 	got := describe(t, root)
 	hash := func(s string) string { return fmt.Sprintf(" %d %x", len(s), sum(s)) }
-	suid := fmt.Sprintf("106751 5:6 1000.000000005%s = d/link security.capability=%q user.a=%q", hash("x"), capability, "b\x00c")
+	suid := fmt.Sprintf("106751 5:6 1000.000000005%s security.capability=%q user.a=%q = d/link", hash("x"), capability, "b\x00c")
 	for name, want := range map[string]string{
 		".":       "40711 3:0",
 		"d":       `42770 1:2 77.123456789 user.dir="1"`,

@@ -186,7 +186,7 @@ func (a *applier) reuse(to place, mode uint32) (existed, opaque bool, err error)
 func (a *applier) dirAttributes(to place, h *tar.Header, existed, opaque, modeLater bool) error {
 	mode := uint32(h.Mode & 0o7777)
 	needsMode := (existed || a.needsChmod(mode)) && !modeLater
-	needsXattr := opaque || hasXattrs(h)
+	needsXattr := existed || opaque || hasXattrs(h)
 	needsOwner := existed && !a.o.NoChown || a.needsChown(h)
 	if needsOwner {
 		if err := unix.Fchownat(to.parent, to.base, h.Uid, h.Gid, unix.AT_SYMLINK_NOFOLLOW); err != nil {
@@ -208,6 +208,11 @@ func (a *applier) dirAttributes(to place, h *tar.Header, existed, opaque, modeLa
 	}
 	if opaque {
 		if err := a.setOpaque(fd, to.name()); err != nil {
+			return err
+		}
+	}
+	if existed {
+		if err := dropXattrs(fd, h); err != nil {
 			return err
 		}
 	}

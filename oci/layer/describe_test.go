@@ -29,7 +29,7 @@ func needRoot(t testing.TB) {
 func describe(t testing.TB, root string) map[string]string {
 	t.Helper()
 	out := map[string]string{}
-	first := map[inode]string{}
+	first, links := map[inode]string{}, map[string]string{}
 	err := filepath.WalkDir(root, func(path string, _ os.DirEntry, err error) error {
 		if err != nil {
 			return err
@@ -60,8 +60,9 @@ func describe(t testing.TB, root string) map[string]string {
 			id := inode{stat.Dev, stat.Ino}
 			if _, ok := first[id]; !ok {
 				first[id] = name
+			} else {
+				links[name], links[first[id]] = first[id], first[id]
 			}
-			text += " = " + first[id]
 		}
 		attributes, err := readXattrs(path)
 		for _, key := range slices.Sorted(maps.Keys(attributes)) {
@@ -72,6 +73,9 @@ func describe(t testing.TB, root string) map[string]string {
 	})
 	if err != nil {
 		t.Fatal(err)
+	}
+	for name, other := range links {
+		out[name] += " = " + other
 	}
 	return out
 }

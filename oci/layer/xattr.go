@@ -73,6 +73,21 @@ func (a *applier) eachXattr(h *tar.Header, set func(name string, value []byte) e
 	return nil
 }
 
+// dropXattrs takes away what a directory had and its new entry does not say: an entry describes all of it.
+func dropXattrs(fd int, h *tar.Header) error {
+	path := "/proc/self/fd/" + strconv.Itoa(fd) + "/."
+	names, err := listXattrs(path)
+	for _, name := range names {
+		if _, stays := h.PAXRecords[paxXattr+name]; stays || !keepXattr(name) {
+			continue
+		}
+		if err := unix.Fremovexattr(fd, name); err != nil && !errors.Is(err, unix.ENODATA) {
+			return fmt.Errorf("remove the attribute %s: %w", name, err)
+		}
+	}
+	return err
+}
+
 // mayLose says whether a refusal is to be expected: without privileges for all but user.*, and for user.* on what is
 // neither a file nor a directory (xattr(7)).
 func (a *applier) mayLose(h *tar.Header, name string) bool {

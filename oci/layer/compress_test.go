@@ -1,0 +1,89 @@
+package layer
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"testing"
+	"testing/iotest"
+
+	"github.com/containerd/errdefs"
+)
+
+func pack(t testing.TB, c Compression, data []byte) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	w, err := Compress(&b, c)
+	must(t, err)
+	_, err = w.Write(data)
+	must(t, err)
+	must(t, w.Close())
+	return b.Bytes()
+}
+
+func TestCompression(t *testing.T) {
+	data := bytes.Repeat([]byte("some bytes of a layer "), 200_000)
+	for _, c := range []Compression{Uncompressed, Gzip, Zstd} {
+		packed := pack(t, c, data)
+		if again := pack(t, c, data); !bytes.Equal(packed, again) {
+			t.Errorf("%q is not reproducible", c)
+		}
+		// Two members after each other are one stream, in both formats.
+		for name, test := range map[string]struct{ in, want []byte }{
+			"one": {packed, data}, "two": {bytes.Repeat(packed, 2), bytes.Repeat(data, 2)}, "empty": {pack(t, c, nil), nil},
+		} {
+			r, found, err := Decompress(iotest.HalfReader(bytes.NewReader(test.in)))
+			must(t, err)
+			got, err := io.ReadAll(r)
+			must(t, err)
+			must(t, r.Close())
+			if !bytes.Equal(got, test.want) || found != c && name != "empty" {
+				t.Errorf("%q %s: %d bytes, found %q", c, name, len(got), found)
+			}
+		}
+	}
+	if _, err := Compress(io.Discard, "xz"); !errors.Is(err, errdefs.ErrInvalidArgument) {
+		t.Errorf("xz: %v", err)
+	}
+}
+
+func TestDecompressDamage(t *testing.T) {
+	data := make([]byte, 3<<20)
+	for i := range data {
+		data[i] = byte(i * i >> 3)
+	}
+	broken := errors.New("connection reset")
+	for _, c := range []Compression{Gzip, Zstd} {
+		packed := pack(t, c, data)
+		damaged := bytes.Clone(packed)
+		damaged[len(damaged)/2] ^= 0x55
+		for name, test := range map[string]struct {
+			in   io.Reader
+			want error
+		}{
+			"cut off":       {bytes.NewReader(packed[:len(packed)-9]), errdefs.ErrDataLoss},
+			"damaged":       {bytes.NewReader(damaged), errdefs.ErrDataLoss},
+			"not its fault": {io.MultiReader(bytes.NewReader(packed[:len(packed)/2]), iotest.ErrReader(broken)), broken},
+		} {
+			r, _, err := Decompress(test.in)
+			if err == nil {
+				_, err = io.Copy(io.Discard, r)
+				_ = r.Close() // ends what reads ahead; what was wrong is known
+			}
+			if !errors.Is(err, test.want) {
+				t.Errorf("%s %s: %v, want %v", c, name, err, test.want)
+			}
+		}
+	}
+}
+
+// TestDecompressClose leaves in the middle.
+func TestDecompressClose(t *testing.T) {
+	for _, c := range []Compression{Gzip, Zstd} {
+		r, _, err := Decompress(bytes.NewReader(pack(t, c, make([]byte, 50<<20))))
+		must(t, err)
+		_, err = io.ReadFull(r, make([]byte, 10))
+		must(t, err)
+		must(t, r.Close())
+	}
+}
