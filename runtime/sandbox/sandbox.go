@@ -206,9 +206,9 @@ func (s *Sandboxes) launch(ctx context.Context, g *group, known wire.Entry, meth
 	e := &entry{key: known.Process, group: g.name, dir: known.Dir, known: known, held: map[string]*os.File{}}
 	s.mu.Lock()
 	old := s.entries[e.key]
-	if old != nil && !old.ended && old.known.PID != 0 {
+	if old != nil && old.known.PID != 0 {
 		s.mu.Unlock()
-		return wire.StartResult{}, fmt.Errorf("process %s%s: runs already: %w", e.key.ID, e.key.Exec, errdefs.ErrAlreadyExists)
+		return wire.StartResult{}, fmt.Errorf("container %s %s: was started already: delete it first: %w", e.key.ID, e.key.Exec, errdefs.ErrAlreadyExists)
 	}
 	s.entries[e.key] = e
 	s.mu.Unlock()

@@ -32,11 +32,13 @@ type native struct {
 
 func newNative(s wire.Start, load bool) (*native, error) {
 	n := &native{start: s}
-	if !load {
-		return n, nil
+	if load {
+		// A state that cannot be read spoils what needs it, and is told then; the process is watched all the same.
+		if _, err := n.container(); err != nil {
+			n.ownPIDs = false
+		}
 	}
-	_, err := n.container()
-	return n, err
+	return n, nil
 }
 
 // stateRoot is where libcontainer keeps its state, in a directory with the container's id.

@@ -71,7 +71,9 @@ func (s *Supervisor) pids() map[int]bool {
 	for _, c := range s.containers {
 		c.mu.Lock()
 		for _, p := range c.procs {
-			known[p.pid] = true
+			if p.ready {
+				known[p.pid] = true
+			}
 		}
 		c.mu.Unlock()
 	}

@@ -133,6 +133,8 @@ func (s *Supervisor) handle(c *conn, m wire.Message, files []*os.File) (any, []*
 		return resultFiles(m, func(r wire.Exec) (wire.StartResult, []*os.File, error) { return s.exec(r, files) })
 	case wire.MethodHold:
 		return resultFiles(m, s.hold)
+	case wire.MethodAdopt:
+		return result(m, func(a wire.Adopt) (wire.AdoptResult, error) { return s.adopt(a, files) })
 	case wire.MethodAttach:
 		return nothing(m, func(a wire.Attach) error { return s.attach(a, files) })
 	case wire.MethodDelete:
@@ -265,7 +267,7 @@ func (s *Supervisor) entries() []wire.Entry {
 	for _, c := range s.containers {
 		c.mu.Lock()
 		for _, p := range c.procs {
-			if p.pid == 0 {
+			if !p.ready {
 				continue // being started: the start answers for it
 			}
 			entries = append(entries, wire.Entry{

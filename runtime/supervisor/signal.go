@@ -78,7 +78,7 @@ func (s *Supervisor) signalAll(c *container, sig unix.Signal) error {
 // killAll kills every process in the container's cgroup, also those that appear meanwhile. With a PID namespace the
 // first process takes all others with it.
 func (s *Supervisor) killAll(c *container) error {
-	if p := c.first(); p != nil && p.pid != 0 && c.rt.killsAll() {
+	if p := c.first(); p != nil && c.rt.killsAll() {
 		if p.ended() != nil {
 			return nil
 		}

@@ -126,6 +126,7 @@ func (s *Supervisor) launch(c *container, p *process, a *wire.Attachment, files 
 	}
 	child.close() // before the pumps begin: the end of a stream is when nobody has it open
 	p.io.begin()
+	c.publish(p)
 	return nil
 }
 

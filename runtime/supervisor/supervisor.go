@@ -133,9 +133,12 @@ type process struct {
 	dir     string
 	stdio   wire.Stdio
 	io      *streams
-	adopted bool
-	oomBase uint64 // the cgroup's oom_kill count when it started
+	adopted bool // somebody else is its parent
+	// daemonsChild says that the daemon is, and will report its exit.
+	daemonsChild bool
+	oomBase      uint64 // the cgroup's oom_kill count when it started
 
+	ready     bool // all of the above and below is set; the container's lock guards it
 	pid       int
 	startTime uint64
 	pidfd     *os.File
@@ -184,7 +187,7 @@ func (s *Supervisor) process(p wire.Process) (*container, *process, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	proc := c.procs[p.Exec]
-	if proc == nil || proc.pid == 0 {
+	if proc == nil || !proc.ready {
 		return nil, nil, fmt.Errorf("%s: unknown to this supervisor: %w", name(p), errdefs.ErrNotFound)
 	}
 	return c, proc, nil
@@ -230,6 +233,13 @@ func (c *container) reserve(p *process) error {
 	return nil
 }
 
+// publish makes a reserved process known to requests.
+func (c *container) publish(p *process) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	p.ready = true
+}
+
 func (c *container) release(p *process) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -240,5 +250,8 @@ func (c *container) release(p *process) {
 func (c *container) first() *process {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.procs[""]
+	if p := c.procs[""]; p != nil && p.ready {
+		return p
+	}
+	return nil
 }

@@ -67,8 +67,12 @@ func (s *Supervisor) reap(p *process) wire.Exit {
 	}
 	deadline := time.Now().Add(lostAfter)
 	for tick := time.Millisecond; time.Now().Before(deadline); tick = min(2*tick, 100*time.Millisecond) {
-		if status, err := pidfdStatus(p.pidfd); err == nil {
+		status, err := pidfdStatus(p.pidfd)
+		if err == nil {
 			return exitOf(status)
+		}
+		if !errors.Is(err, errNotReaped) && !p.daemonsChild {
+			break // the kernel is too old to tell, and nobody else will
 		}
 		select {
 		case reported := <-p.reported:
@@ -76,6 +80,10 @@ func (s *Supervisor) reap(p *process) wire.Exit {
 		case <-time.After(tick):
 		}
 	}
+	return lostExit()
+}
+
+func lostExit() wire.Exit {
 	return wire.Exit{Code: 255, Reason: "lost: it ended while no supervisor was its parent, and the kernel no longer tells how"}
 }
 
