@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -111,6 +112,17 @@ func (l *Ledger) isBusy(n uint64) bool {
 	defer l.mu.Unlock()
 	_, busy := l.busy[n]
 	return busy
+}
+
+// busyNow tells of a directory whether it is being made or deleted at the time of this call, not at that of the question.
+func (l *Ledger) busyNow() func(n uint64) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	busy := maps.Clone(l.busy)
+	return func(n uint64) bool {
+		_, yes := busy[n]
+		return yes
+	}
 }
 
 // New makes a snapshot. fill puts into its directory, named dir, what it needs; without fill there is no directory. The

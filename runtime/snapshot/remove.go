@@ -176,6 +176,7 @@ func (l *Ledger) Cleanup(ctx context.Context) (freed int, err error) {
 func (l *Ledger) look() (leftovers, error) {
 	l.refs.Lock()
 	defer l.refs.Unlock()
+	busy := l.busyNow() // before the names: what is finished in between would have a record and no directory among them
 	names, err := l.names()
 	if err != nil {
 		return leftovers{}, err
@@ -185,7 +186,7 @@ func (l *Ledger) look() (leftovers, error) {
 	if err != nil {
 		return leftovers{}, fmt.Errorf("records of snapshots, without which nothing is removed: %w", err)
 	}
-	found := findLeftovers(names, entries, l.isBusy)
+	found := findLeftovers(names, entries, busy)
 	for _, key := range found.records {
 		if err := l.records.Delete(key.Namespace, key.Name); err != nil {
 			return leftovers{}, err
