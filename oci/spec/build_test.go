@@ -6,6 +6,7 @@ import (
 	"maps"
 	"os"
 	"reflect"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -264,6 +265,27 @@ func TestWarnings(t *testing.T) {
 	}
 	if l := s.Process.Rlimits[0]; l.Soft != 20000 || l.Hard != 20000 || *s.Process.OOMScoreAdj != 0 || s.Linux.Resources.Memory.Swap != nil {
 		t.Errorf("got %+v, %d, %+v", l, *s.Process.OOMScoreAdj, s.Linux.Resources.Memory)
+	}
+}
+
+// TestSeccompOfRunnableArchitectures: the default profile loses those the kernel has not; a user's stays as it is.
+func TestSeccompOfRunnableArchitectures(t *testing.T) {
+	if runtime.GOARCH != "amd64" {
+		t.Skip("about x86")
+	}
+	for want, profile := range map[string]string{
+		`["SCMP_ARCH_X86_64","SCMP_ARCH_X86"]`: "",
+		`["SCMP_ARCH_X86_64","SCMP_ARCH_X32"]`: `{"defaultAction":"SCMP_ACT_ALLOW","architectures":["SCMP_ARCH_X86_64","SCMP_ARCH_X32"]}`,
+	} {
+		in := input(Request{SeccompProfile: []byte(profile)})
+		in.Host.NoSeccompArches = []string{"SCMP_ARCH_X32"}
+		s, _, err := Build(in)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := show(s.Linux.Seccomp.Architectures); got != want {
+			t.Errorf("got %s, want %s", got, want)
+		}
 	}
 }
 

@@ -19,6 +19,7 @@ type Host struct {
 	PageSizes         []string `json:"pageSizes,omitempty"`   // of huge pages, as cgroups name them: 2MB, 1GB
 	NoSwapLimit       bool     `json:"noSwapLimit,omitempty"` // swap isn't accounted to cgroups
 	NoSeccomp         bool     `json:"noSeccomp,omitempty"`
+	NoSeccompArches   []string `json:"noSeccompArches,omitempty"` // SCMP_ARCH_… of this machine's family that the kernel does not run
 	AppArmor          bool     `json:"appArmor,omitempty"`
 	SELinux           bool     `json:"selinux,omitempty"`
 	IntelRdt          bool     `json:"intelRdt,omitempty"`          // resctrl is mounted

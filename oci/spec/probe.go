@@ -40,6 +40,7 @@ func ProbeHost() Host {
 	h.MissingNamespaces = missingNamespaces("/proc/self/ns")
 	h.AbsentPaths = absentPaths(!exists("/proc/modules"))
 	h.readStatus("/proc/self/status")
+	h.NoSeccompArches = missingArches(filtered("/proc/self/status"))
 	return h
 }
 
@@ -63,6 +64,12 @@ func (h *Host) readStatus(file string) {
 			h.SysResource = mask&(1<<unix.CAP_SYS_RESOURCE) != 0
 		}
 	}
+}
+
+// filtered tells whether this process has a seccomp filter: yes, unless the kernel says no.
+func filtered(file string) bool {
+	data, err := os.ReadFile(file)
+	return err != nil || !bytes.Contains(data, []byte("\nSeccomp:\t0\n"))
 }
 
 // capabilitiesOf names the bits of a set.
