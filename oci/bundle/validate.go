@@ -165,7 +165,8 @@ func (c *complaints) hooks(h *specs.Hooks) {
 		name string
 		list []specs.Hook
 	}{
-		{"prestart", h.Prestart}, //nolint:staticcheck // deprecated, and still what many hooks are written for
+		//lint:ignore SA1019 deprecated, and still what many hooks are written for
+		{"prestart", h.Prestart},
 		{"createRuntime", h.CreateRuntime}, {"createContainer", h.CreateContainer},
 		{"startContainer", h.StartContainer}, {"poststart", h.Poststart}, {"poststop", h.Poststop},
 	} {

@@ -16,7 +16,8 @@ func hooksRule(b *builder) error {
 		name  string
 		hooks []specs.Hook
 	}{
-		{"prestart", h.Prestart}, //nolint:staticcheck // deprecated, and still what many hooks are written for
+		//lint:ignore SA1019 deprecated, and still what many hooks are written for
+		{"prestart", h.Prestart},
 		{"createRuntime", h.CreateRuntime},
 		{"createContainer", h.CreateContainer},
 		{"startContainer", h.StartContainer},

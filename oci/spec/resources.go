@@ -162,9 +162,11 @@ func (b *builder) checkMemory(r *specs.LinuxResources) error {
 			m.Swappiness = nil
 		}
 	}
-	if m.Kernel != nil || m.KernelTCP != nil { //nolint:staticcheck // read to be dropped
+	//lint:ignore SA1019 read to be dropped
+	if m.Kernel != nil || m.KernelTCP != nil {
 		b.warn("kernel memory limits: Linux 5.16 and later have none, so they are left out")
-		m.Kernel, m.KernelTCP = nil, nil //nolint:staticcheck // as above
+		//lint:ignore SA1019 as above
+		m.Kernel, m.KernelTCP = nil, nil
 	}
 	return b.checkSwap(m, limit)
 }
