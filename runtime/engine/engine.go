@@ -47,6 +47,7 @@ type Images interface {
 	Resolve(ctx context.Context, ns, name, platform string) (image.Resolved, error)
 	Unpack(ctx context.Context, ns, name, snapshotter, platform string, progress func(image.Progress)) (string, error)
 	CollectGarbage(ctx context.Context, o image.CollectOptions) (image.Collected, error)
+	Count(ctx context.Context) (int, error)
 	Problems(ctx context.Context, repair, quick bool) ([]image.Problem, error)
 }
 
@@ -71,6 +72,11 @@ type Engine struct {
 	Deps
 	sandboxes Sandboxes
 	locks     keylock.Locks
+
+	ctx        context.Context // ends with Close
+	close      context.CancelFunc
+	background sync.WaitGroup
+	recovered  chan struct{} // closed when Recover has settled everything
 
 	mu         sync.RWMutex
 	containers map[key]*live
@@ -103,7 +109,15 @@ func New(d Deps) (*Engine, error) {
 	if d.Snapshotters[d.Snapshotter] == nil {
 		return nil, fmt.Errorf("snapshotter %q is not one of this daemon's: %w", d.Snapshotter, errdefs.ErrInvalidArgument)
 	}
-	return &Engine{Deps: d, containers: map[key]*live{}}, nil
+	ctx, cancel := context.WithCancel(context.Background())
+	return &Engine{Deps: d, ctx: ctx, close: cancel, recovered: make(chan struct{}), containers: map[key]*live{}}, nil
+}
+
+// Close ends the engine's background work. Containers go on.
+func (e *Engine) Close() error {
+	e.close()
+	e.background.Wait()
+	return nil
 }
 
 // Use gives the engine its supervisors. It is apart from New because they are opened with the engine's handlers.
@@ -196,22 +210,7 @@ func (e *Engine) SetLabels(ctx context.Context, ns, id string, labels map[string
 		return Container{}, err
 	}
 	defer unlock()
-	err = e.save(l, func(c *Container) {
-		merged := map[string]string{}
-		if !replace {
-			for k, v := range c.Labels {
-				merged[k] = v
-			}
-		}
-		for k, v := range labels {
-			if v == "" {
-				delete(merged, k)
-			} else {
-				merged[k] = v
-			}
-		}
-		c.Labels = merged
-	})
+	err = e.save(l, func(c *Container) { c.Labels = store.MergeLabels(c.Labels, labels, replace) })
 	if err != nil {
 		return Container{}, err
 	}

@@ -11,19 +11,18 @@ import (
 )
 
 // HandleExit takes the news of an exit. The supervisor has it on disk already; here it is recorded and published, and
-// those who wait are told. It does not block the one who brings the news.
+// those who wait are told.
 func (e *Engine) HandleExit(x wire.Exited) {
+	<-e.recovered
 	e.mu.RLock()
 	l := e.containers[key{x.Namespace, x.ID}]
 	e.mu.RUnlock()
 	if l == nil {
 		return
 	}
-	p, err := l.proc(x.Exec)
-	if err != nil {
-		return
+	if p, err := l.proc(x.Exec); err == nil {
+		e.exited(l, p, x.Exit)
 	}
-	go e.exited(l, p, x.Exit)
 }
 
 func (e *Engine) exited(l *live, p *proc, x wire.Exit) {
@@ -81,6 +80,7 @@ func (e *Engine) autoRemove(l *live) {
 
 // HandleOOM takes the news that the kernel killed a process of a container for want of memory.
 func (e *Engine) HandleOOM(o wire.OOM) {
+	<-e.recovered
 	e.mu.RLock()
 	l := e.containers[key{o.Namespace, o.ID}]
 	e.mu.RUnlock()

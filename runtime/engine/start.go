@@ -10,6 +10,8 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/containerd/errdefs"
+
 	"github.com/minirt/mini/internal/failpoint"
 	"github.com/minirt/mini/runtime/supervisor/wire"
 )
@@ -176,4 +178,16 @@ func closeAll(files []*os.File) {
 	for _, f := range files {
 		f.Close()
 	}
+}
+
+// startCode is the exit code of a process that could not be started, as shells have it: 127 for a program that is not
+// there, 126 for one that cannot be executed; 125 says that the runtime is at fault.
+func startCode(cause error) int {
+	switch {
+	case errdefs.IsNotFound(cause):
+		return 127
+	case errdefs.IsPermissionDenied(cause), errdefs.IsInvalidArgument(cause):
+		return 126
+	}
+	return 125
 }

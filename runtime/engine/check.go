@@ -1,0 +1,176 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/minirt/mini/internal/cgroup"
+	"github.com/minirt/mini/internal/mount"
+	"github.com/minirt/mini/runtime/image"
+	"github.com/minirt/mini/runtime/sandbox"
+	"github.com/minirt/mini/runtime/snapshot"
+)
+
+// Check compares the records with the host, in both directions, and with repair mends what it finds. It returns the
+// problems and how many objects it has looked at. quick does not read the blobs' bytes.
+func (e *Engine) Check(ctx context.Context, repair, quick bool) ([]Problem, int, error) {
+	var all []Problem
+	found, err := e.Store.Check(ctx)
+	if err != nil {
+		return nil, 0, fmt.Errorf("check the store: %w", err)
+	}
+	for _, p := range found {
+		all = append(all, Problem{Kind: "store", Object: p.Object, Problem: p.Problem, Remedy: "restore meta.db from a copy, or remove the object"})
+	}
+	images, err := e.Images.Problems(ctx, repair, quick)
+	if err != nil {
+		return all, 0, fmt.Errorf("check the images: %w", err)
+	}
+	for _, p := range images {
+		all = append(all, Problem{Kind: p.Kind, Object: p.Object, Problem: p.Problem, Remedy: p.Remedy, Repaired: p.Repaired})
+	}
+	containers, err := e.List(ctx, "")
+	if err != nil {
+		return all, 0, err
+	}
+	for _, c := range containers {
+		all = append(all, e.checkContainer(ctx, c, repair)...)
+	}
+	all = append(all, e.checkLeftovers(ctx, repair)...)
+	blobs, err := e.Images.Count(ctx)
+	return all, blobs + len(containers), err
+}
+
+// checkContainer looks for what a record promises and the host does not have.
+func (e *Engine) checkContainer(ctx context.Context, c Container, repair bool) []Problem {
+	problem := func(what, remedy string) Problem {
+		return Problem{Kind: "container", Object: c.Namespace + "/" + c.ID, Problem: what, Remedy: remedy}
+	}
+	var found []Problem
+	switch c.State {
+	case Running, Paused:
+		if !sandbox.Alive(c.PID, c.StartTime) {
+			found = append(found, problem(fmt.Sprintf("recorded as %s, and process %d does not live", c.State, c.PID),
+				"delete it, or restart the daemon"))
+		}
+	case Creating, Removing:
+		l, err := e.find(c.Namespace, c.ID)
+		unlock, free := e.locks.TryLock(key{c.Namespace, c.ID}.String())
+		if err != nil || !free {
+			break // somebody is at it
+		}
+		p := problem("left half "+map[State]string{Creating: "made", Removing: "removed"}[c.State], "delete it")
+		if repair {
+			p.Repaired = e.remove(ctx, l) == nil
+		}
+		unlock()
+		found = append(found, p)
+	}
+	if c.Snapshot != "" && c.State != Creating && c.State != Removing {
+		found = append(found, e.checkSnapshot(ctx, c)...)
+	}
+	return found
+}
+
+func (e *Engine) checkSnapshot(ctx context.Context, c Container) []Problem {
+	s := e.Snapshotters[c.Snapshotter]
+	if s == nil {
+		return []Problem{{Kind: "container", Object: c.Namespace + "/" + c.ID, Problem: "its snapshotter " + c.Snapshotter + " is not configured",
+			Remedy: "configure it again"}}
+	}
+	if _, err := s.Info(ctx, snapshot.Key{Namespace: c.Namespace, Name: c.Snapshot}); err != nil {
+		return []Problem{{Kind: "container", Object: c.Namespace + "/" + c.ID, Problem: "its root filesystem is gone: " + err.Error(),
+			Remedy: "delete it"}}
+	}
+	return nil
+}
+
+// checkLeftovers looks for what is on the host and has no record: bundles with their mounts, log directories, cgroups.
+func (e *Engine) checkLeftovers(ctx context.Context, repair bool) []Problem {
+	var found []Problem
+	report := func(kind, path, what string, remove func() error) {
+		p := Problem{Kind: kind, Object: path, Problem: what, Remedy: "minictr check --repair removes it"}
+		if repair {
+			p.Repaired = remove() == nil
+		}
+		found = append(found, p)
+	}
+	for _, dir := range e.unowned(filepath.Join(e.State, "containers")) {
+		report("mount", dir, "a bundle of no container", func() error { return removeBundle(dir) })
+	}
+	for _, dir := range e.unowned(filepath.Join(e.Root, "containers")) {
+		report("container", dir, "log files of no container", func() error { return os.RemoveAll(dir) })
+	}
+	for _, root := range cgroupRoots() {
+		for _, dir := range e.unowned(filepath.Join(root, e.cgroupParent())) {
+			report("cgroup", dir, "a control group of no container", func() error {
+				paths := map[string]string{"": dir}
+				return errors.Join(cgroup.Kill(paths), cgroup.Remove(dir))
+			})
+		}
+	}
+	return found
+}
+
+// unowned lists dir/NAMESPACE/ID directories whose container is not known.
+func (e *Engine) unowned(dir string) []string {
+	var found []string
+	spaces, err := os.ReadDir(dir)
+	if err != nil {
+		return nil // nothing was ever made here
+	}
+	for _, ns := range spaces {
+		if !ns.IsDir() {
+			continue
+		}
+		ids, err := os.ReadDir(filepath.Join(dir, ns.Name()))
+		if err != nil {
+			continue
+		}
+		for _, id := range ids {
+			if !id.IsDir() {
+				continue
+			}
+			e.mu.RLock()
+			known := e.containers[key{ns.Name(), id.Name()}] != nil
+			e.mu.RUnlock()
+			if !known {
+				found = append(found, filepath.Join(dir, ns.Name(), id.Name()))
+			}
+		}
+	}
+	return found
+}
+
+func removeBundle(dir string) error {
+	if err := mount.Unmount(rootfsDir(dir)); err != nil {
+		return err
+	}
+	return os.RemoveAll(dir)
+}
+
+// cgroupRoots are the hierarchies' mount points: one on cgroup v2, one for each controller on v1.
+func cgroupRoots() []string {
+	if cgroup.Mode() == cgroup.V2 {
+		return []string{cgroup.Root}
+	}
+	entries, err := os.ReadDir(cgroup.Root)
+	if err != nil {
+		return nil
+	}
+	var roots []string
+	for _, entry := range entries {
+		if entry.IsDir() {
+			roots = append(roots, filepath.Join(cgroup.Root, entry.Name()))
+		}
+	}
+	return roots
+}
+
+// CollectGarbage deletes the content and the snapshots that no image, lease or container refers to.
+func (e *Engine) CollectGarbage(ctx context.Context, dryRun bool) (image.Collected, error) {
+	return e.Images.CollectGarbage(ctx, image.CollectOptions{DryRun: dryRun})
+}
