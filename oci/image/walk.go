@@ -8,7 +8,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// SkipChildren is returned by a visitor to leave out what is below a descriptor.
+// SkipChildren is returned by a visitor, or by the reader, to leave out what is below a descriptor.
 var SkipChildren = errors.New("skip children")
 
 // Children returns what a document refers to: an index's manifests, a manifest's config and layers; nothing for
@@ -54,6 +54,9 @@ func walk(ctx context.Context, read Reader, d ocispec.Descriptor, visit func(oci
 		return nil
 	}
 	data, err := read(ctx, d)
+	if errors.Is(err, SkipChildren) {
+		return nil
+	}
 	if err != nil {
 		return err
 	}
