@@ -1,0 +1,204 @@
+package daemon
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/containerd/errdefs"
+	"github.com/pelletier/go-toml/v2"
+)
+
+// DefaultConfigPath is read when it is there; a path given by the user must be there.
+const DefaultConfigPath = "/etc/minid/config.toml"
+
+const (
+	defaultRoot  = "/var/lib/minid"
+	defaultState = "/run/minid"
+	defaultName  = "minid"
+)
+
+// Config is the daemon's configuration file, in TOML. What is empty is derived by Load, as the comments say.
+type Config struct {
+	Name       string             `toml:"name" comment:"The daemon's own name, also that of its cgroup. Empty: \"minid\" with the default root, else made from the root.\nTwo daemons on one machine need different names, roots and states."`
+	Root       string             `toml:"root" comment:"What survives a reboot: images, containers, records."`
+	State      string             `toml:"state" comment:"What does not: bundles, sockets, mounts."`
+	Address    string             `toml:"address" comment:"The Unix socket. Empty: minid.sock in the state directory."`
+	LogLevel   string             `toml:"log_level" comment:"debug, info, warn or error. Reloaded."`
+	LogFormat  string             `toml:"log_format" comment:"text or json, on the standard error."`
+	Registry   RegistryConfig     `toml:"registry" comment:"Where images come from. The paths are reloaded."`
+	CNI        CNIConfig          `toml:"cni" comment:"The networks of pods."`
+	Cgroup     CgroupConfig       `toml:"cgroup"`
+	Supervisor SupervisorConfig   `toml:"supervisor" comment:"The parents of container processes."`
+	Runtimes   map[string]Runtime `toml:"runtimes" comment:"Other OCI runtimes than the built-in one, by name: [runtimes.crun] path = \"/usr/bin/crun\""`
+	Metrics    MetricsConfig      `toml:"metrics"`
+	Debug      DebugConfig        `toml:"debug"`
+	Tracing    TracingConfig      `toml:"tracing"`
+	Snapshot   SnapshotConfig     `toml:"snapshot"`
+	GC         GCConfig           `toml:"gc" comment:"The collection of content and snapshots that nothing refers to."`
+	Log        LogConfig          `toml:"log" comment:"The logs of containers that do not say otherwise."`
+}
+
+// RegistryConfig says how registries are reached.
+type RegistryConfig struct {
+	ConfigPath             string `toml:"config_path" comment:"Directories with a directory for each registry and its hosts.toml, separated by colons."`
+	DockerConfig           string `toml:"docker_config" comment:"Docker's config.json, or its directory, for credentials. Empty: $DOCKER_CONFIG or ~/.docker."`
+	MaxConcurrentDownloads int    `toml:"max_concurrent_downloads"`
+}
+
+// CNIConfig says where the network plugins and their configuration are.
+type CNIConfig struct {
+	ConfDir string   `toml:"conf_dir"`
+	BinDirs []string `toml:"bin_dirs"`
+}
+
+// CgroupConfig says who makes the cgroups, and where.
+type CgroupConfig struct {
+	Driver string `toml:"driver" comment:"cgroupfs or systemd. Empty: what fits the host."`
+	Parent string `toml:"parent" comment:"The group or slice above those of the containers. Empty: the daemon's name."`
+}
+
+// SupervisorConfig says how container processes are parented.
+type SupervisorConfig struct {
+	Scope string `toml:"scope" comment:"node: one supervisor for all; pod: one for each pod or container."`
+	Path  string `toml:"path" comment:"Its binary. Empty: minid-supervisor beside minid, else in $PATH."`
+}
+
+// Runtime is an OCI runtime binary.
+type Runtime struct {
+	Path string `toml:"path"`
+}
+
+// MetricsConfig says where Prometheus finds the metrics.
+type MetricsConfig struct {
+	Address string `toml:"address" comment:"127.0.0.1:PORT or a Unix socket's path, answering /metrics. Empty: nowhere."`
+}
+
+// DebugConfig switches debugging aids on.
+type DebugConfig struct {
+	Pprof bool `toml:"pprof" comment:"Go's profiles on debug.sock in the state directory."`
+}
+
+// TracingConfig says where OpenTelemetry traces go.
+type TracingConfig struct {
+	Endpoint string  `toml:"endpoint" comment:"host:port of an OTLP collector (gRPC without TLS), https://host:port with. Empty: no traces."`
+	Sampling float64 `toml:"sampling" comment:"The part of requests traced, 0 to 1, when the caller does not decide."`
+}
+
+// SnapshotConfig chooses how root filesystems are made.
+type SnapshotConfig struct {
+	Default string `toml:"default" comment:"overlay or native. Empty: overlay where the filesystem allows it."`
+}
+
+// GCConfig paces the garbage collection.
+type GCConfig struct {
+	Interval Duration `toml:"interval" comment:"How often; \"0s\": only when asked. Reloaded."`
+	Grace    Duration `toml:"grace" comment:"How long what an interrupted pull has brought is kept for the next try."`
+}
+
+// LogConfig bounds the log files of containers.
+type LogConfig struct {
+	MaxSize  Size `toml:"max_size" comment:"Bytes, or with a unit as \"16MiB\"; 0: no rotation."`
+	MaxFiles int  `toml:"max_files"`
+}
+
+// Default is the configuration of a daemon without a file.
+func Default() Config {
+	return Config{
+		Root: defaultRoot, State: defaultState, LogLevel: "info", LogFormat: "text",
+		Registry:   RegistryConfig{ConfigPath: "/etc/minid/certs.d:/etc/containerd/certs.d:/etc/docker/certs.d", MaxConcurrentDownloads: 6},
+		CNI:        CNIConfig{ConfDir: "/etc/cni/net.d", BinDirs: []string{"/opt/cni/bin", "/usr/lib/cni"}},
+		Supervisor: SupervisorConfig{Scope: "node"},
+		Runtimes:   map[string]Runtime{},
+		Tracing:    TracingConfig{Sampling: 1},
+		GC:         GCConfig{Interval: Duration(10 * time.Minute), Grace: Duration(time.Hour)},
+		Log:        LogConfig{MaxSize: 64 << 20, MaxFiles: 3},
+	}
+}
+
+// Overrides are the settings of the command line; what is empty is not overridden.
+type Overrides struct{ Root, State, Address, LogLevel string }
+
+// Load reads the file at path, lets the overrides win, derives what is empty, and checks everything. An empty path is
+// DefaultConfigPath, which need not exist.
+func Load(path string, o Overrides) (Config, error) {
+	c := Default()
+	named := path != ""
+	if !named {
+		path = DefaultConfigPath
+	}
+	data, err := os.ReadFile(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist) && !named:
+	case errors.Is(err, fs.ErrNotExist):
+		return Config{}, fmt.Errorf("configuration %s: there is no such file: `minid config default` prints one: %w", path, errdefs.ErrNotFound)
+	case err != nil:
+		return Config{}, fmt.Errorf("read the configuration: %w", err)
+	default:
+		if err := Parse(data, &c); err != nil {
+			return Config{}, fmt.Errorf("configuration %s: %w", path, err)
+		}
+	}
+	o.apply(&c)
+	c.derive()
+	if err := c.check(); err != nil {
+		return Config{}, fmt.Errorf("configuration %s: %w", path, err)
+	}
+	return c, nil
+}
+
+// Parse lays the text over what c has. A key that is not known is an error.
+func Parse(data []byte, c *Config) error {
+	d := toml.NewDecoder(bytes.NewReader(data)).DisallowUnknownFields()
+	err := d.Decode(c)
+	if err == nil {
+		return nil
+	}
+	return explain(err)
+}
+
+func (o Overrides) apply(c *Config) {
+	for _, s := range []struct {
+		to   *string
+		from string
+	}{{&c.Root, o.Root}, {&c.State, o.State}, {&c.Address, o.Address}, {&c.LogLevel, o.LogLevel}} {
+		if s.from != "" {
+			*s.to = s.from
+		}
+	}
+}
+
+// derive fills in what follows from other settings.
+func (c *Config) derive() {
+	c.Root, c.State = filepath.Clean(c.Root), filepath.Clean(c.State)
+	if c.Address == "" {
+		c.Address = filepath.Join(c.State, "minid.sock")
+	}
+	if c.Name == "" {
+		c.Name = nameOf(c.Root)
+	}
+}
+
+// nameOf is the name of a daemon that has been given none: different for each root, and the same after a restart.
+func nameOf(root string) string {
+	if root == defaultRoot {
+		return defaultName
+	}
+	sum := sha256.Sum256([]byte(root))
+	return defaultName + "-" + hex.EncodeToString(sum[:3])
+}
+
+// String is the configuration as a file, with comments.
+func (c Config) String() string {
+	var b bytes.Buffer
+	if err := toml.NewEncoder(&b).Encode(c); err != nil {
+		return "# " + err.Error()
+	}
+	return b.String()
+}

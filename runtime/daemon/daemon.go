@@ -1,0 +1,316 @@
+// Package daemon puts minid together: it reads the configuration, constructs every part in order, serves, and takes
+// them apart in reverse. No part knows of it. What minid does is in the packages that it wires; the command line is in
+// cmd/minid.
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"sync/atomic"
+	"time"
+
+	sd "github.com/coreos/go-systemd/v22/daemon"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/health"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/reflection"
+
+	"github.com/minirt/mini/internal/cgroup"
+	"github.com/minirt/mini/internal/grpcx"
+	"github.com/minirt/mini/internal/undo"
+	"github.com/minirt/mini/oci/registry"
+	"github.com/minirt/mini/oci/spec"
+	"github.com/minirt/mini/runtime/content"
+	"github.com/minirt/mini/runtime/engine"
+	"github.com/minirt/mini/runtime/events"
+	"github.com/minirt/mini/runtime/image"
+	"github.com/minirt/mini/runtime/sandbox"
+	"github.com/minirt/mini/runtime/server"
+	"github.com/minirt/mini/runtime/snapshot"
+	"github.com/minirt/mini/runtime/store"
+)
+
+const (
+	// recoveryTimeout bounds how long a supervisor that does not answer can hold up the start.
+	recoveryTimeout = 10 * time.Second
+	// drainTimeout is how long running requests may go on after the daemon was told to stop.
+	drainTimeout = 3 * time.Second
+)
+
+// Options are what a daemon is opened with.
+type Options struct {
+	Config    Config
+	Path      string    // of the configuration file, for reloads
+	Overrides Overrides // of the command line, for reloads
+	Version   string
+	Revision  string
+	Log       *slog.Logger
+	Level     *slog.LevelVar // that of Log
+}
+
+// Daemon is a minid that serves or can serve.
+type Daemon struct {
+	Options
+	config    atomic.Pointer[Config]          // in force; Options.Config is that of the start
+	registry  atomic.Pointer[registry.Client] // for requests that say nothing of the registry
+	startedAt time.Time
+	uuid      string
+	host      spec.Host
+	paced     chan struct{} // the interval of the collections has changed
+	closers   undo.Stack
+
+	listener     net.Listener
+	store        *store.Store
+	content      *content.Store
+	snapshotters map[string]snapshot.Snapshotter
+	snapshotter  string
+	namespaces   *store.Namespaces
+	leases       *store.Leases
+	events       *events.Bus
+	images       *image.Service
+	sandboxes    *sandbox.Sandboxes
+	engine       *engine.Engine
+	metrics      *metrics
+	health       *health.Server
+	grpc         *grpc.Server
+}
+
+// Open locks the directories, opens the socket and the stores, and recovers what ran under an earlier daemon. Clients
+// that connect meanwhile wait. When it fails nothing is left behind.
+func Open(ctx context.Context, o Options) (d *Daemon, err error) {
+	d = &Daemon{Options: o, startedAt: time.Now(), paced: make(chan struct{}, 1)}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, d.closers.Run(ctx))
+		}
+	}()
+	for _, step := range []struct {
+		what string
+		do   func(context.Context) error
+	}{
+		{"", d.openDirectories},
+		{"", d.openStores},
+		{"snapshots", d.openSnapshots},
+		{"images", d.openImages},
+		{"containers", d.openContainers},
+		{"server", d.openServer},
+		{"observation", d.openObservation},
+	} {
+		if err := step.do(ctx); err != nil {
+			if step.what != "" {
+				err = fmt.Errorf("%s: %w", step.what, err)
+			}
+			return nil, err
+		}
+	}
+	return d, nil
+}
+
+func (d *Daemon) openDirectories(context.Context) error {
+	d.setConfig(d.Config)
+	unlock, err := lockDirectories(d.Config.Root, d.Config.State)
+	if err != nil {
+		return err
+	}
+	d.closers.Add(unlock)
+	if d.uuid, err = identity(d.Config.Root); err != nil {
+		return err
+	}
+	if d.listener, err = listen(d.Config.Address); err != nil {
+		return err
+	}
+	d.closers.Add(func(context.Context) error {
+		if err := d.listener.Close(); !errors.Is(err, net.ErrClosed) {
+			return err
+		}
+		return nil
+	})
+	return nil
+}
+
+func (d *Daemon) openStores(ctx context.Context) (err error) {
+	d.store, err = store.Open(ctx, store.Options{Path: filepath.Join(d.Config.Root, "meta.db"), Logger: d.Log})
+	if err != nil {
+		return err
+	}
+	d.closers.Add(func(context.Context) error { return d.store.Close() })
+	d.namespaces, d.leases = store.NewNamespaces(d.store), store.NewLeases(d.store)
+	if err := d.namespaces.Ensure("default"); err != nil {
+		return err
+	}
+	d.content, err = content.Open(filepath.Join(d.Config.Root, "content"), store.NewTable[content.Record](d.store, "content", 1, nil), d.Log)
+	if err != nil {
+		return err
+	}
+	d.closers.Add(func(context.Context) error { return d.content.Close() })
+	d.events = events.New()
+	d.closers.Add(func(context.Context) error { d.events.Close(); return nil })
+	return nil
+}
+
+func (d *Daemon) openSnapshots(ctx context.Context) (err error) {
+	d.snapshotters, d.snapshotter, err = openSnapshotters(ctx, d.store, d.Config, d.Log)
+	for _, s := range d.snapshotters {
+		d.closers.Add(func(context.Context) error { return s.Close() })
+	}
+	return err
+}
+
+func (d *Daemon) openImages(context.Context) (err error) {
+	d.images, err = image.New(image.Deps{
+		Content: d.content, Snapshotters: d.snapshotters, Default: d.snapshotter, NewRegistry: d.newRegistry,
+		Images: store.NewTable[image.Image](d.store, "images", 1, nil), Leases: d.leases, Events: d.events, Log: d.Log,
+		Config: image.Config{MaxDownloads: d.Config.Registry.MaxConcurrentDownloads, LeaseExpiry: time.Duration(d.Config.GC.Grace)},
+	})
+	return err
+}
+
+func (d *Daemon) openContainers(ctx context.Context) (err error) {
+	d.host = spec.ProbeHost()
+	driver := d.Config.Cgroup.Driver
+	if driver == "" {
+		driver = string(cgroup.DetectDriver())
+	}
+	d.host.CgroupDriver = driver
+	runtimes := map[string]string{}
+	for name, r := range d.Config.Runtimes {
+		runtimes[name] = r.Path
+	}
+	d.engine, err = engine.New(engine.Deps{
+		Name: d.Config.Name, Root: d.Config.Root, State: d.Config.State,
+		Containers: store.NewTable[engine.Container](d.store, "containers", 1, nil),
+		Images:     d.images, Snapshotters: d.snapshotters, Snapshotter: d.snapshotter,
+		Leases: d.leases, Namespaces: d.namespaces, Store: d.store, Events: d.events, Host: d.host, Log: d.Log,
+		Config: engine.Config{
+			CgroupDriver: driver, CgroupParent: d.Config.Cgroup.Parent, Runtimes: runtimes, RecoveryTimeout: recoveryTimeout,
+			LogMaxSize: int64(d.Config.Log.MaxSize), LogMaxFiles: d.Config.Log.MaxFiles,
+		},
+	})
+	if err != nil {
+		return err
+	}
+	binary, err := supervisorBinary(d.Config.Supervisor.Path)
+	if err != nil {
+		return err
+	}
+	d.sandboxes, err = sandbox.Open(ctx, sandbox.Config{
+		Binary: binary, StateDir: d.Config.State, Name: d.Config.Name, Scope: d.Config.Supervisor.Scope, Log: d.Log,
+		Debug: d.Config.LogLevel == "debug", Patience: recoveryTimeout,
+	}, sandbox.Handlers{Exit: d.engine.HandleExit, OOM: d.engine.HandleOOM, Lost: d.engine.HandleLost})
+	if err != nil {
+		return err
+	}
+	d.closers.Add(func(context.Context) error { return d.sandboxes.Close() })
+	d.engine.Use(d.sandboxes)
+	if err := d.engine.Recover(ctx); err != nil {
+		return fmt.Errorf("recover: %w", err)
+	}
+	return nil
+}
+
+func (d *Daemon) openServer(ctx context.Context) error {
+	if d.Config.Metrics.Address != "" {
+		d.metrics = newMetrics(d.Options.Version)
+		d.metrics.count(d.engine.Counts)
+	}
+	tracing, stop, err := startTracing(ctx, d.Config.Tracing, d.Config.Name, d.Options.Version, d.Log)
+	if err != nil {
+		return err
+	}
+	d.closers.Add(stop)
+	options := grpcx.ServerOptions(grpcx.Interceptors{Log: d.Log, Observe: d.metrics.observer()})
+	d.grpc = grpc.NewServer(append(options, tracing...)...)
+	server.Register(d.grpc, server.Deps{
+		Engine: d.engine, Images: d.images, Content: d.content, Snapshotters: d.snapshotters, Snapshotter: d.snapshotter,
+		Namespaces: d.namespaces, Leases: d.leases, Events: d.events, Daemon: d, Log: d.Log,
+	})
+	d.health = health.NewServer()
+	healthpb.RegisterHealthServer(d.grpc, d.health)
+	reflection.Register(d.grpc)
+	d.closers.Add(d.stopServer)
+	return nil
+}
+
+// stopServer lets running requests end, for a while. Streams that would never end are ended: the subscriptions by
+// closing the bus, attachments and waits by the end of the while.
+func (d *Daemon) stopServer(context.Context) error {
+	d.health.Shutdown()
+	d.events.Close()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		d.grpc.GracefulStop()
+	}()
+	select {
+	case <-done:
+	case <-time.After(drainTimeout):
+		d.grpc.Stop()
+		<-done
+	}
+	return nil
+}
+
+func (d *Daemon) openObservation(context.Context) error {
+	if d.metrics != nil {
+		stop, err := serveHTTP(d.Config.Metrics.Address, d.metrics.handler(), d.Log)
+		if err != nil {
+			return err
+		}
+		d.closers.Add(stop)
+	}
+	if d.Config.Debug.Pprof {
+		stop, err := serveHTTP(debugSocket(d.Config.State), profiles(), d.Log)
+		if err != nil {
+			return err
+		}
+		d.closers.Add(stop)
+	}
+	return nil
+}
+
+// Serve answers until ctx ends, and then closes everything; containers run on. Each value from reload makes it read its
+// configuration again.
+func (d *Daemon) Serve(ctx context.Context, reload <-chan os.Signal) error {
+	collecting := make(chan struct{})
+	collectCtx, stopCollecting := context.WithCancel(ctx)
+	go func() {
+		defer close(collecting)
+		d.collectGarbage(collectCtx)
+	}()
+	d.closers.Add(func(context.Context) error {
+		stopCollecting()
+		<-collecting
+		return nil
+	})
+	served := make(chan error, 1)
+	go func() { served <- d.grpc.Serve(d.listener) }()
+	d.notify(sd.SdNotifyReady)
+	d.Log.Info("serving", "version", d.Options.Version, "address", d.Config.Address, "name", d.Config.Name, "pid", os.Getpid(),
+		"took", time.Since(d.startedAt).Round(time.Millisecond))
+	for {
+		select {
+		case <-reload:
+			if _, _, err := d.Reload(ctx); err != nil {
+				d.Log.Error("the configuration is not reloaded; that in force stays", "error", err)
+			}
+		case err := <-served:
+			return errors.Join(fmt.Errorf("serve %s: %w", d.Config.Address, err), d.closers.Run(ctx))
+		case <-ctx.Done():
+			d.notify(sd.SdNotifyStopping)
+			d.Log.Info("stopping; containers run on", "containers", d.engine.Counts().Running)
+			return d.closers.Run(ctx)
+		}
+	}
+}
+
+// notify tells systemd, when it listens (sd_notify(3)).
+func (d *Daemon) notify(state string) {
+	if _, err := sd.SdNotify(false, state); err != nil {
+		d.Log.Warn("tell systemd", "state", state, "error", err)
+	}
+}

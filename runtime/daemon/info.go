@@ -1,0 +1,70 @@
+package daemon
+
+import (
+	"context"
+	"os"
+	"os/exec"
+	goruntime "runtime"
+
+	"github.com/minirt/mini/runtime/api"
+)
+
+// apiVersion is that of runtime/api/minid.proto.
+const apiVersion = "v1"
+
+// Version tells what this program is.
+func (d *Daemon) Version() *api.VersionResponse {
+	return &api.VersionResponse{Version: d.Options.Version, Revision: d.Revision, GoVersion: goruntime.Version(), ApiVersion: apiVersion}
+}
+
+// Info tells what this daemon is and has.
+func (d *Daemon) Info(ctx context.Context) (*api.InfoResponse, error) {
+	images, err := d.images.List(ctx, "")
+	if err != nil {
+		return nil, err
+	}
+	counts := d.engine.Counts()
+	return &api.InfoResponse{
+		Name: d.Config.Name, Uuid: d.uuid, Pid: int64(os.Getpid()), Root: d.Config.Root, State: d.Config.State, Address: d.Config.Address,
+		Kernel: d.host.Kernel, Os: goruntime.GOOS, Arch: goruntime.GOARCH, CgroupMode: d.host.CgroupMode, CgroupDriver: d.host.CgroupDriver,
+		Snapshotter: d.snapshotter, SupervisorScope: d.Config.Supervisor.Scope, Supervisors: d.Supervisors(ctx), Features: d.features(),
+		Containers: int64(counts.Containers), ContainersRunning: int64(counts.Running), Images: int64(len(images)),
+		StartedAt: d.startedAt.UnixNano(), Warnings: d.warnings(),
+	}, nil
+}
+
+// Supervisors describes the supervisors that this daemon knows.
+func (d *Daemon) Supervisors(context.Context) []*api.SupervisorInfo {
+	var out []*api.SupervisorInfo
+	for _, s := range d.sandboxes.Info() {
+		out = append(out, &api.SupervisorInfo{Name: s.Group, Pid: int64(s.PID), Version: s.Build, Containers: int64(s.Processes)})
+	}
+	return out
+}
+
+func (d *Daemon) features() map[string]bool {
+	_, criu := exec.LookPath("criu")
+	_, overlay := d.snapshotters["overlay"]
+	return map[string]bool{
+		"seccomp": !d.host.NoSeccomp, "apparmor": d.host.AppArmor, "selinux": d.host.SELinux, "criu": criu == nil, "overlay": overlay,
+		"swap_limit": !d.host.NoSwapLimit, "intel_rdt": d.host.IntelRdt, "metrics": d.metrics != nil, "tracing": d.Config.Tracing.Endpoint != "",
+	}
+}
+
+// warnings are what a user of this host should know.
+func (d *Daemon) warnings() []string {
+	var w []string
+	if d.host.NoSeccomp {
+		w = append(w, "the kernel has no seccomp: system calls of containers are not filtered")
+	}
+	if d.host.NoSwapLimit {
+		w = append(w, "swap is not accounted to cgroups: limits of it are not enforced")
+	}
+	if !d.host.SysResource {
+		w = append(w, "minid lacks CAP_SYS_RESOURCE: limits of resources and OOM scores cannot be raised above its own")
+	}
+	for _, ns := range d.host.MissingNamespaces {
+		w = append(w, "the kernel has no "+ns+" namespaces")
+	}
+	return w
+}

@@ -1,0 +1,115 @@
+package daemon
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
+
+	"github.com/containerd/errdefs"
+
+	"github.com/minirt/mini/oci/registry"
+	"github.com/minirt/mini/runtime/image"
+	"github.com/minirt/mini/runtime/snapshot"
+	"github.com/minirt/mini/runtime/snapshot/native"
+	"github.com/minirt/mini/runtime/snapshot/overlay"
+	"github.com/minirt/mini/runtime/store"
+)
+
+const supervisorName = "minid-supervisor"
+
+// openSnapshotters opens both, and chooses the default one: what the configuration says, else overlay where it works.
+// On an error it returns those that were opened.
+func openSnapshotters(ctx context.Context, s *store.Store, c Config, log *slog.Logger) (map[string]snapshot.Snapshotter, string, error) {
+	all := map[string]snapshot.Snapshotter{}
+	dir := func(name string) string { return filepath.Join(c.Root, "snapshots", name) }
+	n, err := native.Open(ctx, native.Options{Root: dir(native.Name), Records: snapshot.NewRecords(s, native.Name), Log: log})
+	if err != nil {
+		return all, "", err
+	}
+	all[native.Name] = n
+	o, err := overlay.Open(ctx, overlay.Options{Root: dir(overlay.Name), Records: snapshot.NewRecords(s, overlay.Name), Log: log})
+	switch {
+	case err == nil:
+		all[overlay.Name] = o
+	case errdefs.IsNotImplemented(err) && c.Snapshot.Default != overlay.Name:
+		log.Warn("no overlays here: root filesystems are copied, which is slow and needs space", "error", err)
+		return all, native.Name, nil
+	default:
+		return all, "", err
+	}
+	if c.Snapshot.Default != "" {
+		return all, c.Snapshot.Default, nil
+	}
+	return all, overlay.Name, nil
+}
+
+// supervisorBinary finds the supervisor's program: where the configuration says, beside this one, or in $PATH.
+func supervisorBinary(configured string) (string, error) {
+	if configured != "" {
+		if _, err := exec.LookPath(configured); err != nil {
+			return "", fmt.Errorf("supervisor.path: %w", err)
+		}
+		return configured, nil
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return "", err
+	}
+	beside := filepath.Join(filepath.Dir(self), supervisorName)
+	if path, err := exec.LookPath(beside); err == nil {
+		return path, nil
+	}
+	path, err := exec.LookPath(supervisorName)
+	if err != nil {
+		return "", fmt.Errorf("%s is neither at %s nor in $PATH: install it, or set supervisor.path: %w", supervisorName, beside, errdefs.ErrNotFound)
+	}
+	return filepath.Abs(path)
+}
+
+// newRegistry makes a client for one request. Those that say nothing of the registry share one, and its connections.
+func (d *Daemon) newRegistry(o image.RegistryOptions) image.Registry {
+	if o == (image.RegistryOptions{}) {
+		return d.registry.Load()
+	}
+	return registryClient(*d.config.Load(), o, d.Options.Version, d.Log)
+}
+
+func registryClient(c Config, o image.RegistryOptions, version string, log *slog.Logger) *registry.Client {
+	dirs := c.Registry.hostsDirs()
+	if o.HostsDir != "" {
+		dirs = append([]string{o.HostsDir}, dirs...)
+	}
+	return registry.New(registry.Options{
+		HostsDirs: dirs, DockerConfig: c.Registry.DockerConfig, Override: o.Override, UserAgent: "minid/" + version, Logger: log, Trace: o.Trace,
+	})
+}
+
+// setConfig brings a configuration into force.
+func (d *Daemon) setConfig(c Config) {
+	d.config.Store(&c)
+	d.Level.Set(level(c.LogLevel))
+	d.registry.Store(registryClient(c, image.RegistryOptions{}, d.Options.Version, d.Log))
+	select {
+	case d.paced <- struct{}{}:
+	default:
+	}
+}
+
+// Reload reads the configuration again and brings into force what a running daemon can obey.
+func (d *Daemon) Reload(context.Context) (changed, needRestart []string, err error) {
+	next, err := Load(d.Path, d.Overrides)
+	if err != nil {
+		return nil, nil, err
+	}
+	now := *d.config.Load()
+	changed, needRestart = differences(now, next)
+	d.setConfig(merge(now, next))
+	d.Log.Info("configuration reloaded", "changed", changed)
+	if len(needRestart) > 0 {
+		d.Log.Warn("some settings need a restart of the daemon; containers run on meanwhile", "keys", needRestart)
+	}
+	return changed, needRestart, nil
+}

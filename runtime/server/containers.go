@@ -1,0 +1,251 @@
+package server
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"math"
+	"strings"
+
+	"github.com/containerd/errdefs"
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"google.golang.org/grpc"
+
+	"github.com/minirt/mini/oci/spec"
+	"github.com/minirt/mini/runtime/api"
+	"github.com/minirt/mini/runtime/engine"
+	"github.com/minirt/mini/runtime/events"
+	"github.com/minirt/mini/runtime/logs"
+	"github.com/minirt/mini/runtime/supervisor/wire"
+)
+
+type containersServer struct {
+	api.UnsafeContainersServer
+	Deps
+}
+
+func (s *containersServer) Create(ctx context.Context, r *api.CreateContainerRequest) (*api.Container, error) {
+	o := engine.CreateOptions{
+		ID: r.Id, Image: r.Image, Platform: r.Platform, Snapshotter: r.Snapshotter, Runtime: r.Runtime, Labels: r.Labels,
+		SnapshotLabels: r.SnapshotLabels, Log: logOf(r.Log), Stdin: r.Stdin, StdinOnce: r.StdinOnce,
+		AutoRemove: r.AutoRemove, Supervisor: r.Supervisor,
+	}
+	if len(r.Request) > 0 {
+		o.Request = &spec.Request{}
+		if err := decode("request", r.Request, o.Request); err != nil {
+			return nil, err
+		}
+	}
+	if len(r.Spec) > 0 {
+		o.Spec = &specs.Spec{}
+		if err := decode("spec", r.Spec, o.Spec); err != nil {
+			return nil, err
+		}
+	}
+	c, err := s.Engine.Create(ctx, namespace(r), o)
+	if err != nil {
+		return nil, err
+	}
+	return s.view(c), nil
+}
+
+// decode reads a document of a request, strictly: a field that is misspelled would be lost silently.
+func decode(what string, data []byte, into any) error {
+	d := json.NewDecoder(strings.NewReader(string(data)))
+	if what != "spec" { // clients may know newer specs than we
+		d.DisallowUnknownFields()
+	}
+	if err := d.Decode(into); err != nil {
+		return fmt.Errorf("%s: not the JSON it should be: %w: %w", what, err, errdefs.ErrInvalidArgument)
+	}
+	return nil
+}
+
+func logOf(l *api.LogConfig) wire.Log {
+	return wire.Log{Driver: l.GetDriver(), Path: l.GetPath(), MaxSize: l.GetMaxSize(), MaxFiles: int(l.GetMaxFiles())}
+}
+
+func (s *containersServer) List(ctx context.Context, r *api.ListContainersRequest) (*api.ListContainersResponse, error) {
+	filter, err := events.ParseFilterOf(r.Filters, "id", "image", "state", "runtime", "snapshotter", "labels.")
+	if err != nil {
+		return nil, err
+	}
+	list, err := s.Engine.List(ctx, namespace(r))
+	if err != nil {
+		return nil, err
+	}
+	out := &api.ListContainersResponse{}
+	for _, c := range list {
+		if filter.Match(containerKey(c)) {
+			out.Containers = append(out.Containers, s.view(c))
+		}
+	}
+	return out, nil
+}
+
+func containerKey(c engine.Container) func(string) (string, bool) {
+	return func(key string) (string, bool) {
+		switch key {
+		case "id":
+			return c.ID, true
+		case "image":
+			return c.Image, true
+		case "state":
+			return string(c.State), true
+		case "runtime":
+			return c.Runtime, true
+		case "snapshotter":
+			return c.Snapshotter, true
+		}
+		return label(c.Labels, key)
+	}
+}
+
+func label(labels map[string]string, key string) (string, bool) {
+	v, ok := labels[strings.TrimPrefix(key, "labels.")]
+	return v, ok
+}
+
+func (s *containersServer) Get(ctx context.Context, r *api.ContainerRequest) (*api.Container, error) {
+	c, err := s.Engine.Get(ctx, namespace(r), r.Id)
+	if err != nil {
+		return nil, err
+	}
+	out := s.view(c)
+	if !r.Spec {
+		return out, nil
+	}
+	if c.Request != nil {
+		if out.Request, err = json.Marshal(c.Request); err != nil {
+			return nil, err
+		}
+	}
+	document, err := s.Engine.Spec(ctx, namespace(r), c.ID)
+	if err != nil {
+		return nil, err
+	}
+	out.Spec, err = json.Marshal(document)
+	return out, err
+}
+
+func (s *containersServer) SetLabels(ctx context.Context, r *api.SetContainerLabelsRequest) (*api.Container, error) {
+	c, err := s.Engine.SetLabels(ctx, namespace(r), r.Id, r.Labels, r.Replace)
+	if err != nil {
+		return nil, err
+	}
+	return s.view(c), nil
+}
+
+func (s *containersServer) Delete(ctx context.Context, r *api.DeleteContainerRequest) (*api.DeleteContainerResponse, error) {
+	exit, err := s.Engine.Delete(ctx, namespace(r), r.Id, engine.DeleteOptions{Force: r.Force, KeepSnapshot: r.KeepSnapshot})
+	if err != nil {
+		return nil, err
+	}
+	return &api.DeleteContainerResponse{Exit: exitOf(exit)}, nil
+}
+
+func (s *containersServer) Start(ctx context.Context, r *api.ContainerRequest) (*api.StartResponse, error) {
+	return started(s.Engine.Start(ctx, namespace(r), r.Id, engine.StartOptions{}))
+}
+
+func (s *containersServer) Restore(ctx context.Context, r *api.RestoreRequest) (*api.StartResponse, error) {
+	if r.Path == "" {
+		return nil, fmt.Errorf("restore of container %s: name the directory of the checkpoint: %w", r.Id, errdefs.ErrInvalidArgument)
+	}
+	return started(s.Engine.Start(ctx, namespace(r), r.Id, engine.StartOptions{Restore: r.Path, TCPEstablished: r.TcpEstablished}))
+}
+
+func started(p engine.Process, err error) (*api.StartResponse, error) {
+	if err != nil {
+		return nil, err
+	}
+	return &api.StartResponse{Pid: int64(p.PID), Warnings: p.Warnings}, nil
+}
+
+func (s *containersServer) Pause(ctx context.Context, r *api.ContainerRequest) (*api.ContainerActionResponse, error) {
+	return &api.ContainerActionResponse{}, s.Engine.Pause(ctx, namespace(r), r.Id)
+}
+
+func (s *containersServer) Resume(ctx context.Context, r *api.ContainerRequest) (*api.ContainerActionResponse, error) {
+	return &api.ContainerActionResponse{}, s.Engine.Resume(ctx, namespace(r), r.Id)
+}
+
+func (s *containersServer) Update(ctx context.Context, r *api.UpdateContainerRequest) (*api.ContainerActionResponse, error) {
+	resources := &specs.LinuxResources{}
+	if err := decode("resources", r.Resources, resources); err != nil {
+		return nil, err
+	}
+	return &api.ContainerActionResponse{}, s.Engine.Update(ctx, namespace(r), r.Id, resources)
+}
+
+func (s *containersServer) Stats(ctx context.Context, r *api.StatsRequest) (*api.StatsResponse, error) {
+	all, err := s.Engine.Stats(ctx, namespace(r), r.Ids)
+	if err != nil {
+		return nil, err
+	}
+	out := &api.StatsResponse{Stats: make([]*api.ContainerStats, 0, len(all))}
+	for _, id := range sortedKeys(all) {
+		data, err := json.Marshal(all[id])
+		if err != nil {
+			return nil, err
+		}
+		out.Stats = append(out.Stats, &api.ContainerStats{Id: id, Stats: data})
+	}
+	return out, nil
+}
+
+func (s *containersServer) Top(ctx context.Context, r *api.ContainerRequest) (*api.TopResponse, error) {
+	list, err := s.Engine.Top(ctx, namespace(r), r.Id)
+	if err != nil {
+		return nil, err
+	}
+	out := &api.TopResponse{}
+	for _, p := range list {
+		out.Processes = append(out.Processes, &api.ProcessInfo{
+			Pid: int64(p.PID), ContainerPid: int64(p.ContainerPID), ExecId: p.ExecID, Command: p.Command, Ppid: int64(p.PPID),
+			User: p.User, StartedAt: nanos(p.StartedAt), Rss: p.RSS,
+		})
+	}
+	return out, nil
+}
+
+func (s *containersServer) Logs(r *api.LogsRequest, stream grpc.ServerStreamingServer[api.LogEntry]) error {
+	o := engine.LogOptions{Follow: r.Follow, Tail: r.Tail, Since: moment(r.Since), Until: moment(r.Until)}
+	return s.Engine.Logs(stream.Context(), namespace(r), r.Id, o, func(e logs.Entry) error {
+		return stream.Send(&api.LogEntry{Time: nanos(e.Time), Stream: e.Stream, Data: e.Data, Partial: e.Partial})
+	})
+}
+
+func (s *containersServer) ReopenLog(ctx context.Context, r *api.ContainerRequest) (*api.ContainerActionResponse, error) {
+	return &api.ContainerActionResponse{}, s.Engine.ReopenLog(ctx, namespace(r), r.Id)
+}
+
+// view is a container as the API has it.
+func (s *containersServer) view(c engine.Container) *api.Container {
+	out := &api.Container{
+		Id: c.ID, Namespace: c.Namespace, Image: c.Image, ImageDigest: c.ImageDigest, Snapshotter: c.Snapshotter,
+		Snapshot: c.Snapshot, Runtime: c.Runtime, Labels: c.Labels, State: string(c.State), Pid: int64(c.PID),
+		CreatedAt: nanos(c.CreatedAt), StartedAt: nanos(c.StartedAt), Exit: exitOf(c.Exit), LogPath: c.Log.Path,
+		LogDriver: c.Log.Driver, Bundle: s.Engine.Bundle(c), Cgroup: cgroupOf(c.CgroupPaths), Warnings: c.Warnings,
+	}
+	return out
+}
+
+// cgroupOf picks the directory to show of those that a container is in: the unified one, else the memory controller's.
+func cgroupOf(paths map[string]string) string {
+	for _, controller := range []string{"", "memory", "pids"} {
+		if path := paths[controller]; path != "" {
+			return path
+		}
+	}
+	return ""
+}
+
+func exitOf(e *wire.Exit) *api.Exit {
+	if e == nil {
+		return nil
+	}
+	return &api.Exit{
+		Pid: int32(min(e.PID, math.MaxInt32)), Code: int32(e.Code), Signal: int32(e.Signal), Time: nanos(e.Time), Oom: e.OOM, Reason: e.Reason,
+	}
+}

@@ -1,0 +1,112 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/containerd/errdefs"
+	"google.golang.org/grpc"
+
+	"github.com/minirt/mini/internal/grpcx"
+	"github.com/minirt/mini/runtime/api"
+	"github.com/minirt/mini/runtime/image"
+)
+
+func (s *imagesServer) Import(stream grpc.ClientStreamingServer[api.ImportRequest, api.ImportResponse]) error {
+	first, err := stream.Recv()
+	if err != nil {
+		return err
+	}
+	o := first.Options
+	if o == nil {
+		return fmt.Errorf("import: the first message must have the options: %w", errdefs.ErrInvalidArgument)
+	}
+	ns := namespace(o)
+	if err := s.Namespaces.Ensure(ns); err != nil {
+		return err
+	}
+	images, err := s.Images.Import(stream.Context(), ns, &importReader{stream: stream, rest: first.Data}, image.ImportOptions{
+		BaseName: o.BaseName, IndexName: o.IndexName, Digests: o.Digests, SkipDigestForNamed: o.SkipDigestForNamed,
+		Platforms: o.Platforms, AllPlatforms: o.AllPlatforms, NoUnpack: o.NoUnpack, Snapshotter: o.Snapshotter, Labels: o.Labels,
+		CompressBlobs: o.CompressBlobs, DiscardUnpackedLayers: o.DiscardUnpackedLayers,
+	})
+	if err != nil {
+		return err
+	}
+	out := &api.ImportResponse{}
+	for _, i := range images {
+		out.Images = append(out.Images, s.view(stream.Context(), ns, i))
+	}
+	return stream.SendAndClose(out)
+}
+
+// importReader is the archive that comes in pieces.
+type importReader struct {
+	stream grpc.ClientStreamingServer[api.ImportRequest, api.ImportResponse]
+	rest   []byte
+}
+
+func (r *importReader) Read(p []byte) (int, error) {
+	for len(r.rest) == 0 {
+		m, err := r.stream.Recv()
+		if err != nil {
+			return 0, err // io.EOF at the end
+		}
+		r.rest = m.Data
+	}
+	n := copy(p, r.rest)
+	r.rest = r.rest[n:]
+	return n, nil
+}
+
+func (s *imagesServer) Export(r *api.ExportRequest, stream grpc.ServerStreamingServer[api.DataChunk]) error {
+	w := &chunkWriter{send: stream.Send}
+	err := s.Images.Export(stream.Context(), namespace(r), w, image.ExportOptions{
+		Names: r.Names, Platforms: r.Platforms, AllPlatforms: r.AllPlatforms,
+		SkipDockerManifest: r.SkipDockerManifest, SkipNonDistributable: r.SkipNonDistributable,
+	})
+	return errors.Join(err, w.flush())
+}
+
+// chunkWriter sends what is written to it in pieces of a good size.
+type chunkWriter struct {
+	send   func(*api.DataChunk) error
+	buf    []byte
+	offset int64
+}
+
+func (w *chunkWriter) Write(p []byte) (int, error) {
+	if w.buf == nil {
+		w.buf = make([]byte, 0, grpcx.ChunkSize)
+	}
+	n := 0
+	for len(p) > 0 {
+		k := min(len(p), cap(w.buf)-len(w.buf))
+		w.buf, p, n = append(w.buf, p[:k]...), p[k:], n+k
+		if len(w.buf) == cap(w.buf) {
+			if err := w.flush(); err != nil {
+				return n, err
+			}
+		}
+	}
+	return n, nil
+}
+
+func (w *chunkWriter) flush() error {
+	if len(w.buf) == 0 {
+		return nil
+	}
+	err := w.send(&api.DataChunk{Data: w.buf, Offset: w.offset})
+	w.offset += int64(len(w.buf))
+	w.buf = w.buf[:0]
+	return err
+}
+
+func (s *imagesServer) Convert(ctx context.Context, r *api.ConvertRequest) (*api.Image, error) {
+	i, err := s.Images.Convert(ctx, namespace(r), image.ConvertOptions{
+		Source: r.Source, Target: r.Target, OCI: r.Oci, Uncompress: r.Uncompress, Compression: r.Compression,
+		Platforms: r.Platforms, AllPlatforms: r.AllPlatforms,
+	})
+	return s.viewed(ctx, namespace(r), i, err)
+}
