@@ -1,0 +1,156 @@
+package image
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/minirt/mini/internal/failpoint"
+	oci "github.com/minirt/mini/oci/image"
+	"github.com/minirt/mini/oci/name"
+	"github.com/minirt/mini/runtime/snapshot"
+)
+
+// PullOptions say what is pulled.
+type PullOptions struct {
+	Name          string
+	Platforms     []string // none: this host's
+	AllPlatforms  bool
+	Registry      RegistryOptions
+	Labels        map[string]string
+	NoUnpack      bool
+	Snapshotter   string // "": the default
+	MaxConcurrent int    // downloads of this pull at once; 0: the configuration's
+	MetadataOnly  bool   // manifests and configs only
+}
+
+// Pull brings an image from its registry, unpacks it, and then makes its name. All layers are fetched, verified,
+// decompressed and applied at once; a layer that another pull is bringing is waited for, not fetched twice. The name is
+// written when everything it needs is on the disk to stay.
+//
+// Errors: ErrNotFound, ErrUnauthenticated, ErrUnavailable, ErrDataLoss (wrong bytes), ErrResourceExhausted (rate limit, disk
+// full), ErrInvalidArgument.
+func (s *Service) Pull(ctx context.Context, ns string, o PullOptions, progress func(Progress)) (Image, error) {
+	t, err := s.newTransfer(ns, o, progress)
+	if err != nil {
+		return Image{}, err
+	}
+	defer t.close()
+	target, err := t.bring(ctx)
+	if err != nil {
+		return Image{}, s.explain(fmt.Errorf("pull %s: %w", t.ref.Familiar(), err))
+	}
+	if err := failpoint.Hit("pull-before-record"); err != nil {
+		return Image{}, err
+	}
+	img, err := s.write(ns, Image{Name: t.ref.String(), Target: target, Labels: o.Labels})
+	if err != nil {
+		return Image{}, err
+	}
+	if err := failpoint.Hit("pull-after-record"); err != nil {
+		return Image{}, err
+	}
+	s.publish(ns, "pull", img.Name, map[string]string{"digest": target.Digest.String()})
+	t.progress(Progress{Item: img.Name, Kind: KindImage, Stage: StageDone, Image: &img})
+	return img, nil
+}
+
+// fetchedFor is the label of a lease that says for which reference content was fetched.
+const (
+	fetchedFor  = "minid.fetched"
+	fetchExpiry = 24 * time.Hour
+)
+
+// Fetch brings the content of a reference without making an image of it or unpacking it. A lease keeps it for a day.
+func (s *Service) Fetch(ctx context.Context, ns string, o PullOptions, progress func(Progress)) (ocispec.Descriptor, error) {
+	o.NoUnpack = true
+	t, err := s.newTransfer(ns, o, progress)
+	if err != nil {
+		return ocispec.Descriptor{}, err
+	}
+	defer t.close()
+	t.held.keep(fetchExpiry, map[string]string{fetchedFor: t.ref.String()})
+	target, err := t.bring(ctx)
+	if err != nil {
+		t.held.forget()
+		return ocispec.Descriptor{}, s.explain(fmt.Errorf("fetch %s: %w", t.ref.Familiar(), err))
+	}
+	t.progress(Progress{Item: t.ref.String(), Kind: KindImage, Stage: StageDone})
+	return target, nil
+}
+
+// transfer is one pull or fetch.
+type transfer struct {
+	s        *Service
+	ns       string
+	o        PullOptions
+	ref      name.Ref
+	want     oci.Want
+	sn       snapshot.Snapshotter
+	registry Registry
+	held     *held
+	progress func(Progress)
+	slots    chan struct{} // of this pull alone
+	leaves   []func()
+}
+
+func (s *Service) newTransfer(ns string, o PullOptions, progress func(Progress)) (*transfer, error) {
+	t := &transfer{s: s, ns: ns, o: o, held: s.hold(ns), progress: serialised(progress)}
+	var err error
+	if t.ref, err = name.Parse(o.Name); err != nil {
+		return nil, err
+	}
+	if t.want, err = oci.ParseWant(o.Platforms, o.AllPlatforms); err != nil {
+		return nil, err
+	}
+	if t.sn, err = s.snapshotter(o.Snapshotter); err != nil {
+		return nil, err
+	}
+	if o.MaxConcurrent > 0 {
+		t.slots = make(chan struct{}, o.MaxConcurrent)
+	}
+	t.registry = s.NewRegistry(o.Registry)
+	return t, nil
+}
+
+// bring does all but the name: resolve, documents, layers, sync, committed snapshots.
+func (t *transfer) bring(ctx context.Context) (ocispec.Descriptor, error) {
+	t.progress(Progress{Item: t.ref.String(), Kind: KindImage, Stage: StageResolving})
+	target, err := t.registry.Resolve(ctx, t.ref)
+	if err != nil {
+		return target, err
+	}
+	if err := failpoint.Hit("pull-resolved"); err != nil {
+		return target, err
+	}
+	manifests, err := t.documents(ctx, target)
+	if err != nil {
+		return target, err
+	}
+	u, err := t.unpacking(ctx, manifests)
+	if err != nil {
+		return target, err
+	}
+	if err := t.layers(ctx, manifests, u); err != nil {
+		return target, err
+	}
+	if err := failpoint.Hit("pull-before-sync"); err != nil {
+		return target, err
+	}
+	if err := t.s.sync(ctx, u); err != nil {
+		return target, err
+	}
+	if err := failpoint.Hit("pull-after-sync"); err != nil {
+		return target, err
+	}
+	return target, u.commit(ctx)
+}
+
+func (t *transfer) close() {
+	for _, leave := range t.leaves {
+		leave()
+	}
+	t.held.release()
+}
