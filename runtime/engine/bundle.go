@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/containerd/errdefs"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -33,6 +34,11 @@ func (e *Engine) writeBundle(ctx context.Context, c Container) ([]string, error)
 			return nil, fmt.Errorf("make the log directory: %w", err)
 		}
 	}
+	if c.Request != nil {
+		if err := spec.PrepareSources(c.Request.Mounts); err != nil {
+			return nil, err
+		}
+	}
 	s, warnings, err := e.buildSpec(ctx, c)
 	if err != nil {
 		return nil, err
@@ -54,11 +60,32 @@ func (e *Engine) buildSpec(ctx context.Context, c Container) (*specs.Spec, []str
 	if c.Spec != nil {
 		return e.completeSpec(c, root)
 	}
+	request, err := e.sharedMemory(c)
+	if err != nil {
+		return nil, nil, err
+	}
 	return spec.Build(spec.Input{
-		ID: c.ID, Name: e.Name, Namespace: c.Namespace, Request: *c.Request, Image: c.ImageConfig, Rootfs: root, Host: e.Host,
-		CgroupDriver: e.Config.CgroupDriver, CgroupParent: e.Config.CgroupParent,
+		ID: c.ID, Name: e.Name, Namespace: c.Namespace, Request: request, Image: c.ImageConfig, Rootfs: root, Host: e.Host,
+		CDI: e.CDI, CgroupDriver: e.Config.CgroupDriver, CgroupParent: e.Config.CgroupParent,
 		NamespacePaths: func(id, kind string) (string, error) { return e.namespacePath(c.Namespace, id, kind) },
 	})
+}
+
+// sharedMemory gives a container that joins another's IPC namespace its POSIX shared memory too, which is a mount: a
+// namespace of System V objects alone is not what people mean by sharing.
+func (e *Engine) sharedMemory(c Container) (spec.Request, error) {
+	request := *c.Request
+	other, joins := strings.CutPrefix(request.Namespaces["ipc"], "container:")
+	if !joins {
+		return request, nil
+	}
+	pid, err := e.pidOf(c.Namespace, other, "ipc")
+	if err != nil {
+		return request, err
+	}
+	shm := spec.Mount{Type: "bind", Source: fmt.Sprintf("/proc/%d/root/dev/shm", pid), Target: "/dev/shm", Options: []string{"rbind", "rw"}}
+	request.Mounts = append([]spec.Mount{shm}, request.Mounts...)
+	return request, nil
 }
 
 // completeSpec gives a whole spec of the client what only the daemon knows: the root filesystem and the cgroup.
@@ -94,20 +121,29 @@ func (e *Engine) cgroupParent() string {
 
 // namespacePath is the /proc path of a namespace of another container's first process.
 func (e *Engine) namespacePath(ns, id, kind string) (string, error) {
-	l, err := e.find(ns, id)
+	pid, err := e.pidOf(ns, id, kind)
 	if err != nil {
 		return "", err
-	}
-	c := l.record()
-	if c.PID == 0 {
-		return "", fmt.Errorf("container %s is %s: its %s namespace can be joined only while it runs: start it first: %w",
-			id, c.State, kind, errdefs.ErrFailedPrecondition)
 	}
 	file := map[string]string{"network": "net", "mount": "mnt"}[kind]
 	if file == "" {
 		file = kind
 	}
-	return fmt.Sprintf("/proc/%d/ns/%s", c.PID, file), nil
+	return fmt.Sprintf("/proc/%d/ns/%s", pid, file), nil
+}
+
+// pidOf is the first process of a container whose namespace of a kind is to be joined.
+func (e *Engine) pidOf(ns, id, kind string) (int, error) {
+	l, err := e.find(ns, id)
+	if err != nil {
+		return 0, err
+	}
+	c := l.record()
+	if c.PID == 0 {
+		return 0, fmt.Errorf("container %s is %s: its %s namespace can be joined only while it runs: start it first: %w",
+			id, c.State, kind, errdefs.ErrFailedPrecondition)
+	}
+	return c.PID, nil
 }
 
 // Spec returns a container's runtime-spec document as its supervisor gets it.

@@ -63,6 +63,7 @@ type Deps struct {
 	Store             *store.Store
 	Events            Publisher
 	Host              spec.Host
+	CDI               spec.CDI // nil: CDI devices are not known
 	Config            Config
 	Log               *slog.Logger
 }

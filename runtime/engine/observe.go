@@ -38,16 +38,18 @@ func (e *Engine) Stats(ctx context.Context, ns string, ids []string) (map[string
 		}
 		of = append(of, l.record())
 	}
+	sources := make([]stats.Source, len(of))
+	for i, c := range of {
+		sources[i] = stats.Source{CgroupPaths: c.CgroupPaths, PID: c.PID}
+	}
 	out := make(map[string]stats.Stats, len(of))
-	for _, c := range of {
-		s, err := stats.Read(c.CgroupPaths, c.PID)
-		if err != nil {
-			if len(ids) == 0 {
-				continue // it ended while the list was read
-			}
-			return nil, fmt.Errorf("read the use of resources of container %s: %w", c.ID, err)
+	for i, r := range stats.ReadAll(sources) {
+		switch {
+		case r.Err == nil:
+			out[of[i].ID] = r.Stats
+		case len(ids) > 0: // otherwise it ended while the list was read
+			return nil, fmt.Errorf("read the use of resources of container %s: %w", of[i].ID, r.Err)
 		}
-		out[c.ID] = s
 	}
 	return out, nil
 }

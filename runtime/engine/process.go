@@ -9,6 +9,7 @@ import (
 	"github.com/containerd/errdefs"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
+	"github.com/minirt/mini/oci/spec"
 	"github.com/minirt/mini/runtime/supervisor/wire"
 )
 
@@ -150,9 +151,13 @@ func (e *Engine) Update(ctx context.Context, ns, id string, r *specs.LinuxResour
 	if err := l.require("update", Created, Running, Paused, Exited); err != nil {
 		return err
 	}
-	merged, err := e.mergeResources(ctx, l.record(), r)
+	merged, err := mergeResources(l.record(), r)
 	if err != nil {
 		return err
+	}
+	merged, warnings, err := spec.CheckResources(merged, &e.Host)
+	if err != nil {
+		return fmt.Errorf("update container %s: %w", l.key.id, err)
 	}
 	if s := l.state(); s == Running || s == Paused {
 		data, err := json.Marshal(merged)
@@ -164,11 +169,14 @@ func (e *Engine) Update(ctx context.Context, ns, id string, r *specs.LinuxResour
 		}
 	}
 	err = e.save(l, func(c *Container) {
+		c.Warnings = warnings
 		if c.Spec != nil {
-			s := *c.Spec
-			linux := *s.Linux
-			linux.Resources, s.Linux = merged, &linux
-			c.Spec = &s
+			doc, linux := *c.Spec, specs.Linux{}
+			if doc.Linux != nil {
+				linux = *doc.Linux
+			}
+			linux.Resources, doc.Linux = merged, &linux
+			c.Spec = &doc
 			return
 		}
 		q := *c.Request
@@ -186,7 +194,7 @@ func (e *Engine) Update(ctx context.Context, ns, id string, r *specs.LinuxResour
 }
 
 // mergeResources lays the limits asked for over those that the container has.
-func (e *Engine) mergeResources(ctx context.Context, c Container, r *specs.LinuxResources) (*specs.LinuxResources, error) {
+func mergeResources(c Container, r *specs.LinuxResources) (*specs.LinuxResources, error) {
 	merged := &specs.LinuxResources{}
 	switch {
 	case c.Spec != nil && c.Spec.Linux != nil && c.Spec.Linux.Resources != nil:
