@@ -61,7 +61,7 @@ func serve(args []string) error {
 	if err := os.Setenv("GOMAXPROCS", "1"); err != nil {
 		return err
 	}
-	runtime.GOMAXPROCS(max(2, min(runtime.GOMAXPROCS(0), maxProcs)))
+	runtime.GOMAXPROCS(max(2, min(runtime.NumCPU(), maxProcs)))
 	debug.SetGCPercent(gcPercent)
 	level := slog.LevelInfo
 	if *verbose {

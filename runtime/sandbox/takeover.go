@@ -41,8 +41,13 @@ func (g *group) handOver(ctx context.Context, c *link.Caller) error {
 	}
 	var containers, execs []*entry
 	for _, e := range g.s.live(g.name) {
-		switch _, ok := has[e.key]; {
+		switch known, ok := has[e.key]; {
+		case ok && known.Exit != nil: // while nobody listened
+			g.s.exited(wire.Exited{Process: e.key, Exit: *known.Exit})
 		case ok:
+			if !g.s.holds(e) {
+				g.s.hold(ctx, c, e)
+			}
 		case e.key.Exec == "":
 			containers = append(containers, e)
 		default:
@@ -211,6 +216,13 @@ func listed(ctx context.Context, c *link.Caller) (map[wire.Process]wire.Entry, e
 			return all, nil
 		}
 	}
+}
+
+// holds says whether descriptors of a process are held.
+func (s *Sandboxes) holds(e *entry) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return e.held["pidfd"] != nil
 }
 
 // List returns what the connected supervisors know.

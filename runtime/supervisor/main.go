@@ -19,6 +19,13 @@ func Main(o Options, readyFD, resumeFD int) error {
 	if !exeseal.IsSelfExeCloned() {
 		o.Log.Warn("the program does not run from a sealed memory file: each start of a container copies it")
 	}
+	if resumeFD >= 0 {
+		s, err := resume(o, resumeFD)
+		if err != nil {
+			return err
+		}
+		return s.Run()
+	}
 	s, err := New(o)
 	if readyFD >= 0 {
 		ready := os.NewFile(uintptr(readyFD), "ready")

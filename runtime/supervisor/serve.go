@@ -37,6 +37,14 @@ func (s *Supervisor) serve() error {
 func (s *Supervisor) accept() error {
 	for {
 		c, err := s.listener.Accept()
+		if errors.Is(err, os.ErrDeadlineExceeded) { // a re-execution
+			s.mu.Lock()
+			parked := s.parked
+			s.mu.Unlock()
+			s.accepted <- struct{}{}
+			<-parked
+			continue
+		}
 		if err != nil {
 			return err
 		}
@@ -98,6 +106,10 @@ func (s *Supervisor) read(c *conn) {
 			}
 			s.drop(c)
 			return
+		}
+		if m.Method == wire.MethodUpgrade {
+			go s.upgrade(c, m, files)
+			continue
 		}
 		s.gate.enter()
 		go s.answer(c, m, files)

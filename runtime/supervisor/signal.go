@@ -27,7 +27,7 @@ func (s *Supervisor) signal(req wire.Signal) error {
 		return err
 	}
 	if req.Signal == int(unix.SIGKILL) {
-		s.thaw(c)
+		s.letDie(c)
 	}
 	return nil
 }
@@ -49,8 +49,8 @@ func (p *process) signal(sig unix.Signal) error {
 	return nil
 }
 
-// thaw lets a paused container die: on cgroup v1 a frozen process takes no signal.
-func (s *Supervisor) thaw(c *container) {
+// letDie lets a paused container die: on cgroup v1 a frozen process takes no signal.
+func (s *Supervisor) letDie(c *container) {
 	if paused, err := c.rt.paused(); err == nil && paused {
 		if err := c.rt.resume(); err != nil {
 			s.Log.Warn("thaw a container that was killed", "container", c.key.ID, "error", err)
@@ -85,7 +85,7 @@ func (s *Supervisor) killAll(c *container) error {
 		if err := p.signal(unix.SIGKILL); err != nil {
 			return err
 		}
-		s.thaw(c)
+		s.letDie(c)
 		return nil
 	}
 	for deadline := time.Now().Add(killPatience); ; {
@@ -102,7 +102,7 @@ func (s *Supervisor) killAll(c *container) error {
 				killed++
 			}
 		}
-		s.thaw(c)
+		s.letDie(c)
 		if killed == 0 {
 			return nil
 		}

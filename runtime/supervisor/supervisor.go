@@ -45,11 +45,14 @@ type Supervisor struct {
 	buffers    sync.Pool // *[]byte of readSize
 	stop       chan struct{}
 	stopOnce   sync.Once
+	upgrading  sync.Mutex
+	accepted   chan struct{} // receives when the accepting goroutine has parked
 
 	mu         sync.Mutex
 	containers map[wire.Process]*container // by namespace and id
 	conns      map[*conn]struct{}
 	primary    *conn
+	parked     chan struct{} // closed when a re-execution has not come about
 }
 
 // New takes the lock of the directory (ErrUnavailable when a live supervisor has it) and listens on its socket.
@@ -73,7 +76,7 @@ func New(o Options) (*Supervisor, error) {
 
 func newSupervisor(o Options) *Supervisor {
 	s := &Supervisor{
-		Options: o, gate: newGate(), warm: newWarmer(), stop: make(chan struct{}),
+		Options: o, gate: newGate(), warm: newWarmer(), stop: make(chan struct{}), accepted: make(chan struct{}),
 		containers: map[wire.Process]*container{}, conns: map[*conn]struct{}{},
 	}
 	s.orphans = newOrphans(s)
