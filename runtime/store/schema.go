@@ -23,9 +23,19 @@ func schema() migrations { return nil }
 
 func (m migrations) version() int { return len(m) + 1 }
 
-// run brings the database to the binary's version in one transaction, or refuses a newer one and changes nothing.
+// run brings the database to the binary's version in one transaction, or refuses a newer one and changes nothing. A
+// database that is current is not written, so that a full disk keeps no daemon from starting.
 func (m migrations) run(s *Store) error {
-	err := s.db.Update(func(tx *bbolt.Tx) error {
+	current := false
+	err := s.db.View(func(tx *bbolt.Tx) error {
+		meta := tx.Bucket([]byte(metaBucket))
+		current = meta != nil && string(meta.Get([]byte(schemaKey))) == strconv.Itoa(m.version())
+		return nil
+	})
+	if err != nil || current {
+		return err
+	}
+	err = s.db.Update(func(tx *bbolt.Tx) error {
 		meta, err := tx.CreateBucketIfNotExists([]byte(metaBucket))
 		if err != nil {
 			return err

@@ -65,8 +65,32 @@ func open(ctx context.Context, o Options, m migrations) (*Store, error) {
 	if err := m.run(s); err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
+	if err := s.reserve(); err != nil {
+		s.log.Warn("no space is reserved for the store, a full disk will stop it", "path", s.path, "error", err)
+	}
 	s.start(s.commit)
 	return s, nil
+}
+
+// reserved in bytes is how much the records may grow when the disk is full.
+const reserved = 4 << 20
+
+// reserve has the file system set space aside behind the pages in use, so that a full disk can still be tidied up:
+// deleting writes, too.
+func (s *Store) reserve() error {
+	var used int64
+	if err := s.db.View(func(tx *bbolt.Tx) error { used = tx.Size(); return nil }); err != nil {
+		return err
+	}
+	f, err := os.OpenFile(s.path, os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	err = unix.Fallocate(int(f.Fd()), 0, 0, used+reserved)
+	if errors.Is(err, unix.EOPNOTSUPP) {
+		err = nil
+	}
+	return errors.Join(err, f.Close())
 }
 
 func openFile(ctx context.Context, path string) (*bbolt.DB, error) {

@@ -306,6 +306,36 @@ func TestFullDisk(t *testing.T) {
 	sound(t, s)
 }
 
+// TestReservedSpace has something else fill the disk, and needs root for it.
+func TestReservedSpace(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("needs root")
+	}
+	dir := t.TempDir()
+	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=8m"); err != nil {
+		t.Skip(err)
+	}
+	t.Cleanup(func() { unix.Unmount(dir, unix.MNT_DETACH) })
+	path := filepath.Join(dir, "db")
+	s := openTest(t, path)
+	if err := os.WriteFile(filepath.Join(dir, "filler"), make([]byte, 16<<20), 0o600); !errors.Is(err, unix.ENOSPC) {
+		t.Fatalf("filler: %v", err)
+	}
+	pets := NewTable[pet](s, "pet", 1, nil)
+	for i := range 200 {
+		if err := pets.Create("", fmt.Sprint(i), pet{Name: strings.Repeat("x", 2000)}); err != nil {
+			t.Fatalf("record %d on a full disk: %v", i, err)
+		}
+	}
+	s.Close()
+	s = openTest(t, path) // a daemon can start, too
+	pets = NewTable[pet](s, "pet", 1, nil)
+	if err := pets.Delete("", "7"); err != nil {
+		t.Errorf("Delete on a full disk: %v", err)
+	}
+	sound(t, s)
+}
+
 // TestKilledWriter kills a child at both ends of a commit; what it was told to be saved has to be there.
 func TestKilledWriter(t *testing.T) {
 	if path := os.Getenv("STORE_CHILD"); path != "" {
