@@ -25,6 +25,7 @@ import (
 	"github.com/minirt/mini/internal/undo"
 	"github.com/minirt/mini/oci/registry"
 	"github.com/minirt/mini/oci/spec"
+	"github.com/minirt/mini/oci/spec/cdi"
 	"github.com/minirt/mini/runtime/content"
 	"github.com/minirt/mini/runtime/engine"
 	"github.com/minirt/mini/runtime/events"
@@ -33,6 +34,7 @@ import (
 	"github.com/minirt/mini/runtime/server"
 	"github.com/minirt/mini/runtime/snapshot"
 	"github.com/minirt/mini/runtime/store"
+	"github.com/minirt/mini/runtime/toolbox"
 )
 
 const (
@@ -164,7 +166,8 @@ func (d *Daemon) openSnapshots(ctx context.Context) (err error) {
 func (d *Daemon) openImages(context.Context) (err error) {
 	d.images, err = image.New(image.Deps{
 		Content: d.content, Snapshotters: d.snapshotters, Default: d.snapshotter, NewRegistry: d.newRegistry,
-		Images: store.NewTable[image.Image](d.store, "images", 1, nil), Leases: d.leases, Events: d.events, Log: d.Log,
+		Embedded: image.Embedded{Name: toolbox.Name, Open: toolbox.Archive},
+		Images:   store.NewTable[image.Image](d.store, "images", 1, nil), Leases: d.leases, Events: d.events, Log: d.Log,
 		Config: image.Config{MaxDownloads: d.Config.Registry.MaxConcurrentDownloads, LeaseExpiry: time.Duration(d.Config.GC.Grace)},
 	})
 	return err
@@ -185,7 +188,7 @@ func (d *Daemon) openContainers(ctx context.Context) (err error) {
 		Name: d.Config.Name, Root: d.Config.Root, State: d.Config.State,
 		Containers: store.NewTable[engine.Container](d.store, "containers", 1, nil),
 		Images:     d.images, Snapshotters: d.snapshotters, Snapshotter: d.snapshotter,
-		Leases: d.leases, Namespaces: d.namespaces, Store: d.store, Events: d.events, Host: d.host, Log: d.Log,
+		Leases: d.leases, Namespaces: d.namespaces, Store: d.store, Events: d.events, Host: d.host, CDI: cdi.New(), Log: d.Log,
 		Config: engine.Config{
 			CgroupDriver: driver, CgroupParent: d.Config.Cgroup.Parent, Runtimes: runtimes, RecoveryTimeout: recoveryTimeout,
 			LogMaxSize: int64(d.Config.Log.MaxSize), LogMaxFiles: d.Config.Log.MaxFiles,

@@ -33,6 +33,11 @@ type PullOptions struct {
 // Errors: ErrNotFound, ErrUnauthenticated, ErrUnavailable, ErrDataLoss (wrong bytes), ErrResourceExhausted (rate limit, disk
 // full), ErrInvalidArgument.
 func (s *Service) Pull(ctx context.Context, ns string, o PullOptions, progress func(Progress)) (Image, error) {
+	if carried, err := s.embedded(ctx, ns, o.Name); err != nil {
+		return Image{}, err
+	} else if carried {
+		return s.Get(ctx, ns, o.Name)
+	}
 	t, err := s.newTransfer(ns, o, progress)
 	if err != nil {
 		return Image{}, err

@@ -134,9 +134,19 @@ func (s *Service) ID(ctx context.Context, target ocispec.Descriptor) digest.Dige
 	return ""
 }
 
-// Resolve finds an image and reads what it is on a platform; "" is this host's.
+// Resolve finds an image and reads what it is on a platform; "" is this host's. An image that the daemon carries is
+// imported when it is not there.
 func (s *Service) Resolve(ctx context.Context, ns, ref, platform string) (Resolved, error) {
 	img, err := s.Get(ctx, ns, ref)
+	if errdefs.IsNotFound(err) {
+		carried, failed := s.embedded(ctx, ns, ref)
+		if failed != nil {
+			return Resolved{}, failed
+		}
+		if carried {
+			img, err = s.Get(ctx, ns, ref)
+		}
+	}
 	if err != nil {
 		return Resolved{}, err
 	}

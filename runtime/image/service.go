@@ -116,6 +116,7 @@ type Deps struct {
 	Images       Records
 	Leases       Leases
 	Events       interface{ Publish(events.Event) }
+	Embedded     Embedded // zero: none
 	Config       Config
 	Log          *slog.Logger
 }
