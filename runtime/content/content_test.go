@@ -80,7 +80,7 @@ func TestKilled(t *testing.T) {
 	} {
 		dir := filepath.Join(t.TempDir(), c.point)
 		cmd := exec.Command(os.Args[0], "-test.run=^TestKilled$")
-		cmd.Env = append(os.Environ(), "CONTENT_CHILD="+dir, failpoint.Env+"="+c.point+"=kill")
+		cmd.Env = append(os.Environ(), "TMPDIR="+t.TempDir(), "CONTENT_CHILD="+dir, failpoint.Env+"="+c.point+"=kill")
 		out, _ := cmd.CombinedOutput()
 		if cmd.ProcessState.Sys().(syscall.WaitStatus).Signal() != syscall.SIGKILL {
 			t.Fatalf("%s: the child was not killed: %s", c.point, out)
