@@ -37,6 +37,8 @@ import (
 	"github.com/minirt/mini/runtime/toolbox"
 )
 
+const defaultNamespace = "default"
+
 const (
 	// recoveryTimeout bounds how long a supervisor that does not answer can hold up the start.
 	recoveryTimeout = 10 * time.Second
@@ -100,6 +102,7 @@ func Open(ctx context.Context, o Options) (d *Daemon, err error) {
 		{"snapshots", d.openSnapshots},
 		{"images", d.openImages},
 		{"containers", d.openContainers},
+		{"embedded image", d.importToolbox},
 		{"server", d.openServer},
 		{"observation", d.openObservation},
 	} {
@@ -142,7 +145,7 @@ func (d *Daemon) openStores(ctx context.Context) (err error) {
 	}
 	d.closers.Add(func(context.Context) error { return d.store.Close() })
 	d.namespaces, d.leases = store.NewNamespaces(d.store), store.NewLeases(d.store)
-	if err := d.namespaces.Ensure("default"); err != nil {
+	if err := d.namespaces.Ensure(defaultNamespace); err != nil {
 		return err
 	}
 	d.content, err = content.Open(filepath.Join(d.Config.Root, "content"), store.NewTable[content.Record](d.store, "content", 1, nil), d.Log)
