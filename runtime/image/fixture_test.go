@@ -56,7 +56,7 @@ func (r *recorder) Publish(e events.Event) {
 func open(ctx context.Context, dir string, change func(*Deps)) (*house, error) {
 	log := slog.New(slog.DiscardHandler)
 	if os.Getenv("MINI_TEST_LOG") != "" {
-		log = slog.Default()
+		log = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	}
 	st, err := store.Open(ctx, store.Options{Path: filepath.Join(dir, "meta.db"), Logger: log})
 	if err != nil {

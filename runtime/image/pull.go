@@ -121,36 +121,38 @@ func (s *Service) newTransfer(ns string, o PullOptions, progress func(Progress))
 }
 
 // bring does all but the name: resolve, documents, layers, sync, committed snapshots.
-func (t *transfer) bring(ctx context.Context) (ocispec.Descriptor, error) {
+func (t *transfer) bring(ctx context.Context) (target ocispec.Descriptor, err error) {
 	t.progress(Progress{Item: t.ref.String(), Kind: KindImage, Stage: StageResolving})
-	target, err := t.registry.Resolve(ctx, t.ref)
-	if err != nil {
-		return target, err
+	var manifests []described
+	var u *unpacking
+	var took []any
+	for _, step := range []struct {
+		name string
+		do   func() error
+		then string // failpoint
+	}{
+		{"resolve", func() error { target, err = t.registry.Resolve(ctx, t.ref); return err }, "pull-resolved"},
+		{"documents", func() error { manifests, err = t.documents(ctx, target); return err }, ""},
+		{"plan", func() error { u, err = t.unpacking(ctx, manifests); return err }, ""},
+		{"layers", func() error { return t.layers(ctx, manifests, u) }, ""},
+		{"sources", func() error { return t.noteSources(ctx, manifests) }, "pull-before-sync"},
+		{"sync", func() error { return t.s.sync(ctx, u) }, "pull-after-sync"},
+		{"commit", func() error { return u.commit(ctx) }, ""},
+	} {
+		began := time.Now()
+		if err := step.do(); err != nil {
+			return target, err
+		}
+		took = append(took, step.name, time.Since(began).Round(time.Millisecond))
+		if step.then == "" {
+			continue
+		}
+		if err := failpoint.Hit(step.then); err != nil {
+			return target, err
+		}
 	}
-	if err := failpoint.Hit("pull-resolved"); err != nil {
-		return target, err
-	}
-	manifests, err := t.documents(ctx, target)
-	if err != nil {
-		return target, err
-	}
-	u, err := t.unpacking(ctx, manifests)
-	if err != nil {
-		return target, err
-	}
-	if err := t.layers(ctx, manifests, u); err != nil {
-		return target, err
-	}
-	if err := failpoint.Hit("pull-before-sync"); err != nil {
-		return target, err
-	}
-	if err := t.s.sync(ctx, u); err != nil {
-		return target, err
-	}
-	if err := failpoint.Hit("pull-after-sync"); err != nil {
-		return target, err
-	}
-	return target, u.commit(ctx)
+	t.s.Log.DebugContext(ctx, "content brought", append(took, "image", t.ref)...)
+	return target, nil
 }
 
 func (t *transfer) close() {
@@ -158,4 +160,5 @@ func (t *transfer) close() {
 		leave()
 	}
 	t.held.release()
+	t.registry.Close()
 }

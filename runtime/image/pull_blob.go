@@ -193,20 +193,16 @@ func (t *transfer) layers(ctx context.Context, manifests []described, u *unpacki
 		}
 	}
 	g.Go(func() error { return u.apply(gctx, t.origin()) })
-	if err := g.Wait(); err != nil {
-		return err
-	}
-	for _, m := range manifests {
-		seen[m.manifest.Config.Digest] = true
-	}
-	return t.noteSources(ctx, seen)
+	return g.Wait()
 }
 
-// noteSources records from which repository blobs came: a push to the same registry mounts them from there.
-func (t *transfer) noteSources(ctx context.Context, digests map[digest.Digest]bool) error {
-	for d := range digests {
-		if err := t.s.noteSource(ctx, d, t.ref); err != nil {
-			return err
+// noteSources records from which repository the blobs came: a push to the same registry mounts them from there.
+func (t *transfer) noteSources(ctx context.Context, manifests []described) error {
+	for _, m := range manifests {
+		for _, d := range append([]ocispec.Descriptor{m.manifest.Config}, m.manifest.Layers...) {
+			if err := ignoreNotFound(t.s.noteSource(ctx, d.Digest, t.ref)); err != nil { // without the layers, with MetadataOnly
+				return err
+			}
 		}
 	}
 	return nil

@@ -40,6 +40,7 @@ func (s *Service) Push(ctx context.Context, ns string, o PushOptions, progress f
 		return ocispec.Descriptor{}, err
 	}
 	defer p.held.release()
+	defer p.registry.Close()
 	if err := p.plan(ctx); err != nil {
 		return p.target, fmt.Errorf("push %s: %w", p.ref.Familiar(), err)
 	}

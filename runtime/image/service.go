@@ -65,6 +65,8 @@ type Registry interface {
 	Reject(fetched io.ReadCloser)
 	PushBlob(ctx context.Context, ref name.Ref, d ocispec.Descriptor, open func(offset int64) (io.ReadCloser, error), o registry.PushOptions) (registry.Pushed, error)
 	PushManifest(ctx context.Context, ref name.Ref, d ocispec.Descriptor, data []byte) error
+	// Close closes the connections that are idle; what is under way goes on.
+	Close()
 }
 
 // RegistryOptions is what one request says of the registry.
