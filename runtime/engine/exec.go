@@ -54,7 +54,7 @@ func (e *Engine) Exec(ctx context.Context, ns, container string, o ExecOptions) 
 // newExec puts the process in the table, so that its id is taken.
 func (e *Engine) newExec(l *live, o ExecOptions) (*proc, error) {
 	p := newProc(o.ExecID, execDir(e.Bundle(l.record()), o.ExecID))
-	p.terminal, p.args, p.log = o.Process.Terminal, o.Process.Args, o.Log
+	p.terminal, p.args, p.log, p.once = o.Process.Terminal, o.Process.Args, o.Log, o.AutoRemove
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.procs[o.ExecID] != nil {
@@ -120,12 +120,20 @@ func (e *Engine) DeleteProcess(ctx context.Context, ns, container, execID string
 	if exit == nil {
 		return wire.Exit{}, fmt.Errorf("process %s of container %s runs: kill it first: %w", execID, l.key.id, errdefs.ErrFailedPrecondition)
 	}
-	if _, err := e.sandboxes.Delete(ctx, process(l, execID)); err != nil && !errdefs.IsNotFound(err) {
+	if err := e.dropExec(ctx, l, p); err != nil {
 		return wire.Exit{}, err
+	}
+	return *exit, nil
+}
+
+// dropExec removes what is left of a process that was executed in a container and has exited.
+func (e *Engine) dropExec(ctx context.Context, l *live, p *proc) error {
+	if _, err := e.sandboxes.Delete(ctx, process(l, p.execID)); err != nil && !errdefs.IsNotFound(err) {
+		return err
 	}
 	if err := os.RemoveAll(p.dir); err != nil {
-		return wire.Exit{}, err
+		return err
 	}
-	e.forgetProc(l, execID)
-	return *exit, nil
+	e.forgetProc(l, p.execID)
+	return nil
 }

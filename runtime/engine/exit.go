@@ -57,6 +57,11 @@ func (e *Engine) exited(l *live, p *proc, x wire.Exit) {
 	if p.execID == "" && l.record().AutoRemove {
 		e.autoRemove(l)
 	}
+	if p.once {
+		if err := e.dropExec(e.ctx, l, p); err != nil {
+			e.Log.Warn("forget an executed process", "id", l.key.id, "exec", p.execID, "error", err)
+		}
+	}
 	close(p.done)
 }
 

@@ -28,6 +28,7 @@ type proc struct {
 	terminal bool
 	args     []string
 	log      wire.Log
+	once     bool          // forgotten when it has exited
 	begun    chan struct{} // closed when the start has been recorded (or has failed)
 	exited   chan struct{} // closed when the exit has been recorded
 	done     chan struct{} // closed after exited, and after the container's removal if it removes itself

@@ -97,6 +97,8 @@ type ExecOptions struct {
 	Stdin   bool
 	Log     wire.Log // driver none by default
 	Streams *Streams // attached before the process starts; nil for none
+	// AutoRemove forgets the process when it has exited; only who has its Process can still wait for it.
+	AutoRemove bool
 }
 
 // Process is what the engine knows of a process: a container's first one (no ExecID), or one executed in it.

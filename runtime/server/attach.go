@@ -166,7 +166,7 @@ func (a *attachment) begin(streams *engine.Streams) (engine.Process, error) {
 		return a.Engine.Start(a.ctx, a.ns, a.open.Id, engine.StartOptions{Streams: streams})
 	case a.open.Exec != nil:
 		o, err := execOf(a.open.Exec)
-		o.Streams, o.Stdin = streams, o.Stdin || a.open.Stdin
+		o.Streams, o.Stdin, o.AutoRemove = streams, o.Stdin || a.open.Stdin, true
 		if err != nil {
 			closeStreams(streams)
 			return engine.Process{}, err
