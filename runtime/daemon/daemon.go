@@ -86,13 +86,8 @@ type Daemon struct {
 
 // Open locks the directories, opens the socket and the stores, and recovers what ran under an earlier daemon. Clients
 // that connect meanwhile wait. When it fails nothing is left behind.
-func Open(ctx context.Context, o Options) (d *Daemon, err error) {
-	d = &Daemon{Options: o, startedAt: time.Now(), paced: make(chan struct{}, 1)}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, d.closers.Run(ctx))
-		}
-	}()
+func Open(ctx context.Context, o Options) (*Daemon, error) {
+	d := &Daemon{Options: o, startedAt: time.Now(), paced: make(chan struct{}, 1)}
 	for _, step := range []struct {
 		what string
 		do   func(context.Context) error
@@ -110,7 +105,7 @@ func Open(ctx context.Context, o Options) (d *Daemon, err error) {
 			if step.what != "" {
 				err = fmt.Errorf("%s: %w", step.what, err)
 			}
-			return nil, err
+			return nil, errors.Join(err, d.closers.Run(ctx))
 		}
 	}
 	return d, nil

@@ -18,7 +18,8 @@ import (
 	"google.golang.org/grpc/stats"
 )
 
-const traceFlushTimeout = 5 * time.Second
+// traceFlushTimeout is how long the last spans may hold up the stop.
+const traceFlushTimeout = 2 * time.Second
 
 // startTracing sends a span per request to the collector, when one is configured, and takes over the callers' traces.
 // It connects in the background: a collector that is away costs spans, not requests. All that the daemon has to do with
@@ -51,7 +52,10 @@ func startTracing(ctx context.Context, c TracingConfig, name, version string, lo
 	stop := func(ctx context.Context) error {
 		ctx, cancel := context.WithTimeout(ctx, traceFlushTimeout)
 		defer cancel()
-		return provider.Shutdown(ctx)
+		if err := provider.Shutdown(ctx); err != nil {
+			log.Warn("the last traces are lost", "endpoint", c.Endpoint, "error", err)
+		}
+		return nil
 	}
 	return []grpc.ServerOption{grpc.StatsHandler(handler)}, stop, nil
 }
