@@ -216,7 +216,7 @@ func (a *applier) entry(h *tar.Header, contents io.Reader) error {
 	switch h.Typeflag {
 	case tar.TypeDir:
 		return a.directory(to, h)
-	case tar.TypeReg, tar.TypeRegA, tar.TypeGNUSparse, tar.TypeCont: //nolint:staticcheck // TypeRegA: old archives
+	case tar.TypeReg, tar.TypeGNUSparse, tar.TypeCont:
 		return a.regular(to, h, contents)
 	case tar.TypeSymlink:
 		return a.symlink(to, h)

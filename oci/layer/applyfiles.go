@@ -80,8 +80,14 @@ func (a *applier) copy(fd int, r io.Reader, size int64) error {
 // sparseBlock is the grain in which holes are looked for: the usual block of a file system.
 const sparseBlock = 4 << 10
 
+// sparseMax bounds the time that a few bytes of archive can cost: zeros are read at some 10 GB/s.
+const sparseMax = 1 << 40
+
 // copySparse leaves holes where the contents are zero.
 func (a *applier) copySparse(fd int, r io.Reader, size int64) error {
+	if size > sparseMax {
+		return fmt.Errorf("a sparse file of %d bytes; up to %d are unpacked: %w", size, int64(sparseMax), errdefs.ErrInvalidArgument)
+	}
 	if err := unix.Ftruncate(fd, size); err != nil {
 		return fmt.Errorf("set the size of the sparse file to %d: %w", size, err)
 	}
