@@ -97,7 +97,6 @@ func Open(ctx context.Context, o Options) (*Daemon, error) {
 		{"snapshots", d.openSnapshots},
 		{"images", d.openImages},
 		{"containers", d.openContainers},
-		{"embedded image", d.importToolbox},
 		{"server", d.openServer},
 		{"observation", d.openObservation},
 	} {
