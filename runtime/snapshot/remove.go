@@ -47,7 +47,7 @@ func (l *Ledger) Remove(ctx context.Context, key Key) error {
 		if err := failpoint.Hit("snapshot-doomed"); err != nil {
 			return err
 		}
-		if err := l.removeDir(r.Dir); err != nil {
+		if err := os.RemoveAll(l.Dir(r.Dir) + removingSuffix); err != nil {
 			return fmt.Errorf("remove snapshot %s: %w", key, err)
 		}
 		if err := failpoint.Hit("snapshot-emptied"); err != nil {
@@ -95,7 +95,11 @@ func (l *Ledger) doom(key Key) (r Record, last bool, err error) {
 		return r, false, err
 	}
 	l.begin(r.Dir)
-	if err := os.Rename(l.Dir(r.Dir), l.Dir(r.Dir)+removingSuffix); err != nil && !errors.Is(err, os.ErrNotExist) {
+	err = os.Rename(l.Dir(r.Dir), l.Dir(r.Dir)+removingSuffix)
+	if errors.Is(err, os.ErrNotExist) {
+		err = l.removeDir(r.Dir) // a removal that stopped half way
+	}
+	if err != nil {
 		l.end(r.Dir)
 		return r, false, fmt.Errorf("remove snapshot %s: %w", key, err)
 	}
