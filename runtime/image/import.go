@@ -40,8 +40,11 @@ type ImportOptions struct {
 // content as they come. An image of the archive that has no name is named by its digest.
 func (s *Service) Import(ctx context.Context, ns string, r io.Reader, o ImportOptions) ([]Image, error) {
 	m := &importing{s: s, ns: ns, o: o, held: s.hold(ns)}
-	defer m.held.release()
 	images, err := m.run(ctx, r)
+	m.held.release()
+	if err == nil && o.DiscardUnpackedLayers {
+		err = s.discardLayers(ctx, m.unpacked)
+	}
 	return images, s.explain(err)
 }
 
@@ -52,6 +55,8 @@ type importing struct {
 	o    ImportOptions
 	held *held
 	put  []digest.Digest
+
+	unpacked []described
 }
 
 func (m *importing) run(ctx context.Context, r io.Reader) ([]Image, error) {
@@ -79,8 +84,7 @@ func (m *importing) run(ctx context.Context, r io.Reader) ([]Image, error) {
 	if err := failpoint.Hit("import-before-sync"); err != nil {
 		return nil, err
 	}
-	unpacked, err := m.unpack(ctx, images)
-	if err != nil {
+	if m.unpacked, err = m.unpack(ctx, images); err != nil {
 		return nil, err
 	}
 	if err := m.s.Content.Sync(ctx); err != nil {
@@ -98,10 +102,7 @@ func (m *importing) run(ctx context.Context, r io.Reader) ([]Image, error) {
 		m.s.publish(m.ns, "import", w.Name, map[string]string{"digest": w.Target.Digest.String()})
 		made = append(made, w)
 	}
-	if m.o.DiscardUnpackedLayers {
-		err = m.s.discardLayers(ctx, unpacked)
-	}
-	return made, err
+	return made, nil
 }
 
 // blob stores one blob of the archive. It is pinned before it becomes content.
@@ -276,7 +277,7 @@ func (s *Service) describe(ctx context.Context, d ocispec.Descriptor) (described
 	return described{d, m, &c}, err
 }
 
-// discardLayers deletes the blobs of unpacked layers that no other image needs.
+// discardLayers deletes the blobs of unpacked layers that no other image needs and nothing works on.
 func (s *Service) discardLayers(ctx context.Context, unpacked []described) error {
 	mine := map[digest.Digest]bool{}
 	for _, m := range unpacked {
@@ -306,7 +307,8 @@ func (s *Service) discardLayers(ctx context.Context, unpacked []described) error
 			if needed[l.Digest] {
 				continue
 			}
-			if err := ignoreNotFound(s.Content.Delete(ctx, l.Digest)); err != nil {
+			_, err := s.pins.sweep(contentPin(l.Digest.String()), func() error { return ignoreNotFound(s.Content.Delete(ctx, l.Digest)) })
+			if err != nil {
 				return err
 			}
 		}

@@ -91,7 +91,7 @@ type Config struct {
 	MaxDownloads int           // blobs fetched at once, by all pulls together; default 6
 	MaxUploads   int           // blobs pushed at once by one push; default 4
 	MaxUnpacks   int           // layers applied at once; default one more than there are CPUs
-	LeaseExpiry  time.Duration // how long what an interrupted pull has brought is kept for the next try; default 1 h
+	LeaseExpiry  time.Duration // how long what an interrupted pull has brought is kept for the next try; default 1 h, at least a minute
 }
 
 func (c Config) withDefaults() Config {
@@ -106,6 +106,7 @@ func (c Config) withDefaults() Config {
 	if c.LeaseExpiry <= 0 {
 		c.LeaseExpiry = time.Hour
 	}
+	c.LeaseExpiry = max(c.LeaseExpiry, time.Minute) // it must not expire while it is being filled
 	return c
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"hash"
 	"io"
+	"path/filepath"
 	"sync/atomic"
 
 	"github.com/containerd/errdefs"
@@ -177,7 +178,7 @@ func (s *Service) applyTo(ctx context.Context, dir string, d ocispec.Descriptor,
 	sum := diffID.Algorithm().Hash()
 	result, err := layer.Apply(ctx, dir, &hashingReader{plain, sum}, o)
 	if err != nil {
-		return fmt.Errorf("layer %s: %w", d.Digest, err)
+		return fmt.Errorf("layer %s: %w", d.Digest, writing(filepath.Dir(dir), err))
 	}
 	for _, dropped := range result.Dropped {
 		report(Progress{Item: d.Digest.String(), Kind: "layer", Stage: StageUnpacking, Total: d.Size, Message: dropped})
