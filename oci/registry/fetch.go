@@ -112,6 +112,14 @@ type blob struct {
 
 func (b *blob) complete() bool { return b.desc.Size > 0 && b.offset == b.desc.Size }
 
+// Host names the host that the bytes come from, for messages.
+func (b *blob) Host() string {
+	if b.at >= len(b.sources) {
+		return ""
+	}
+	return b.sources[b.at].e.label()
+}
+
 // Read implements io.Reader. Errors are *Error or the context's.
 func (b *blob) Read(p []byte) (int, error) {
 	for {
