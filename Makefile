@@ -82,7 +82,7 @@ generate: go ## write the generated code and documents anew
 
 .PHONY: bench
 bench: build images ## compare with runc and containerd, and print the ratios (as root)
-	$(GO) run ./test/bench
+	$(GO) test -tags bench -count=1 -timeout 60m -run TestBench -v ./test/bench
 
 .PHONY: install
 install: build ## install the binaries below PREFIX and the systemd unit (DESTDIR is honoured)

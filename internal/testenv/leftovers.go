@@ -68,6 +68,16 @@ func (s snapshot) compare(t testing.TB, marks ...string) {
 		return
 	}
 	t.Errorf("left over:\n  %s", strings.Join(left, "\n  "))
+	sweep(left)
+}
+
+// sweep takes away what it can of the leftovers it has reported, so that one test's are not the next one's.
+func sweep(left []string) {
+	for _, item := range slices.Backward(left) { // what is below comes first
+		if dir, ok := strings.CutPrefix(item, "cgroup "); ok {
+			_ = os.Remove(dir) // refused while there are processes in it
+		}
+	}
 }
 
 func (s snapshot) added(now snapshot, marks []string) []string {

@@ -1,0 +1,129 @@
+//go:build bench
+
+package bench
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/minirt/mini/internal/testenv"
+	"github.com/minirt/mini/oci/spec"
+	"github.com/minirt/mini/runtime/api"
+	"github.com/minirt/mini/runtime/client"
+)
+
+// theirContainers is how many containerd runs: each has a shim, and they take their time to start.
+const theirContainers = 20
+
+// memory is the proportional set size (PSS, KiB) of the daemons and what they keep running for their containers, without
+// the containers' own processes.
+func memory(t *testing.T, minid *testenv.DaemonProcess, theirs *containerd, native *client.Client, image string) []string {
+	n := setting(t, "BENCH_CONTAINERS", 200)
+	ours := func() (daemon, parents int64) {
+		for _, pid := range minid.Supervisors() {
+			parents += pss(pid)
+		}
+		return pss(minid.PID()), parents
+	}
+	daemon0, parents0 := ours()
+	began := time.Now()
+	startMany(t, native, image, n)
+	took := time.Since(began)
+	time.Sleep(2 * time.Second) // the memory of an idle daemon is what counts
+	daemon1, parents1 := ours()
+	perOurs := float64(daemon1+parents1-daemon0-parents0) / float64(n)
+
+	cDaemon0 := pss(theirs.pid)
+	for i := range theirContainers {
+		theirs.ctr("run", "-d", image, fmt.Sprintf("memory-%d", i), "sleep", "3600")
+	}
+	time.Sleep(2 * time.Second)
+	cDaemon1, shims := pss(theirs.pid), shimsOf(theirs)
+	perTheirs := float64(cDaemon1-cDaemon0+shims) / theirContainers
+	verdict := "met"
+	if perOurs > 0.3*1024 {
+		verdict = "missed"
+	}
+	return []string{
+		"| PSS, MiB | daemon at rest | supervisors at rest | daemon, full | supervisors, shims, full | containers | each |",
+		"|---|---|---|---|---|---|---|",
+		fmt.Sprintf("| minid | %s | %s | %s | %s | %d (started in %s) | %s (goal 0.3: %s) |", mib(daemon0), mib(parents0),
+			mib(daemon1), mib(parents1), n, took.Round(10*time.Millisecond), mib(int64(perOurs)), verdict),
+		fmt.Sprintf("| containerd | %s | | %s | %s | %d | %s |", mib(cDaemon0), mib(cDaemon1), mib(shims), theirContainers, mib(int64(perTheirs))),
+	}
+}
+
+func mib(kib int64) string { return fmt.Sprintf("%.2f", float64(kib)/1024) }
+
+// startMany starts containers that sleep, eight at a time.
+func startMany(t *testing.T, native *client.Client, image string, n int) {
+	t.Helper()
+	request, err := json.Marshal(spec.Request{Args: []string{"sleep", "3600"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ids := make(chan string)
+	var group sync.WaitGroup
+	for range 8 {
+		group.Go(func() {
+			for id := range ids {
+				_, err := native.Containers.Create(t.Context(), &api.CreateContainerRequest{Id: id, Image: image, Request: request})
+				if err == nil {
+					_, err = native.Containers.Start(t.Context(), &api.ContainerRequest{Id: id})
+				}
+				if err != nil {
+					t.Errorf("container %s: %v", id, err)
+				}
+			}
+		})
+	}
+	for i := range n {
+		ids <- fmt.Sprintf("memory-%d", i)
+	}
+	close(ids)
+	group.Wait()
+}
+
+// pss is the proportional set size of a process in KiB (smaps_rollup, Linux 4.14); 0 when it is gone.
+func pss(pid int) int64 {
+	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", pid))
+	if err != nil {
+		return 0
+	}
+	for line := range strings.Lines(string(data)) {
+		if rest, ok := strings.CutPrefix(line, "Pss:"); ok {
+			n, err := strconv.ParseInt(strings.Fields(rest)[0], 10, 64)
+			if err != nil {
+				return 0
+			}
+			return n
+		}
+	}
+	return 0
+}
+
+// shimsOf sums the shims that serve this containerd.
+func shimsOf(c *containerd) int64 {
+	files, err := filepath.Glob("/proc/[0-9]*/cmdline")
+	if err != nil {
+		return 0
+	}
+	var sum int64
+	for _, file := range files {
+		cmdline, err := os.ReadFile(file)
+		if err != nil || !strings.Contains(string(cmdline), "containerd-shim") || !strings.Contains(string(cmdline), c.socket) {
+			continue
+		}
+		if pid, err := strconv.Atoi(filepath.Base(filepath.Dir(file))); err == nil {
+			sum += pss(pid)
+		}
+	}
+	return sum
+}
