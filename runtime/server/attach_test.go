@@ -117,12 +117,12 @@ func TestAttachDetachLeavesTheProcess(t *testing.T) {
 		t.Errorf("exit %v, error %v", exit, err)
 	}
 	select {
-	case <-e.exited:
+	case <-e.ended():
 		t.Error("the process has ended with the attachment")
 	default:
 	}
 	close(end)
-	<-e.exited
+	<-e.ended()
 }
 
 // TestAttachOutputHeldOpen: a child of the process holds the output open after the exit.
@@ -156,10 +156,8 @@ func TestAttachLeavesNothing(t *testing.T) {
 		stopped <- struct{}{}
 		return 0
 	}
-	c, d := serve(t, e)
-	_ = d
+	c, _ := serve(t, e)
 	attach := func() {
-		e.exited = make(chan struct{})
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
 		_, err := c.Attach(ctx, &api.AttachOpen{Id: "abc"}, client.Attachment{
@@ -169,7 +167,7 @@ func TestAttachLeavesNothing(t *testing.T) {
 			t.Errorf("error is %v", err)
 		}
 		<-stopped
-		<-e.exited
+		<-e.ended()
 	}
 	attach()
 	files, goroutines := openFiles(t), runtime.NumGoroutine()

@@ -46,7 +46,7 @@ type fakeEngine struct {
 
 func newFakeEngine(run func(stdin io.Reader, stdout, stderr io.Writer) int) *fakeEngine {
 	return &fakeEngine{
-		run: run, exited: make(chan struct{}),
+		run:       run,
 		container: engine.Container{ID: "abcdef", Namespace: "default", State: engine.Running, Labels: map[string]string{"a": "b"}},
 	}
 }
@@ -84,9 +84,10 @@ func (e *fakeEngine) Create(_ context.Context, _ string, o engine.CreateOptions)
 }
 
 func (e *fakeEngine) process(execID string) engine.Process {
+	exited := e.ended()
 	return engine.Process{ExecID: execID, PID: 42, State: engine.Running, Terminal: e.terminal, Wait: func(ctx context.Context) (wire.Exit, error) {
 		select {
-		case <-e.exited:
+		case <-exited:
 			return wire.Exit{PID: 42, Code: e.code}, nil
 		case <-ctx.Done():
 			return wire.Exit{}, ctx.Err()
@@ -94,12 +95,22 @@ func (e *fakeEngine) process(execID string) engine.Process {
 	}}
 }
 
+// ended is closed when the process launched last has exited.
+func (e *fakeEngine) ended() <-chan struct{} {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.exited
+}
+
 // launch runs the process with the files of an attachment, which it closes at its end, as the supervisor does.
 func (e *fakeEngine) launch(s *engine.Streams) {
+	exited := make(chan struct{})
+	e.mu.Lock()
+	e.exited = exited
+	e.mu.Unlock()
 	go func() {
-		var in io.Reader = s.Stdin
-		e.code = e.run(in, s.Stdout, s.Stderr)
-		close(e.exited)
+		e.code = e.run(s.Stdin, s.Stdout, s.Stderr)
+		close(exited)
 		for _, f := range []*os.File{s.Stdin, s.Stdout, s.Stderr} {
 			if f != nil {
 				f.Close()
