@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	icli "github.com/minirt/mini/cmd/internal/cli"
+	"github.com/minirt/mini/internal/grpcx"
 	"github.com/minirt/mini/runtime/daemon"
 )
 
@@ -37,7 +38,7 @@ func main() {
 	app.Action = serve
 	app.Commands = []*cli.Command{configCommand(), upgradeCommand(), versionCommand()}
 	if err := app.Run(os.Args); err != nil {
-		fmt.Fprintln(os.Stderr, "minid:", err)
+		fmt.Fprintln(os.Stderr, "minid:", grpcx.Message(err))
 		os.Exit(1)
 	}
 }

@@ -76,6 +76,16 @@ func TestRoundTrip(t *testing.T) {
 	}
 }
 
+func TestMessage(t *testing.T) {
+	err := errors.Join(fmt.Errorf("a: b: %w", errdefs.ErrNotFound), fmt.Errorf("c: %w", errdefs.ErrInvalidArgument), errors.New("d"))
+	if got := Message(err); got != "a: b\nc\nd" {
+		t.Errorf("message is %q", got)
+	}
+	if got := Message(errdefs.ErrNotFound); got != "not found" {
+		t.Errorf("a bare class is %q", got)
+	}
+}
+
 type panicky struct {
 	healthpb.UnimplementedHealthServer
 	peer chan Peer

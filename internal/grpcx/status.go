@@ -62,6 +62,20 @@ func trimClass(message string, class error) string {
 	return message
 }
 
+// Message is an error as a person wants to read it: each line without the name of its class at the end.
+func Message(err error) string {
+	var b strings.Builder
+	for line := range strings.Lines(err.Error()) {
+		text := strings.TrimSuffix(line, "\n")
+		short := text
+		for _, c := range classes {
+			short = trimClass(short, c.class)
+		}
+		b.WriteString(short + line[len(text):])
+	}
+	return b.String()
+}
+
 // remote is an error that came over the wire: its message is a person's, its class is found by errors.Is.
 type remote struct {
 	message string
