@@ -37,7 +37,10 @@ func (e *Engine) exited(l *live, p *proc, x wire.Exit) {
 	if p.execID == "" {
 		err := e.save(l, func(c *Container) {
 			c.Exit, c.PID, c.StartTime = &x, 0, 0
-			if c.State != Removing {
+			switch {
+			case c.AutoRemove:
+				c.State = Removing // with one write instead of two
+			case c.State != Removing:
 				c.State = Exited
 			}
 		})
