@@ -124,12 +124,15 @@ func (a *reader) entry(ctx context.Context, h *tar.Header, r io.Reader) error {
 	case tar.TypeLink:
 		a.links[name] = clean(h.Linkname)
 		return nil
-	case tar.TypeReg:
+	case tar.TypeReg, tar.TypeGNUSparse:
 	default:
 		return nil
 	}
 	if ignored(name) {
 		return nil
+	}
+	if sparse(h) { // a few bytes would stand for any number of zeros
+		return fmt.Errorf("sparse files have no place in an image archive: %w", errdefs.ErrInvalidArgument)
 	}
 	var expected digest.Digest
 	if m := blobPath.FindStringSubmatch(name); m != nil {
@@ -220,6 +223,15 @@ func (a *reader) layout(index file) (Contents, error) {
 	}
 	a.nameFromDocker(&x)
 	return Contents{Index: x, IndexData: index.data}, nil
+}
+
+func sparse(h *tar.Header) bool {
+	for key := range h.PAXRecords {
+		if strings.HasPrefix(key, "GNU.sparse.") {
+			return true
+		}
+	}
+	return h.Typeflag == tar.TypeGNUSparse
 }
 
 // BlobPath is where a layout has a blob.

@@ -3,6 +3,7 @@ package image
 import (
 	"context"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -36,6 +37,7 @@ type held struct {
 	labels   map[string]string
 	expiry   time.Duration
 	stays    bool // the lease outlives the operation
+	mu       sync.Mutex
 	releases []func()
 }
 
@@ -60,12 +62,17 @@ func (h *held) content(ctx context.Context, digests ...digest.Digest) error {
 		keys[i] = contentPin(d.String())
 		resources[i] = store.Resource{Type: resourceContent, ID: d.String()}
 	}
-	h.releases = append(h.releases, h.s.pins.hold(keys...))
+	h.pin(keys...)
 	return h.lease(ctx, resources)
 }
 
 // pin holds things against this process's collections only.
-func (h *held) pin(keys ...string) { h.releases = append(h.releases, h.s.pins.hold(keys...)) }
+func (h *held) pin(keys ...string) {
+	release := h.s.pins.hold(keys...)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.releases = append(h.releases, release)
+}
 
 // snapshots holds committed snapshots.
 func (h *held) snapshots(ctx context.Context, snapshotter string, names ...string) error {
@@ -75,7 +82,7 @@ func (h *held) snapshots(ctx context.Context, snapshotter string, names ...strin
 		keys[i] = snapshotPin(snapshotter, n)
 		resources[i] = store.Resource{Type: resourceSnapshot + snapshotter, ID: n}
 	}
-	h.releases = append(h.releases, h.s.pins.hold(keys...))
+	h.pin(keys...)
 	return h.lease(ctx, resources)
 }
 
