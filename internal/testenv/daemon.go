@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -155,10 +156,13 @@ func (d *DaemonProcess) Restart() {
 	d.Start()
 }
 
-// Supervisors lists the daemon's supervisors by process number.
+// Supervisors lists the daemon's supervisors by process number. They run from a sealed copy in memory, so that they are
+// known by their command line.
 func (d *DaemonProcess) Supervisors() []int {
 	return processes(func(p process) bool {
-		return filepath.Base(p.exe) == "minid-supervisor" && p.mentions(d.State)
+		return filepath.Base(p.args[0]) == "minid-supervisor" && slices.ContainsFunc(p.args, func(arg string) bool {
+			return strings.HasPrefix(arg, d.State+"/")
+		})
 	})
 }
 
@@ -244,7 +248,8 @@ func (d *DaemonProcess) lines(ctx context.Context, args ...string) []string {
 	return strings.Fields(string(out))
 }
 
-// endSupervisors ends the idle supervisors, which a daemon leaves to its successor.
+// endSupervisors ends the idle supervisors, which a daemon leaves to its successor. One that had containers left would
+// show in their cgroups.
 func (d *DaemonProcess) endSupervisors() {
 	for _, pid := range d.Supervisors() {
 		_ = syscall.Kill(pid, syscall.SIGTERM) // it may end meanwhile

@@ -52,7 +52,7 @@ func look() snapshot {
 		}
 	}
 	for _, p := range readProcesses() {
-		s[fmt.Sprintf("process %d %s cgroup %s", p.pid, p.exe, p.cgroup)] = true
+		s[fmt.Sprintf("process %d %s cgroup %s", p.pid, strings.Join(p.args, " "), p.cgroup)] = true
 	}
 	return s
 }
@@ -97,16 +97,10 @@ func (s snapshot) added(now snapshot, marks []string) []string {
 
 // process is what /proc tells of one.
 type process struct {
-	pid     int
-	exe     string
-	args    []string
-	cgroup  string
-	environ string
-}
-
-// mentions says whether the command line or the environment has the text.
-func (p process) mentions(text string) bool {
-	return strings.Contains(strings.Join(p.args, " "), text) || strings.Contains(p.environ, text)
+	pid    int
+	exe    string
+	args   []string
+	cgroup string
 }
 
 // readProcesses lists the processes that have a program; the kernel's own have none.
@@ -134,7 +128,7 @@ func readProcesses() []process {
 		}
 		all = append(all, process{
 			pid: pid, exe: strings.TrimSuffix(exe, " (deleted)"), args: strings.Split(read("cmdline"), "\x00"),
-			cgroup: strings.ReplaceAll(strings.TrimSpace(read("cgroup")), "\n", " "), environ: read("environ"),
+			cgroup: strings.ReplaceAll(strings.TrimSpace(read("cgroup")), "\n", " "),
 		})
 	}
 	return all
