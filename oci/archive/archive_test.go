@@ -346,3 +346,54 @@ func FuzzRead(f *testing.F) {
 		}
 	})
 }
+
+// Docker 25 writes an OCI layout whose index may name nothing, with the names in manifest.json.
+func TestReadDockerNew(t *testing.T) {
+	src := blobs{}
+	d := src.addImage("linux/amd64")
+	m, _ := image.ParseManifest(d.MediaType, src[d.Digest])
+	var files []string
+	for k, data := range src {
+		files = append(files, BlobPath(k), string(data))
+	}
+	bare := d
+	bare.Platform = nil
+	index, _ := json.Marshal(ocispec.Index{Manifests: []ocispec.Descriptor{bare}})
+	files = append(files, "oci-layout", `{"imageLayoutVersion":"1.0.0"}`, "index.json", string(index),
+		"manifest.json", fmt.Sprintf(`[{"Config":%q,"RepoTags":["busybox:1","other:2"],"Layers":[]}]`, BlobPath(m.Config.Digest)))
+	c, err := Read(t.Context(), bytes.NewReader(tarOf(files...)), blobs{}.put)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, d := range c.Index.Manifests {
+		names = append(names, Naming{}.Names(d)...)
+	}
+	if want := []string{"docker.io/library/busybox:1", "docker.io/library/other:2"}; !slices.Equal(names, want) || c.Docker {
+		t.Errorf("names %v, docker %v", names, c.Docker)
+	}
+}
+
+// A few bytes must not stand for terabytes of zeros.
+func TestReadRefusesSparse(t *testing.T) {
+	var buf bytes.Buffer
+	tw := tar.NewWriter(&buf)
+	_ = tw.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: "index.json", Size: 2, Mode: 0o644})
+	_, _ = tw.Write([]byte("{}"))
+	_ = tw.Close()
+	data := buf.Bytes()
+	data[156] = tar.TypeGNUSparse
+	copy(data[257:], "ustar  \x00")                    // GNU
+	copy(data[386:], "00000000000\x0000000000002\x00") // one piece of 2 bytes
+	copy(data[483:], "77777777777\x00")                // of 8 GiB
+	var sum int64
+	copy(data[148:], "        ")
+	for _, c := range data[:512] {
+		sum += int64(c)
+	}
+	copy(data[148:], fmt.Sprintf("%06o\x00 ", sum))
+	_, err := Read(t.Context(), bytes.NewReader(data), blobs{}.put)
+	if !errdefs.IsInvalidArgument(err) || !strings.Contains(err.Error(), "sparse") {
+		t.Errorf("%v", err)
+	}
+}

@@ -48,3 +48,25 @@ func BenchmarkPull(b *testing.B) {
 		h.pull(b, r.Host()+"/big:1", nil)
 	}
 }
+
+// BenchmarkResolve is what making a container costs here, and BenchmarkDescribe one line of a list.
+func BenchmarkResolve(b *testing.B) {
+	h, r := newHouse(b, nil), registrytest.New(b, registrytest.Options{})
+	putIndex(r, "a", "1", three())
+	img := h.pull(b, r.Host()+"/a:1", nil)
+	b.Run("resolve", func(b *testing.B) {
+		for b.Loop() {
+			must(h.Resolve(b.Context(), ns, img.Name, ""))
+		}
+	})
+	b.Run("unpack", func(b *testing.B) {
+		for b.Loop() {
+			must(h.Unpack(b.Context(), ns, img.Name, "", "", nil))
+		}
+	})
+	b.Run("describe", func(b *testing.B) {
+		for b.Loop() {
+			h.Describe(b.Context(), ns, img)
+		}
+	})
+}

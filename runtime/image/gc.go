@@ -89,10 +89,14 @@ func (s *Service) mark(ctx context.Context, o CollectOptions) (liveSet, error) {
 		return live, err
 	}
 	for _, h := range held {
-		if h.Type == resourceContent {
+		kind, sn, named := strings.Cut(h.Type, "/")
+		switch {
+		case kind == resourceContent:
 			live.blobs[digest.Digest(h.ID)] = true
-		} else if sn, ok := strings.CutPrefix(h.Type, resourceSnapshot); ok {
+		case named:
 			live.snapshots[snapshotKey(sn, h.Namespace, h.ID)] = true
+		default: // a client that names no snapshotter
+			live.snapshots[snapshotKey(anySnapshotter, h.Namespace, h.ID)] = true
 		}
 	}
 	if o.Roots == nil {

@@ -67,7 +67,9 @@ func (s *Service) contentProblems(ctx context.Context, repair bool) ([]Problem, 
 			}
 			p := Problem{Kind: "content", Object: d.String(), Problem: err.Error(), Remedy: "delete the blob and pull the image again"}
 			if repair && errdefs.IsDataLoss(err) {
-				p.Repaired, err = s.pins.sweep(contentPin(d.String()), func() error { return s.Content.Delete(gctx, d) })
+				if p.Repaired, err = s.pins.sweep(contentPin(d.String()), func() error { return s.Content.Delete(gctx, d) }); err != nil {
+					p.Problem += "; it was not deleted: " + err.Error()
+				}
 			}
 			mu.Lock()
 			defer mu.Unlock()
