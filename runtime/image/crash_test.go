@@ -12,6 +12,7 @@ import (
 	"github.com/containerd/errdefs"
 
 	"github.com/minirt/mini/internal/failpoint"
+	"github.com/minirt/mini/internal/testenv"
 	oci "github.com/minirt/mini/oci/image"
 	"github.com/minirt/mini/oci/registry/registrytest"
 )
@@ -41,9 +42,7 @@ func TestMain(m *testing.M) {
 // Killed at any arrow of a pull, the next start finds the whole image or none; the next pull completes it, and a collection
 // leaves nothing.
 func TestKilledPull(t *testing.T) {
-	if os.Getuid() != 0 {
-		t.Skip("needs root")
-	}
+	testenv.Root(t)
 	r := registrytest.New(t, registrytest.Options{})
 	three().put(r, "a", "1")
 	ref := r.Host() + "/a:1"

@@ -20,6 +20,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/minirt/mini/internal/mount"
+	"github.com/minirt/mini/internal/testenv"
 	oci "github.com/minirt/mini/oci/image"
 	"github.com/minirt/mini/oci/registry"
 	"github.com/minirt/mini/oci/registry/registrytest"
@@ -96,9 +97,7 @@ func open(ctx context.Context, dir string, change func(*Deps)) (*house, error) {
 
 func newHouse(t testing.TB, change func(*Deps)) *house {
 	t.Helper()
-	if os.Getuid() != 0 {
-		t.Skip("needs root")
-	}
+	testenv.Root(t)
 	h, err := open(t.Context(), t.TempDir(), change)
 	if err != nil {
 		t.Fatal(err)

@@ -18,6 +18,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/minirt/mini/internal/mount"
+	"github.com/minirt/mini/internal/testenv"
 	oci "github.com/minirt/mini/oci/image"
 	"github.com/minirt/mini/oci/registry/registrytest"
 	"github.com/minirt/mini/runtime/snapshot"
@@ -373,9 +374,7 @@ func TestProblems(t *testing.T) {
 
 // A full disk is explained, and leaves nothing.
 func TestFullDisk(t *testing.T) {
-	if os.Getuid() != 0 {
-		t.Skip("needs root")
-	}
+	testenv.Root(t)
 	dir := t.TempDir()
 	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=6m"); err != nil {
 		t.Skip(err)

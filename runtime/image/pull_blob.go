@@ -52,8 +52,16 @@ func (s *Service) bringBlob(ctx context.Context, d ocispec.Descriptor, from *ori
 	release := s.pins.hold(contentPin(d.Digest.String()))
 	defer release()
 	if s.Content.Has(d.Digest) {
-		report(progressOf(d, StageExists, d.Size))
-		return s.openLocal(ctx, d, g)
+		err := s.openLocal(ctx, d, g)
+		if err == nil {
+			report(progressOf(d, StageExists, d.Size))
+		}
+		if from == nil || !errdefs.IsDataLoss(err) {
+			return err
+		}
+		if err := s.dropDamaged(ctx, d, err); err != nil {
+			return err
+		}
 	}
 	if from == nil {
 		return fmt.Errorf("layer %s is not in the content: pull the image again: %w", d.Digest, errdefs.ErrNotFound)

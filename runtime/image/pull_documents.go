@@ -73,8 +73,14 @@ func (t *transfer) describe(ctx context.Context, d ocispec.Descriptor) (describe
 func (t *transfer) document(ctx context.Context, d ocispec.Descriptor) ([]byte, error) {
 	t.held.pin(contentPin(d.Digest.String()))
 	if t.s.Content.Has(d.Digest) {
-		t.progress(progressOf(d, StageExists, d.Size))
-		return t.s.read(ctx, d)
+		data, err := t.s.read(ctx, d)
+		if err == nil && d.Digest.Algorithm().FromBytes(data) == d.Digest {
+			t.progress(progressOf(d, StageExists, d.Size))
+			return data, nil
+		}
+		if err := t.s.dropDamaged(ctx, d, err); err != nil {
+			return nil, err
+		}
 	}
 	kind := oci.KindOf(d.MediaType)
 	if kind == oci.KindConfig || kind == oci.KindBlob {
@@ -98,6 +104,12 @@ func (t *transfer) document(ctx context.Context, d ocispec.Descriptor) ([]byte, 
 	}
 	t.progress(progressOf(d, StageDone, d.Size))
 	return data, nil
+}
+
+// dropDamaged deletes a blob that is not what its digest says, so that it can be fetched again.
+func (s *Service) dropDamaged(ctx context.Context, d ocispec.Descriptor, why error) error {
+	s.Log.WarnContext(ctx, "blob in the content is damaged, fetching it again", "blob", d.Digest, "error", why)
+	return ignoreNotFound(s.Content.Delete(ctx, d.Digest))
 }
 
 // store writes a small blob that is at hand into the content. Nil when it is there already.
