@@ -6,6 +6,8 @@ import (
 	"maps"
 	"time"
 
+	"github.com/opencontainers/go-digest"
+
 	"github.com/minirt/mini/internal/id"
 	"github.com/minirt/mini/internal/mount"
 	"github.com/minirt/mini/runtime/snapshot"
@@ -78,7 +80,8 @@ func (s *Service) leaseMount(ns, snapshotter, key string, expiry time.Duration) 
 	return err
 }
 
-func mountLease(key string) string { return "mounted-" + key }
+// mountLease is the lease of a mounted image: its key may be a path, which the name of a lease may not.
+func mountLease(key string) string { return "mounted-" + digest.FromString(key).Encoded()[:16] }
 
 // Unmount removes what Mount prepared. The caller has unmounted it. ErrNotFound when there is no such snapshot.
 func (s *Service) Unmount(ctx context.Context, ns, key, snapshotter string) error {
