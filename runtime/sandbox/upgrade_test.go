@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/containerd/errdefs"
 
@@ -38,9 +39,11 @@ func TestUpgrade(t *testing.T) {
 		fmt.Fprintf(in, "echo round%d\n", round)
 		tty.until(fmt.Sprintf("\r\nround%d\r\n", round))
 		w.untilLogged("count", 1000)
+		began := time.Now()
 		if err := w.boxes.Upgrade(ctx); err != nil {
 			t.Fatalf("%v\n%s", err, w.supervisorLog())
 		}
+		t.Logf("an upgrade takes %s", time.Since(began))
 		info := w.boxes.Info()
 		if len(info) != 1 || info[0].PID != pid || info[0].Generation != round || !info[0].Connected {
 			t.Fatalf("after the upgrade: %+v", info)

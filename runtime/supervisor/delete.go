@@ -3,7 +3,6 @@ package supervisor
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"time"
@@ -112,58 +111,4 @@ func wipeLeft(key wire.Process, dir string, cgroups map[string]string) error {
 		return err
 	}
 	return nil
-}
-
-// removeCgroup kills the processes of a cgroup and those below it and removes them all, the deepest first. A frozen one
-// is thawed: its processes die only then (cgroup v1).
-func removeCgroup(path string) error {
-	if _, err := os.Stat(path); errors.Is(err, os.ErrNotExist) {
-		return nil
-	}
-	var last error
-	for deadline := time.Now().Add(killPatience); time.Now().Before(deadline); time.Sleep(killPause) {
-		if last = tryRemoveCgroup(path); last == nil {
-			return nil
-		}
-	}
-	return fmt.Errorf("cgroup %s: %w", path, last)
-}
-
-func tryRemoveCgroup(path string) error {
-	var dirs []string
-	err := filepath.WalkDir(path, func(p string, d fs.DirEntry, err error) error {
-		if err == nil && d.IsDir() {
-			dirs = append(dirs, p)
-		}
-		return nil // files and groups vanish while we look
-	})
-	if err != nil {
-		return err
-	}
-	for i := len(dirs) - 1; i >= 0; i-- {
-		if err := unix.Rmdir(dirs[i]); err == nil || errors.Is(err, unix.ENOENT) {
-			continue
-		}
-		killCgroup(dirs[i])
-		if err := unix.Rmdir(dirs[i]); err != nil && !errors.Is(err, unix.ENOENT) {
-			return err
-		}
-	}
-	return nil
-}
-
-func killCgroup(path string) {
-	data, err := os.ReadFile(filepath.Join(path, "cgroup.procs"))
-	if err != nil {
-		return
-	}
-	for _, pid := range parsePIDs(string(data)) {
-		_ = unix.Kill(pid, unix.SIGKILL) // gone already, or tried again
-	}
-	for file, thawed := range map[string]string{"freezer.state": "THAWED", "cgroup.freeze": "0"} {
-		file = filepath.Join(path, file)
-		if _, err := os.Stat(file); err == nil {
-			_ = os.WriteFile(file, []byte(thawed), 0) // tried again
-		}
-	}
 }

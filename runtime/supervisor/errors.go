@@ -3,7 +3,6 @@ package supervisor
 import (
 	"errors"
 	"fmt"
-	"regexp"
 	"strings"
 
 	"github.com/containerd/errdefs"
@@ -27,7 +26,7 @@ func stripped(text string) string {
 		for _, prefix := range []string{
 			"unable to start container process: ", "error during container init: ", "unable to create new parent process: ",
 			"error executing setns process: ", "error starting setns process: ", "unable to start init: ",
-			"unable to destroy container: ", "error setting cgroup config for procHooks process: ", "failed to fulfil mount request: ",
+			"runc create failed: ", "exec failed: ", "unable to destroy container: ", "error setting cgroup config for procHooks process: ", "failed to fulfil mount request: ",
 		} {
 			if rest, ok := strings.CutPrefix(text, prefix); ok {
 				text, again = rest, true
@@ -58,13 +57,13 @@ func startError(args []string, cwd string, err error) error {
 	case strings.HasPrefix(text, "chdir to cwd"):
 		return fmt.Errorf("working directory %q: %s: check it: %w", cwd, lastCause(text), errdefs.ErrInvalidArgument)
 	}
-	if m := mountFault.FindStringSubmatch(text); m != nil {
-		return fmt.Errorf("mount %s at %s: %s: %w", m[1], m[2], lastCause(text), errdefs.ErrInvalidArgument)
+	if rest, ok := strings.CutPrefix(text, `error mounting "`); ok {
+		source, rest, _ := strings.Cut(rest, `" to rootfs at "`)
+		target, _, _ := strings.Cut(rest, `"`)
+		return fmt.Errorf("mount %s at %s: %s: %w", source, target, lastCause(text), errdefs.ErrInvalidArgument)
 	}
 	return fmt.Errorf("%s: %w", text, errdefs.ErrInvalidArgument)
 }
-
-var mountFault = regexp.MustCompile(`^error mounting "([^"]*)" to rootfs at "([^"]*)"`)
 
 // lastCause is what stands behind the last colon: the kernel's word.
 func lastCause(text string) string {

@@ -16,6 +16,10 @@ func Main(o Options, readyFD, resumeFD int) error {
 		return os.NewSyscallError("chdir", err)
 	}
 	unix.Umask(0o022)
+	// Run from a memory file, its name would be the number of a descriptor.
+	if err := os.WriteFile("/proc/self/comm", []byte("minid-supervisor"), 0); err != nil {
+		return err
+	}
 	if !exeseal.IsSelfExeCloned() {
 		o.Log.Warn("the program does not run from a sealed memory file: each start of a container copies it")
 	}

@@ -28,6 +28,8 @@ type native struct {
 	mu      sync.Mutex
 	ctr     *libcontainer.Container
 	ownPIDs bool // it has a PID namespace of its own
+	groups  map[string]string
+	made    sync.WaitGroup // premake
 }
 
 func newNative(s wire.Start, load bool) (*native, error) {
@@ -98,7 +100,25 @@ func (n *native) prepare() (map[string]string, error) {
 	if err != nil {
 		return nil, err
 	}
+	n.groups = state.CgroupPaths
 	return state.CgroupPaths, nil
+}
+
+// premake makes the directories of the cgroups, ten on cgroup v1, while the process is created on another processor;
+// libcontainer takes them as it finds them.
+func (n *native) premake() {
+	groups := n.groups
+	n.groups = nil
+	if n.start.SystemdCgroup || len(groups) < 2 {
+		return
+	}
+	n.made.Go(func() {
+		for _, dir := range groups {
+			if err := os.MkdirAll(dir, 0o755); err != nil {
+				return // libcontainer tries again, and tells
+			}
+		}
+	})
 }
 
 func (n *native) owner() (uid, gid int, err error) {
@@ -125,8 +145,13 @@ func (n *native) create(io childIO) (int, error) {
 	}
 	n.spec = nil
 	p.Init = true
-	if err := ctr.Start(p); err != nil {
-		return 0, startError(p.Args, p.Cwd, err)
+	if n.start.Restore != "" {
+		err = n.restore(ctr, p)
+	} else if err = ctr.Start(p); err != nil {
+		err = startError(p.Args, p.Cwd, err)
+	}
+	if err != nil {
+		return 0, err
 	}
 	return p.Pid()
 }
@@ -253,6 +278,7 @@ func (n *native) forget() {
 }
 
 func (n *native) destroy() error {
+	n.made.Wait()
 	ctr, err := n.container()
 	if err == nil {
 		err = ctr.Destroy()

@@ -128,14 +128,3 @@ func parseStat(line string) (procStat, error) {
 	start, err := strconv.ParseUint(fields[19], 10, 64)
 	return procStat{state: fields[0][0], startTime: start}, err
 }
-
-// parsePIDs reads a cgroup.procs file.
-func parsePIDs(text string) []int {
-	var pids []int
-	for _, field := range strings.Fields(text) {
-		if pid, err := strconv.Atoi(field); err == nil && pid > 0 {
-			pids = append(pids, pid)
-		}
-	}
-	return pids
-}

@@ -15,8 +15,11 @@ import (
 // runner carries a container's processes out: libcontainer in this process (native.go), or an OCI runtime's binary
 // (external.go). It is told one thing at a time, except for exec and processes.
 type runner interface {
-	// prepare reads the bundle and makes what comes before a process; it returns the container's cgroups.
+	// prepare reads the bundle and makes what comes before a process; it returns the container's cgroups, or none when
+	// they are not known before there is a process in them.
 	prepare() (cgroups map[string]string, err error)
+	// premake begins what may be made beside the rest, once the record says that it may exist.
+	premake()
 	// owner is the host's number of the container's root, who owns its pipes.
 	owner() (uid, gid int, err error)
 	// create makes the first process, which does not run the program before release. With restore set, the process is
@@ -33,6 +36,7 @@ type runner interface {
 	resume() error
 	paused() (bool, error)
 	update(r *specs.LinuxResources) error
+	checkpoint(c wire.Checkpoint) error
 	// destroy removes cgroups and state, whatever is left of them. No process lives any more.
 	destroy() error
 }
@@ -40,7 +44,7 @@ type runner interface {
 // newRunner chooses the runner of a container. With load the container exists already.
 func newRunner(s wire.Start, load bool) (runner, error) {
 	if s.Runtime != "" {
-		return nil, fmt.Errorf("container %s: runtime %s: %w", s.ID, s.Runtime, errdefs.ErrNotImplemented)
+		return newExternal(s, load)
 	}
 	return newNative(s, load)
 }

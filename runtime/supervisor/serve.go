@@ -165,6 +165,8 @@ func (s *Supervisor) handle(c *conn, m wire.Message, files []*os.File) (any, []*
 		return nothing(m, s.resume)
 	case wire.MethodUpdate:
 		return nothing(m, s.update)
+	case wire.MethodCheckpoint:
+		return nothing(m, s.checkpoint)
 	case wire.MethodReopenLog:
 		return nothing(m, s.reopenLog)
 	case wire.MethodReportExit:

@@ -30,23 +30,22 @@ func (s *Supervisor) startContainer(req wire.Start, files []*os.File) (_ wire.St
 			s.release(c)
 		}
 	}()
-	// The record comes before anything of the container: were the supervisor killed now, the next one would find the
-	// half of it by this.
-	rec := record{Start: &req}
-	if err := rec.save(req.Dir); err != nil {
-		return wire.StartResult{}, nil, fmt.Errorf("%s: its record: %w", name(c.key), err)
-	}
 	if c.cgroups, err = rt.prepare(); err != nil {
 		return wire.StartResult{}, nil, err
 	}
-	rec.Cgroups = c.cgroups
+	// The record comes before anything that is not in the bundle: were the supervisor killed now, the next one would
+	// find the half of the container by this.
+	rec := record{Start: &req, Cgroups: c.cgroups}
 	if err := rec.save(req.Dir); err != nil {
 		return wire.StartResult{}, nil, errors.Join(fmt.Errorf("%s: its record: %w", name(c.key), err), rt.destroy())
 	}
+	rt.premake()
 	p := s.newProcess(req.Process, req.Dir, req.Stdio)
-	create := func(io childIO) (int, error) { return rt.create(io) }
-	err = s.launch(c, p, req.Attach, files, create, func() error {
-		rec.PID, rec.StartTime = p.pid, p.startTime
+	err = s.launch(c, p, req.Attach, files, rt.create, func() error {
+		if len(c.cgroups) == 0 {
+			c.cgroups = cgroupsOf(p.pid)
+		}
+		rec.PID, rec.StartTime, rec.Cgroups = p.pid, p.startTime, c.cgroups
 		if err := rec.save(req.Dir); err != nil {
 			return err
 		}

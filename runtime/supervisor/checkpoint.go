@@ -1,0 +1,84 @@
+package supervisor
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+
+	"github.com/containerd/errdefs"
+	"github.com/opencontainers/runc/libcontainer"
+	"golang.org/x/sys/unix"
+
+	"github.com/minirt/mini/runtime/supervisor/wire"
+)
+
+// checkpoint writes an image of a container with criu. Without LeaveRunning the container ends, and its exit is told
+// as any other.
+func (s *Supervisor) checkpoint(r wire.Checkpoint) error {
+	c, _, err := s.running(containerKey(r.Process))
+	if err != nil {
+		return err
+	}
+	if r.Path == "" {
+		return fmt.Errorf("checkpoint of %s: no directory is named: %w", name(c.key), errdefs.ErrInvalidArgument)
+	}
+	if err := hasCRIU("checkpoint"); err != nil {
+		return err
+	}
+	return c.rt.checkpoint(r)
+}
+
+func hasCRIU(what string) error {
+	if _, err := exec.LookPath("criu"); err != nil {
+		return fmt.Errorf("%s: criu is not in the supervisor's PATH: install it: %w", what, errdefs.ErrFailedPrecondition)
+	}
+	return nil
+}
+
+func (n *native) checkpoint(r wire.Checkpoint) error {
+	ctr, err := n.container()
+	if err != nil {
+		return err
+	}
+	work, err := criuWork(r.WorkPath, n.start.Dir)
+	if err != nil {
+		return err
+	}
+	err = ctr.Checkpoint(&libcontainer.CriuOpts{
+		ImagesDirectory: r.Path, WorkDirectory: work, LeaveRunning: r.LeaveRunning, TcpEstablished: r.TCPEstablished,
+		FileLocks: r.FileLocks, ShellJob: n.start.Stdio.Terminal, EmptyNs: unix.CLONE_NEWNET,
+	})
+	if err != nil {
+		return fmt.Errorf("checkpoint of container %s: %w: see dump.log in %s or %s: %w",
+			n.start.ID, plain(err), work, r.Path, errdefs.ErrFailedPrecondition)
+	}
+	return nil
+}
+
+// restore makes the first process from a checkpoint; it runs at once.
+func (n *native) restore(ctr *libcontainer.Container, p *libcontainer.Process) error {
+	if err := hasCRIU("restore"); err != nil {
+		return err
+	}
+	work, err := criuWork("", n.start.Dir)
+	if err != nil {
+		return err
+	}
+	err = ctr.Restore(p, &libcontainer.CriuOpts{
+		ImagesDirectory: n.start.Restore, WorkDirectory: work, TcpEstablished: n.start.TCPEstablished,
+		ShellJob: n.start.Stdio.Terminal, EmptyNs: unix.CLONE_NEWNET,
+	})
+	if err != nil {
+		return fmt.Errorf("restore from %s: %w: see restore.log in %s: %w", n.start.Restore, plain(err), work, errdefs.ErrFailedPrecondition)
+	}
+	return nil
+}
+
+// criuWork is the directory of criu's logs.
+func criuWork(wish, bundle string) (string, error) {
+	if wish == "" {
+		wish = filepath.Join(bundle, "criu")
+	}
+	return wish, os.MkdirAll(wish, 0o700)
+}
