@@ -57,7 +57,7 @@ func createRequest(c *cli.Context, d *daemon) (*api.CreateContainerRequest, erro
 	}
 	req := &api.CreateContainerRequest{
 		Namespace: d.ns, Platform: c.String("platform"), Snapshotter: c.String("snapshotter"), Runtime: c.String("runtime"),
-		Labels: labels, SnapshotLabels: snapshotLabels, Log: log, Supervisor: c.String("pod"),
+		Labels: labels, SnapshotLabels: snapshotLabels, Log: log, Supervisor: c.String("pod"), NoPivot: c.Bool("no-pivot"),
 	}
 	args := c.Args().Slice()
 	if c.String("config") != "" {

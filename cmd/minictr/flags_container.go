@@ -63,6 +63,7 @@ func filesystemFlags() []cli.Flag {
 		&cli.StringFlag{Name: "rootfs-propagation", Usage: "`MODE` of the root filesystem: private, slave, shared or unbindable"},
 		&cli.BoolFlag{Name: "no-pivot", Usage: "change the root by MS_MOVE instead of pivot_root"},
 		&cli.StringSliceFlag{Name: "device", Usage: "`HOST[:CONTAINER[:PERMISSIONS]]`, or the name of a CDI device (vendor/class=name)"},
+		&cli.StringSliceFlag{Name: "gpus", Usage: "`NUMBER` of an NVIDIA GPU, or all: the CDI device nvidia.com/gpu=NUMBER"},
 		&cli.StringFlag{Name: "shm-size", Usage: "`SIZE` of /dev/shm"},
 	}
 }

@@ -43,6 +43,9 @@ func requestFilesystem(c *cli.Context, r *spec.Request) error {
 		}
 		r.Devices = append(r.Devices, d)
 	}
+	for _, gpu := range c.StringSlice("gpus") {
+		r.CDIDevices = append(r.CDIDevices, "nvidia.com/gpu="+gpu)
+	}
 	size, err := bytesFlag(c, "shm-size")
 	if size != nil {
 		r.ShmSize = *size

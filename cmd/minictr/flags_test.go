@@ -44,6 +44,7 @@ func TestRunFlagsBecomeRequest(t *testing.T) {
 		{"--umask 022", `{"args":["cmd","-x"],"umask":18}`},
 		{"--tmpfs /t:size=1m", `{"args":["cmd","-x"],"tmpfs":{"/t":"size=1m"}}`},
 		{"--device /dev/fuse:/dev/f:r --device v.com/c=d", `{"args":["cmd","-x"],"devices":[{"source":"/dev/fuse","target":"/dev/f","permissions":"r"}],"cdiDevices":["v.com/c=d"]}`},
+		{"--gpus 0 --gpus all", `{"args":["cmd","-x"],"cdiDevices":["nvidia.com/gpu=0","nvidia.com/gpu=all"]}`},
 		{"--env A=1 --env B=2,3", `{"args":["cmd","-x"],"env":["A=1","B=2,3"]}`},
 		{"--hugepage-limit 2MB=64MiB --unified memory.high=5", `{"args":["cmd","-x"],"resources":{"hugepageLimits":[{"pageSize":"2MB","limit":67108864}],"unified":{"memory.high":"5"}}}`},
 	} {

@@ -53,7 +53,7 @@ func imagesDeleteCommand() *cli.Command {
 		Name: "delete", Aliases: []string{"del", "remove", "rm"}, Usage: "remove images by name", ArgsUsage: "IMAGE...",
 		Flags: []cli.Flag{
 			&cli.BoolFlag{Name: "sync", Usage: "wait until what nothing else uses is deleted from the disk"},
-			&cli.BoolFlag{Name: "force", Aliases: []string{"f"}, Usage: "also when a container was made of it"},
+			&cli.BoolFlag{Name: "force", Aliases: []string{"f"}, Usage: "by an id that has several names: remove them all"},
 		},
 		Action: func(c *cli.Context) error {
 			return each(c, "IMAGE...", func(d *daemon, name string) error {

@@ -2,10 +2,13 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -35,7 +38,10 @@ func imagesMountCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			target := c.Args().Get(1)
+			target, err := filepath.Abs(c.Args().Get(1))
+			if err != nil {
+				return err
+			}
 			r, err := d.Images.Mount(c.Context, &api.MountImageRequest{
 				Namespace: d.ns, Name: c.Args().First(), Writable: c.Bool("rw"), Key: target, Platform: c.String("platform"),
 				Snapshotter: c.String("snapshotter"), ExpireAfter: int64(c.Duration("expiration")), Labels: labels,
@@ -44,7 +50,7 @@ func imagesMountCommand() *cli.Command {
 				return err
 			}
 			if err := mount.All(hostMounts(r.Mounts), target); err != nil {
-				return err
+				return errors.Join(err, unmountImage(c, d, target))
 			}
 			fmt.Fprintln(c.App.Writer, target)
 			return nil
@@ -71,17 +77,27 @@ func imagesUnmountCommand() *cli.Command {
 			if err := icli.Args(c, 1, 1, "DIRECTORY"); err != nil {
 				return err
 			}
-			target := c.Args().First()
+			target, err := filepath.Abs(c.Args().First())
+			if err != nil {
+				return err
+			}
 			if err := mount.Unmount(target); err != nil {
 				return err
 			}
 			if !c.Bool("rm") {
 				return nil
 			}
-			_, err := d.Images.Unmount(c.Context, &api.UnmountImageRequest{Namespace: d.ns, Key: target, Snapshotter: c.String("snapshotter")})
-			return err
+			return unmountImage(c, d, target)
 		}),
 	}
+}
+
+// unmountImage removes the snapshot that was made for a directory.
+func unmountImage(c *cli.Context, d *daemon, target string) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(c.Context), 10*time.Second)
+	defer cancel()
+	_, err := d.Images.Unmount(ctx, &api.UnmountImageRequest{Namespace: d.ns, Key: target, Snapshotter: c.String("snapshotter")})
+	return err
 }
 
 func unpackFlags() []cli.Flag {

@@ -3,7 +3,6 @@
 package main
 
 import (
-	"fmt"
 	"os"
 
 	"github.com/urfave/cli/v2"
@@ -23,13 +22,7 @@ func newApp() *cli.App {
 	app.Commands = []*cli.Command{
 		versionCommand(), infoCommand(), runCommand(), execCommand(), logsCommand(),
 		imagesCommand(), containersCommand(), tasksCommand(), contentCommand(), snapshotsCommand(), leasesCommand(),
-		namespacesCommand(), eventsCommand(), checkCommand(), ociCommand(), pprofCommand(), manCommand(),
-	}
-	app.Action = func(c *cli.Context) error {
-		if c.NArg() > 0 {
-			return fmt.Errorf("no command %q: see %s help", c.Args().First(), app.Name)
-		}
-		return cli.ShowAppHelp(c)
+		namespacesCommand(), eventsCommand(), checkCommand(), ociCommand(), pprofCommand(), completionCommand(), manCommand(),
 	}
 	return app
 }

@@ -6,16 +6,19 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"path/filepath"
 	"strings"
 
 	"github.com/urfave/cli/v2"
+
+	"github.com/minirt/mini/runtime/api"
 )
 
 // pprofCommand reads the profiles that the daemon serves on its metrics listener.
 func pprofCommand() *cli.Command {
 	return &cli.Command{
-		Name: "pprof", Usage: "fetch profiles of the daemon, as [metrics] address in its configuration serves them",
-		Flags: []cli.Flag{&cli.StringFlag{Name: "debug-socket", Aliases: []string{"d"}, Value: "/run/minid/debug.sock", Usage: "`ADDRESS`: a Unix socket or HOST:PORT"}},
+		Name: "pprof", Usage: "fetch profiles of a daemon that has pprof = true in [debug] of its configuration",
+		Flags: []cli.Flag{&cli.StringFlag{Name: "debug-socket", Aliases: []string{"d"}, Usage: "`ADDRESS`: a Unix socket or HOST:PORT; by default debug.sock in the daemon's state directory"}},
 		Subcommands: []*cli.Command{
 			profile("block", "goroutines that wait for synchronisation", 0), profile("goroutines", "stacks of all goroutines", 0),
 			profile("heap", "allocations", 0), profile("threadcreate", "stacks that made threads", 0),
@@ -37,9 +40,30 @@ func profile(name, usage string, seconds int) *cli.Command {
 			query = fmt.Sprintf("seconds=%d", c.Int("seconds"))
 		}
 		path := strings.Replace(name, "goroutines", "goroutine", 1)
-		return fetchProfile(c.Context, c.App.Writer, c.String("debug-socket"), path+"?"+query)
+		address, err := debugSocket(c)
+		if err != nil {
+			return err
+		}
+		return fetchProfile(c.Context, c.App.Writer, address, path+"?"+query)
 	}
 	return command
+}
+
+// debugSocket is where the daemon that the global flags name serves its profiles.
+func debugSocket(c *cli.Context) (string, error) {
+	if address := c.String("debug-socket"); address != "" {
+		return address, nil
+	}
+	d, err := connect(c)
+	if err != nil {
+		return "", err
+	}
+	defer d.Close()
+	i, err := d.System.Info(c.Context, &api.InfoRequest{})
+	if err != nil {
+		return "", err
+	}
+	return filepath.Join(i.State, "debug.sock"), nil
 }
 
 func fetchProfile(ctx context.Context, w io.Writer, address, path string) error {
@@ -58,7 +82,7 @@ func fetchProfile(ctx context.Context, w io.Writer, address, path string) error 
 	}
 	r, err := (&http.Client{Transport: transport}).Do(req)
 	if err != nil {
-		return fmt.Errorf("no profiles at %s: set [metrics] address and [debug] pprof in the daemon's configuration: %w", address, err)
+		return fmt.Errorf("no profiles at %s: set pprof = true in [debug] of the daemon's configuration: %w", address, err)
 	}
 	defer r.Body.Close()
 	if r.StatusCode != http.StatusOK {

@@ -6043,6 +6043,7 @@ type CreateContainerRequest struct {
 	Stdin          bool                   `protobuf:"varint,13,opt,name=stdin,proto3" json:"stdin,omitempty"`                             // keep a standard input that attachments feed
 	StdinOnce      bool                   `protobuf:"varint,14,opt,name=stdin_once,json=stdinOnce,proto3" json:"stdin_once,omitempty"`    // close it when the first attachment that had it ends
 	SnapshotLabels map[string]string      `protobuf:"bytes,15,rep,name=snapshot_labels,json=snapshotLabels,proto3" json:"snapshot_labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	NoPivot        bool                   `protobuf:"varint,16,opt,name=no_pivot,json=noPivot,proto3" json:"no_pivot,omitempty"` // change the root by MS_MOVE: for a root filesystem on a ramdisk
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -6180,6 +6181,13 @@ func (x *CreateContainerRequest) GetSnapshotLabels() map[string]string {
 		return x.SnapshotLabels
 	}
 	return nil
+}
+
+func (x *CreateContainerRequest) GetNoPivot() bool {
+	if x != nil {
+		return x.NoPivot
+	}
+	return false
 }
 
 type LogConfig struct {
@@ -9090,7 +9098,7 @@ const file_minid_proto_rawDesc = "" +
 	"\x06signal\x18\x03 \x01(\x05R\x06signal\x12\x12\n" +
 	"\x04time\x18\x04 \x01(\x03R\x04time\x12\x10\n" +
 	"\x03oom\x18\x05 \x01(\bR\x03oom\x12\x16\n" +
-	"\x06reason\x18\x06 \x01(\tR\x06reason\"\xa2\x05\n" +
+	"\x06reason\x18\x06 \x01(\tR\x06reason\"\xbd\x05\n" +
 	"\x16CreateContainerRequest\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12\x14\n" +
@@ -9111,7 +9119,8 @@ const file_minid_proto_rawDesc = "" +
 	"\x05stdin\x18\r \x01(\bR\x05stdin\x12\x1d\n" +
 	"\n" +
 	"stdin_once\x18\x0e \x01(\bR\tstdinOnce\x12]\n" +
-	"\x0fsnapshot_labels\x18\x0f \x03(\v24.minid.v1.CreateContainerRequest.SnapshotLabelsEntryR\x0esnapshotLabels\x1a9\n" +
+	"\x0fsnapshot_labels\x18\x0f \x03(\v24.minid.v1.CreateContainerRequest.SnapshotLabelsEntryR\x0esnapshotLabels\x12\x19\n" +
+	"\bno_pivot\x18\x10 \x01(\bR\anoPivot\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1aA\n" +

@@ -9,6 +9,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net"
 	"strings"
@@ -38,6 +39,9 @@ type Options struct {
 	Address string
 	// ConnectTimeout bounds the connecting, not the calls; 0: 10 seconds.
 	ConnectTimeout time.Duration
+	// Trace is told of each call that has ended, for a person; nil: nobody. What was sent is not told: it may have
+	// passwords.
+	Trace func(string)
 }
 
 // Client has the services of one daemon.
@@ -54,6 +58,7 @@ type Client struct {
 
 	conn    *grpc.ClientConn
 	address string
+	trace   func(string)
 }
 
 // Dial connects to the daemon, and says what to do when there is none: ErrUnavailable, or ErrPermissionDenied.
@@ -70,7 +75,7 @@ func Dial(ctx context.Context, o Options) (*Client, error) {
 	}
 	var ready atomic.Pointer[net.Conn] // the first connection is the one just made
 	ready.Store(&first)
-	c := &Client{address: address}
+	c := &Client{address: address, trace: o.Trace}
 	c.conn, err = grpc.NewClient("passthrough:///minid",
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) {
@@ -159,23 +164,52 @@ func (c *Client) call(err error) error {
 }
 
 func (c *Client) unary(ctx context.Context, method string, req, reply any, conn *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
-	return c.call(invoke(ctx, method, req, reply, conn, opts...))
+	began := time.Now()
+	err := c.call(invoke(ctx, method, req, reply, conn, opts...))
+	c.traced(method, began, err)
+	return err
 }
 
 func (c *Client) stream(ctx context.Context, desc *grpc.StreamDesc, conn *grpc.ClientConn, method string, streamer grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {
+	began := time.Now()
 	s, err := streamer(ctx, desc, conn, method, opts...)
 	if err != nil {
-		return nil, c.call(err)
+		err = c.call(err)
+		c.traced(method, began, err)
+		return nil, err
 	}
-	return &clientStream{s, c}, nil
+	return &clientStream{s, c, method, began, !desc.ServerStreams}, nil
+}
+
+func (c *Client) traced(method string, began time.Time, err error) {
+	if c.trace == nil {
+		return
+	}
+	result := "ok"
+	if err != nil && !errors.Is(err, io.EOF) {
+		result = err.Error()
+	}
+	c.trace(fmt.Sprintf("%s %s %s: %s", c.address, strings.TrimPrefix(method, "/"), time.Since(began).Round(time.Microsecond), result))
 }
 
 // clientStream gives the errors of a stream their class.
 type clientStream struct {
 	grpc.ClientStream
 	client *Client
+	method string
+	began  time.Time
+	single bool // one answer only
 }
 
 func (s *clientStream) SendMsg(m any) error { return s.client.call(s.ClientStream.SendMsg(m)) }
-func (s *clientStream) RecvMsg(m any) error { return s.client.call(s.ClientStream.RecvMsg(m)) }
-func (s *clientStream) CloseSend() error    { return s.client.call(s.ClientStream.CloseSend()) }
+
+// RecvMsg gets an answer. The call ends with an error, io.EOF too, or with the only answer.
+func (s *clientStream) RecvMsg(m any) error {
+	err := s.client.call(s.ClientStream.RecvMsg(m))
+	if err != nil || s.single {
+		s.client.traced(s.method, s.began, err)
+	}
+	return err
+}
+
+func (s *clientStream) CloseSend() error { return s.client.call(s.ClientStream.CloseSend()) }

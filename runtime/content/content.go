@@ -283,7 +283,7 @@ func ReadAll(ctx context.Context, s Opener, d digest.Digest, limit int64) ([]byt
 
 func blobError(d digest.Digest, err error) error {
 	if errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("blob %s: %w", d, errdefs.ErrNotFound)
+		return fmt.Errorf("blob %s is not in the content: %w", d, errdefs.ErrNotFound)
 	}
 	return fmt.Errorf("blob %s: %w", d, explain(err))
 }

@@ -108,7 +108,7 @@ func (s *Store) Abort(_ context.Context, ref string) error {
 	defer unlock()
 	dir := s.ingestDir(ref)
 	if _, err := os.Lstat(dir); errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("ingest %s: %w", ref, errdefs.ErrNotFound)
+		return fmt.Errorf("there is no ingest %s: %w", ref, errdefs.ErrNotFound)
 	}
 	if err := os.RemoveAll(dir); err != nil {
 		return fmt.Errorf("ingest %s: %w", ref, err)

@@ -73,7 +73,7 @@ func (s *Store) openIngest(ctx context.Context, i Ingest) (*Writer, error) {
 	if i.Expected != "" {
 		w.algo = i.Expected.Algorithm()
 		if s.Has(i.Expected) {
-			return nil, errors.Join(fmt.Errorf("blob %s: %w", i.Expected, errdefs.ErrAlreadyExists), os.RemoveAll(w.dir))
+			return nil, errors.Join(fmt.Errorf("blob %s is in the content already: %w", i.Expected, errdefs.ErrAlreadyExists), os.RemoveAll(w.dir))
 		}
 	}
 	if err := w.begin(i); err != nil {
@@ -197,7 +197,7 @@ func (w *Writer) Commit(ctx context.Context, size int64, expected digest.Digest)
 		return err
 	}
 	if w.s.Has(d) {
-		return errors.Join(fmt.Errorf("blob %s: %w", d, errdefs.ErrAlreadyExists), w.end(true))
+		return errors.Join(fmt.Errorf("blob %s is in the content already: %w", d, errdefs.ErrAlreadyExists), w.end(true))
 	}
 	if err := w.publish(d); err != nil {
 		return w.wrap(err)

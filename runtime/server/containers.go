@@ -28,7 +28,7 @@ func (s *containersServer) Create(ctx context.Context, r *api.CreateContainerReq
 	o := engine.CreateOptions{
 		ID: r.Id, Image: r.Image, Platform: r.Platform, Snapshotter: r.Snapshotter, Runtime: r.Runtime, Labels: r.Labels,
 		SnapshotLabels: r.SnapshotLabels, Log: logOf(r.Log), Stdin: r.Stdin, StdinOnce: r.StdinOnce,
-		AutoRemove: r.AutoRemove, Supervisor: r.Supervisor,
+		AutoRemove: r.AutoRemove, NoPivot: r.NoPivot, Supervisor: r.Supervisor,
 	}
 	if len(r.Request) > 0 {
 		o.Request = &spec.Request{}

@@ -3,6 +3,8 @@ package server
 import (
 	"context"
 
+	"github.com/containerd/errdefs"
+
 	"github.com/minirt/mini/runtime/api"
 	"github.com/minirt/mini/runtime/events"
 	"github.com/minirt/mini/runtime/store"
@@ -29,8 +31,17 @@ func (s *namespacesServer) List(context.Context, *api.ListNamespacesRequest) (*a
 	return out, nil
 }
 
-func (s *namespacesServer) Delete(_ context.Context, r *api.DeleteNamespaceRequest) (*api.DeleteNamespaceResponse, error) {
-	if err := s.Namespaces.Delete(r.Name); err != nil {
+// Delete refuses a namespace that is not empty. What is only garbage in it, such as the layers of images that were
+// removed, is collected first.
+func (s *namespacesServer) Delete(ctx context.Context, r *api.DeleteNamespaceRequest) (*api.DeleteNamespaceResponse, error) {
+	err := s.Namespaces.Delete(r.Name)
+	if errdefs.IsFailedPrecondition(err) {
+		if _, err := s.Engine.CollectGarbage(ctx, false); err != nil {
+			return nil, err
+		}
+		err = s.Namespaces.Delete(r.Name)
+	}
+	if err != nil {
 		return nil, err
 	}
 	s.Events.Publish(events.Event{Namespace: r.Name, Type: "namespace", Action: "delete", ID: r.Name})

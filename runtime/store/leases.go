@@ -65,7 +65,7 @@ func (l *Leases) Create(ns, name string, labels map[string]string, expireAfter t
 	}
 	return v, l.s.Update(func(tx *Tx) error {
 		if old, err := l.table.In(tx).Get(ns, name); err == nil && l.live(old) {
-			return fmt.Errorf("%s: %w", object("lease", ns, name), errdefs.ErrAlreadyExists)
+			return fmt.Errorf("%s is there already: %w", object("lease", ns, name), errdefs.ErrAlreadyExists)
 		}
 		return l.table.In(tx).Put(ns, name, v)
 	})

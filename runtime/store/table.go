@@ -121,7 +121,7 @@ func (x TxTable[T]) Get(ns, key string) (T, error) {
 	}
 	data := x.tx.get(x.row(ns, key))
 	if data == nil {
-		return v, fmt.Errorf("%s: %w", object(x.t.kind, ns, key), errdefs.ErrNotFound)
+		return v, fmt.Errorf("there is no %s: %w", object(x.t.kind, ns, key), errdefs.ErrNotFound)
 	}
 	v, err := x.t.decode(data)
 	if err != nil {
@@ -133,7 +133,7 @@ func (x TxTable[T]) Get(ns, key string) (T, error) {
 // Create is Table.Create.
 func (x TxTable[T]) Create(ns, key string, v T) error {
 	if x.tx.get(x.row(ns, key)) != nil {
-		return fmt.Errorf("%s: %w", object(x.t.kind, ns, key), errdefs.ErrAlreadyExists)
+		return fmt.Errorf("%s is there already: %w", object(x.t.kind, ns, key), errdefs.ErrAlreadyExists)
 	}
 	return x.Put(ns, key, v)
 }

@@ -11,6 +11,7 @@ import (
 	"os/signal"
 	"runtime/debug"
 	"syscall"
+	"time"
 
 	"github.com/containerd/errdefs"
 	"github.com/urfave/cli/v2"
@@ -24,6 +25,7 @@ const (
 	CodeDaemon        = 125 // the daemon or the command line is at fault
 	CodeNotExecutable = 126
 	CodeNotFound      = 127
+	CodeInterrupted   = 130 // ended by an interrupt, as shells say it
 )
 
 // ExitError ends the program with a code, without a message: the code is the message (a container's own).
@@ -54,19 +56,36 @@ func NewApp(name, usage, version string) *cli.App {
 		&cli.StringFlag{Name: "address", Aliases: []string{"a"}, Value: DefaultAddress, EnvVars: []string{"MINID_ADDRESS"}, Usage: "the daemon's `SOCKET`"},
 		&cli.StringFlag{Name: "namespace", Aliases: []string{"n"}, Value: "default", EnvVars: []string{"MINID_NAMESPACE"}, Usage: "`NAME` of the namespace to work in"},
 		&cli.DurationFlag{Name: "timeout", Usage: "end the command after this time; 0: never"},
-		&cli.DurationFlag{Name: "connect-timeout", Usage: "how long to wait for the daemon to answer", Value: 0},
-		&cli.BoolFlag{Name: "debug", Usage: "print what the command asks the daemon"},
+		&cli.DurationFlag{Name: "connect-timeout", Usage: "how long to wait for the daemon's socket; 0: 10 seconds"},
+		&cli.BoolFlag{Name: "debug", Usage: "print each call to the daemon, and how long it took"},
 	}
 	return app
 }
 
 // Main runs an application and returns the program's exit code. A first interrupt cancels the command's context, which
-// cleans up; a second one ends the program at once.
+// cleans up; a second one ends the program at once. So does --timeout.
 func Main(app *cli.App, args []string) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	context.AfterFunc(ctx, stop)
+	Complete(app)
+	var limit time.Duration
+	app.Before = func(c *cli.Context) error {
+		if limit = c.Duration("timeout"); limit > 0 {
+			var cancel context.CancelFunc
+			c.Context, cancel = context.WithTimeout(c.Context, limit)
+			context.AfterFunc(c.Context, cancel)
+		}
+		return nil
+	}
 	err := app.RunContext(ctx, args)
+	switch {
+	case err == nil:
+	case ctx.Err() != nil && errors.Is(err, context.Canceled):
+		return Report(os.Stderr, app.Name, CodedError{Err: errors.New("interrupted"), Code: CodeInterrupted})
+	case limit > 0 && errors.Is(err, context.DeadlineExceeded):
+		err = fmt.Errorf("not done after %s, which --timeout allows: %w", limit, err)
+	}
 	return Report(os.Stderr, app.Name, err)
 }
 
@@ -97,7 +116,7 @@ func Args(c *cli.Context, least, most int, usage string) error {
 	if n > least {
 		what = "too many arguments"
 	}
-	return fmt.Errorf("%s: %s: usage: %s %s: %w", c.Command.FullName(), what, c.App.Name, usage, errdefs.ErrInvalidArgument)
+	return fmt.Errorf("%s: usage: %s %s: %w", what, c.Command.HelpName, usage, errdefs.ErrInvalidArgument)
 }
 
 // Version is the module's version as the linker or the build information has it.

@@ -78,8 +78,24 @@ func TestListFormats(t *testing.T) {
 	if err := PrintTable(&out, []string{"A", "B"}, [][]string{{"x", "y"}}); err != nil || out.String() != "A    B\nx    y\n" {
 		t.Errorf("table %q, %v", out.String(), err)
 	}
-	out.Reset()
-	if err := PrintJSON(&out, []string{}); err != nil || out.String() != "[]\n" {
-		t.Errorf("json %q, %v", out.String(), err)
+	for _, empty := range []any{[]string{}, []*api.Image(nil)} {
+		out.Reset()
+		if err := PrintJSON(&out, empty); err != nil || out.String() != "[]\n" {
+			t.Errorf("json %q, %v", out.String(), err)
+		}
+	}
+}
+
+func TestMeant(t *testing.T) {
+	names := []string{"pull", "push", "prune", "list", "ls"}
+	for typed, want := range map[string]string{
+		"pul": ": did you mean pull?", "pulll": ": did you mean pull?", "purne": "", "puhs": "", "something": "", "li": ": did you mean list?",
+	} {
+		if got := meant(typed, names); got != want {
+			t.Errorf("%s: %q, want %q", typed, got, want)
+		}
+	}
+	if got := distance("kitten", "sitting"); got != 3 {
+		t.Errorf("distance %d", got)
 	}
 }

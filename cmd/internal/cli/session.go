@@ -56,7 +56,13 @@ func (s Session) Run(ctx context.Context, open *api.AttachOpen) error {
 		signals, stop := forward()
 		defer stop()
 		a.Signals = signals
+		limit, limited := ctx.Deadline()
 		ctx = context.WithoutCancel(ctx) // an interrupt is the process's, which ends by it
+		if limited {
+			var cancel context.CancelFunc
+			ctx, cancel = context.WithDeadline(ctx, limit)
+			defer cancel()
+		}
 	}
 	exit, err := s.Client.Attach(ctx, open, a)
 	if err != nil {

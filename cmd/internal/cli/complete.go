@@ -1,0 +1,107 @@
+package cli
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/containerd/errdefs"
+	"github.com/urfave/cli/v2"
+)
+
+// Complete gives an application what all of its commands share: a wrong flag or command is told in one line, with the
+// one that may have been meant.
+func Complete(app *cli.App) {
+	app.OnUsageError = usageError
+	if app.Action == nil {
+		app.Action = group
+	}
+	complete(app.Commands)
+}
+
+func complete(commands []*cli.Command) {
+	for _, c := range commands {
+		c.OnUsageError = usageError
+		if len(c.Subcommands) > 0 && c.Action == nil {
+			c.Action = group
+		}
+		complete(c.Subcommands)
+	}
+}
+
+// group is what a command does that only has subcommands.
+func group(c *cli.Context) error {
+	commands, help := c.Command.Subcommands, cli.ShowSubcommandHelp
+	if c.Command.Name == c.App.Name {
+		commands, help = c.App.Commands, cli.ShowAppHelp
+	}
+	if c.NArg() == 0 {
+		return help(c)
+	}
+	var names []string
+	for _, sub := range commands {
+		names = append(names, sub.Names()...)
+	}
+	name := c.Args().First()
+	return fmt.Errorf("there is no command %q%s: see %s --help: %w", name, meant(name, names), path(c), errdefs.ErrInvalidArgument)
+}
+
+func usageError(c *cli.Context, err error, _ bool) error {
+	if _, flag, ok := strings.Cut(err.Error(), "flag provided but not defined: -"); ok {
+		flag = strings.TrimPrefix(flag, "-")
+		var names []string
+		for _, f := range c.Command.Flags {
+			for _, n := range f.Names() {
+				if len(n) > 1 {
+					names = append(names, "--"+n)
+				}
+			}
+		}
+		return fmt.Errorf("there is no flag --%s%s: see %s --help: %w", flag, meant("--"+flag, names), path(c), errdefs.ErrInvalidArgument)
+	}
+	return fmt.Errorf("%w: see %s --help", err, path(c))
+}
+
+func path(c *cli.Context) string {
+	if c.Command.HelpName == "" {
+		return c.App.Name
+	}
+	return c.Command.HelpName
+}
+
+// meant asks whether the nearest of names was meant, if any is near.
+func meant(typed string, names []string) string {
+	best, least := "", max(1, len(strings.TrimLeft(typed, "-"))/3)+1
+	for _, n := range names {
+		d := distance(typed, n)
+		if strings.HasPrefix(n, typed) {
+			d = 1 // cut off
+		}
+		if d < least {
+			best, least = n, d
+		}
+	}
+	if best == "" {
+		return ""
+	}
+	return fmt.Sprintf(": did you mean %s?", best)
+}
+
+// distance is Levenshtein's: how many letters must be put in, left out or changed.
+func distance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			cost := 1
+			if a[i] == b[j] {
+				cost = 0
+			}
+			diagonal, row[j+1] = row[j+1], min(row[j+1]+1, row[j]+1, diagonal+cost)
+		}
+	}
+	return row[len(b)]
+}
