@@ -24,7 +24,12 @@ const theirContainers = 20
 
 // memory is the proportional set size (PSS, KiB) of the daemons and what they keep running for their containers, without
 // the containers' own processes.
-func memory(t *testing.T, minid *testenv.DaemonProcess, theirs *containerd, native *client.Client, image string) []string {
+func memory(t *testing.T, minid *testenv.DaemonProcess, theirs *containerd, image string) []string {
+	native := dial(t, minid)
+	for _, pull := range []func(...string) string{minid.Minictr, theirs.ctr} {
+		pull("images", "pull", "--plain-http", image)
+		pull("run", "--rm", image, "first", "true")
+	}
 	n := setting(t, "BENCH_CONTAINERS", 200)
 	ours := func() (daemon, parents int64) {
 		for _, pid := range minid.Supervisors() {

@@ -89,3 +89,9 @@ func firstLine(text string) string {
 	line, _, _ := strings.Cut(strings.TrimSpace(text), "\n")
 	return line
 }
+
+// versionOf finds the version that minictr prints after "Version:".
+func versionOf(text string) string {
+	_, rest, _ := strings.Cut(text, "Version:")
+	return firstLine(rest)
+}
