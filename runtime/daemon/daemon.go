@@ -205,7 +205,11 @@ func (d *Daemon) openContainers(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	d.closers.Add(func(context.Context) error { return d.sandboxes.Close() })
+	d.closers.Add(func(ctx context.Context) error {
+		d.sandboxes.ShutdownIdle(ctx) // those with containers go on without us
+		return d.sandboxes.Close()
+	})
+	d.closers.Add(func(context.Context) error { return d.engine.Close() })
 	d.engine.Use(d.sandboxes)
 	if err := d.engine.Recover(ctx); err != nil {
 		return fmt.Errorf("recover: %w", err)
@@ -223,22 +227,27 @@ func (d *Daemon) openServer(ctx context.Context) error {
 		return err
 	}
 	d.closers.Add(stop)
+	serving, stopServing := context.WithCancel(context.WithoutCancel(ctx))
 	options := grpcx.ServerOptions(grpcx.Interceptors{Log: d.Log, Observe: d.metrics.observer()})
 	d.grpc = grpc.NewServer(append(options, tracing...)...)
 	server.Register(d.grpc, server.Deps{
 		Engine: d.engine, Images: d.images, Content: d.content, Snapshotters: d.snapshotters, Snapshotter: d.snapshotter,
 		Namespaces: d.namespaces, Leases: d.leases, Events: d.events, Daemon: d, Log: d.Log,
+		Serving: serving,
 	})
 	d.health = health.NewServer()
 	healthpb.RegisterHealthServer(d.grpc, d.health)
 	reflection.Register(d.grpc)
-	d.closers.Add(d.stopServer)
+	d.closers.Add(func(context.Context) error {
+		stopServing()
+		return d.stopServer()
+	})
 	return nil
 }
 
-// stopServer lets running requests end, for a while. Streams that would never end are ended: the subscriptions by
-// closing the bus, attachments and waits by the end of the while.
-func (d *Daemon) stopServer(context.Context) error {
+// stopServer lets running requests end, for a while. Those that would never end have been told, subscriptions are by
+// the closing of the bus.
+func (d *Daemon) stopServer() error {
 	d.health.Shutdown()
 	d.events.Close()
 	done := make(chan struct{})

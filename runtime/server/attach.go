@@ -54,7 +54,7 @@ func (s *processesServer) Attach(stream grpc.BidiStreamingServer[api.AttachInput
 	}
 	open.Id = c.ID // a prefix may become ambiguous
 	a := &attachment{processesServer: s, stream: stream, open: open, ns: namespace(open)}
-	a.ctx, a.cancel = context.WithCancel(stream.Context())
+	a.ctx, a.cancel = s.whileServing(stream.Context())
 	defer a.close()
 	return a.run()
 }
@@ -108,14 +108,14 @@ func (a *attachment) run() error {
 	a.workers.Go(func() { done <- a.deliver() })
 	select {
 	case err := <-done:
-		return err
+		return orStopping(a.ctx, err)
 	case err := <-ended:
 		if errors.Is(err, errDetached) {
 			return nil
 		}
 		return err
 	case <-a.ctx.Done():
-		return a.ctx.Err()
+		return context.Cause(a.ctx)
 	}
 }
 

@@ -199,6 +199,24 @@ func openFiles(t *testing.T) int {
 	return len(list)
 }
 
+func TestStopEndsAttachmentsOnly(t *testing.T) {
+	end := make(chan struct{})
+	e := newFakeEngine(until(end))
+	c, _ := serve(t, e)
+	_, err := c.Attach(t.Context(), &api.AttachOpen{Id: "abc"}, client.Attachment{
+		Stdout: io.Discard, Opened: func(*api.AttachOpened) { e.stop() },
+	})
+	if !errdefs.IsUnavailable(err) || !strings.Contains(err.Error(), "the container runs on") {
+		t.Errorf("error is %v", err)
+	}
+	select {
+	case <-e.ended():
+		t.Error("the process has ended with the daemon")
+	default:
+	}
+	close(end)
+}
+
 func TestAttachRefusals(t *testing.T) {
 	c, _ := serve(t, newFakeEngine(cat))
 	if _, err := c.Attach(t.Context(), &api.AttachOpen{Id: "none"}, client.Attachment{Stdout: io.Discard}); !errdefs.IsNotFound(err) {

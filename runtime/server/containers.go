@@ -211,9 +211,12 @@ func (s *containersServer) Top(ctx context.Context, r *api.ContainerRequest) (*a
 
 func (s *containersServer) Logs(r *api.LogsRequest, stream grpc.ServerStreamingServer[api.LogEntry]) error {
 	o := engine.LogOptions{Follow: r.Follow, Tail: r.Tail, Since: moment(r.Since), Until: moment(r.Until)}
-	return s.Engine.Logs(stream.Context(), namespace(r), r.Id, o, func(e logs.Entry) error {
+	ctx, cancel := s.whileServing(stream.Context())
+	defer cancel()
+	err := s.Engine.Logs(ctx, namespace(r), r.Id, o, func(e logs.Entry) error {
 		return stream.Send(&api.LogEntry{Time: nanos(e.Time), Stream: e.Stream, Data: e.Data, Partial: e.Partial})
 	})
+	return orStopping(ctx, err)
 }
 
 func (s *containersServer) ReopenLog(ctx context.Context, r *api.ContainerRequest) (*api.ContainerActionResponse, error) {

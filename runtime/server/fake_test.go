@@ -32,14 +32,14 @@ import (
 type fakeEngine struct {
 	Engine
 	run       func(stdin io.Reader, stdout, stderr io.Writer) int // the process; its result is its exit code
+	stop      context.CancelFunc                                  // tells the server that the daemon is to stop
 	terminal  bool
 	logged    []logs.Entry
 	container engine.Container
 
 	mu       sync.Mutex
 	calls    []string
-	exited   chan struct{}
-	code     int
+	launched *launched
 	created  engine.CreateOptions
 	executed engine.ExecOptions
 }
@@ -84,33 +84,41 @@ func (e *fakeEngine) Create(_ context.Context, _ string, o engine.CreateOptions)
 }
 
 func (e *fakeEngine) process(execID string) engine.Process {
-	exited := e.ended()
+	l := e.last()
 	return engine.Process{ExecID: execID, PID: 42, State: engine.Running, Terminal: e.terminal, Wait: func(ctx context.Context) (wire.Exit, error) {
 		select {
-		case <-exited:
-			return wire.Exit{PID: 42, Code: e.code}, nil
+		case <-l.ended:
+			return wire.Exit{PID: 42, Code: l.code}, nil
 		case <-ctx.Done():
 			return wire.Exit{}, ctx.Err()
 		}
 	}}
 }
 
-// ended is closed when the process launched last has exited.
-func (e *fakeEngine) ended() <-chan struct{} {
+// launched is one run of the process.
+type launched struct {
+	ended chan struct{}
+	code  int // once ended is closed
+}
+
+func (e *fakeEngine) last() *launched {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return e.exited
+	return e.launched
 }
+
+// ended is closed when the process launched last has exited.
+func (e *fakeEngine) ended() <-chan struct{} { return e.last().ended }
 
 // launch runs the process with the files of an attachment, which it closes at its end, as the supervisor does.
 func (e *fakeEngine) launch(s *engine.Streams) {
-	exited := make(chan struct{})
+	l := &launched{ended: make(chan struct{})}
 	e.mu.Lock()
-	e.exited = exited
+	e.launched = l
 	e.mu.Unlock()
 	go func() {
-		e.code = e.run(s.Stdin, s.Stdout, s.Stderr)
-		close(exited)
+		l.code = e.run(s.Stdin, s.Stdout, s.Stderr)
+		close(l.ended)
 		for _, f := range []*os.File{s.Stdin, s.Stdout, s.Stderr} {
 			if f != nil {
 				f.Close()
@@ -187,6 +195,12 @@ func serve(t *testing.T, e Engine) (*client.Client, Deps) {
 	d := Deps{
 		Engine: e, Content: blobs, Snapshotters: map[string]snapshot.Snapshotter{"native": sn}, Snapshotter: "native",
 		Namespaces: store.NewNamespaces(db), Leases: store.NewLeases(db), Events: events.New(), Log: log,
+	}
+	serving, stop := context.WithCancel(context.Background())
+	d.Serving = serving
+	t.Cleanup(stop)
+	if f, ok := e.(*fakeEngine); ok {
+		f.stop = stop
 	}
 	d.Images, err = image.New(image.Deps{
 		Content: blobs, Snapshotters: d.Snapshotters, Default: "native", Images: store.NewTable[image.Image](db, "images", 1, nil),

@@ -66,7 +66,10 @@ func (s *processesServer) CloseStdin(ctx context.Context, r *api.ProcessRequest)
 }
 
 func (s *processesServer) Wait(ctx context.Context, r *api.ProcessRequest) (*api.Exit, error) {
-	return exited(s.Engine.Wait(ctx, namespace(r), r.Id, r.ExecId))
+	ctx, cancel := s.whileServing(ctx)
+	defer cancel()
+	exit, err := s.Engine.Wait(ctx, namespace(r), r.Id, r.ExecId)
+	return exited(exit, orStopping(ctx, err))
 }
 
 func (s *processesServer) Delete(ctx context.Context, r *api.ProcessRequest) (*api.Exit, error) {

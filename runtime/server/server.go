@@ -5,6 +5,7 @@ package server
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"time"
@@ -77,6 +78,29 @@ type Deps struct {
 	Events       *events.Bus
 	Daemon       Daemon
 	Log          *slog.Logger
+	// Serving ends when the daemon is to stop: requests that wait for containers then end, so that they do not hold it up.
+	Serving context.Context
+}
+
+// errStopping ends the requests that would go on as long as a container does.
+var errStopping = fmt.Errorf("the daemon is stopping, the container runs on: try again when the daemon is back: %w", errdefs.ErrUnavailable)
+
+// whileServing is ctx that also ends, with errStopping as its cause, when the daemon is to stop.
+func (d Deps) whileServing(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	stop := context.AfterFunc(d.Serving, func() { cancel(errStopping) })
+	return ctx, func() {
+		stop()
+		cancel(context.Canceled)
+	}
+}
+
+// orStopping is err, or errStopping where that is the reason for it.
+func orStopping(ctx context.Context, err error) error {
+	if err != nil && errors.Is(context.Cause(ctx), errStopping) {
+		return errStopping
+	}
+	return err
 }
 
 // Register adds the services of the native API to a gRPC server.
