@@ -25,8 +25,6 @@ func ServerOptions(i Interceptors) []grpc.ServerOption {
 		grpc.MaxSendMsgSize(MaxMessage),
 		grpc.ChainUnaryInterceptor(i.Unary),
 		grpc.ChainStreamInterceptor(i.Stream),
-		// A buffer per connection that writes nothing costs 32 KiB for each client that only watches.
-		grpc.SharedWriteBuffer(true),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 10 * time.Second, PermitWithoutStream: true}),
 	}
 }

@@ -299,7 +299,7 @@ func (d *Daemon) Serve(ctx context.Context, reload <-chan os.Signal) error {
 	served := make(chan error, 1)
 	go func() { served <- d.grpc.Serve(d.listener) }()
 	d.notify(sd.SdNotifyReady)
-	d.Log.Info("serving", "version", d.Options.Version, "address", d.Config.Address, "name", d.Config.Name, "pid", os.Getpid(),
+	d.Log.Info("serving", "version", d.Options.Version, "address", d.listener.Addr().String(), "name", d.Config.Name, "pid", os.Getpid(),
 		"took", time.Since(d.startedAt).Round(time.Millisecond))
 	for {
 		select {

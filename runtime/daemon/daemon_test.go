@@ -136,9 +136,7 @@ func TestDaemon(t *testing.T) {
 		if err == nil {
 			_, err = stream.Header()
 			close(subscribed)
-			if _, err = stream.Recv(); err == io.EOF {
-				err = nil
-			}
+			_, err = stream.Recv()
 		}
 		ended <- err
 	}()
@@ -147,7 +145,7 @@ func TestDaemon(t *testing.T) {
 	if err := r.stop(); err != nil {
 		t.Error(err)
 	}
-	if err := <-ended; err != nil || time.Since(start) > drainTimeout {
+	if err := <-ended; err != io.EOF || time.Since(start) > drainTimeout {
 		t.Errorf("the subscription ended with %v, the stop took %s", err, time.Since(start))
 	}
 	if _, err := os.Stat(o.Config.Address); !os.IsNotExist(err) {

@@ -9,7 +9,6 @@ import (
 	"runtime"
 	"slices"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -261,7 +260,6 @@ func TestAttachSlowReader(t *testing.T) {
 
 type gated struct {
 	open chan struct{}
-	once sync.Once
 	n    int
 }
 

@@ -86,9 +86,9 @@ type Deps struct {
 var errStopping = fmt.Errorf("the daemon is stopping, the container runs on: try again when the daemon is back: %w", errdefs.ErrUnavailable)
 
 // whileServing is ctx that also ends, with errStopping as its cause, when the daemon is to stop.
-func (d Deps) whileServing(ctx context.Context) (context.Context, context.CancelFunc) {
+func (s Deps) whileServing(ctx context.Context) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancelCause(ctx)
-	stop := context.AfterFunc(d.Serving, func() { cancel(errStopping) })
+	stop := context.AfterFunc(s.Serving, func() { cancel(errStopping) })
 	return ctx, func() {
 		stop()
 		cancel(context.Canceled)
@@ -129,12 +129,12 @@ func namespace(r namespaced) string {
 }
 
 // snapshotter finds one by name; the empty name is the default one.
-func (d Deps) snapshotter(name string) (snapshot.Snapshotter, error) {
+func (s Deps) snapshotter(name string) (snapshot.Snapshotter, error) {
 	if name == "" {
-		name = d.Snapshotter
+		name = s.Snapshotter
 	}
-	if s := d.Snapshotters[name]; s != nil {
-		return s, nil
+	if sn := s.Snapshotters[name]; sn != nil {
+		return sn, nil
 	}
 	return nil, fmt.Errorf("snapshotter %q: this daemon has no such one: %w", name, errdefs.ErrInvalidArgument)
 }
