@@ -132,10 +132,16 @@ func TestDaemon(t *testing.T) {
 	ended := make(chan error, 1)
 	subscribed := make(chan struct{})
 	go func() {
+		defer close(ended)
 		stream, err := r.System.Subscribe(context.Background(), &api.SubscribeRequest{})
-		if err == nil {
-			_, err = stream.Header()
+		if err != nil {
+			t.Error(err)
 			close(subscribed)
+			return
+		}
+		_, err = stream.Header()
+		close(subscribed)
+		if err == nil {
 			_, err = stream.Recv()
 		}
 		ended <- err
