@@ -60,6 +60,14 @@ func Daemon(t testing.TB, o DaemonOptions) *DaemonProcess {
 	return d
 }
 
+// In is the daemon for a part of the test, which then fails in place of the whole. It is only for commands: who starts,
+// stops or kills uses the daemon itself.
+func (d *DaemonProcess) In(t testing.TB) *DaemonProcess {
+	part := *d
+	part.t = t
+	return &part
+}
+
 // Start starts the daemon and waits until it answers.
 func (d *DaemonProcess) Start() {
 	d.t.Helper()
