@@ -3,7 +3,6 @@ package engine
 import (
 	"fmt"
 	"sync"
-	"time"
 
 	"github.com/containerd/errdefs"
 
@@ -148,9 +147,4 @@ func (e *Engine) saveLocked(l *live, change func(*Container)) error {
 	}
 	l.rec = next
 	return nil
-}
-
-// exitOf is the exit of a process about which nothing is known any more.
-func lostExit(pid int, reason string) wire.Exit {
-	return wire.Exit{PID: pid, Code: 255, Time: time.Now(), Reason: "lost: " + reason}
 }
