@@ -53,7 +53,11 @@ func TestMain(m *testing.M) {
 
 func (s *shared) make(dir string) error {
 	s.dir, s.binary, s.rootfs = dir, filepath.Join(dir, "minid-supervisor"), filepath.Join(dir, "rootfs")
-	build := exec.Command("go", "build", "-tags", "seccomp", "-ldflags", "-s -w", "-o", s.binary, "github.com/minirt/mini/cmd/minid-supervisor")
+	args := []string{"build", "-tags", "seccomp", "-o", s.binary}
+	if os.Getenv("SANDBOX_RACE") != "" { // the supervisor with the race detector
+		args = append(args, "-race")
+	}
+	build := exec.Command("go", append(args, "github.com/minirt/mini/cmd/minid-supervisor")...)
 	build.Stderr = os.Stderr
 	if err := build.Run(); err != nil {
 		return fmt.Errorf("build the supervisor: %w", err)

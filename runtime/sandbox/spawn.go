@@ -94,7 +94,7 @@ func environment(all []string) []string {
 	var env []string
 	for _, e := range all {
 		switch key, _, _ := strings.Cut(e, "="); key {
-		case "PATH", "HOME", "LANG", "TMPDIR", "GOTRACEBACK", "GOCOVERDIR", "MINI_FAILPOINT":
+		case "PATH", "HOME", "LANG", "GORACE", "TMPDIR", "GOTRACEBACK", "GOCOVERDIR", "MINI_FAILPOINT":
 			env = append(env, e)
 		}
 	}

@@ -61,15 +61,15 @@ func (w *world) logged(id string) map[string]string {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	got := map[string]string{}
+	streams := map[string]*strings.Builder{"stdout": {}, "stderr": {}}
 	for line := range strings.Lines(string(data)) {
 		var e struct{ Log, Stream string }
 		if err := json.Unmarshal([]byte(line), &e); err != nil {
 			w.t.Fatalf("log line %q: %v", line, err)
 		}
-		got[e.Stream] += e.Log
+		streams[e.Stream].WriteString(e.Log)
 	}
-	return got
+	return map[string]string{"stdout": streams["stdout"].String(), "stderr": streams["stderr"].String()}
 }
 
 func TestLogs(t *testing.T) {
@@ -326,7 +326,7 @@ func TestUpdate(t *testing.T) {
 
 func TestOOM(t *testing.T) {
 	w := newWorld(t, ScopeNode)
-	limit := int64(16 << 20)
+	limit := int64(48 << 20)
 	w.start(container{id: "oom", args: []string{"sh", "-c", "x=$(yes | head -c 200000000); echo survived"}, change: func(s *specs.Spec) {
 		s.Linux.Resources = &specs.LinuxResources{Memory: &specs.LinuxMemory{Limit: &limit, Swap: &limit}}
 		s.Process.Args = []string{"dd", "if=/dev/zero", "of=/dev/null", "bs=100M", "count=1"}

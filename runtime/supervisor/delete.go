@@ -38,14 +38,12 @@ func (s *Supervisor) remove(d wire.Delete) (wire.Exit, error) {
 	return *exit, nil
 }
 
-// wipe ends what is left of a container and removes what the runtime made of it.
+// wipe ends what is left of a container and removes what the runtime made of it. What the runtime forgets, or cannot
+// do, is done the long way.
 func (s *Supervisor) wipe(c *container) error {
-	if err := c.rt.destroy(); err == nil {
-		if err := os.Remove(filepath.Join(c.start.Dir, recordFile)); err == nil || errors.Is(err, os.ErrNotExist) {
-			return nil
-		}
+	if err := c.rt.destroy(); err != nil {
+		s.Log.Debug("the runtime does not remove a container", "container", c.key.ID, "error", err)
 	}
-	// Again the long way: something lives in its cgroups, or its state is half written.
 	if err := wipeLeft(c.key, c.start.Dir, c.cgroups); err != nil {
 		return fmt.Errorf("%s: remove: %w", name(c.key), err)
 	}

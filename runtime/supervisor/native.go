@@ -3,6 +3,7 @@ package supervisor
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -100,8 +101,9 @@ func (n *native) prepare() (map[string]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	n.groups = state.CgroupPaths
-	return state.CgroupPaths, nil
+	// libcontainer removes entries of its own map as it removes the cgroups.
+	n.groups = maps.Clone(state.CgroupPaths)
+	return maps.Clone(state.CgroupPaths), nil
 }
 
 // premake makes the directories of the cgroups, ten on cgroup v1, while the process is created on another processor;
