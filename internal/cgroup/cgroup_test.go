@@ -249,3 +249,38 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+func TestRemoveEmptySparesProcesses(t *testing.T) {
+	paths := liveGroups(t)
+	sleeper := exec.Command("sleep", "100")
+	if err := sleeper.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		_ = sleeper.Process.Kill()
+		_ = sleeper.Wait()
+	}()
+	name := ""
+	for _, dir := range paths {
+		name = filepath.Base(dir)
+		for _, below := range []string{"empty/deep", "used"} {
+			if err := os.MkdirAll(filepath.Join(dir, below), 0o755); err != nil {
+				t.Fatal(err)
+			}
+		}
+		join(t, dir, sleeper.Process.Pid) // its cpuset has CPUs then, for the one below to take
+		join(t, filepath.Join(dir, "used"), sleeper.Process.Pid)
+	}
+	for _, refused := range []string{"", "/", ".", "../" + name} {
+		RemoveEmpty(refused)
+	}
+	RemoveEmpty(name)
+	for _, dir := range paths {
+		if _, err := os.Stat(filepath.Join(dir, "empty")); !os.IsNotExist(err) {
+			t.Errorf("%s: the empty group is still there: %v", dir, err)
+		}
+		if _, err := os.Stat(filepath.Join(dir, "used")); err != nil {
+			t.Errorf("%s: the group with a process is gone: %v", dir, err)
+		}
+	}
+}

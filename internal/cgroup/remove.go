@@ -178,6 +178,18 @@ func Remove(path string) error {
 	return err
 }
 
+// RemoveEmpty removes, in every hierarchy, the group of this path below the root and those below it, as far as there is
+// no process in them. It is for the groups above those of containers, which the kernel does not remove with the last one.
+func RemoveEmpty(path string) {
+	if path = strings.Trim(filepath.Clean(path), "/"); path == "" || path == "." || escapes(path) {
+		return
+	}
+	dirs, _ := filepath.Glob(filepath.Join(Root, "*")) // the pattern is well formed
+	for _, root := range append(dirs, Root) {
+		walk(filepath.Join(root, path), func(group string) { _ = rmdir(group) }) // it has processes
+	}
+}
+
 // removeTree removes children first; the files in a group go with it.
 func removeTree(dir string) error {
 	err := rmdir(dir)

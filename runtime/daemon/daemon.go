@@ -207,6 +207,9 @@ func (d *Daemon) openContainers(ctx context.Context) (err error) {
 	}
 	d.closers.Add(func(ctx context.Context) error {
 		d.sandboxes.ShutdownIdle(ctx) // those with containers go on without us
+		if len(d.sandboxes.Info()) == 0 && driver == string(cgroup.Cgroupfs) && d.Config.Cgroup.Parent == "" {
+			cgroup.RemoveEmpty(d.Config.Name)
+		}
 		return d.sandboxes.Close()
 	})
 	d.closers.Add(func(context.Context) error { return d.engine.Close() })
