@@ -71,13 +71,11 @@ func ingestOf(first *api.WriteContentRequest) (content.Ingest, error) {
 func (s *contentServer) commit(stream writeStream, w *content.Writer, i content.Ingest, first *api.WriteContentRequest) error {
 	ctx := stream.Context()
 	size, expected := w.Offset(), i.Expected
-	if i.Total > 0 && i.Total != size {
-		return fmt.Errorf("ingest %s: %d bytes came, %d were announced: %w", i.Ref, size, i.Total, errdefs.ErrDataLoss)
-	}
 	if expected == "" {
 		expected = w.Digest()
 	}
-	if err := w.Commit(ctx, size, expected); err != nil && !errdefs.IsAlreadyExists(err) {
+	// More bytes than were announced are wrong, and gone with the ingest; of fewer the rest may come.
+	if err := w.Commit(ctx, i.Total, expected); err != nil && !errdefs.IsAlreadyExists(err) {
 		return err
 	}
 	if err := s.label(stream, expected, first); err != nil {

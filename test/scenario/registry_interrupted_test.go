@@ -36,8 +36,13 @@ func (r *running) said() string {
 
 func begin(t *testing.T, d *testenv.DaemonProcess, args ...string) *running {
 	t.Helper()
+	return beginWith(t, d, nil, args...)
+}
+
+func beginWith(t *testing.T, d *testenv.DaemonProcess, stdin io.Reader, args ...string) *running {
+	t.Helper()
 	r := &running{Cmd: exec.CommandContext(t.Context(), testenv.Binary(t, "minictr"), append([]string{"--address", d.Address}, args...)...)}
-	r.Stderr = r
+	r.Stdin, r.Stderr = stdin, r
 	if err := r.Start(); err != nil {
 		t.Fatal(err)
 	}
