@@ -52,10 +52,14 @@ func TestSignals(t *testing.T) {
 	if err := w.boxes.Signal(ctx, wire.Signal{Process: key("killed"), Signal: int(unix.SIGKILL)}); err != nil {
 		t.Fatal(err)
 	}
+	// A delete that follows at once waits for the end.
+	if exit := w.delete("killed"); exit.Code != 137 {
+		t.Errorf("delete tells %+v", exit)
+	}
 	if exit := w.awaitExit(key("killed")); exit.Code != 137 || exit.Signal != 9 || exit.OOM {
 		t.Errorf("exit is %+v", exit)
 	}
-	if err := w.boxes.Signal(ctx, wire.Signal{Process: key("killed"), Signal: 1}); !errdefs.IsFailedPrecondition(err) {
+	if err := w.boxes.Signal(ctx, wire.Signal{Process: key("killed"), Signal: 1}); !errdefs.IsNotFound(err) {
 		t.Errorf("signal to a dead container: %v", err)
 	}
 	out := newCapture(t)

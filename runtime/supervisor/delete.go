@@ -23,7 +23,7 @@ func (s *Supervisor) remove(d wire.Delete) (wire.Exit, error) {
 	if err != nil {
 		return wire.Exit{}, err
 	}
-	exit := p.ended()
+	exit := p.ending()
 	if exit == nil {
 		return wire.Exit{}, fmt.Errorf("%s: runs as process %d: kill it first: %w", name(d.Process), p.pid, errdefs.ErrFailedPrecondition)
 	}
@@ -36,6 +36,17 @@ func (s *Supervisor) remove(d wire.Delete) (wire.Exit, error) {
 	}
 	s.release(c)
 	return *exit, nil
+}
+
+// ending is the exit of a process; one that was killed, or has ended and is being written down, is waited for.
+func (p *process) ending() *wire.Exit {
+	if p.killed.Load() || p.gone() {
+		select {
+		case <-p.exited:
+		case <-time.After(killPatience):
+		}
+	}
+	return p.ended()
 }
 
 // wipe ends what is left of a container and removes what the runtime made of it. What the runtime forgets, or cannot

@@ -40,6 +40,9 @@ func (p *process) signal(sig unix.Signal) error {
 	}
 	var inner error
 	err = raw.Control(func(fd uintptr) { inner = unix.PidfdSendSignal(int(fd), sig, nil, 0) })
+	if sig == unix.SIGKILL && inner == nil {
+		p.killed.Store(true)
+	}
 	if errors.Is(inner, unix.ESRCH) {
 		inner = nil // it has just ended, and its exit is on its way
 	}

@@ -16,6 +16,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -145,6 +146,7 @@ type process struct {
 	pid       int
 	startTime uint64
 	pidfd     *os.File
+	killed    atomic.Bool   // SIGKILL was sent
 	reported  chan int      // the wait status, when the daemon was the parent
 	exited    chan struct{} // closed when exit is set
 

@@ -50,6 +50,19 @@ func (p *process) awaitEnd() bool {
 	return err == nil
 }
 
+// gone says whether the process has ended, whether or not that is written down.
+func (p *process) gone() bool {
+	raw, err := p.pidfd.SyscallConn()
+	if err != nil {
+		return true
+	}
+	ended := true // closed: it is written down
+	if err := raw.Control(func(fd uintptr) { ended = pidfdEnded(int(fd)) }); err != nil {
+		return true
+	}
+	return ended
+}
+
 func pidfdEnded(fd int) bool {
 	poll := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
 	n, err := unix.Poll(poll, 0)
