@@ -253,3 +253,16 @@ func newDocker(t *testing.T) func(args ...string) string {
 		return string(out)
 	}
 }
+
+func gunzip(t *testing.T, data string) string {
+	t.Helper()
+	r, err := gzip.NewReader(strings.NewReader(data))
+	if err != nil {
+		t.Fatal(err)
+	}
+	plain, err := io.ReadAll(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(plain)
+}
