@@ -30,13 +30,12 @@ func TestBench(t *testing.T) {
 	theirs.ctr("images", "pull", "--plain-http", busybox)
 
 	rounds, pulls := setting(t, "BENCH_ROUNDS", 25), setting(t, "BENCH_PULLS", 5)
-	lines := []string{
-		about(t, minid), "", header,
-		startNative(t, native, busybox, rounds).run(t),
+	lines := append([]string{about(t, minid), "", header}, startNative(t, native, busybox, rounds)...)
+	lines = append(lines,
 		startCLI(t, minid, theirs, busybox, rounds).run(t),
 		pull(t, minid, theirs, large, pulls).run(t),
 		"",
-	}
+	)
 	// The memory is that of daemons that have done nothing else: what a pull leaves in the heap would hide it.
 	minid.Stop()
 	lines = append(lines, memory(t, testenv.Daemon(t, testenv.DaemonOptions{}), startContainerd(t), busybox)...)
@@ -65,24 +64,32 @@ func about(t *testing.T, minid *testenv.DaemonProcess) string {
 		versionOf(minid.Minictr("version")))
 }
 
-// startNative is create, start, exit and remove through the native API, against runc run.
-func startNative(t *testing.T, native *client.Client, image string, rounds int) comparison {
-	dir := bundle(t)
+// startNative is create, start, exit and remove through the native API against runc run: of runc spec's own
+// configuration, which confines less (no seccomp profile), and of the configuration that minid makes.
+func startNative(t *testing.T, native *client.Client, image string, rounds int) []string {
 	request, err := json.Marshal(spec.Request{Args: []string{"true"}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return comparison{
-		what: "create, start, exit, remove", goal: 0.6, rounds: rounds,
-		a: contender{name: "native API", once: func(round int) {
-			if err := oneContainer(t.Context(), native, fmt.Sprintf("native-%d", round), image, request); err != nil {
-				t.Fatal(err)
-			}
-		}},
-		b: contender{name: "runc run", once: func(round int) {
-			testenv.Run(t, "runc", "run", "--bundle", dir, fmt.Sprintf("mini-bench-%d-%d", os.Getpid(), round))
-		}},
+	plain, same := bundle(t), sameBundle(t, native, image, request)
+	var lines []string
+	for _, theirs := range []struct{ what, bundle string }{
+		{"create, start, exit, remove; against runc spec's configuration", plain},
+		{"the same; against the same configuration", same},
+	} {
+		lines = append(lines, comparison{
+			what: theirs.what, goal: 0.6, rounds: rounds,
+			a: contender{name: "native API", once: func(round int) {
+				if err := oneContainer(t.Context(), native, fmt.Sprintf("native-%d", round), image, request); err != nil {
+					t.Fatal(err)
+				}
+			}},
+			b: contender{name: "runc run", once: func(round int) {
+				testenv.Run(t, "runc", "run", "--bundle", theirs.bundle, fmt.Sprintf("mini-bench-%d-%d", os.Getpid(), round))
+			}},
+		}.run(t))
 	}
+	return lines
 }
 
 func oneContainer(ctx context.Context, c *client.Client, id, image string, request []byte) error {
