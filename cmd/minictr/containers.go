@@ -37,6 +37,7 @@ func containerFlags() []cli.Flag {
 		&cli.StringFlag{Name: "log-path", Usage: "`FILE` of the log, on the daemon's machine"},
 		&cli.StringFlag{Name: "log-max-size", Usage: "`SIZE` at which the log is rotated"},
 		&cli.IntFlag{Name: "log-max-files", Usage: "how many log files are kept"},
+		&cli.BoolFlag{Name: "interactive", Aliases: []string{"i"}, Usage: "keep a standard input for attachments; with a terminal there always is one"},
 		&cli.StringFlag{Name: "pod", Usage: "`GROUP` of containers that share a supervisor, with supervisor scope pod"},
 	}, processFlags(), isolationFlags(), filesystemFlags(), resourceFlags())
 }
@@ -58,6 +59,7 @@ func createRequest(c *cli.Context, d *daemon) (*api.CreateContainerRequest, erro
 	req := &api.CreateContainerRequest{
 		Namespace: d.ns, Platform: c.String("platform"), Snapshotter: c.String("snapshotter"), Runtime: c.String("runtime"),
 		Labels: labels, SnapshotLabels: snapshotLabels, Log: log, Supervisor: c.String("pod"), NoPivot: c.Bool("no-pivot"),
+		Stdin: c.Bool("interactive") || c.Bool("tty"),
 	}
 	args := c.Args().Slice()
 	if c.String("config") != "" {

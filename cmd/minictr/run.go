@@ -20,7 +20,6 @@ func runCommand() *cli.Command {
 		Flags: join(containerFlags(), startFlags(), []cli.Flag{
 			&cli.BoolFlag{Name: "rm", Usage: "remove the container when it has exited"},
 			&cli.BoolFlag{Name: "detach", Aliases: []string{"d"}, Usage: "leave it running and print its id"},
-			&cli.BoolFlag{Name: "interactive", Aliases: []string{"i"}, Usage: "keep a standard input for attachments, with -d too"},
 		}),
 		Action: with(runRun),
 	}
@@ -42,7 +41,7 @@ func runRun(c *cli.Context, d *daemon) error {
 	}
 	detach := c.Bool("detach")
 	req.AutoRemove = c.Bool("rm")
-	req.Stdin = !detach || c.Bool("interactive")
+	req.Stdin = req.Stdin || !detach
 	req.StdinOnce = !detach
 	made, err := d.Containers.Create(c.Context, req)
 	if err != nil {

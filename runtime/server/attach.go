@@ -53,6 +53,9 @@ func (s *processesServer) Attach(stream grpc.BidiStreamingServer[api.AttachInput
 		return err
 	}
 	open.Id = c.ID // a prefix may become ambiguous
+	if open.ExecId == "" && open.Exec == nil && !c.Stdin {
+		open.Stdin = false // it was made without: what the client would feed it is left
+	}
 	a := &attachment{processesServer: s, stream: stream, open: open, ns: namespace(open)}
 	a.ctx, a.cancel = s.whileServing(stream.Context())
 	defer a.close()

@@ -47,7 +47,7 @@ type fakeEngine struct {
 func newFakeEngine(run func(stdin io.Reader, stdout, stderr io.Writer) int) *fakeEngine {
 	return &fakeEngine{
 		run:       run,
-		container: engine.Container{ID: "abcdef", Namespace: "default", State: engine.Running, Labels: map[string]string{"a": "b"}},
+		container: engine.Container{ID: "abcdef", Namespace: "default", State: engine.Running, Stdin: true, Labels: map[string]string{"a": "b"}},
 	}
 }
 

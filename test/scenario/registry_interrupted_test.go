@@ -27,7 +27,7 @@ func (r *running) Write(p []byte) (int, error) {
 	return r.err.Write(p)
 }
 
-// said is what it has written to the standard error.
+// said is what it has written.
 func (r *running) said() string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -42,7 +42,7 @@ func begin(t *testing.T, d *testenv.DaemonProcess, args ...string) *running {
 func beginWith(t *testing.T, d *testenv.DaemonProcess, stdin io.Reader, args ...string) *running {
 	t.Helper()
 	r := &running{Cmd: exec.CommandContext(t.Context(), testenv.Binary(t, "minictr"), append([]string{"--address", d.Address}, args...)...)}
-	r.Stdin, r.Stderr = stdin, r
+	r.Stdin, r.Stdout, r.Stderr = stdin, r, r
 	if err := r.Start(); err != nil {
 		t.Fatal(err)
 	}
