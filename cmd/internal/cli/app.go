@@ -15,6 +15,8 @@ import (
 
 	"github.com/containerd/errdefs"
 	"github.com/urfave/cli/v2"
+
+	"github.com/minirt/mini/internal/grpcx"
 )
 
 // DefaultAddress is where minid listens.
@@ -69,6 +71,11 @@ func Main(app *cli.App, args []string) int {
 	defer stop()
 	context.AfterFunc(ctx, stop)
 	Complete(app)
+	if asked, possible := completing(args); asked && !possible {
+		return 0
+	} else if asked {
+		app.UseShortOptionHandling = false // it does not bear half a flag
+	}
 	var limit time.Duration
 	app.Before = func(c *cli.Context) error {
 		if limit = c.Duration("timeout"); limit > 0 {
@@ -98,7 +105,7 @@ func Report(w io.Writer, app string, err error) int {
 	if errors.As(err, &exit) {
 		return exit.Code
 	}
-	fmt.Fprintf(w, "%s: %s\n", app, err)
+	fmt.Fprintf(w, "%s: %s\n", app, grpcx.Message(err))
 	var coded CodedError
 	if errors.As(err, &coded) {
 		return coded.Code

@@ -99,3 +99,19 @@ func TestMeant(t *testing.T) {
 		t.Errorf("distance %d", got)
 	}
 }
+
+func TestCompleting(t *testing.T) {
+	for _, c := range []struct {
+		args            string
+		asked, possible bool
+	}{
+		{"app images rm a", false, false},
+		{"app images --generate-bash-completion", true, true},
+		{"app images rm -- a --generate-bash-completion", true, false},
+		{"app --generate-bash-completion x", false, false},
+	} {
+		if asked, possible := completing(strings.Fields(c.args)); asked != c.asked || possible != c.possible {
+			t.Errorf("%s: %v %v", c.args, asked, possible)
+		}
+	}
+}

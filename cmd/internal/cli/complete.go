@@ -2,6 +2,7 @@ package cli
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/containerd/errdefs"
@@ -12,10 +13,18 @@ import (
 // one that may have been meant.
 func Complete(app *cli.App) {
 	app.OnUsageError = usageError
-	if app.Action == nil {
-		app.Action = group
-	}
+	app.Action = group
 	complete(app.Commands)
+}
+
+// completionFlag, as the last argument, asks for what could be typed next instead of doing it.
+const completionFlag = "--generate-bash-completion"
+
+// completing tells whether a shell asks for completions, and whether there can be any. Behind -- there are none: there the
+// flag would be an argument like any other, and the command would be done.
+func completing(args []string) (asked, possible bool) {
+	asked = len(args) > 1 && args[len(args)-1] == completionFlag
+	return asked, asked && !slices.Contains(args, "--")
 }
 
 func complete(commands []*cli.Command) {
