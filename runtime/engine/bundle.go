@@ -157,7 +157,16 @@ func (e *Engine) Spec(ctx context.Context, ns, id string) (*specs.Spec, error) {
 	if err == nil {
 		return s, nil
 	}
-	s, _, err = e.buildSpec(ctx, c)
+	// After a reboot it is built, which mounts the root filesystem: not beside a removal.
+	l, unlock, err := e.locked(ctx, ns, id)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	if err := l.require("build the spec of", Created, Running, Paused, Exited); err != nil {
+		return nil, err
+	}
+	s, _, err = e.buildSpec(ctx, l.record())
 	return s, err
 }
 

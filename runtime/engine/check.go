@@ -7,6 +7,8 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/containerd/errdefs"
+
 	"github.com/minirt/mini/internal/cgroup"
 	"github.com/minirt/mini/internal/mount"
 	"github.com/minirt/mini/runtime/image"
@@ -57,22 +59,31 @@ func (e *Engine) checkContainer(ctx context.Context, c Container, repair bool) [
 				"delete it, or restart the daemon"))
 		}
 	case Creating, Removing:
-		l, err := e.find(c.Namespace, c.ID)
-		unlock, free := e.locks.TryLock(key{c.Namespace, c.ID}.String())
-		if err != nil || !free {
-			break // somebody is at it
+		if left, repaired := e.checkHalf(ctx, c, repair); left {
+			p := problem("left half "+map[State]string{Creating: "made", Removing: "removed"}[c.State], "delete it")
+			p.Repaired = repaired
+			found = append(found, p)
 		}
-		p := problem("left half "+map[State]string{Creating: "made", Removing: "removed"}[c.State], "delete it")
-		if repair {
-			p.Repaired = e.remove(ctx, l) == nil
-		}
-		unlock()
-		found = append(found, p)
 	}
 	if c.Snapshot != "" && c.State != Creating && c.State != Removing {
 		found = append(found, e.checkSnapshot(ctx, c)...)
 	}
 	return found
+}
+
+// checkHalf says whether a container is left half made or half removed, with nobody at it, and removes it to repair it.
+func (e *Engine) checkHalf(ctx context.Context, c Container, repair bool) (left, repaired bool) {
+	k := key{c.Namespace, c.ID}
+	unlock, free := e.locks.TryLock(k.String())
+	if !free {
+		return false, false // somebody is at it
+	}
+	defer unlock()
+	l := e.exactly(k.ns, k.id)
+	if l == nil || l.state() != c.State {
+		return false, false // somebody has just been
+	}
+	return true, repair && e.undo(ctx, l) == nil
 }
 
 func (e *Engine) checkSnapshot(ctx context.Context, c Container) []Problem {
@@ -134,15 +145,21 @@ func (e *Engine) unowned(dir string) []string {
 			if !id.IsDir() {
 				continue
 			}
-			e.mu.RLock()
-			known := e.containers[key{ns.Name(), id.Name()}] != nil
-			e.mu.RUnlock()
-			if !known {
+			if !e.owned(ns.Name(), id.Name()) {
 				found = append(found, filepath.Join(dir, ns.Name(), id.Name()))
 			}
 		}
 	}
 	return found
+}
+
+// owned says whether there is a container with this id, or a record of one that cannot be read.
+func (e *Engine) owned(ns, id string) bool {
+	if e.exactly(ns, id) != nil {
+		return true
+	}
+	_, err := e.Containers.Get(ns, id)
+	return err == nil || errdefs.IsDataLoss(err) || errdefs.IsFailedPrecondition(err)
 }
 
 func removeBundle(dir string) error {

@@ -41,7 +41,7 @@ func (e *Engine) Create(ctx context.Context, ns string, o CreateOptions) (Contai
 	defer unlock()
 
 	if err := e.build(ctx, l, o); err != nil {
-		if undo := e.remove(context.WithoutCancel(ctx), l); undo != nil {
+		if undo := e.undo(ctx, l); undo != nil {
 			e.Log.Warn("a container that could not be made is not wholly removed", "id", l.key.id, "error", undo)
 		}
 		return Container{}, fmt.Errorf("create container %s: %w", l.key.id, err)

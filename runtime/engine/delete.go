@@ -19,6 +19,8 @@ import (
 const (
 	removeTimeout = 60 * time.Second
 	killTimeout   = 10 * time.Second
+	settleTimeout = time.Second           // for news of processes that ended with their container
+	askAgain      = 20 * time.Millisecond // whether a process that nobody waits for has ended
 )
 
 // DeleteOptions changes how a container is deleted.
@@ -44,19 +46,24 @@ func (e *Engine) Delete(ctx context.Context, ns, id string, o DeleteOptions) (*w
 			return nil, err
 		}
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), removeTimeout)
-	defer cancel()
-	if err := e.remove(ctx, l); err != nil {
+	if err := e.undo(ctx, l); err != nil {
 		return nil, fmt.Errorf("delete container %s: %w", l.key.id, err)
 	}
 	return l.record().Exit, nil
+}
+
+// undo is remove, whatever becomes of the caller.
+func (e *Engine) undo(ctx context.Context, l *live) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), removeTimeout)
+	defer cancel()
+	return e.remove(ctx, l)
 }
 
 // remove is the undo of everything: from whatever state, it tries every resource, joins the errors, and deletes the
 // record last. While something stays, so does the record, and remove can be called again. The caller has the lock.
 func (e *Engine) remove(ctx context.Context, l *live) error {
 	l.at("removing it")
-	if l.state() != Removing {
+	if s := l.state(); s != Removing && s != Creating { // what is being made is removed after a crash just the same
 		if err := e.save(l, func(c *Container) { c.State = Removing }); err != nil {
 			return err
 		}
@@ -64,19 +71,19 @@ func (e *Engine) remove(ctx context.Context, l *live) error {
 	if err := failpoint.Hit("remove-recorded"); err != nil {
 		return err
 	}
-	c := l.record()
-	err := e.kill(ctx, l)
-	if _, gone := e.sandboxes.Delete(ctx, process(l, "")); gone != nil && !errdefs.IsNotFound(gone) {
-		err = errors.Join(err, gone)
+	// While a process lives, which may be in the mounts, they stay.
+	if err := e.kill(ctx, l); err != nil {
+		return err
 	}
-	if err != nil {
-		return err // a process may live in the mounts: they stay until it is gone
+	if err := e.wipe(ctx, process(l, "")); err != nil {
+		return err
 	}
+	e.settleExecs(ctx, l)
 	if err := failpoint.Hit("remove-stopped"); err != nil {
 		return err
 	}
-	err = errors.Join(mount.Unmount(rootfsDir(e.Bundle(c))), e.removeSnapshot(ctx, c))
-	if err != nil {
+	c := l.record()
+	if err := errors.Join(mount.Unmount(rootfsDir(e.Bundle(c))), e.removeSnapshot(ctx, c)); err != nil {
 		return err
 	}
 	if err := failpoint.Hit("remove-unmounted"); err != nil {
@@ -94,18 +101,80 @@ func (e *Engine) remove(ctx context.Context, l *live) error {
 // kill ends what runs of the container.
 func (e *Engine) kill(ctx context.Context, l *live) error {
 	p, err := l.proc("")
-	if err != nil || p.ended() != nil {
+	if err != nil {
 		return nil
 	}
-	kill := wire.Signal{Process: process(l, ""), Signal: int(syscall.SIGKILL), All: true}
-	if err := e.sandboxes.Signal(ctx, kill); err != nil && !errdefs.IsNotFound(err) {
+	if p.ended() == nil {
+		if err := e.sigkill(ctx, process(l, "")); err != nil {
+			return err
+		}
+	}
+	return awaitExit(ctx, p, killTimeout)
+}
+
+// sigkill kills a container that may have ended by itself.
+func (e *Engine) sigkill(ctx context.Context, p wire.Process) error {
+	err := e.sandboxes.Signal(ctx, wire.Signal{Process: p, Signal: int(syscall.SIGKILL), All: true})
+	if err != nil && !errdefs.IsNotFound(err) && !errdefs.IsFailedPrecondition(err) {
 		return err
 	}
 	// On cgroup v1 a frozen process dies when it thaws.
-	if err := e.sandboxes.Resume(ctx, process(l, "")); err != nil {
-		e.Log.Debug("thaw a container to let it die", "id", l.key.id, "error", err)
+	if err := e.sandboxes.Resume(ctx, p); err != nil {
+		e.Log.Debug("thaw a container to let it die", "id", p.ID, "error", err)
 	}
-	return awaitExit(ctx, p, killTimeout)
+	return nil
+}
+
+// wipe makes the supervisor forget a container with all that it made of it. One that runs, though it is not known here
+// to run (the answer to a start was lost, or a crash came between), is killed.
+func (e *Engine) wipe(ctx context.Context, p wire.Process) error {
+	_, err := e.sandboxes.Delete(ctx, p)
+	if errdefs.IsFailedPrecondition(err) {
+		err = e.wipeRunning(ctx, p)
+	}
+	if errdefs.IsNotFound(err) {
+		return nil
+	}
+	return err
+}
+
+func (e *Engine) wipeRunning(ctx context.Context, p wire.Process) error {
+	if err := e.sigkill(ctx, p); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, killTimeout)
+	defer cancel()
+	for tick := time.NewTicker(askAgain); ; {
+		_, err := e.sandboxes.Delete(ctx, p)
+		if !errdefs.IsFailedPrecondition(err) {
+			tick.Stop()
+			return err
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			tick.Stop()
+			return fmt.Errorf("not ended after SIGKILL; the kernel may hold it in a system call: try again later: %w: %w", err, errdefs.ErrUnavailable)
+		}
+	}
+}
+
+// settleExecs waits for the exits of what was executed in a container that is gone, which are on their way. Those that
+// do not come are taken for killed with it: nobody shall wait for them for ever.
+func (e *Engine) settleExecs(ctx context.Context, l *live) {
+	ctx, cancel := context.WithTimeout(ctx, settleTimeout)
+	defer cancel()
+	for _, p := range l.execs() {
+		select {
+		case <-p.exited:
+			continue
+		case <-ctx.Done():
+		}
+		p.end(wire.Exit{
+			PID: p.info(false).PID, Code: 128 + int(syscall.SIGKILL), Signal: int(syscall.SIGKILL), Time: time.Now(),
+			Reason: "its container is gone",
+		})
+	}
 }
 
 func (e *Engine) removeSnapshot(ctx context.Context, c Container) error {
@@ -126,15 +195,19 @@ func (e *Engine) removeSnapshot(ctx context.Context, c Container) error {
 
 // forget deletes the record, and the container with it.
 func (e *Engine) forget(l *live) error {
-	if err := e.Containers.Delete(l.key.ns, l.key.id); err != nil {
+	l.mu.Lock()
+	announced := l.rec.State != Creating
+	err := e.Containers.Delete(l.key.ns, l.key.id)
+	l.gone = err == nil // no save comes between, which would bring the record back
+	l.mu.Unlock()
+	if err != nil {
 		return fmt.Errorf("delete the record of container %s: %w", l.key.id, err)
 	}
-	l.mu.Lock()
-	l.gone = true
-	l.mu.Unlock()
 	e.mu.Lock()
 	delete(e.containers, l.key)
 	e.mu.Unlock()
-	e.publish(l, "delete", nil)
+	if announced {
+		e.publish(l, "delete", nil)
+	}
 	return nil
 }

@@ -155,6 +155,13 @@ func (e *Engine) find(ns, id string) (*live, error) {
 		id, strings.Join(ids, ", "), errdefs.ErrInvalidArgument)
 }
 
+// exactly is the container with this id, or nil.
+func (e *Engine) exactly(ns, id string) *live {
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	return e.containers[key{ns, id}]
+}
+
 // locked finds a container and takes its lock for an operation of several steps.
 func (e *Engine) locked(ctx context.Context, ns, id string) (*live, func(), error) {
 	l, err := e.find(ns, id)

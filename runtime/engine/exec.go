@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/containerd/errdefs"
 
@@ -23,9 +24,6 @@ func (e *Engine) Exec(ctx context.Context, ns, container string, o ExecOptions) 
 	if err != nil {
 		return Process{}, err
 	}
-	if err := l.require("execute in", Running); err != nil {
-		return Process{}, err
-	}
 	if o.ExecID == "" {
 		o.ExecID = id.New()[:32]
 	}
@@ -38,9 +36,10 @@ func (e *Engine) Exec(ctx context.Context, ns, container string, o ExecOptions) 
 	}
 	result, err := e.runExec(ctx, l, p, o, attachment, files)
 	if err != nil {
-		e.forgetProc(l, o.ExecID)
-		close(p.begun)
 		os.RemoveAll(p.dir)
+		l.forgetProc(p)
+		p.end(wire.Exit{Code: startCode(err), Time: time.Now(), Reason: err.Error()})
+		close(p.begun)
 		return Process{}, fmt.Errorf("execute in container %s: %w", l.key.id, err)
 	}
 	p.mu.Lock()
@@ -51,12 +50,15 @@ func (e *Engine) Exec(ctx context.Context, ns, container string, o ExecOptions) 
 	return p.info(false), nil
 }
 
-// newExec puts the process in the table, so that its id is taken.
+// newExec puts the process in the table, so that its id is taken, and a removal that begins now waits for it.
 func (e *Engine) newExec(l *live, o ExecOptions) (*proc, error) {
 	p := newProc(o.ExecID, execDir(e.Bundle(l.record()), o.ExecID))
 	p.terminal, p.args, p.log, p.once = o.Process.Terminal, o.Process.Args, o.Log, o.AutoRemove
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if err := l.requireLocked("execute in", Running); err != nil {
+		return nil, err
+	}
 	if l.procs[o.ExecID] != nil {
 		return nil, fmt.Errorf("process %s exists in container %s: choose another exec id: %w",
 			o.ExecID, l.key.id, errdefs.ErrAlreadyExists)
@@ -134,6 +136,6 @@ func (e *Engine) dropExec(ctx context.Context, l *live, p *proc) error {
 	if err := os.RemoveAll(p.dir); err != nil {
 		return err
 	}
-	e.forgetProc(l, p.execID)
+	l.forgetProc(p)
 	return nil
 }

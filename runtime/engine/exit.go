@@ -14,9 +14,7 @@ import (
 // those who wait are told.
 func (e *Engine) HandleExit(x wire.Exited) {
 	<-e.recovered
-	e.mu.RLock()
-	l := e.containers[key{x.Namespace, x.ID}]
-	e.mu.RUnlock()
+	l := e.exactly(x.Namespace, x.ID)
 	if l == nil {
 		return
 	}
@@ -89,9 +87,7 @@ func (e *Engine) autoRemove(l *live) {
 // HandleOOM takes the news that the kernel killed a process of a container for want of memory.
 func (e *Engine) HandleOOM(o wire.OOM) {
 	<-e.recovered
-	e.mu.RLock()
-	l := e.containers[key{o.Namespace, o.ID}]
-	e.mu.RUnlock()
+	l := e.exactly(o.Namespace, o.ID)
 	if l != nil {
 		e.publish(l, "oom", map[string]string{"count": fmt.Sprint(o.Count)})
 	}

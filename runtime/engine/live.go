@@ -66,6 +66,18 @@ func (p *proc) ended() *wire.Exit {
 	return p.exit
 }
 
+// end is for a process whose exit nobody will report: it did not start, or is gone with its container.
+func (p *proc) end(x wire.Exit) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.exit != nil {
+		return
+	}
+	p.exit = &x
+	close(p.exited)
+	close(p.done)
+}
+
 func (l *live) record() Container {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -113,10 +125,36 @@ func (l *live) proc(execID string) (*proc, error) {
 	return nil, fmt.Errorf("process %s: not in container %s: %w", execID, l.key.id, errdefs.ErrNotFound)
 }
 
+// execs are the processes executed in the container.
+func (l *live) execs() []*proc {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var list []*proc
+	for execID, p := range l.procs {
+		if execID != "" {
+			list = append(list, p)
+		}
+	}
+	return list
+}
+
+// forgetProc takes a process out of the table, if it is there still.
+func (l *live) forgetProc(p *proc) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.procs[p.execID] == p {
+		delete(l.procs, p.execID)
+	}
+}
+
 // require refuses an operation in the wrong state.
 func (l *live) require(what string, states ...State) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	return l.requireLocked(what, states...)
+}
+
+func (l *live) requireLocked(what string, states ...State) error {
 	for _, s := range states {
 		if l.rec.State == s {
 			return nil

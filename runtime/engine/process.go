@@ -130,12 +130,13 @@ func (e *Engine) turn(ctx context.Context, ns, id, verb string, from, to State, 
 	if err := act(ctx, process(l, "")); err != nil {
 		return fmt.Errorf("%s container %s: %w", verb, l.key.id, err)
 	}
+	turned := false
 	err = e.save(l, func(c *Container) {
 		if c.State == from { // it may have exited meanwhile
-			c.State = to
+			c.State, turned = to, true
 		}
 	})
-	if err == nil {
+	if turned && err == nil {
 		e.publish(l, verb, nil)
 	}
 	return err

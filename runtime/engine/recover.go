@@ -2,9 +2,7 @@ package engine
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"syscall"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -18,11 +16,14 @@ const removals = 4
 
 // Recover makes the engine know what the last daemon left: it loads the records, asks the supervisors what has become of
 // their containers, and settles each. What a crash left half made or half removed is removed in the background, so that
-// a stuck container does not delay the daemon. Call it once, before the first request; exits that come meanwhile wait.
+// a stuck container does not delay the daemon. A record that cannot be read is left alone, and so is what it names.
+// Call it once, before the first request; exits that come meanwhile wait.
 func (e *Engine) Recover(ctx context.Context) error {
 	defer close(e.recovered)
 	records, err := e.Containers.List("")
-	if err != nil {
+	if errdefs.IsDataLoss(err) {
+		e.Log.Error("some containers are not known; see what check says", "error", err)
+	} else if err != nil {
 		return fmt.Errorf("load the containers: %w", err)
 	}
 	known := make([]sandbox.Known, 0, len(records))
@@ -42,10 +43,11 @@ func (e *Engine) Recover(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("ask the supervisors: %w", err)
 	}
-	var remove []sandbox.Recovered
+	var remove []leftover
 	for _, r := range found {
-		if e.settle(r) {
-			remove = append(remove, r)
+		l := e.exactly(r.Namespace, r.ID)
+		if e.settle(l, r) {
+			remove = append(remove, leftover{l, r})
 		}
 	}
 	e.background.Go(func() { e.removeAll(remove) })
@@ -53,16 +55,26 @@ func (e *Engine) Recover(ctx context.Context) error {
 	return nil
 }
 
+// leftover is what recovery has found to be half made, half removed, or, without a container, nobody's.
+type leftover struct {
+	l *live
+	sandbox.Recovered
+}
+
 // settle takes over what has become of one process, and says whether its container is to be removed.
-func (e *Engine) settle(r sandbox.Recovered) (remove bool) {
+func (e *Engine) settle(l *live, r sandbox.Recovered) (remove bool) {
 	if r.Err != nil {
 		e.Log.Error("a container is not recovered; its supervisor may answer later", "id", r.ID, "exec", r.Exec, "error", r.Err)
 	}
-	e.mu.RLock()
-	l := e.containers[key{r.Namespace, r.ID}]
-	e.mu.RUnlock()
 	if l == nil || r.Action == sandbox.ActionRemove {
-		return true
+		return r.Exec == "" // an exec goes with its container
+	}
+	s := l.state()
+	switch {
+	case s == Creating || s == Removing:
+		return r.Exec == "" // whatever has become of it, which a supervisor that hangs does not tell
+	case r.Err != nil && s != Running && s != Paused:
+		return false // as it is recorded, until the supervisor answers
 	}
 	switch r.Action {
 	case sandbox.ActionKeep, sandbox.ActionAdopt:
@@ -107,12 +119,12 @@ func (e *Engine) settleLive(l *live, r sandbox.Recovered) {
 		return
 	}
 	err := e.save(l, func(c *Container) {
+		if c.PID == 0 { // the crash came between its start and the record of it
+			c.StartedAt = time.Now()
+		}
 		c.State, c.PID, c.StartTime, c.Exit = state, r.PID, r.StartTime, nil
 		if r.CgroupPaths != nil {
 			c.CgroupPaths = r.CgroupPaths
-		}
-		if c.StartedAt.IsZero() {
-			c.StartedAt = time.Now()
 		}
 	})
 	if err != nil {
@@ -150,49 +162,39 @@ func (e *Engine) settleExited(l *live, r sandbox.Recovered) {
 	e.publish(l, "exit", map[string]string{"code": fmt.Sprint(exit.Code)})
 }
 
-// removeAll removes what recovery has found to be half made, half removed, or nobody's.
-func (e *Engine) removeAll(list []sandbox.Recovered) {
+// removeAll removes what is left.
+func (e *Engine) removeAll(list []leftover) {
 	slots := make(chan struct{}, removals)
-	for _, r := range list {
+	for _, left := range list {
 		slots <- struct{}{}
 		e.background.Go(func() {
 			defer func() { <-slots }()
 			ctx, cancel := context.WithTimeout(e.ctx, removeTimeout)
 			defer cancel()
-			if err := e.removeFound(ctx, r); err != nil {
-				e.Log.Warn("a container is not wholly removed; delete it later", "id", r.ID, "error", err)
+			if err := e.removeLeftover(ctx, left); err != nil {
+				e.Log.Warn("a container is not wholly removed; delete it later", "id", left.ID, "error", err)
 			}
 		})
 	}
 }
 
-func (e *Engine) removeFound(ctx context.Context, r sandbox.Recovered) error {
-	k := key{r.Namespace, r.ID}
-	unlock, err := e.locks.Lock(ctx, k.String())
+func (e *Engine) removeLeftover(ctx context.Context, left leftover) error {
+	unlock, err := e.locks.Lock(ctx, key{left.Namespace, left.ID}.String())
 	if err != nil {
 		return err
 	}
 	defer unlock()
-	e.mu.RLock()
-	l := e.containers[k]
-	e.mu.RUnlock()
 	switch {
-	case l != nil && (r.Action == sandbox.ActionRemove || l.record().AutoRemove):
-		return e.remove(ctx, l)
-	case l != nil || r.Exec != "":
-		return nil
+	case left.l != nil && left.l.isGone():
+		return nil // somebody was faster, and the id may be another's by now
+	case left.l != nil:
+		return e.remove(ctx, left.l)
 	}
-	// Nobody's: a supervisor has a container that no record names.
-	p := wire.Process{Namespace: r.Namespace, ID: r.ID}
-	err = e.sandboxes.Signal(ctx, wire.Signal{Process: p, Signal: int(syscall.SIGKILL), All: true})
-	if errdefs.IsNotFound(err) || errdefs.IsFailedPrecondition(err) {
-		err = nil
+	if _, err := e.Containers.Get(left.Namespace, left.ID); !errdefs.IsNotFound(err) {
+		return err // made meanwhile, or its record cannot be read
 	}
-	if _, gone := e.sandboxes.Delete(ctx, p); gone != nil && !errdefs.IsNotFound(gone) {
-		err = errors.Join(err, gone)
+	if err := e.wipe(ctx, left.Process); err != nil || left.Dir == "" {
+		return err
 	}
-	if err == nil && r.Dir != "" {
-		err = removeBundle(r.Dir)
-	}
-	return err
+	return removeBundle(left.Dir)
 }

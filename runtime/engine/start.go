@@ -7,7 +7,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -40,15 +39,14 @@ func (e *Engine) Start(ctx context.Context, ns, id string, o StartOptions) (Proc
 	// A started process outlives the caller's patience: once asked for, it is either running and recorded or gone.
 	result, err := e.sandboxes.Start(context.WithoutCancel(ctx), l.record().Supervisor, e.startRequest(l, o, attachment), files)
 	if err != nil {
-		e.forgetProc(l, "")
+		failure := wire.Exit{Code: startCode(err), Time: time.Now(), Reason: err.Error()}
+		l.forgetProc(p)
+		e.noteFailedStart(ctx, l, failure)
+		p.end(failure)
 		close(p.begun)
-		e.noteFailedStart(ctx, l, err)
 		return Process{}, fmt.Errorf("start container %s: %w", l.key.id, err)
 	}
-	if err := failpoint.Hit("start-running"); err != nil {
-		return Process{}, err
-	}
-	return e.started(l, p, result)
+	return e.started(ctx, l, p, result)
 }
 
 func (e *Engine) startRequest(l *live, o StartOptions, a *wire.Attachment) wire.Start {
@@ -62,19 +60,23 @@ func (e *Engine) startRequest(l *live, o StartOptions, a *wire.Attachment) wire.
 }
 
 // started records a running first process, and only then lets its exit be recorded.
-func (e *Engine) started(l *live, p *proc, r wire.StartResult) (Process, error) {
+func (e *Engine) started(ctx context.Context, l *live, p *proc, r wire.StartResult) (Process, error) {
 	defer close(p.begun)
 	p.mu.Lock()
 	p.pid, p.warnings = r.PID, r.Warnings
 	p.mu.Unlock()
-	err := e.save(l, func(c *Container) {
-		c.State, c.PID, c.StartTime, c.CgroupPaths = Running, r.PID, r.StartTime, r.CgroupPaths
-		c.StartedAt, c.Exit = time.Now(), nil
-	})
+	err := failpoint.Hit("start-running")
+	if err == nil {
+		err = e.save(l, func(c *Container) {
+			c.State, c.PID, c.StartTime, c.CgroupPaths = Running, r.PID, r.StartTime, r.CgroupPaths
+			c.StartedAt, c.Exit = time.Now(), nil
+		})
+	}
 	if err != nil {
 		// What cannot be recorded must not run: nobody would know of it.
-		kill := wire.Signal{Process: process(l, ""), Signal: int(syscall.SIGKILL), All: true}
-		return Process{}, errors.Join(err, e.sandboxes.Signal(context.Background(), kill))
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), killTimeout)
+		defer cancel()
+		return Process{}, errors.Join(err, e.sigkill(ctx, process(l, "")))
 	}
 	for _, w := range r.Warnings {
 		e.Log.Warn("container started with a warning", "id", l.key.id, "warning", w)
@@ -97,24 +99,15 @@ func (e *Engine) firstProc(l *live) *proc {
 	return p
 }
 
-func (e *Engine) forgetProc(l *live, execID string) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	delete(l.procs, execID)
-}
-
 // noteFailedStart leaves the cause in the record, for those who look later; a container that removes itself does so now.
-func (e *Engine) noteFailedStart(ctx context.Context, l *live, cause error) {
+func (e *Engine) noteFailedStart(ctx context.Context, l *live, failure wire.Exit) {
 	if l.record().AutoRemove {
-		if err := e.remove(context.WithoutCancel(ctx), l); err != nil {
+		if err := e.undo(ctx, l); err != nil {
 			e.Log.Warn("remove a container that did not start", "id", l.key.id, "error", err)
 		}
 		return
 	}
-	err := e.save(l, func(c *Container) {
-		c.State = Exited
-		c.Exit = &wire.Exit{Code: startCode(cause), Time: time.Now(), Reason: cause.Error()}
-	})
+	err := e.save(l, func(c *Container) { c.State, c.Exit = Exited, &failure })
 	if err != nil {
 		e.Log.Warn("record a failed start", "id", l.key.id, "error", err)
 	}
@@ -126,9 +119,10 @@ func (e *Engine) readyBundle(ctx context.Context, l *live) error {
 	dir := e.Bundle(c)
 	if c.State == Exited {
 		l.at("clearing its last run")
-		if _, err := e.sandboxes.Delete(ctx, process(l, "")); err != nil {
+		if err := e.wipe(ctx, process(l, "")); err != nil {
 			return err
 		}
+		e.settleExecs(ctx, l)
 		for _, left := range []string{"exit.json", "stdin", "stdout", "stderr", "exec", "state"} {
 			if err := os.RemoveAll(filepath.Join(dir, left)); err != nil {
 				return err
