@@ -22,7 +22,13 @@ type call struct {
 // run runs minictr against a daemon.
 func (c call) run(t *testing.T, d *testenv.DaemonProcess, args ...string) testenv.Output {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), testenv.Binary(t, "minictr"), append([]string{"--address", d.Address}, args...)...)
+	return c.bare(t, append([]string{"--address", d.Address}, args...)...)
+}
+
+// bare runs minictr as it is.
+func (c call) bare(t *testing.T, args ...string) testenv.Output {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), testenv.Binary(t, "minictr"), args...)
 	var out, errs bytes.Buffer
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = c.stdin, &out, &errs
 	cmd.Env = append(os.Environ(), c.env...)
