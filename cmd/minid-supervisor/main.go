@@ -4,7 +4,7 @@
 // Command minid-supervisor is the parent of container processes. The daemon starts it; nobody else needs to.
 //
 // Its modes: serve (the supervisor), init (libcontainer's half inside the container), pause (the first process of a
-// shared PID namespace: it reaps, and ends on TERM or INT), version.
+// shared PID namespace: it reaps, and ends on TERM or INT), seccomp-compile (a filter is compiled ahead), version.
 package main
 
 import (
@@ -19,6 +19,7 @@ import (
 	_ "github.com/opencontainers/runc/libcontainer/nsenter" // a cgo constructor that joins namespaces before Go begins
 
 	"github.com/minirt/mini/runtime/supervisor"
+	"github.com/minirt/mini/runtime/supervisor/confine"
 )
 
 func main() {
@@ -29,7 +30,11 @@ func main() {
 	var err error
 	switch mode {
 	case "init":
-		libcontainer.Init() // does not return
+		if err = confine.Arm(); err == nil {
+			libcontainer.Init() // does not return
+		}
+	case "seccomp-compile":
+		err = confine.Compile(os.Stdin, os.Stdout)
 	case "pause":
 		err = supervisor.Pause()
 	case "serve":
@@ -37,7 +42,7 @@ func main() {
 	case "version":
 		fmt.Println(version())
 	default:
-		err = fmt.Errorf("usage: %s serve|init|pause|version (the daemon starts it)", os.Args[0])
+		err = fmt.Errorf("usage: %s serve|init|pause|seccomp-compile|version (the daemon starts it)", os.Args[0])
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "minid-supervisor:", err)

@@ -214,17 +214,15 @@ func TestBothKilled(t *testing.T) {
 	}
 	w.untilLogged("tick", 10)
 	ctx := context.Background()
+	// The processes are this one's children now, by way of the subreaper: their codes are known.
 	for _, p := range []wire.Process{execKey("tick", "x"), tick.Process} {
 		if err := w.boxes.Signal(ctx, wire.Signal{Process: p, Signal: 15}); err != nil {
 			t.Fatal(err)
 		}
-	}
-	// The processes are this one's children now, by way of the subreaper: their codes are known.
-	if exit := w.awaitExit(execKey("tick", "x")); exit.Code != 3 {
-		t.Errorf("exit is %+v", exit)
-	}
-	if exit := w.awaitExit(tick.Process); exit.Code != 6 {
-		t.Errorf("exit is %+v", exit)
+		want := map[string]int{"x": 3, "": 6}[p.Exec]
+		if exit := w.awaitExit(p); exit.Code != want {
+			t.Errorf("exit of %s %s is %+v", p.ID, p.Exec, exit)
+		}
 	}
 	inOrder(t, w.logged("tick")["stdout"])
 	w.delete("tick")

@@ -112,7 +112,7 @@ func (s *Supervisor) adoptInto(a wire.Adopt, rec record) (*container, error) {
 	if a.Exec != "" {
 		return s.find(a.Process)
 	}
-	rt, err := newRunner(*rec.Start, true)
+	rt, err := s.newRunner(*rec.Start, true)
 	if err != nil {
 		return nil, err
 	}

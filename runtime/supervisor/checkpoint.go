@@ -37,6 +37,9 @@ func hasCRIU(what string) error {
 }
 
 func (n *native) checkpoint(r wire.Checkpoint) error {
+	if err := n.recordPlain(); err != nil {
+		return fmt.Errorf("checkpoint of container %s: %w", n.start.ID, err)
+	}
 	ctr, err := n.container()
 	if err != nil {
 		return err

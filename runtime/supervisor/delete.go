@@ -81,7 +81,7 @@ func (s *Supervisor) removeUnknown(d wire.Delete) (wire.Exit, error) {
 		return *exit, nil
 	}
 	if rec.Start != nil && rec.Start.Runtime != "" {
-		if rt, err := newRunner(*rec.Start, true); err == nil {
+		if rt, err := s.newRunner(*rec.Start, true); err == nil {
 			if err := rt.destroy(); err != nil {
 				s.Log.Debug("delete with the runtime's binary", "container", d.ID, "error", err)
 			}

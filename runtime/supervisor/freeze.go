@@ -263,7 +263,7 @@ func (p *process) freeze() (frozenProcess, error) {
 
 // revive makes a container of a frozen one.
 func (s *Supervisor) revive(f frozenContainer) error {
-	rt, err := newRunner(f.Start, true)
+	rt, err := s.newRunner(f.Start, true)
 	if err != nil {
 		return err
 	}

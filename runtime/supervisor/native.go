@@ -18,23 +18,26 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
+	"github.com/minirt/mini/runtime/supervisor/confine"
 	"github.com/minirt/mini/runtime/supervisor/wire"
 )
 
 // native runs a container with libcontainer in this process.
 type native struct {
-	start wire.Start
-	spec  *specs.Spec // until the container is created
+	start   wire.Start
+	spec    *specs.Spec // until the container is created
+	filters *confine.Filters
 
 	mu      sync.Mutex
 	ctr     *libcontainer.Container
 	ownPIDs bool // it has a PID namespace of its own
 	groups  map[string]string
+	ready   *readyMounts   // until the container is created
 	made    sync.WaitGroup // premake
 }
 
-func newNative(s wire.Start, load bool) (*native, error) {
-	n := &native{start: s}
+func newNative(s wire.Start, filters *confine.Filters, load bool) (*native, error) {
+	n := &native{start: s, filters: filters}
 	if load {
 		// A state that cannot be read spoils what needs it, and is told then; the process is watched all the same.
 		if _, err := n.container(); err != nil {
@@ -74,20 +77,16 @@ func (n *native) prepare() (map[string]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	config, err := specconv.CreateLibcontainerConfig(&specconv.CreateOpts{
-		CgroupName: n.start.ID, UseSystemdCgroup: n.start.SystemdCgroup, NoPivotRoot: n.start.NoPivot,
-		Spec: spec, RootlessEUID: os.Geteuid() != 0, RootlessCgroups: os.Geteuid() != 0,
-	})
+	config, err := n.config(spec)
 	if err != nil {
-		return nil, fmt.Errorf("bundle %s: config.json: %w: %w", n.start.Dir, plain(err), errdefs.ErrInvalidArgument)
+		return nil, err
 	}
-	for i, l := range config.Labels {
-		if strings.HasPrefix(l, "bundle=") { // libcontainer takes the working directory for the bundle
-			config.Labels[i] = "bundle=" + n.start.Dir
-		}
+	if n.start.Restore == "" {
+		n.ready = prepareMounts(spec, config)
 	}
 	ctr, err := libcontainer.Create(n.stateRoot(), n.start.ID, config)
 	if err != nil {
+		n.ready.close()
 		if errors.Is(err, libcontainer.ErrExist) {
 			return nil, fmt.Errorf("container %s: %s is left of an earlier one: delete it: %w", n.start.ID, n.stateDir(), errdefs.ErrAlreadyExists)
 		}
@@ -106,20 +105,40 @@ func (n *native) prepare() (map[string]string, error) {
 	return maps.Clone(state.CgroupPaths), nil
 }
 
+// config is libcontainer's form of the bundle's configuration.
+func (n *native) config(spec *specs.Spec) (*configs.Config, error) {
+	config, err := specconv.CreateLibcontainerConfig(&specconv.CreateOpts{
+		CgroupName: n.start.ID, UseSystemdCgroup: n.start.SystemdCgroup, NoPivotRoot: n.start.NoPivot,
+		Spec: spec, RootlessEUID: os.Geteuid() != 0, RootlessCgroups: os.Geteuid() != 0,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("bundle %s: config.json: %w: %w", n.start.Dir, plain(err), errdefs.ErrInvalidArgument)
+	}
+	for i, l := range config.Labels {
+		if strings.HasPrefix(l, "bundle=") { // libcontainer takes the working directory for the bundle
+			config.Labels[i] = "bundle=" + n.start.Dir
+		}
+	}
+	return config, nil
+}
+
 // premake makes the directories of the cgroups, ten on cgroup v1, while the process is created on another processor;
 // libcontainer takes them as it finds them.
 func (n *native) premake() {
 	groups := n.groups
 	n.groups = nil
 	if n.start.SystemdCgroup || len(groups) < 2 {
+		n.ready.leaveCgroups()
 		return
 	}
 	n.made.Go(func() {
 		for _, dir := range groups {
 			if err := os.MkdirAll(dir, 0o755); err != nil {
+				n.ready.leaveCgroups()
 				return // libcontainer tries again, and tells
 			}
 		}
+		n.ready.fillCgroups(groups)
 	})
 }
 
@@ -146,11 +165,13 @@ func (n *native) create(io childIO) (int, error) {
 		return 0, err
 	}
 	n.spec = nil
+	n.made.Wait()
+	defer n.ready.close()
 	p.Init = true
 	if n.start.Restore != "" {
 		err = n.restore(ctr, p)
-	} else if err = ctr.Start(p); err != nil {
-		err = startError(p.Args, p.Cwd, err)
+	} else {
+		err = n.run(ctr, p)
 	}
 	if err != nil {
 		return 0, err
@@ -207,10 +228,23 @@ func (n *native) exec(spec *specs.Process, io childIO) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	if err := ctr.Start(p); err != nil {
-		return 0, startError(p.Args, p.Cwd, err)
+	if err := n.run(ctr, p); err != nil {
+		return 0, err
 	}
 	return p.Pid()
+}
+
+// run has libcontainer create a process, with the filter of its seccomp profile when that is known already.
+func (n *native) run(ctr *libcontainer.Container, p *libcontainer.Process) error {
+	config := ctr.Config()
+	if filter := n.filters.Get(config.Seccomp); filter != nil {
+		defer filter.Close()
+		p.ExtraFiles = []*os.File{filter}
+	}
+	if err := ctr.Start(p); err != nil {
+		return startError(p.Args, p.Cwd, err)
+	}
+	return nil
 }
 
 func (n *native) processes() ([]int, error) {
@@ -281,6 +315,7 @@ func (n *native) forget() {
 
 func (n *native) destroy() error {
 	n.made.Wait()
+	n.ready.close()
 	ctr, err := n.container()
 	if err == nil {
 		err = ctr.Destroy()

@@ -122,8 +122,8 @@ func readStat(pid int) (procStat, error) {
 // parseStat begins behind the last parenthesis: the command's name may hold anything.
 func parseStat(line string) (procStat, error) {
 	fields := strings.Fields(line[strings.LastIndexByte(line, ')')+1:])
-	if len(fields) < 20 {
-		return procStat{}, fmt.Errorf("stat line %q: %d fields behind the name, want 20", line, len(fields))
+	if len(fields) < 20 || len(fields[0]) != 1 || fields[0][0] < 'A' {
+		return procStat{}, fmt.Errorf("stat line %q: %d fields behind the name, want a letter and 19 more", line, len(fields))
 	}
 	start, err := strconv.ParseUint(fields[19], 10, 64)
 	return procStat{state: fields[0][0], startTime: start}, err

@@ -42,11 +42,11 @@ type runner interface {
 }
 
 // newRunner chooses the runner of a container. With load the container exists already.
-func newRunner(s wire.Start, load bool) (runner, error) {
-	if s.Runtime != "" {
-		return newExternal(s, load)
+func (s *Supervisor) newRunner(start wire.Start, load bool) (runner, error) {
+	if start.Runtime != "" {
+		return newExternal(start, load)
 	}
-	return newNative(s, load)
+	return newNative(start, &s.filters, load)
 }
 
 // loadSpec reads the bundle's config.json and makes its relative paths absolute: this process serves many bundles, and

@@ -19,7 +19,9 @@ import (
 // conn is one client: the daemon, or somebody who looks.
 type conn struct {
 	*fdpass.Conn
-	done chan struct{} // closed when its reader has ended
+	number int           // in the order of their coming
+	events bool          // it has asked for them; the supervisor's lock guards it
+	done   chan struct{} // closed when its reader has ended
 }
 
 // serve accepts until Shutdown.
@@ -70,24 +72,33 @@ func (s *Supervisor) welcome(c *fdpass.Conn) error {
 }
 
 func (s *Supervisor) open(fc *fdpass.Conn, primary bool) *conn {
-	c := &conn{Conn: fc, done: make(chan struct{})}
+	c := &conn{Conn: fc, done: make(chan struct{}), events: primary}
 	s.mu.Lock()
+	s.accepts++
+	c.number = s.accepts
 	s.conns[c] = struct{}{}
-	if primary {
-		s.primary = c
-	}
+	s.choosePrimary()
 	s.mu.Unlock()
 	go s.read(c)
 	return c
+}
+
+// choosePrimary gives the events to the youngest connection that has asked for them: requests of several connections are
+// handled in no order, and one that a client gave up may be heard last. The lock is held.
+func (s *Supervisor) choosePrimary() {
+	s.primary = nil
+	for c := range s.conns {
+		if c.events && (s.primary == nil || c.number > s.primary.number) {
+			s.primary = c
+		}
+	}
 }
 
 func (s *Supervisor) drop(c *conn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.conns, c)
-	if s.primary == c {
-		s.primary = nil
-	}
+	s.choosePrimary()
 	c.Close()
 }
 
@@ -217,7 +228,8 @@ func (s *Supervisor) hello(c *conn, h wire.Hello) (wire.HelloResult, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if h.Primary {
-		s.primary = c
+		c.events = true
+		s.choosePrimary()
 	}
 	return wire.HelloResult{
 		Version: min(h.Version, wire.Version), Build: s.Build, PID: os.Getpid(),

@@ -23,6 +23,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/minirt/mini/internal/fdpass"
+	"github.com/minirt/mini/runtime/supervisor/confine"
 	"github.com/minirt/mini/runtime/supervisor/wire"
 )
 
@@ -42,6 +43,7 @@ type Supervisor struct {
 	generation int
 	gate       *gate
 	warm       *warmer
+	filters    confine.Filters
 	orphans    *orphans
 	buffers    sync.Pool // *[]byte of readSize
 	stop       chan struct{}
@@ -52,6 +54,7 @@ type Supervisor struct {
 	mu         sync.Mutex
 	containers map[wire.Process]*container // by namespace and id
 	conns      map[*conn]struct{}
+	accepts    int
 	primary    *conn
 	parked     chan struct{} // closed when a re-execution has not come about
 }
@@ -81,11 +84,21 @@ func newSupervisor(o Options) *Supervisor {
 		containers: map[wire.Process]*container{}, conns: map[*conn]struct{}{},
 	}
 	s.orphans = newOrphans(s)
+	s.filters.Log, s.filters.Run = o.Log, s.background
 	s.buffers.New = func() any {
 		b := make([]byte, readSize)
 		return &b
 	}
 	return s
+}
+
+// background runs a child that no request waits for: it is neither reaped as an orphan, nor cut off by a re-execution.
+func (s *Supervisor) background(child func()) {
+	s.gate.enter()
+	defer s.gate.leave()
+	s.orphans.request.RLock()
+	defer s.orphans.request.RUnlock()
+	child()
 }
 
 // takeLock locks a file with the process's number in it. Liveness of a supervisor is this lock, which the kernel

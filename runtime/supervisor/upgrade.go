@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"slices"
 	"syscall"
 	"time"
 
@@ -43,9 +44,9 @@ type frozenState struct {
 }
 
 type frozenConn struct {
-	FD      int    `json:"fd"`
-	Primary bool   `json:"primary,omitempty"`
-	Answer  uint64 `json:"answer,omitempty"` // the request that is to be answered when the new program lives
+	FD     int    `json:"fd"`
+	Events bool   `json:"events,omitempty"`
+	Answer uint64 `json:"answer,omitempty"` // the request that is to be answered when the new program lives
 }
 
 const (
@@ -222,13 +223,15 @@ func (s *Supervisor) become(program *os.File, state frozenState, conns []*conn, 
 	defer listener.Close()
 	state.Listener, state.Lock = *number(listener), *number(s.lock)
 	fds := []int{state.Listener, state.Lock}
+	// The youngest last, as they are numbered again.
+	slices.SortFunc(conns, func(a, b *conn) int { return a.number - b.number })
 	for _, c := range conns {
 		f, err := c.File()
 		if err != nil {
 			continue // its client is gone
 		}
 		defer f.Close()
-		frozen := frozenConn{FD: *number(f), Primary: c == s.primaryConn()}
+		frozen := frozenConn{FD: *number(f), Events: s.wantsEvents(c)}
 		if c == asker {
 			frozen.Answer = request
 		}
@@ -251,10 +254,10 @@ func (s *Supervisor) become(program *os.File, state frozenState, conns []*conn, 
 	return s.execute(program, *number(memory), append(fds, *number(memory)))
 }
 
-func (s *Supervisor) primaryConn() *conn {
+func (s *Supervisor) wantsEvents(c *conn) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.primary
+	return c.events
 }
 
 // execute keeps the descriptors open over execve, which ends all threads and leaves the children.
@@ -322,7 +325,7 @@ func resume(o Options, stateFD int) (*Supervisor, error) {
 			errs = append(errs, err)
 			continue
 		}
-		opened := s.open(c, fc.Primary)
+		opened := s.open(c, fc.Events)
 		if fc.Answer != 0 {
 			errs = append(errs, link.Send(opened.Conn, wire.Message{ID: fc.Answer}, nil, nil))
 		}
