@@ -6,7 +6,7 @@ VERSION    ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo d
 BINARIES   := $(patsubst cmd/%/main.go,%,$(wildcard cmd/*/main.go))
 GO         := go
 LDFLAGS    := -s -w -X main.version=$(VERSION)
-SOURCES    := $(shell find cmd internal oci runtime -name '*.go' -o -name '*.proto' -o -name '*.json' 2>/dev/null)
+SOURCES    := $(shell find cmd internal oci runtime -name '*.go' -o -name '*.[ch]' -o -name '*.proto' -o -name '*.json' 2>/dev/null)
 TOOLBOX    := runtime/toolbox/data/toolbox.tar
 # Packages whose tests are cheap enough under the race detector and worth it.
 RACE       := ./internal/... ./runtime/content/... ./runtime/events/... ./runtime/logs/... ./runtime/store/... ./oci/registry/...
@@ -36,9 +36,10 @@ build: $(addprefix bin/,$(BINARIES)) ## build all binaries into bin/
 bin/%: $(SOURCES) go.mod go.sum $(TOOLBOX) | go
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $@ ./cmd/$*
 
-# libcontainer's nsenter is C, and seccomp needs libseccomp.
+# libcontainer's nsenter is C, and seccomp needs libseccomp. Each start executes it once more, which is quicker without
+# a dynamic linker.
 bin/$(SUPERVISOR): $(SOURCES) go.mod go.sum | go
-	CGO_ENABLED=1 $(GO) build -trimpath -tags seccomp -ldflags '$(LDFLAGS)' -o $@ ./cmd/$(SUPERVISOR)
+	CGO_ENABLED=1 $(GO) build -trimpath -tags seccomp,netgo,osusergo -ldflags '$(LDFLAGS) -extldflags -static' -o $@ ./cmd/$(SUPERVISOR)
 
 .PHONY: toolbox
 toolbox: $(TOOLBOX) ## build the image that minid carries

@@ -100,7 +100,7 @@ func TestRememberedFilterIsInForce(t *testing.T) {
 
 // TestNothingElseChanges runs containers before and after the filter is remembered, which see the same.
 func TestNothingElseChanges(t *testing.T) {
-	script := `busybox ls /proc/1/fd; busybox readlink /proc/1/exe; env; id; busybox tr '\0' ' ' </proc/1/cmdline;
+	script := `exec 2>&1; busybox ls /proc/1/fd; busybox readlink /proc/1/exe; env; id; busybox tr '\0' ' ' </proc/1/cmdline;
 		busybox grep -E 'Seccomp|NoNewPrivs|Cap|Uid|SigCgt' /proc/1/status; busybox unshare -U true; busybox mount -t tmpfs x /tmp; echo $?`
 	for name, change := range map[string]func(*specs.Spec){
 		"root": filtered,
