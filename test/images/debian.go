@@ -21,8 +21,9 @@ func busybox() *layer {
 		l.err = err
 	}
 	applets := strings.Fields(string(output))
+	applets = append(applets, "busybox")
 	slices.Sort(applets)
-	for _, applet := range append(applets, "busybox") {
+	for _, applet := range slices.Compact(applets) { // it lists itself; Docker refuses a layer with a name twice
 		if applet != "[" {
 			l.hardlink("bin/"+applet, "bin/[", 0o755)
 		}
