@@ -27,6 +27,7 @@ func (e *Engine) Create(ctx context.Context, ns string, o CreateOptions) (Contai
 	if err := e.checkCreate(&o); err != nil {
 		return Container{}, err
 	}
+	e.sandboxes.Warm(o.Supervisor)
 	resolved, err := e.unpacked(ctx, ns, o)
 	if err != nil {
 		return Container{}, err
@@ -53,6 +54,9 @@ func (e *Engine) Create(ctx context.Context, ns string, o CreateOptions) (Contai
 func (e *Engine) checkCreate(o *CreateOptions) error {
 	if o.ID == "" {
 		o.ID = id.New()
+	}
+	if o.Supervisor == "" {
+		o.Supervisor = o.ID
 	}
 	if !validID.MatchString(o.ID) {
 		return fmt.Errorf("container id %q: use letters, digits, _ . - and begin with a letter or digit, at most 128: %w",
@@ -113,9 +117,6 @@ func (e *Engine) newRecord(ns string, o CreateOptions, r image.Resolved) Contain
 	}
 	if ref, err := name.Parse(c.Image); err == nil {
 		c.Image = ref.String()
-	}
-	if c.Supervisor == "" {
-		c.Supervisor = o.ID
 	}
 	if c.Log.Driver == "" {
 		c.Log.Driver = "json-file"

@@ -85,6 +85,8 @@ type Engine struct {
 
 // Sandboxes is what the engine wants of the keeper of supervisors; *sandbox.Sandboxes is one.
 type Sandboxes interface {
+	// Warm says that a start will follow soon.
+	Warm(group string)
 	Start(ctx context.Context, group string, s wire.Start, attach []*os.File) (wire.StartResult, error)
 	Exec(ctx context.Context, x wire.Exec, attach []*os.File) (wire.StartResult, error)
 	Attach(ctx context.Context, p wire.Process, a wire.Attachment, files []*os.File) error

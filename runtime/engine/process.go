@@ -194,29 +194,24 @@ func (e *Engine) Update(ctx context.Context, ns, id string, r *specs.LinuxResour
 	return nil
 }
 
-// mergeResources lays the limits asked for over those that the container has.
+// mergeResources lays the limits asked for over those that the container has; a list replaces a list.
 func mergeResources(c Container, r *specs.LinuxResources) (*specs.LinuxResources, error) {
-	merged := &specs.LinuxResources{}
+	has := &specs.LinuxResources{}
 	switch {
 	case c.Spec != nil && c.Spec.Linux != nil && c.Spec.Linux.Resources != nil:
-		merged = c.Spec.Linux.Resources
+		has = c.Spec.Linux.Resources
 	case c.Request != nil && c.Request.Resources != nil:
-		merged = c.Request.Resources
+		has = c.Request.Resources
 	}
-	base, err := json.Marshal(merged)
+	over, err := json.Marshal(&specs.Spec{Linux: &specs.Linux{Resources: r}})
 	if err != nil {
 		return nil, err
 	}
-	over, err := json.Marshal(r)
+	merged, err := spec.Patch(&specs.Spec{Linux: &specs.Linux{Resources: has}}, over)
 	if err != nil {
 		return nil, err
 	}
-	// Decoding one document over the other keeps what the second does not name.
-	out := &specs.LinuxResources{}
-	if err := json.Unmarshal(base, out); err != nil {
-		return nil, err
-	}
-	return out, json.Unmarshal(over, out)
+	return merged.Linux.Resources, nil
 }
 
 // ReopenLog makes a container's log file anew, after somebody has renamed it away.

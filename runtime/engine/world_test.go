@@ -287,7 +287,7 @@ func (i *images) Problems(context.Context, bool, bool) ([]image.Problem, error) 
 type faulty struct {
 	snapshot.Snapshotter
 	prepare, mounts, remove error
-	preparing               func()
+	preparing, mounting     func()
 }
 
 func (f *faulty) Prepare(ctx context.Context, k snapshot.Key, parent string, o snapshot.Options) ([]mount.Mount, error) {
@@ -304,7 +304,11 @@ func (f *faulty) Mounts(ctx context.Context, k snapshot.Key) ([]mount.Mount, err
 	if f.mounts != nil {
 		return nil, f.mounts
 	}
-	return f.Snapshotter.Mounts(ctx, k)
+	mounts, err := f.Snapshotter.Mounts(ctx, k)
+	if f.mounting != nil {
+		f.mounting()
+	}
+	return mounts, err
 }
 
 func (f *faulty) Remove(ctx context.Context, k snapshot.Key) error {
@@ -322,3 +326,5 @@ func idle(known []sandbox.Known) ([]sandbox.Recovered, error) {
 	}
 	return all, nil
 }
+
+func snapshotKey(id string) snapshot.Key { return snapshot.Key{Namespace: ns, Name: id} }
