@@ -347,3 +347,6 @@ func of(e *wire.Entry) sandbox.Recovered {
 	}
 	return r
 }
+
+// Warm does nothing: there is nothing to prepare.
+func (s *sandboxes) Warm(string) {}
