@@ -58,12 +58,14 @@ func loadRecord(dir string) (record, error) {
 	return r, loadJSON(filepath.Join(dir, recordFile), &r)
 }
 
+// saveExit writes how a process ended. It survives this process and the daemon, as all files do; not a power cut, after
+// which the bundle is worth nothing: so it is not synced either.
 func saveExit(dir string, e wire.Exit) error {
 	data, err := json.Marshal(e)
 	if err != nil {
 		return err
 	}
-	return atomicfile.Write(filepath.Join(dir, exitFile), data, 0o600)
+	return atomicfile.WriteNoSync(filepath.Join(dir, exitFile), data, 0o600)
 }
 
 func loadExit(dir string) (*wire.Exit, error) {

@@ -77,6 +77,7 @@ func (s *Supervisor) open(fc *fdpass.Conn, primary bool) *conn {
 	s.accepts++
 	c.number = s.accepts
 	s.conns[c] = struct{}{}
+	s.noteIdle()
 	s.choosePrimary()
 	s.mu.Unlock()
 	go s.read(c)
@@ -99,6 +100,7 @@ func (s *Supervisor) drop(c *conn) {
 	defer s.mu.Unlock()
 	delete(s.conns, c)
 	s.choosePrimary()
+	s.noteIdle()
 	c.Close()
 }
 

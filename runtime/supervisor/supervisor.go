@@ -50,6 +50,7 @@ type Supervisor struct {
 	stopOnce   sync.Once
 	upgrading  sync.Mutex
 	accepted   chan struct{} // receives when the accepting goroutine has parked
+	idleAfter  time.Duration
 
 	mu         sync.Mutex
 	containers map[wire.Process]*container // by namespace and id
@@ -57,6 +58,7 @@ type Supervisor struct {
 	accepts    int
 	primary    *conn
 	parked     chan struct{} // closed when a re-execution has not come about
+	idle       *time.Timer   // see watchIdle
 }
 
 // New takes the lock of the directory (ErrUnavailable when a live supervisor has it) and listens on its socket.
@@ -81,7 +83,7 @@ func New(o Options) (*Supervisor, error) {
 func newSupervisor(o Options) *Supervisor {
 	s := &Supervisor{
 		Options: o, gate: newGate(), warm: newWarmer(), stop: make(chan struct{}), accepted: make(chan struct{}),
-		containers: map[wire.Process]*container{}, conns: map[*conn]struct{}{},
+		containers: map[wire.Process]*container{}, conns: map[*conn]struct{}{}, idleAfter: idleAfter,
 	}
 	s.orphans = newOrphans(s)
 	s.filters.Log, s.filters.Run = o.Log, s.background
@@ -129,6 +131,7 @@ func (s *Supervisor) Run() error {
 		return os.NewSyscallError("prctl", err)
 	}
 	go s.orphans.run(s.stop)
+	s.watchIdle()
 	s.Log.Info("supervisor serves", "dir", s.Dir, "pid", os.Getpid(), "generation", s.generation)
 	return s.serve()
 }
@@ -239,6 +242,7 @@ func (s *Supervisor) release(c *container) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.containers, c.key)
+	s.noteIdle()
 }
 
 func (c *container) reserve(p *process) error {
