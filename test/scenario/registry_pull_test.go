@@ -48,7 +48,12 @@ func TestPullWithCredentials(t *testing.T) {
 	refused(t, d.Try("images", "pull", "--hosts-dir", mirror(r.CA), ref), "401")
 	refused(t, d.Try("images", "pull", r.Ref("busybox")), "401")
 
-	auth := fmt.Sprintf(`{"auths":{%q:{"auth":%q}}}`, r.Address, base64.StdEncoding.EncodeToString([]byte(user)))
+	d.Minictr("images", "pull", "-q", "--http-trace", "-u", user, r.Ref("config"))
+	secret := base64.StdEncoding.EncodeToString([]byte(user))
+	if log := d.Log(); !strings.Contains(log, "/v2/config/manifests/") || strings.Contains(log, secret) || strings.Contains(log, ":"+testenv.Password) {
+		t.Error("the trace of requests is missing, or tells the password")
+	}
+	auth := fmt.Sprintf(`{"auths":{%q:{"auth":%q}}}`, r.Address, secret)
 	if err := os.WriteFile(docker, []byte(auth), 0o600); err != nil {
 		t.Fatal(err)
 	}
