@@ -152,6 +152,9 @@ func (e *Engine) settleExited(l *live, r sandbox.Recovered) {
 	}
 	err := e.save(l, func(c *Container) {
 		c.State, c.Exit, c.PID, c.StartTime = Exited, &exit, 0, 0
+		if c.AutoRemove {
+			c.State = Removing
+		}
 		if c.StartedAt.IsZero() {
 			c.StartedAt = exit.Time
 		}
