@@ -108,6 +108,7 @@ func zombies() []int {
 type procStat struct {
 	state     byte
 	startTime uint64 // clock ticks since boot
+	exit      uint64 // the wait status of a zombie, for those who may trace it
 }
 
 // readStat reads the fields of /proc/PID/stat that matter here (proc_pid_stat(5)).
@@ -125,6 +126,11 @@ func parseStat(line string) (procStat, error) {
 	if len(fields) < 20 || len(fields[0]) != 1 || fields[0][0] < 'A' {
 		return procStat{}, fmt.Errorf("stat line %q: %d fields behind the name, want a letter and 19 more", line, len(fields))
 	}
-	start, err := strconv.ParseUint(fields[19], 10, 64)
-	return procStat{state: fields[0][0], startTime: start}, err
+	st := procStat{state: fields[0][0]}
+	var err error
+	if st.startTime, err = strconv.ParseUint(fields[19], 10, 64); err != nil || len(fields) < 50 {
+		return st, err
+	}
+	st.exit, err = strconv.ParseUint(fields[49], 10, 32)
+	return st, err
 }

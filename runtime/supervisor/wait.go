@@ -81,6 +81,9 @@ func (s *Supervisor) reap(p *process) wire.Exit {
 	deadline := time.Now().Add(lostAfter)
 	for tick := time.Millisecond; time.Now().Before(deadline); tick = min(2*tick, 100*time.Millisecond) {
 		status, err := pidfdStatus(p.pidfd)
+		if err != nil {
+			status, err = zombieStatus(p.pid, p.startTime, err)
+		}
 		if err == nil {
 			return exitOf(status)
 		}
@@ -94,6 +97,17 @@ func (s *Supervisor) reap(p *process) wire.Exit {
 		}
 	}
 	return lostExit()
+}
+
+// zombieStatus is the wait status of a process whose parent takes its time to reap it, as the first process of some
+// machines does: it stands in its stat line (proc_pid_stat(5), field 52) for those who may trace it. cause is returned
+// when it does not.
+func zombieStatus(pid int, startTime uint64, cause error) (unix.WaitStatus, error) {
+	st, err := readStat(pid)
+	if err != nil || st.state != 'Z' || st.startTime != startTime {
+		return 0, cause
+	}
+	return unix.WaitStatus(st.exit), nil
 }
 
 func lostExit() wire.Exit {
