@@ -5,7 +5,8 @@ PREFIX     ?= /usr/local
 VERSION    ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 BINARIES   := $(patsubst cmd/%/main.go,%,$(wildcard cmd/*/main.go))
 GO         := go
-LDFLAGS    := -s -w -X main.version=$(VERSION)
+COMMIT     ?= $(shell git rev-parse HEAD 2>/dev/null)
+LDFLAGS    := -s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)
 SOURCES    := $(shell find cmd internal oci runtime -name '*.go' -o -name '*.[ch]' -o -name '*.proto' -o -name '*.json' 2>/dev/null)
 TOOLBOX    := runtime/toolbox/data/toolbox.tar
 # Packages whose tests are cheap enough under the race detector and worth it.

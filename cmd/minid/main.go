@@ -19,8 +19,8 @@ import (
 	"github.com/minirt/mini/runtime/daemon"
 )
 
-// version is set by the linker.
-var version string
+// version and commit are set by the linker.
+var version, commit string
 
 func main() {
 	app := cli.NewApp()
@@ -95,6 +95,9 @@ func tune() {
 
 // revision is the commit that the program was built of.
 func revision() string {
+	if commit != "" {
+		return commit
+	}
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
 		return ""
