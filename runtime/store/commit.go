@@ -59,15 +59,24 @@ func (q *queue) next() []*change {
 	return batch
 }
 
-func (q *queue) put(c *change) bool {
+// put queues a change. With later, the committer is not woken for it: another change or hurry will.
+func (q *queue) put(c *change, later bool) bool {
 	q.lock.Lock()
 	defer q.lock.Unlock()
 	if q.closed {
 		return false
 	}
 	q.waiting = append(q.waiting, c)
-	q.wake.Signal()
+	if !later {
+		q.wake.Signal()
+	}
 	return true
+}
+
+func (q *queue) hurry() {
+	q.lock.Lock()
+	defer q.lock.Unlock()
+	q.wake.Signal()
 }
 
 // stop lets the committer finish what is queued, and waits for it.
@@ -86,10 +95,37 @@ func (q *queue) stop() {
 // Errors of the disk: ErrResourceExhausted when it is full (nothing has changed, and writing works again once there is
 // space).
 func (s *Store) Update(fn func(tx *Tx) error) error {
+	return s.submit(fn, false).wait()
+}
+
+// Deferred is a change that is to be on disk with the next one.
+type Deferred struct {
+	s *Store
+	c *change
+}
+
+// Defer is Update for a change that is followed by another, and need not be on disk before that: both are then
+// committed together, with one sync. When the other's Update has returned nil, this change is on disk too, unless Wait
+// says otherwise; Wait has to be called. Until then, readers do not see the change.
+func (s *Store) Defer(fn func(tx *Tx) error) *Deferred { return s.submit(fn, true) }
+
+// Wait returns when the change is on disk, with what Update returns.
+func (d *Deferred) Wait() error {
+	d.s.hurry()
+	return d.wait()
+}
+
+func (s *Store) submit(fn func(tx *Tx) error, later bool) *Deferred {
 	c := &change{fn: fn, done: make(chan struct{})}
-	if !s.put(c) {
-		return fmt.Errorf("store %s: it is closed: %w", s.path, errdefs.ErrUnavailable)
+	if !s.put(c, later) {
+		c.err = fmt.Errorf("store %s: it is closed: %w", s.path, errdefs.ErrUnavailable)
+		close(c.done)
 	}
+	return &Deferred{s, c}
+}
+
+func (d *Deferred) wait() error {
+	c := d.c
 	<-c.done
 	if c.panicked != nil {
 		panic(c.panicked)
