@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"regexp"
@@ -16,6 +17,7 @@ import (
 	"github.com/minirt/mini/oci/name"
 	"github.com/minirt/mini/runtime/image"
 	"github.com/minirt/mini/runtime/snapshot"
+	"github.com/minirt/mini/runtime/store"
 )
 
 // validID is what a container may be called: what libcontainer accepts, without a leading punctuation mark.
@@ -35,13 +37,13 @@ func (e *Engine) Create(ctx context.Context, ns string, o CreateOptions) (Contai
 	if err := e.Namespaces.Ensure(ns); err != nil {
 		return Container{}, err
 	}
-	l, unlock, err := e.reserve(ctx, e.newRecord(ns, o, resolved))
+	l, recorded, unlock, err := e.reserve(ctx, e.newRecord(ns, o, resolved))
 	if err != nil {
 		return Container{}, err
 	}
 	defer unlock()
 
-	if err := e.build(ctx, l, o); err != nil {
+	if err := e.build(ctx, l, o, recorded); err != nil {
 		if undo := e.undo(ctx, l); undo != nil {
 			e.Log.Warn("a container that could not be made is not wholly removed", "id", l.key.id, "error", undo)
 		}
@@ -130,44 +132,57 @@ func (e *Engine) newRecord(ns string, o CreateOptions, r image.Resolved) Contain
 	return c
 }
 
-// reserve writes the record, and gives back the container with its lock held.
-func (e *Engine) reserve(ctx context.Context, c Container) (*live, func(), error) {
+// reserve has the record written together with that of the snapshot, which comes next, and gives back the container with
+// its lock held.
+func (e *Engine) reserve(ctx context.Context, c Container) (*live, *store.Deferred, func(), error) {
 	k := key{c.Namespace, c.ID}
 	unlock, err := e.locks.Lock(ctx, k.String())
 	if err != nil {
-		return nil, nil, fmt.Errorf("container %s is busy: %w", c.ID, err)
+		return nil, nil, nil, fmt.Errorf("container %s is busy: %w", c.ID, err)
 	}
-	if err := e.Containers.Create(c.Namespace, c.ID, c); err != nil {
+	// Nobody else writes this record. A damaged one is there too, though only in the store.
+	switch _, err := e.Containers.Get(c.Namespace, c.ID); {
+	case errdefs.IsNotFound(err):
+	case err != nil && !errdefs.IsDataLoss(err) && !errdefs.IsFailedPrecondition(err):
 		unlock()
-		if errdefs.IsAlreadyExists(err) {
-			return nil, nil, fmt.Errorf("container %s exists in namespace %s: choose another id, or remove it first: %w",
-				c.ID, c.Namespace, errdefs.ErrAlreadyExists)
-		}
-		return nil, nil, fmt.Errorf("record container %s: %w", c.ID, err)
+		return nil, nil, nil, fmt.Errorf("record container %s: %w", c.ID, err)
+	default:
+		unlock()
+		return nil, nil, nil, fmt.Errorf("container %s exists in namespace %s: choose another id, or remove it first: %w",
+			c.ID, c.Namespace, errdefs.ErrAlreadyExists)
 	}
 	l := &live{key: k, rec: c, procs: map[string]*proc{}}
 	e.mu.Lock()
 	e.containers[k] = l
 	e.mu.Unlock()
-	return l, unlock, nil
+	recorded := e.Store.Defer(func(tx *store.Tx) error { return e.Containers.In(tx).Put(c.Namespace, c.ID, c) })
+	return l, recorded, unlock, nil
 }
 
 // build makes what the record announces: the snapshot, the mounted root filesystem, the spec and the bundle.
-func (e *Engine) build(ctx context.Context, l *live, o CreateOptions) error {
-	if err := failpoint.Hit("create-recorded"); err != nil {
-		return err
-	}
+func (e *Engine) build(ctx context.Context, l *live, o CreateOptions, recorded *store.Deferred) error {
 	c := l.record()
+	var prepared error
 	if c.Snapshot != "" {
 		l.at("preparing its snapshot")
 		opts := snapshot.Options{Labels: o.SnapshotLabels}
 		if c.Request != nil {
 			opts.UIDMap, opts.GIDMap = idMap(c.Request.UIDMap), idMap(c.Request.GIDMap)
 		}
+		// The snapshotter makes nothing before its record is on disk, and the container's goes with it.
 		_, err := e.Snapshotters[c.Snapshotter].Prepare(ctx, snapshot.Key{Namespace: c.Namespace, Name: c.Snapshot}, c.ChainID, opts)
 		if err != nil {
-			return fmt.Errorf("prepare its snapshot: %w", err)
+			prepared = fmt.Errorf("prepare its snapshot: %w", err)
 		}
+	}
+	if err := recorded.Wait(); err != nil {
+		return errors.Join(fmt.Errorf("record it: %w", err), prepared)
+	}
+	if prepared != nil {
+		return prepared
+	}
+	if err := failpoint.Hit("create-recorded"); err != nil {
+		return err
 	}
 	if err := failpoint.Hit("create-prepared"); err != nil {
 		return err
