@@ -317,8 +317,11 @@ func (s *Sandboxes) ReopenLog(ctx context.Context, p wire.Process) error {
 }
 
 // Warm says that a start will follow soon: the supervisor is started when there is none, and prepares what takes time.
-// It returns at once.
+// It returns at once. A supervisor of its own would have to be ended if the start did not follow: those are not made.
 func (s *Sandboxes) Warm(wish string) {
+	if s.Scope != ScopeNode {
+		return
+	}
 	s.work.Go(func() {
 		ctx, cancel := context.WithTimeout(s.ctx, s.Patience)
 		defer cancel()
