@@ -4,6 +4,7 @@ package confine
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
@@ -82,7 +83,9 @@ func confined(t testing.TB, profile *configs.Seccomp, file *os.File) (filter []u
 	if err != nil {
 		t.Fatal(err)
 	}
-	child := exec.Command("/proc/self/exe")
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second) // a wrong filter may keep it from telling anything
+	defer cancel()
+	child := exec.CommandContext(ctx, "/proc/self/exe")
 	child.Env = []string{act + "=confine", "GOMAXPROCS=1"}
 	child.Stdin, child.Stderr = bytes.NewReader(stdin), os.Stderr
 	if file != nil {
@@ -247,8 +250,10 @@ func TestOtherCallsAreCompiled(t *testing.T) {
 	allow := binary.LittleEndian.AppendUint32([]byte{unix.BPF_RET | unix.BPF_K, 0, 0, 0}, 0x7fff0000)
 	file := sealedFile(t, format(calls, allow))
 	for name, change := range map[string]func(*configs.Seccomp){
-		"a rule less":     func(s *configs.Seccomp) { s.Syscalls = s.Syscalls[:len(s.Syscalls)-1] },
-		"a rule more":     func(s *configs.Seccomp) { s.Syscalls = append(s.Syscalls, &configs.Syscall{Name: "mount", Action: configs.Log}) },
+		"a rule less": func(s *configs.Seccomp) { s.Syscalls = s.Syscalls[:len(s.Syscalls)-1] },
+		"a rule more": func(s *configs.Seccomp) {
+			s.Syscalls = append(s.Syscalls, &configs.Syscall{Name: "mount", Action: configs.Log})
+		},
 		"another action":  func(s *configs.Seccomp) { s.Syscalls[len(s.Syscalls)-1].Action = configs.Log },
 		"another default": func(s *configs.Seccomp) { s.DefaultAction = configs.KillThread },
 		"no architecture": func(s *configs.Seccomp) { s.Architectures = nil },
