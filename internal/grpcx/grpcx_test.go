@@ -84,6 +84,12 @@ func TestMessage(t *testing.T) {
 	if got := Message(errdefs.ErrNotFound); got != "not found" {
 		t.Errorf("a bare class is %q", got)
 	}
+	// Over the wire: the class goes, the kernel's word stays, whatever stands around it.
+	sent := fmt.Errorf("mount x: permission denied: %w", errdefs.ErrInvalidArgument)
+	come := fmt.Errorf("container c: %w", Error(Status(sent).Err()))
+	if got := Message(errors.Join(come, errdefs.ErrNotFound)); got != "container c: mount x: permission denied\nnot found" {
+		t.Errorf("what came over the wire is told as %q", got)
+	}
 }
 
 type panicky struct {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/containerd/errdefs"
@@ -62,18 +63,42 @@ func trimClass(message string, class error) string {
 	return message
 }
 
-// Message is an error as a person wants to read it: each line without the name of its class at the end.
+// Message is an error as a person wants to read it: each line without the name of its class at the end. What came over
+// the wire has lost that already; what stands at its end is the kernel's word, as "permission denied", and stays.
 func Message(err error) string {
 	var b strings.Builder
+	come := remotes(err)
 	for line := range strings.Lines(err.Error()) {
 		text := strings.TrimSuffix(line, "\n")
 		short := text
-		for _, c := range classes {
-			short = trimClass(short, c.class)
+		if !slices.ContainsFunc(come, func(last string) bool { return strings.HasSuffix(text, last) }) {
+			for _, c := range classes {
+				short = trimClass(short, c.class)
+			}
 		}
 		b.WriteString(short + line[len(text):])
 	}
 	return b.String()
+}
+
+// remotes are the last lines of the errors within err that came over the wire.
+func remotes(err error) []string {
+	if r, is := err.(*remote); is {
+		return []string{r.message[strings.LastIndex(r.message, "\n")+1:]}
+	}
+	switch e := err.(type) {
+	case interface{ Unwrap() error }:
+		if inner := e.Unwrap(); inner != nil {
+			return remotes(inner)
+		}
+	case interface{ Unwrap() []error }:
+		var all []string
+		for _, inner := range e.Unwrap() {
+			all = append(all, remotes(inner)...)
+		}
+		return all
+	}
+	return nil
 }
 
 // remote is an error that came over the wire: its message is a person's, its class is found by errors.Is.

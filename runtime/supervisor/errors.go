@@ -56,6 +56,10 @@ func startError(args []string, cwd string, err error) error {
 		return fmt.Errorf("exec %q: is a directory: name a program: %w", program, errdefs.ErrPermissionDenied)
 	case strings.HasPrefix(text, "chdir to cwd"):
 		return fmt.Errorf("working directory %q: %s: check it: %w", cwd, lastCause(text), errdefs.ErrInvalidArgument)
+	case strings.HasPrefix(text, "error preparing rootfs: remount-propagation dst=") && strings.HasSuffix(text, "permission denied"):
+		rootfs, _, _ := strings.Cut(text[strings.Index(text, "dst=")+len("dst="):], ",")
+		return fmt.Errorf("root filesystem %s: the user that the container's root is mapped to cannot reach it: "+
+			"give each directory above it mode o+x: %w", rootfs, errdefs.ErrPermissionDenied)
 	}
 	if rest, ok := strings.CutPrefix(text, `error mounting "`); ok {
 		source, rest, _ := strings.Cut(rest, `" to rootfs at "`)

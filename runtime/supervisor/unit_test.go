@@ -42,6 +42,10 @@ func TestStartError(t *testing.T) {
 			`mount /a at /b: not a directory: invalid argument`,
 		},
 		{
+			`unable to start container process: error during container init: error preparing rootfs: remount-propagation dst=/r, flags=MS_PRIVATE: permission denied`,
+			"root filesystem /r: the user that the container's root is mapped to cannot reach it: give each directory above it mode o+x: permission denied",
+		},
+		{
 			`unable to start container process: failed to do a thing: device or resource busy`,
 			`cannot do a thing: device or resource busy: invalid argument`,
 		},
