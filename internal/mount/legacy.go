@@ -16,7 +16,7 @@ func pageLimit() int { return os.Getpagesize() - 1 }
 
 // legacy mounts with mount(2), in the two or three calls that it needs for one mount.
 func legacy(p parsed, target int) error {
-	if len(p.uid) > 0 {
+	if len(p.uid) > 0 && p.Type != overlayType {
 		return fmt.Errorf("idmapped mounts need Linux 5.12: %w", errdefs.ErrNotImplemented)
 	}
 	if !p.tree.zero() {
@@ -29,7 +29,7 @@ func legacy(p parsed, target int) error {
 	case p.bind:
 		err = unix.Mount(p.Source, path, "", unix.MS_BIND|recursiveMS(p.rbind), "")
 	case p.Type == overlayType:
-		err = legacyOverlay(p, path, flags)
+		err = legacyOverlay(p, splitOverlay(p.data), path, flags)
 	default:
 		err = unix.Mount(p.Source, path, p.Type, flags, strings.Join(p.data, ","))
 	}
@@ -55,10 +55,27 @@ func legacy(p parsed, target int) error {
 	return nil
 }
 
-// legacyOverlay makes the options fit the page: the lower directories are named relative to the directory they have in
+// legacyOverlay mounts an overlay; its lower layers are mapped first where that is asked (Linux 5.19).
+func legacyOverlay(p parsed, s stack, target string, flags uintptr) error {
+	if len(p.uid) == 0 {
+		return mountStack(p, s, target, flags)
+	}
+	ns, err := UserNamespace(p.uid, p.gid)
+	if err != nil {
+		return err
+	}
+	defer ns.Close()
+	clones, err := mapLayers(s.lower, ns)
+	defer closeAll(clones)
+	if err != nil {
+		return err
+	}
+	return attachLayers(s, clones, func(attached stack) error { return mountStack(p, attached, target, flags) })
+}
+
+// mountStack makes the options fit the page: the lower directories are named relative to the directory they have in
 // common, and that is made the working directory of a thread of its own, which ends with the goroutine.
-func legacyOverlay(p parsed, target string, flags uintptr) error {
-	s := splitOverlay(p.data)
+func mountStack(p parsed, s stack, target string, flags uintptr) error {
 	base, lower := relativeTo(s.lower)
 	data := strings.Join(append(s.options(lower), s.rest...), ",")
 	if len(data) > pageLimit() {

@@ -327,6 +327,22 @@ func TestIDMapped(t *testing.T) {
 		defer unix.Close(fd)
 		check(procFD(fd))
 	})
+	t.Run("overlay before 6.5", func(t *testing.T) {
+		root := mounted(t)
+		p, err := parse(overlayMappedOnly(t, lower, maps))
+		if err != nil {
+			t.Fatal(err)
+		}
+		fd, err := openTarget(root, "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer unix.Close(fd)
+		if err := legacy(p, fd); err != nil {
+			t.Fatal(err)
+		}
+		check(root)
+	})
 	t.Run("bind", func(t *testing.T) {
 		root := mounted(t)
 		err := All([]Mount{{Type: "bind", Source: lower[2], Options: append([]string{"idmap"}, IDMapOptions(maps, maps)...)}}, root)

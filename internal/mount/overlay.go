@@ -88,11 +88,25 @@ func LowerDirs(dirs []string) string {
 // is a parameter of its own, lowerdir+ (Linux 6.7), and the limit is the kernel's own of 500 layers. A name longer
 // than a parameter may be is given as a descriptor (Linux 6.13), or as /proc/self/fd/N, which resolves to it.
 func overlay(p parsed) (int, error) {
+	if !knowsParameters() {
+		return -1, fmt.Errorf("overlay: layers one by one: %w", errTooOld)
+	}
 	s := splitOverlay(p.data)
 	if len(p.uid) > 0 {
 		return overlayMapped(p, s)
 	}
 	return filesystem(p, s.rest, func(fs int) error { return s.configure(fs) })
+}
+
+// knowsParameters tells whether overlays take parameters one by one, as they do since Linux 6.5. Before that the kernel
+// collects any parameter for mount(2)'s page, and says only in the end, and in its log, that it does not know one.
+func knowsParameters() bool {
+	fs, err := unix.Fsopen(overlayType, unix.FSOPEN_CLOEXEC)
+	if err != nil {
+		return true // what is wrong shows when it is asked in earnest
+	}
+	defer unix.Close(fs)
+	return unix.FsconfigSetFlag(fs, "no-such-parameter") != nil
 }
 
 func (s stack) configure(fs int) error {
@@ -213,9 +227,18 @@ func closeAll(fds []int) {
 
 // overlayAttached is overlayMapped for kernels before 6.15.
 func overlayAttached(p parsed, s stack, clones []int) (fd int, err error) {
+	err = attachLayers(s, clones, func(attached stack) error {
+		fd, err = filesystem(p, s.rest, func(fs int) error { return attached.configure(fs) })
+		return err
+	})
+	return fd, err
+}
+
+// attachLayers has the mapped lower layers attached somewhere while do makes an overlay of them.
+func attachLayers(s stack, clones []int, do func(stack) error) (err error) {
 	dir, err := os.MkdirTemp("", "mini-idmap-")
 	if err != nil {
-		return -1, err
+		return err
 	}
 	defer func() { err = errors.Join(err, os.Remove(dir)) }()
 	attached := s
@@ -223,13 +246,13 @@ func overlayAttached(p parsed, s stack, clones []int) (fd int, err error) {
 	for i, clone := range clones {
 		at := filepath.Join(dir, strconv.Itoa(i))
 		if err := os.Mkdir(at, 0o700); err != nil {
-			return -1, err
+			return err
 		}
 		defer func() { err = errors.Join(err, Unmount(at), os.Remove(at)) }()
 		if err := unix.MoveMount(clone, "", unix.AT_FDCWD, at, unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
-			return -1, fmt.Errorf("attach the idmapped lowerdir %s: %w", s.lower[i], class(err))
+			return fmt.Errorf("attach the idmapped lowerdir %s: %w", s.lower[i], class(err))
 		}
 		attached.lower = append(attached.lower, at)
 	}
-	return filesystem(p, s.rest, func(fs int) error { return attached.configure(fs) })
+	return do(attached)
 }
