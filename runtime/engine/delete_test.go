@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"testing"
+	"time"
 
 	"github.com/containerd/errdefs"
 
@@ -182,6 +183,28 @@ func TestAutoRemoveFails(t *testing.T) {
 		if err != nil || exit == nil || exit.Code != 6 {
 			t.Errorf("exit %v, %v", exit, err)
 		}
+		w.clean()
+	})
+}
+
+// TestAHungSupervisorAtAFailedStart bounds what the start takes, too.
+func TestAHungSupervisorAtAFailedStart(t *testing.T) {
+	in(t, func(t *testing.T, w *world) {
+		o := w.options("c")
+		o.AutoRemove = true
+		w.create(o)
+		w.sandboxes.setFail("start", errdefs.ErrUnavailable)
+		hang := make(chan struct{})
+		w.sandboxes.hang["delete"] = hang
+		begun := time.Now()
+		_, err := w.Start(t.Context(), ns, "c", StartOptions{})
+		w.is(err, errdefs.ErrUnavailable)
+		if took := time.Since(begun); took != removeTimeout {
+			t.Errorf("it took %s", took)
+		}
+		close(hang)
+		_, err = w.Delete(t.Context(), ns, "c", DeleteOptions{})
+		w.ok(err)
 		w.clean()
 	})
 }

@@ -34,7 +34,7 @@ func TestExecsLife(t *testing.T) {
 		if err != nil || len(list) != 2 || list[0].ExecID != "" || list[1].ExecID != "x" || list[1].State != Running {
 			t.Errorf("processes %v, %v", list, err)
 		}
-		w.ok(w.Signal(t.Context(), ns, "c", "x", 15, false))
+		w.sandboxes.exit(t, "c", "x", 143)
 		exit, err := p.Wait(t.Context())
 		if err != nil || exit.Code != 143 || exit.PID != p.PID {
 			t.Errorf("exit %+v, %v", exit, err)
@@ -50,7 +50,7 @@ func TestExecsLife(t *testing.T) {
 		if left, err := filepath.Glob(filepath.Join(w.State, "containers/*/*/exec/*")); err != nil || len(left) > 0 {
 			t.Errorf("files %v, %v", left, err)
 		}
-		w.events.want(t, "create c (created)", "start c (running)", "exec c/x (running)", "kill c/x (running)", "exit c/x (running)")
+		w.events.want(t, "create c (created)", "start c (running)", "exec c/x (running)", "exit c/x (running)")
 		_, err = w.DeleteProcess(t.Context(), ns, "c", "")
 		w.is(err, errdefs.ErrInvalidArgument)
 	})

@@ -187,11 +187,13 @@ func (e *Engine) Update(ctx context.Context, ns, id string, r *specs.LinuxResour
 	if err != nil {
 		return err
 	}
-	if _, err := e.writeBundle(ctx, l.record()); err != nil {
-		return err
-	}
 	e.publish(l, "update", nil)
-	return nil
+	c := l.record()
+	if c.Request != nil && joins(c.Request.Namespaces) {
+		return nil // the next start writes the bundle; those joined need not run now
+	}
+	_, err = e.writeBundle(ctx, c)
+	return err
 }
 
 // mergeResources lays the limits asked for over those that the container has; a list replaces a list.

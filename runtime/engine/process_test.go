@@ -2,7 +2,9 @@ package engine
 
 import (
 	"context"
+	"fmt"
 	"reflect"
+	"slices"
 	"testing"
 
 	"github.com/containerd/errdefs"
@@ -76,6 +78,7 @@ func TestSignal(t *testing.T) {
 		w.is(w.Signal(t.Context(), ns, "c", "", -1, false), errdefs.ErrInvalidArgument)
 		w.is(w.Signal(t.Context(), ns, "c", "x", 9, false), errdefs.ErrNotFound)
 		w.ok(w.Signal(t.Context(), ns, "c", "", 0, false))
+		w.events.want(t, "create c (created)", "start c (running)", "kill c (running)")
 		w.is(w.Resize(t.Context(), ns, "c", "", 80, 24), errdefs.ErrFailedPrecondition) // no terminal
 		w.ok(w.Signal(t.Context(), ns, "c", "", 9, true))
 		w.settled()
@@ -130,6 +133,34 @@ func TestUpdate(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestUpdateOfOneThatJoinsAnother does not need the other.
+func TestUpdateOfOneThatJoinsAnother(t *testing.T) {
+	in(t, func(t *testing.T, w *world) {
+		w.bring(Running)
+		o := w.options("joined")
+		o.Request.Namespaces = map[string]string{"network": "container:c"}
+		w.create(o)
+		w.start("joined")
+		w.sandboxes.exit(t, "c", "", 0)
+		w.settled()
+		memory := &specs.LinuxMemory{Limit: pointer(int64(64 << 20))}
+		w.ok(w.Update(t.Context(), ns, "joined", &specs.LinuxResources{Memory: memory}))
+		w.sandboxes.exit(t, "joined", "", 0)
+		w.settled()
+		again := w.start("c")
+		w.start("joined")
+		doc, err := w.Spec(t.Context(), ns, "joined")
+		w.ok(err)
+		if *doc.Linux.Resources.Memory.Limit != 64<<20 {
+			t.Errorf("limits %+v", doc.Linux.Resources.Memory)
+		}
+		path := fmt.Sprintf("/proc/%d/ns/net", again.PID)
+		if !slices.ContainsFunc(doc.Linux.Namespaces, func(n specs.LinuxNamespace) bool { return n.Path == path }) {
+			t.Errorf("namespaces %v; want %s", doc.Linux.Namespaces, path)
+		}
+	})
 }
 
 func TestUpdateFails(t *testing.T) {

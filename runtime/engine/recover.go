@@ -80,8 +80,11 @@ func (e *Engine) settle(l *live, r sandbox.Recovered) (remove bool) {
 	case sandbox.ActionKeep, sandbox.ActionAdopt:
 		e.settleLive(l, r)
 	case sandbox.ActionExited:
-		e.settleExited(l, r)
-		return r.Exec == "" && l.record().AutoRemove
+		p := e.settleExited(l, r)
+		if r.Exec == "" && l.record().AutoRemove {
+			return true // those who wait are told when it is removed
+		}
+		close(p.done)
 	}
 	return false
 }
@@ -132,7 +135,7 @@ func (e *Engine) settleLive(l *live, r sandbox.Recovered) {
 	}
 }
 
-func (e *Engine) settleExited(l *live, r sandbox.Recovered) {
+func (e *Engine) settleExited(l *live, r sandbox.Recovered) *proc {
 	exit := wire.Exit{Code: 255, Time: time.Now(), Reason: "lost"}
 	if r.Exit != nil {
 		exit = *r.Exit
@@ -143,12 +146,11 @@ func (e *Engine) settleExited(l *live, r sandbox.Recovered) {
 	p := l.known(r)
 	p.exit = &exit
 	close(p.exited)
-	close(p.done)
 	if r.Exec != "" {
-		return
+		return p
 	}
 	if c := l.record(); c.State == Exited && c.Exit != nil && c.PID == 0 {
-		return
+		return p
 	}
 	err := e.save(l, func(c *Container) {
 		c.State, c.Exit, c.PID, c.StartTime = Exited, &exit, 0, 0
@@ -163,6 +165,7 @@ func (e *Engine) settleExited(l *live, r sandbox.Recovered) {
 		e.Log.Error("record the exit of a recovered container", "id", l.key.id, "error", err)
 	}
 	e.publish(l, "exit", map[string]string{"code": fmt.Sprint(exit.Code)})
+	return p
 }
 
 // removeAll removes what is left.
@@ -182,6 +185,11 @@ func (e *Engine) removeAll(list []leftover) {
 }
 
 func (e *Engine) removeLeftover(ctx context.Context, left leftover) error {
+	if left.l != nil && left.Action == sandbox.ActionExited {
+		if p, err := left.l.proc(""); err == nil {
+			defer close(p.done)
+		}
+	}
 	unlock, err := e.locks.Lock(ctx, key{left.Namespace, left.ID}.String())
 	if err != nil {
 		return err

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -155,17 +156,29 @@ func TestExitDuringDowntime(t *testing.T) {
 				w.sandboxes.mu.Unlock()
 				w.sandboxes.exit(t, "c", "", 3)
 				w.again()
+				unlock, err := w.locks.Lock(t.Context(), key{ns, "c"}.String())
+				w.ok(err)
 				w.recover()
+				told := make(chan State, 1)
+				go func() {
+					exit, err := w.Wait(context.Background(), ns, "c", "")
+					if err != nil || exit.Code != 3 {
+						t.Errorf("exit %v, %v", exit, err)
+					}
+					told <- w.state("c")
+				}()
+				w.settled()
+				unlock()
 				w.background.Wait()
+				if s := <-told; auto != (s == "-") {
+					t.Errorf("who waits is told when it is %s", s)
+				}
 				if auto {
 					w.events.want(t, "exit c (removing)", "delete c (-)")
 					w.clean()
 					return
 				}
 				w.events.want(t, "exit c (exited)")
-				if exit, err := w.Wait(t.Context(), ns, "c", ""); err != nil || exit.Code != 3 {
-					t.Errorf("exit %v, %v", exit, err)
-				}
 				w.start("c")
 			})
 		})
@@ -208,6 +221,7 @@ func TestUnknownContainersAreRemoved(t *testing.T) {
 		w.exec(ExecOptions{ExecID: "x"})
 		w.ok(w.Containers.Delete(ns, "c")) // the store is an older one, say
 		w.again()
+		w.sandboxes.slow = true
 		w.recover()
 		w.background.Wait()
 		w.settled()
@@ -230,6 +244,7 @@ func TestHalfRemovedContainersAreKilled(t *testing.T) {
 		w.ok(err)
 		w.ok(w.save(l, func(c *Container) { c.State = Removing }))
 		w.again()
+		w.sandboxes.slow = true
 		w.recover()
 		w.background.Wait()
 		w.clean()
@@ -287,7 +302,9 @@ func TestRecoverLeavesANewcomerAlone(t *testing.T) {
 	in(t, func(t *testing.T, w *world) {
 		w.leave("c", Removing, nil)
 		w.again()
-		w.sandboxes.script = idle
+		w.sandboxes.script = func(known []sandbox.Known) ([]sandbox.Recovered, error) {
+			return []sandbox.Recovered{{Process: known[0].Process, Action: sandbox.ActionRemove}}, nil
+		}
 		unlock, err := w.locks.Lock(t.Context(), key{ns, "c"}.String())
 		w.ok(err)
 		w.recover()

@@ -35,6 +35,7 @@ type sandboxes struct {
 	hang       map[string]chan struct{} // by method: it waits for this, or its context
 	quick      bool                     // what starts has ended before the answer to its start
 	unkillable bool
+	slow       bool // what is killed takes a while to die
 	silent     bool // exits are not told
 	script     func([]sandbox.Known) ([]sandbox.Recovered, error)
 }
@@ -224,7 +225,16 @@ func (s *sandboxes) Signal(ctx context.Context, r wire.Signal) error {
 	if err != nil {
 		return err
 	}
-	if !s.unkillable && r.Signal != 0 {
+	switch {
+	case s.unkillable || r.Signal == 0:
+	case s.slow:
+		s.tell.Go(func() {
+			time.Sleep(100 * time.Millisecond) // of the bubble's time
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			s.end(e, 128+r.Signal, r.Signal)
+		})
+	default:
 		s.end(e, 128+r.Signal, r.Signal)
 	}
 	return nil
