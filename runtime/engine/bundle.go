@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -10,12 +11,21 @@ import (
 	"github.com/containerd/errdefs"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
+	"github.com/minirt/mini/internal/mount"
 	"github.com/minirt/mini/oci/bundle"
 	"github.com/minirt/mini/oci/spec"
 	"github.com/minirt/mini/runtime/snapshot"
 )
 
 func rootfsDir(bundle string) string { return filepath.Join(bundle, "rootfs") }
+
+// sharedDir is where the shared memory of another container is mounted, for one that joins its IPC namespace.
+func sharedDir(bundle string) string { return filepath.Join(bundle, "shm") }
+
+// unmountBundle takes away what is mounted in a bundle; only then may its files be deleted.
+func unmountBundle(bundle string) error {
+	return errors.Join(mount.Unmount(rootfsDir(bundle)), mount.Unmount(sharedDir(bundle)))
+}
 
 // execDir is where a process executed in a container has its process.json, its named pipes and its exit file.
 func execDir(bundle, execID string) string { return filepath.Join(bundle, "exec", execID) }
@@ -83,7 +93,11 @@ func (e *Engine) sharedMemory(c Container) (spec.Request, error) {
 	if err != nil {
 		return request, err
 	}
-	shm := spec.Mount{Type: "bind", Source: fmt.Sprintf("/proc/%d/root/dev/shm", pid), Target: "/dev/shm", Options: []string{"rbind", "rw"}}
+	dir := sharedDir(e.Bundle(c))
+	if err := errors.Join(mount.Unmount(dir), os.MkdirAll(dir, 0o700), mount.OfProcess(pid, "/dev/shm", dir)); err != nil {
+		return request, fmt.Errorf("share the memory of container %s: %w", other, err)
+	}
+	shm := spec.Mount{Type: "bind", Source: dir, Target: "/dev/shm", Options: []string{"rbind", "rw"}}
 	request.Mounts = append([]spec.Mount{shm}, request.Mounts...)
 	return request, nil
 }

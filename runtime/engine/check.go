@@ -10,7 +10,6 @@ import (
 	"github.com/containerd/errdefs"
 
 	"github.com/minirt/mini/internal/cgroup"
-	"github.com/minirt/mini/internal/mount"
 	"github.com/minirt/mini/runtime/image"
 	"github.com/minirt/mini/runtime/sandbox"
 	"github.com/minirt/mini/runtime/snapshot"
@@ -163,7 +162,7 @@ func (e *Engine) owned(ns, id string) bool {
 }
 
 func removeBundle(dir string) error {
-	if err := mount.Unmount(rootfsDir(dir)); err != nil {
+	if err := unmountBundle(dir); err != nil {
 		return err
 	}
 	return os.RemoveAll(dir)

@@ -11,7 +11,6 @@ import (
 	"github.com/containerd/errdefs"
 
 	"github.com/minirt/mini/internal/failpoint"
-	"github.com/minirt/mini/internal/mount"
 	"github.com/minirt/mini/runtime/snapshot"
 	"github.com/minirt/mini/runtime/supervisor/wire"
 )
@@ -83,7 +82,7 @@ func (e *Engine) remove(ctx context.Context, l *live) error {
 		return err
 	}
 	c := l.record()
-	if err := errors.Join(mount.Unmount(rootfsDir(e.Bundle(c))), e.removeSnapshot(ctx, c)); err != nil {
+	if err := errors.Join(unmountBundle(e.Bundle(c)), e.removeSnapshot(ctx, c)); err != nil {
 		return err
 	}
 	if err := failpoint.Hit("remove-unmounted"); err != nil {

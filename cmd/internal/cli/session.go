@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/signal"
@@ -83,7 +84,9 @@ func (s Session) raw(open *api.AttachOpen, a *client.Attachment) (restore func()
 	if size, err := term.Size(); err == nil {
 		open.Size = &api.TerminalSize{Width: uint32(size.Width), Height: uint32(size.Height)}
 	}
-	if err := term.SetRaw(); err != nil {
+	// The process's terminal has made carriage returns of its newlines already.
+	if err := errors.Join(term.SetRaw(), console.ClearONLCR(os.Stdin.Fd())); err != nil {
+		_ = term.Reset() // half of it may have been done
 		return nil, fmt.Errorf("put the terminal in raw mode: %w", err)
 	}
 	sizes := make(chan client.Size, 1)

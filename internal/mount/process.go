@@ -1,0 +1,82 @@
+package mount
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// OfProcess mounts at target what a process sees at source, with all that is mounted below. The kernel refuses to bind a
+// mount of another mount namespace (EINVAL), so a thread goes into that of the process, clones the tree there as a
+// detached one, and ends; threads that share their directory with others cannot change the namespace.
+func OfProcess(pid int, source, target string) error {
+	type result struct {
+		tree int
+		err  error
+	}
+	done := make(chan result, 1)
+	onThread(func() {
+		tree, err := cloneOf(pid, source)
+		done <- result{tree, err}
+	})
+	r := <-done
+	if r.err != nil {
+		return fmt.Errorf("mount %s of process %d: %w", source, pid, r.err)
+	}
+	defer unix.Close(r.tree)
+	if err := unix.MoveMount(r.tree, "", unix.AT_FDCWD, target, unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
+		return fmt.Errorf("mount %s of process %d at %s: %w", source, pid, target, class(err))
+	}
+	return nil
+}
+
+// onThread runs do on a thread that ends with it. The first thread of the program never ends, and is the one that
+// /proc/self tells of: when the goroutine has got that one, another is started while it is held.
+func onThread(do func()) {
+	go func() {
+		runtime.LockOSThread()
+		if unix.Gettid() != unix.Getpid() {
+			do() // and not unlocked
+			return
+		}
+		defer runtime.UnlockOSThread()
+		again := make(chan struct{})
+		onThread(func() {
+			close(again)
+			do()
+		})
+		<-again
+	}()
+}
+
+// cloneOf leaves its thread in the other namespace. The source is looked up below the process's root.
+func cloneOf(pid int, source string) (int, error) {
+	proc := fmt.Sprintf("/proc/%d", pid)
+	ns, err := os.Open(proc + "/ns/mnt")
+	if err != nil {
+		return -1, err
+	}
+	defer ns.Close()
+	root, err := unix.Open(proc+"/root", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return -1, fmt.Errorf("its root: %w", class(err))
+	}
+	defer unix.Close(root)
+	if err := errors.Join(unix.Unshare(unix.CLONE_FS), unix.Setns(int(ns.Fd()), unix.CLONE_NEWNS)); err != nil {
+		return -1, fmt.Errorf("enter its mount namespace: %w", class(err))
+	}
+	at, err := unix.Openat2(root, strings.TrimPrefix(filepath.Clean(source), "/"), &unix.OpenHow{
+		Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT,
+	})
+	if err != nil {
+		return -1, class(err)
+	}
+	defer unix.Close(at)
+	tree, err := unix.OpenTree(at, "", unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_EMPTY_PATH|unix.AT_RECURSIVE)
+	return tree, class(err)
+}
