@@ -96,15 +96,15 @@ func Below(dir string) ([]string, error) {
 		dir = filepath.Join(real, filepath.Base(dir))
 	}
 	prefix := strings.TrimSuffix(dir, "/") + "/"
-	infos, err := mountinfo.GetMounts(func(i *mountinfo.Info) (skip, stop bool) {
-		return i.Mountpoint != dir && !strings.HasPrefix(i.Mountpoint, prefix), false
-	})
+	all, err := mountPoints()
 	if err != nil {
 		return nil, fmt.Errorf("read the mount table: %w", err)
 	}
-	points := make([]string, len(infos))
-	for i, info := range infos {
-		points[i] = info.Mountpoint
+	var points []string
+	for _, point := range all {
+		if point == dir || strings.HasPrefix(point, prefix) {
+			points = append(points, point)
+		}
 	}
 	slices.Sort(points)
 	return points, nil
