@@ -1,0 +1,92 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"strconv"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// act plays a part inside of a container.
+func act(args []string) error {
+	if len(args) == 0 {
+		return fmt.Errorf("init: want a part to play")
+	}
+	switch {
+	case args[0] == "eat" && len(args) == 2:
+		return eat(args[1])
+	case args[0] == "storm":
+		return storm()
+	case args[0] == "device" && len(args) == 4:
+		return device(args[1], args[2], args[3])
+	}
+	return fmt.Errorf("init: no part %q", args)
+}
+
+// eat takes so many MiB of memory.
+func eat(mib string) error {
+	n, err := strconv.Atoi(mib)
+	if err != nil {
+		return err
+	}
+	data := make([]byte, n<<20)
+	for i := 0; i < len(data); i += os.Getpagesize() {
+		data[i] = 1
+	}
+	fmt.Println("eaten", len(data))
+	return nil
+}
+
+// storm has twenty descendants in sessions of their own that ignore the signal to end, each of which starts the next and
+// ends, for ever.
+func storm() error {
+	signal.Ignore(syscall.SIGTERM, syscall.SIGHUP)
+	n := 1
+	if os.Getenv("STORM") == "" {
+		n = 20
+	}
+	for range n {
+		cmd := exec.Command("/proc/self/exe", "storm")
+		cmd.Env = []string{"STORM=1"}
+		cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+		if err := cmd.Start(); err != nil {
+			return err
+		}
+	}
+	if n > 1 {
+		fmt.Println("begun")
+		select {}
+	}
+	return nil
+}
+
+// device makes a node and opens it.
+func device(kind, major, minor string) error {
+	mode := uint32(unix.S_IFCHR)
+	if kind == "b" {
+		mode = unix.S_IFBLK
+	}
+	ma, err := strconv.Atoi(major)
+	if err != nil {
+		return err
+	}
+	mi, err := strconv.Atoi(minor)
+	if err != nil {
+		return err
+	}
+	const node = "/tmp-node"
+	if err := unix.Mknod(node, mode|0o600, int(unix.Mkdev(uint32(ma), uint32(mi)))); err != nil {
+		return fmt.Errorf("mknod: %w", err)
+	}
+	defer os.Remove(node)
+	f, err := os.Open(node)
+	if err != nil {
+		return err
+	}
+	fmt.Println("opened")
+	return f.Close()
+}
