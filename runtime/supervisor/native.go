@@ -242,6 +242,9 @@ func (n *native) run(ctr *libcontainer.Container, p *libcontainer.Process) error
 		p.ExtraFiles = []*os.File{filter}
 	}
 	if err := ctr.Start(p); err != nil {
+		if about := profileError(p.AppArmorProfile, err); about != nil {
+			return about
+		}
 		return startError(p.Args, p.Cwd, err)
 	}
 	return nil
