@@ -248,7 +248,11 @@ func exitOf(e *wire.Exit) *api.Exit {
 	if e == nil {
 		return nil
 	}
+	reason := e.Reason
+	if e.OOM && reason == "" {
+		reason = "oom"
+	}
 	return &api.Exit{
-		Pid: int32(min(e.PID, math.MaxInt32)), Code: int32(e.Code), Signal: int32(e.Signal), Time: nanos(e.Time), Oom: e.OOM, Reason: e.Reason,
+		Pid: int32(min(e.PID, math.MaxInt32)), Code: int32(e.Code), Signal: int32(e.Signal), Time: nanos(e.Time), Oom: e.OOM, Reason: reason,
 	}
 }

@@ -64,9 +64,21 @@ func startError(args []string, cwd string, err error) error {
 	if rest, ok := strings.CutPrefix(text, `error mounting "`); ok {
 		source, rest, _ := strings.Cut(rest, `" to rootfs at "`)
 		target, _, _ := strings.Cut(rest, `"`)
-		return fmt.Errorf("mount %s at %s: %s: %w", source, target, lastCause(text), errdefs.ErrInvalidArgument)
+		return fmt.Errorf("mount %s at %s: %s: %w", source, target, mountCause(text), errdefs.ErrInvalidArgument)
 	}
 	return fmt.Errorf("%s: %w", text, errdefs.ErrInvalidArgument)
+}
+
+// mountCause tells what the kernel means by some of its words when it mounts.
+func mountCause(text string) string {
+	switch cause := lastCause(text); cause {
+	case "no such device":
+		return cause + ": is the type of the filesystem known to this kernel?"
+	case "invalid argument":
+		return cause + ": are the options known to the filesystem?"
+	default:
+		return cause
+	}
 }
 
 // lastCause is what stands behind the last colon: the kernel's word.

@@ -46,6 +46,10 @@ func TestStartError(t *testing.T) {
 			"root filesystem /r: the user that the container's root is mapped to cannot reach it: give each directory above it mode o+x: permission denied",
 		},
 		{
+			`unable to start container process: error during container init: error mounting "x" to rootfs at "/b": mount src=x, dst=/b: no such device`,
+			`mount x at /b: no such device: is the type of the filesystem known to this kernel?: invalid argument`,
+		},
+		{
 			`unable to start container process: failed to do a thing: device or resource busy`,
 			`cannot do a thing: device or resource busy: invalid argument`,
 		},

@@ -96,3 +96,5 @@ func status(t *testing.T, pid any, field string) string {
 	t.Fatalf("no %s in the status of process %v", field, pid)
 	return ""
 }
+
+func itoa(n int) string { return fmt.Sprint(n) }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"strings"
 	"time"
@@ -42,9 +43,7 @@ func run(argv []string) int {
 	traps := newTraps()
 	runner, err := interp.New(
 		interp.StdIO(os.Stdin, os.Stdout, os.Stderr),
-		interp.ExecHandlers(func(interp.ExecHandlerFunc) interp.ExecHandlerFunc {
-			return interp.DefaultExecHandler(killDelay)
-		}),
+		interp.ExecHandlers(execute),
 		interp.CallHandler(traps.call),
 		interp.Params(append(append(opts.set, "--"), opts.params...)...),
 	)
@@ -64,6 +63,20 @@ func run(argv []string) int {
 	default:
 		traps.exitOnUntrapped()
 		return follow(runner, byteReader{os.Stdin})
+	}
+}
+
+// execute runs programs. One that is found and cannot be executed is no reason to end the shell.
+func execute(interp.ExecHandlerFunc) interp.ExecHandlerFunc {
+	start := interp.DefaultExecHandler(killDelay)
+	return func(ctx context.Context, args []string) error {
+		err := start(ctx, args)
+		var refused *fs.PathError
+		if errors.As(err, &refused) {
+			fmt.Fprintf(interp.HandlerCtx(ctx).Stderr, "sh: %s: %v\n", args[0], refused.Err)
+			return interp.ExitStatus(126)
+		}
+		return err
 	}
 }
 

@@ -5,7 +5,7 @@
 //	                    with one write. SIGUSR1 ends it with CODE, after a last line "end N", N lines having been written.
 //	probe lines N       writes N numbered lines as fast as it can
 //	probe eat MIB       takes memory until the kernel minds, at most so much
-//	probe sleep         waits
+//	probe sleep         waits for SIGUSR2
 package main
 
 import (
@@ -36,8 +36,9 @@ func main() {
 	case "eat":
 		eat(number)
 	case "sleep":
-		signal.Ignore(syscall.SIGTERM)
-		select {} // deadlock is not told while a signal is waited for
+		never := make(chan os.Signal, 1)
+		signal.Notify(never, syscall.SIGUSR2)
+		<-never
 	}
 }
 
