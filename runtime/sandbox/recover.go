@@ -290,8 +290,14 @@ func (s *Sandboxes) adoptRecovered(ctx context.Context, list []Recovered) {
 
 // adoptGroup connects, which hands over what is known to run, and sees what came of it.
 func (s *Sandboxes) adoptGroup(ctx context.Context, name string, members []*Recovered) error {
-	c, err := s.groupNamed(name).connected(ctx)
+	g := s.groupNamed(name)
+	c, err := g.connected(ctx)
 	if err != nil {
+		return err
+	}
+	// A new connection has handed over already. One that the survey made has not: a supervisor that was about to die still
+	// had its lock then, and a new one was started before it was known what it should have.
+	if err := g.handOver(ctx, c); err != nil {
 		return err
 	}
 	has, err := listed(ctx, c)

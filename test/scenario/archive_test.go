@@ -13,6 +13,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/minirt/mini/internal/mount"
 	"github.com/minirt/mini/internal/testenv"
 )
 
@@ -231,6 +232,10 @@ func newDocker(t *testing.T) func(args ...string) string {
 	t.Cleanup(func() {
 		_ = cmd.Process.Signal(os.Interrupt)
 		<-ended
+		// dockerd makes its data a mount of its own where the one above is private, and leaves it.
+		if err := mount.Unmount(filepath.Join(dir, "data")); err != nil {
+			t.Error(err)
+		}
 	})
 	run := func(args ...string) ([]byte, error) {
 		return exec.CommandContext(t.Context(), "docker", append([]string{"--host", socket}, args...)...).CombinedOutput()
