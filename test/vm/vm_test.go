@@ -16,7 +16,7 @@ import (
 	"github.com/minirt/mini/internal/testenv"
 )
 
-// patience is for everything, on a slow machine. It is under three quarters of a minute on two idle cores.
+// patience is for everything, on a slow machine. It takes a minute on two idle cores.
 const patience = 4 * time.Minute
 
 // TestMachine boots the machine once and shows its tests as parts of this one.

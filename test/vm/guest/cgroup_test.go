@@ -11,7 +11,7 @@ import (
 )
 
 func TestBasics(t *testing.T) {
-	d := testenv.Daemon(t, testenv.DaemonOptions{})
+	d := start(t)
 	var info struct {
 		CgroupMode   string          `json:"cgroup_mode"`
 		CgroupDriver string          `json:"cgroup_driver"`
@@ -44,7 +44,7 @@ func TestBasics(t *testing.T) {
 }
 
 func TestLimits(t *testing.T) {
-	d := testenv.Daemon(t, testenv.DaemonOptions{})
+	d := start(t)
 	d.Minictr("run", "-d", "--memory-limit", "64MiB", "--memory-swap", "96MiB", "--cpus", "0.5", "--cpu-shares", "1024",
 		"--pids-limit", "50", "--cpuset-cpus", "1", "--unified", "memory.high=50331648", toolbox, "limited", "sleep", "600")
 	dir := group(t, d, "limited")
@@ -75,7 +75,7 @@ func TestLimits(t *testing.T) {
 }
 
 func TestOutOfMemory(t *testing.T) {
-	d := testenv.Daemon(t, testenv.DaemonOptions{})
+	d := start(t)
 	d.Minictr("run", "-d", "--memory-limit", "32MiB", "--mount", actor, toolbox, "oom", "/act", "eat", "128")
 	if r := waitExit(t, d, "oom"); r.Exit.Code != 137 || !r.Exit.OOM {
 		t.Errorf("exit %+v, want 137 for want of memory", r.Exit)
@@ -94,7 +94,7 @@ func TestOutOfMemory(t *testing.T) {
 }
 
 func TestPause(t *testing.T) {
-	d := testenv.Daemon(t, testenv.DaemonOptions{})
+	d := start(t)
 	d.Minictr("run", "-d", toolbox, "ticks", "sh", "-c", "while true; do echo tick; sleep 0.1; done")
 	dir := group(t, d, "ticks")
 	d.Minictr("tasks", "pause", "ticks")
@@ -119,7 +119,7 @@ func TestPause(t *testing.T) {
 }
 
 func TestStatistics(t *testing.T) {
-	d := testenv.Daemon(t, testenv.DaemonOptions{})
+	d := start(t)
 	d.Minictr("run", "-d", "--memory-limit", "64MiB", "--pids-limit", "50", toolbox, "busy", "sh", "-c", "i=0; while [ $i -lt 3000 ]; do i=$((i+1)); done; sleep 600")
 	var s struct {
 		CPU    struct{ Usage uint64 }
@@ -148,7 +148,7 @@ func TestStatistics(t *testing.T) {
 
 // TestForcedDelete removes a container whose processes are the host's and breed faster than they are signalled one by one.
 func TestForcedDelete(t *testing.T) {
-	d := testenv.Daemon(t, testenv.DaemonOptions{})
+	d := start(t)
 	d.Minictr("run", "-d", "--with-ns", "pid:host", "--pids-limit", "400", "--mount", actor, toolbox, "storm", "/act", "storm")
 	dir := group(t, d, "storm")
 	testenv.Eventually(t, 20*time.Second, "it breeds", func() bool { return strings.Contains(d.Minictr("logs", "storm"), "begun") })

@@ -25,6 +25,12 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
+// start starts a daemon. They have one root, one after the other, so that the image is unpacked once: all is slow here.
+func start(t *testing.T) *testenv.DaemonProcess {
+	t.Helper()
+	return testenv.Daemon(t, testenv.DaemonOptions{Root: "/var/lib/mini"})
+}
+
 // record is what the tests look at of a container's.
 type record struct {
 	State string `json:"state"`

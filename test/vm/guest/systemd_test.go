@@ -11,7 +11,7 @@ import (
 
 // TestSystemd runs with systemd as the machine's first process and this test as one of its services.
 func TestSystemd(t *testing.T) {
-	d := testenv.Daemon(t, testenv.DaemonOptions{})
+	d := start(t)
 	if out := d.Minictr("info"); !strings.Contains(out, `"systemd"`) {
 		t.Errorf("info: %s", out)
 	}
