@@ -191,6 +191,11 @@ func TestUnusableIngestsAreRemoved(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	once, err := s.Writer(t.Context(), content.Ingest{Ref: "once", Once: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	once.Close()
 	w.Close()
 	s.Close()
 	record := filepath.Join(filepath.Dir(w.Path()), "ingest.json")
@@ -199,6 +204,9 @@ func TestUnusableIngestsAreRemoved(t *testing.T) {
 	defer s.Close()
 	if exists(filepath.Dir(w.Path())) {
 		t.Error("an ingest without a record stays")
+	}
+	if exists(filepath.Dir(once.Path())) {
+		t.Error("an ingest that nobody resumes stays")
 	}
 }
 

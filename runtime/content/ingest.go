@@ -23,6 +23,7 @@ type Ingest struct {
 	Expected digest.Digest // empty: not known yet
 	Total    int64         // bytes; 0: not known
 	Wait     bool          // for the ref's writer, if there is one, instead of ErrUnavailable
+	Once     bool          // nobody resumes it: what a crash leaves of it is removed at the next Open
 }
 
 // IngestInfo describes an ingest that is under way, or was left to be resumed.
@@ -41,6 +42,7 @@ type ingestRecord struct {
 	Total     int64         `json:"total,omitempty"`
 	Expected  digest.Digest `json:"expected,omitempty"`
 	StartedAt time.Time     `json:"started_at"`
+	Once      bool          `json:"once,omitempty"`
 }
 
 func (s *Store) ingestRoot() string { return filepath.Join(s.root, "ingest") }
@@ -120,7 +122,7 @@ func busy(ref string) error {
 	return fmt.Errorf("ingest %s: being written by another: %w", ref, errdefs.ErrUnavailable)
 }
 
-// recoverIngests removes what a crash left of ingests that cannot be resumed: no record, or no data.
+// recoverIngests removes what a crash left of ingests that cannot or will not be resumed.
 func (s *Store) recoverIngests() error {
 	all, err := os.ReadDir(s.ingestRoot())
 	if err != nil {
@@ -129,9 +131,9 @@ func (s *Store) recoverIngests() error {
 	var errs []error
 	for _, e := range all {
 		dir := filepath.Join(s.ingestRoot(), e.Name())
-		_, err := readIngest(dir)
+		r, err := readIngest(dir)
 		_, missing := os.Lstat(dataPath(dir))
-		if err != nil || missing != nil {
+		if err != nil || missing != nil || r.Once {
 			errs = append(errs, os.RemoveAll(dir))
 		}
 	}

@@ -116,7 +116,7 @@ func (w *Writer) begin(i Ingest) error {
 	if err := os.MkdirAll(w.dir, 0o700); err != nil {
 		return err
 	}
-	return writeIngest(w.dir, ingestRecord{i.Ref, i.Total, i.Expected, time.Now().UTC()})
+	return writeIngest(w.dir, ingestRecord{i.Ref, i.Total, i.Expected, time.Now().UTC(), i.Once})
 }
 
 // seek cuts the data to n bytes and hashes them.

@@ -124,7 +124,7 @@ func (s *Service) put(ctx context.Context, h *held, expected digest.Digest, size
 		}
 	}
 	ref := "put-" + id.New()[:16]
-	w, err := s.Content.Writer(ctx, content.Ingest{Ref: ref, Expected: expected, Total: max(size, 0)})
+	w, err := s.Content.Writer(ctx, content.Ingest{Ref: ref, Expected: expected, Total: max(size, 0), Once: true})
 	if err != nil {
 		return "", err
 	}
