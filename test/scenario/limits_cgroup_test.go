@@ -26,7 +26,7 @@ var limits = []limit{
 		[]string{"--memory-limit", "96MiB", "--memory-swap", "192MiB"}, "100663296", "100663296"},
 	{[]string{"--memory-swap", "128MiB"}, "memory", "memory.memsw.limit_in_bytes", "134217728", "memory.swap.max", "67108864", nil, "201326592", "100663296"},
 	{[]string{"--cpus", "0.5"}, "cpu", "cpu.cfs_quota_us", "50000", "cpu.max", "50000 100000", []string{"--cpus", "0.25"}, "25000", "25000 100000"},
-	{[]string{"--cpu-shares", "512"}, "cpu", "cpu.shares", "512", "cpu.weight", "59", []string{"--cpu-shares", "256"}, "256", "34"},
+	{[]string{"--cpu-shares", "512"}, "cpu", "cpu.shares", "512", "cpu.weight", "59", []string{"--cpu-shares", "256"}, "256", "35"},
 	{[]string{"--cpuset-cpus", "0"}, "cpuset", "cpuset.cpus", "0", "cpuset.cpus", "0", nil, "0", "0"},
 	{[]string{"--pids-limit", "50"}, "pids", "pids.max", "50", "pids.max", "50", []string{"--pids-limit", "60"}, "60", "60"},
 }
