@@ -42,7 +42,12 @@ func TestMachine(t *testing.T) {
 			}
 		})
 	}
-	if ended := strings.Count(results, "\ntests "); ended != 2 {
+	parts := 2
+	if _, err := os.Stat("/lib/systemd/systemd"); err != nil {
+		parts = 1
+		t.Run("Systemd", func(t *testing.T) { t.Skip("needs systemd, which is not installed (make deps-test)") })
+	}
+	if ended := strings.Count(results, "\ntests "); ended != parts {
 		t.Errorf("not all tests ran to their end there:\n%s\nconsole:\n%s", rest, console)
 	}
 }
