@@ -2,7 +2,8 @@
 // was never written.
 //
 //	probe ticks [CODE]  writes a numbered line each millisecond, and "got TEXT" for each line of its standard input, each
-//	                    with one write. SIGUSR1 ends it with CODE, after a last line "end N", N lines having been written.
+//	                    with one write. A terminal does not echo. SIGUSR1 ends it with CODE, after a last line "end N",
+//	                    N lines having been written.
 //	probe lines N       writes N numbered lines as fast as it can
 //	probe eat MIB       takes memory until the kernel minds, at most so much
 //	probe sleep         waits for SIGUSR2
@@ -16,6 +17,8 @@ import (
 	"strconv"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 func main() {
@@ -43,6 +46,12 @@ func main() {
 }
 
 func ticks(code int) int {
+	if t, err := unix.IoctlGetTermios(0, unix.TCGETS); err == nil {
+		t.Lflag &^= unix.ECHO
+		if err := unix.IoctlSetTermios(0, unix.TCSETS, t); err != nil {
+			fmt.Println(err)
+		}
+	}
 	end := make(chan os.Signal, 1)
 	signal.Notify(end, syscall.SIGUSR1)
 	typed := make(chan string)
