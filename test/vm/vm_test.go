@@ -17,7 +17,7 @@ import (
 )
 
 // patience is for everything, on a slow machine. It takes a minute on two idle cores.
-const patience = 4 * time.Minute
+const patience = 10 * time.Minute
 
 // TestMachine boots the machine once and shows its tests as parts of this one.
 func TestMachine(t *testing.T) {
