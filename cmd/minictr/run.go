@@ -12,6 +12,7 @@ import (
 
 	icli "github.com/minirt/mini/cmd/internal/cli"
 	"github.com/minirt/mini/runtime/api"
+	"github.com/minirt/mini/runtime/client"
 )
 
 func runCommand() *cli.Command {
@@ -36,8 +37,11 @@ func startFlags() []cli.Flag {
 
 func runRun(c *cli.Context, d *daemon) error {
 	req, err := createRequest(c, d)
+	if err == nil {
+		_, err = client.ParseDetachKeys(c.String("detach-keys")) // before anything is made
+	}
 	if err != nil {
-		return err
+		return startError(err)
 	}
 	detach := c.Bool("detach")
 	req.AutoRemove = c.Bool("rm")

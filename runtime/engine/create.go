@@ -4,8 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"regexp"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -68,7 +71,8 @@ func (e *Engine) checkCreate(o *CreateOptions) error {
 		o.Snapshotter = e.Snapshotter
 	}
 	if e.Snapshotters[o.Snapshotter] == nil {
-		return fmt.Errorf("snapshotter %q: this daemon has no such one: %w", o.Snapshotter, errdefs.ErrInvalidArgument)
+		return fmt.Errorf("snapshotter %q: this daemon has %s: %w", o.Snapshotter,
+			strings.Join(slices.Sorted(maps.Keys(e.Snapshotters)), ", "), errdefs.ErrInvalidArgument)
 	}
 	if _, known := e.Config.Runtimes[o.Runtime]; o.Runtime != "" && !known {
 		return fmt.Errorf("runtime %q: not in the configuration: add [runtimes.%s] with its path: %w",

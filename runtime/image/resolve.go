@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/containerd/errdefs"
+	"github.com/containerd/platforms"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
@@ -173,10 +174,25 @@ func (s *Service) resolve(ctx context.Context, ns string, img Image, platform st
 	if r.Config, err = s.imageConfig(ctx, m.Config); err != nil {
 		return Resolved{}, fmt.Errorf("image %s: %w", img.Name, err)
 	}
+	if platform != "" && !suits(r.Config.Platform, w) {
+		return Resolved{}, fmt.Errorf("image %s is for %s, not for %s: %w", img.Name, platforms.Format(r.Config.Platform), w, errdefs.ErrNotFound)
+	}
 	r.ConfigDigest = m.Config.Digest
 	r.ChainID = oci.ChainID(r.Config.RootFS.DiffIDs).String()
 	r.Unpacked = s.isUnpacked(ctx, s.Snapshotters[s.Default], ns, r.ChainID)
 	return r, nil
+}
+
+// suits tells whether what a config says of itself is one of the platforms asked for; one that says nothing is taken at
+// its word.
+func suits(p ocispec.Platform, w oci.Want) bool {
+	if p.Architecture == "" {
+		return true
+	}
+	return slices.ContainsFunc(w.List(), func(asked ocispec.Platform) bool {
+		_, ok := oci.Choose([]ocispec.Descriptor{{Platform: &p}}, asked)
+		return ok
+	})
 }
 
 // isUnpacked tells whether the committed layers of a chain are there.

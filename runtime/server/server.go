@@ -8,6 +8,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -136,7 +139,8 @@ func (s Deps) snapshotter(name string) (snapshot.Snapshotter, error) {
 	if sn := s.Snapshotters[name]; sn != nil {
 		return sn, nil
 	}
-	return nil, fmt.Errorf("snapshotter %q: this daemon has no such one: %w", name, errdefs.ErrInvalidArgument)
+	return nil, fmt.Errorf("snapshotter %q: this daemon has %s: %w", name,
+		strings.Join(slices.Sorted(maps.Keys(s.Snapshotters)), ", "), errdefs.ErrInvalidArgument)
 }
 
 // nanos is a time as the API has it; the zero time is 0.

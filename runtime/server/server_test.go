@@ -110,8 +110,13 @@ func TestContent(t *testing.T) {
 }
 
 func TestSnapshotsAndLeases(t *testing.T) {
-	c, _ := serve(t, newFakeEngine(cat))
+	e := newFakeEngine(cat)
+	e.container.Snapshotter, e.container.Snapshot = "native", "used"
+	c, _ := serve(t, e)
 	ctx := t.Context()
+	if _, err := c.Snapshots.Remove(ctx, &api.SnapshotRequest{Snapshotter: "native", Name: "used"}); !errdefs.IsFailedPrecondition(err) {
+		t.Errorf("a container's root filesystem: %v", err)
+	}
 	m, err := c.Snapshots.Prepare(ctx, &api.PrepareSnapshotRequest{Name: "a", Labels: map[string]string{"l": "1"}})
 	if err != nil || len(m.Mounts) == 0 {
 		t.Fatalf("mounts %v, %v", m, err)

@@ -2,6 +2,9 @@ package server
 
 import (
 	"context"
+	"fmt"
+
+	"github.com/containerd/errdefs"
 
 	"github.com/minirt/mini/internal/mount"
 	"github.com/minirt/mini/runtime/api"
@@ -118,11 +121,28 @@ func (s *snapshotsServer) Remove(ctx context.Context, r *api.SnapshotRequest) (*
 	if err != nil {
 		return nil, err
 	}
+	if err := s.unused(ctx, namespace(r), sn.Name(), r.Name); err != nil {
+		return nil, err
+	}
 	if err := sn.Remove(ctx, snapshot.Key{Namespace: namespace(r), Name: r.Name}); err != nil {
 		return nil, err
 	}
 	s.publish(namespace(r), "delete", r.Name)
 	return &api.RemoveSnapshotResponse{}, nil
+}
+
+// unused refuses what is the root filesystem of a container, which would lose its files while it runs.
+func (s *snapshotsServer) unused(ctx context.Context, ns, snapshotter, name string) error {
+	all, err := s.Engine.List(ctx, ns)
+	if err != nil {
+		return err
+	}
+	for _, c := range all {
+		if c.Snapshotter == snapshotter && c.Snapshot == name {
+			return fmt.Errorf("snapshot %s is the root filesystem of container %s: remove that first: %w", name, c.ID, errdefs.ErrFailedPrecondition)
+		}
+	}
+	return nil
 }
 
 func (s *snapshotsServer) Usage(ctx context.Context, r *api.SnapshotRequest) (*api.SnapshotUsage, error) {
