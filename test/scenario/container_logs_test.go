@@ -69,9 +69,7 @@ func TestLogsAcrossRotation(t *testing.T) {
 	}
 	for driver, follower := range followers {
 		testenv.Eventually(t, 20*time.Second, "1,500 lines are followed", func() bool { return strings.Contains(follower.said(), "\n0001500\n") })
-		if err := syscall.Kill(inspect(t, d, driver).PID, syscall.SIGUSR1); err != nil {
-			t.Fatal(err)
-		}
+		signalTo(t, inspect(t, d, driver).PID, syscall.SIGUSR1)
 		if err := follower.Wait(); err != nil {
 			t.Errorf("%s: logs -f: %v", driver, err)
 		}

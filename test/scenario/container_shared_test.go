@@ -6,6 +6,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/minirt/mini/internal/testenv"
@@ -98,3 +99,15 @@ func status(t *testing.T, pid any, field string) string {
 }
 
 func itoa(n int) string { return fmt.Sprint(n) }
+
+// signalTo sends a signal to a container's process from the host; one that does not run has the number 0, which means
+// this test's own group.
+func signalTo(t *testing.T, pid int, sig syscall.Signal) {
+	t.Helper()
+	if pid <= 1 {
+		t.Fatalf("no process %d", pid)
+	}
+	if err := syscall.Kill(pid, sig); err != nil {
+		t.Errorf("process %d has stopped: %v", pid, err)
+	}
+}

@@ -51,9 +51,7 @@ func (h *herd) some(which int) (ids []string) {
 func (h *herd) end(ids []string) {
 	h.t.Helper()
 	for _, id := range ids {
-		if err := syscall.Kill(h.pids[id], syscall.SIGUSR1); err != nil {
-			h.t.Errorf("%s has stopped: process %d: %v", id, h.pids[id], err)
-		}
+		signalTo(h.t, h.pids[id], syscall.SIGUSR1)
 	}
 }
 

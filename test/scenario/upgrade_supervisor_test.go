@@ -90,9 +90,7 @@ func TestUpgrade(t *testing.T) {
 		if c.State != "running" || c.PID != before[id].PID {
 			t.Errorf("%s is %s as process %d, it was %d", id, c.State, c.PID, before[id].PID)
 		}
-		if err := syscall.Kill(c.PID, syscall.SIGUSR1); err != nil {
-			t.Fatal(err)
-		}
+		signalTo(t, c.PID, syscall.SIGUSR1)
 	}
 	if code := s.code(); code != 7 {
 		t.Errorf("code %d", code)
