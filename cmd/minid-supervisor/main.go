@@ -22,6 +22,9 @@ import (
 	"github.com/minirt/mini/runtime/supervisor/confine"
 )
 
+// version is set by the linker.
+var version string
+
 func main() {
 	mode := ""
 	if len(os.Args) > 1 {
@@ -40,7 +43,7 @@ func main() {
 	case "serve":
 		err = serve(os.Args[2:])
 	case "version":
-		fmt.Println(version())
+		fmt.Println(build())
 	default:
 		err = fmt.Errorf("usage: %s serve|init|pause|seccomp-compile|version (the daemon starts it)", os.Args[0])
 	}
@@ -73,7 +76,7 @@ func serve(args []string) error {
 		level = slog.LevelDebug
 	}
 	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
-	return supervisor.Main(supervisor.Options{Dir: *dir, Build: version(), Log: log, Debug: *verbose}, *ready, *resume)
+	return supervisor.Main(supervisor.Options{Dir: *dir, Build: build(), Log: log, Debug: *verbose}, *ready, *resume)
 }
 
 const (
@@ -81,12 +84,16 @@ const (
 	gcPercent = 50 // small over fast
 )
 
-func version() string {
+// build is the program's version and the commit it was built of.
+func build() string {
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
-		return "unknown"
+		return version
 	}
-	v := info.Main.Version
+	v := version
+	if v == "" {
+		v = info.Main.Version
+	}
 	for _, s := range info.Settings {
 		if s.Key == "vcs.revision" {
 			v += " " + s.Value

@@ -27,6 +27,11 @@ func upgrade(t *testing.T, d *testenv.DaemonProcess) {
 	if len(after) != 1 || after[0] != before[0] || !strings.Contains(string(out), fmt.Sprintf("process %d,", before[0])) {
 		t.Errorf("supervisors before %v, after %v; it says: %s", before, after, out)
 	}
+	// It is of the version that the daemon is of, built together with it.
+	version := minidVersion(t)
+	if !strings.Contains(string(out), "version "+version) {
+		t.Errorf("the new program is not of version %s: %s", version, out)
+	}
 	if now := generationOf(t, d); now != generation+1 {
 		t.Errorf("the generation after %d is %d", generation, now)
 	}
@@ -147,4 +152,15 @@ func TestUpgradeThenCrash(t *testing.T) {
 	left := append(append(h.some(1), h.some(2)...), h.some(3)...)
 	h.runs(left)
 	h.finish(left, readChunk)
+}
+
+// minidVersion is the second word of "minid version".
+func minidVersion(t *testing.T) string {
+	t.Helper()
+	out, err := exec.CommandContext(t.Context(), testenv.Binary(t, "minid"), "version").Output()
+	if words := strings.Fields(string(out)); err == nil && len(words) > 1 {
+		return words[1]
+	}
+	t.Fatalf("minid version: %s %v", out, err)
+	return ""
 }
