@@ -20,7 +20,7 @@ func OfProcess(pid int, source, target string) error {
 		err  error
 	}
 	done := make(chan result, 1)
-	onThread(func() {
+	OnThread(func() {
 		tree, err := cloneOf(pid, source)
 		done <- result{tree, err}
 	})
@@ -35,9 +35,9 @@ func OfProcess(pid int, source, target string) error {
 	return nil
 }
 
-// onThread runs do on a thread that ends with it. The first thread of the program never ends, and is the one that
+// OnThread runs do on a thread that ends with it, for what changes a thread for good, and returns at once. The first thread of the program never ends, and is the one that
 // /proc/self tells of: when the goroutine has got that one, another is started while it is held.
-func onThread(do func()) {
+func OnThread(do func()) {
 	go func() {
 		runtime.LockOSThread()
 		if unix.Gettid() != unix.Getpid() {
@@ -46,7 +46,7 @@ func onThread(do func()) {
 		}
 		defer runtime.UnlockOSThread()
 		again := make(chan struct{})
-		onThread(func() {
+		OnThread(func() {
 			close(again)
 			do()
 		})
