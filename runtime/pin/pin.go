@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/minirt/mini/internal/mount"
+	"github.com/minirt/mini/internal/osthread"
 )
 
 // Kinds of namespaces, as /proc/PID/ns names them; they are the names of the files too.
@@ -198,9 +199,12 @@ func sysctlPath(name string) string {
 	return strings.ReplaceAll(name, ".", "/")
 }
 
-// onThread runs do on a thread that ends with it, and waits.
+// onThread runs do on a thread that ends with it.
 func onThread(do func() error) error {
-	done := make(chan error, 1)
-	mount.OnThread(func() { done <- do() })
-	return <-done
+	var err error
+	osthread.Run(func() bool {
+		err = do()
+		return false
+	})
+	return err
 }
