@@ -70,7 +70,10 @@ func (e *Engine) buildSpec(ctx context.Context, c Container) (*specs.Spec, []str
 	if c.Spec != nil {
 		return e.completeSpec(c, root)
 	}
-	request, err := e.sharedMemory(c)
+	request, err := e.asked(c)
+	if err == nil {
+		request, err = e.sharedMemory(c, request)
+	}
 	if err != nil {
 		return nil, nil, err
 	}
@@ -83,8 +86,7 @@ func (e *Engine) buildSpec(ctx context.Context, c Container) (*specs.Spec, []str
 
 // sharedMemory gives a container that joins another's IPC namespace its POSIX shared memory too, which is a mount: a
 // namespace of System V objects alone is not what people mean by sharing.
-func (e *Engine) sharedMemory(c Container) (spec.Request, error) {
-	request := *c.Request
+func (e *Engine) sharedMemory(c Container, request spec.Request) (spec.Request, error) {
 	other, joins := strings.CutPrefix(request.Namespaces["ipc"], "container:")
 	if !joins {
 		return request, nil

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -28,7 +29,21 @@ var validID = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}$`)
 
 // Create makes a container of an image, a root filesystem or a whole spec: its record, its snapshot and its bundle.
 // No process starts. An id that is taken is ErrAlreadyExists.
+//
+// One that is asked for again under the same key is the one that is being made, or that is there and has not run.
 func (e *Engine) Create(ctx context.Context, ns string, o CreateOptions) (Container, error) {
+	return e.flights.do(ctx, flightKey(ns, o.Key), func(ctx context.Context) (Container, error) {
+		if l := e.byKey(ns, o.Key); l != nil {
+			return createdAgain(l)
+		}
+		return e.create(ctx, ns, o)
+	})
+}
+
+func (e *Engine) create(ctx context.Context, ns string, o CreateOptions) (Container, error) {
+	if err := e.fromPod(ns, &o); err != nil {
+		return Container{}, err
+	}
 	if err := e.checkCreate(&o); err != nil {
 		return Container{}, err
 	}
@@ -75,8 +90,7 @@ func (e *Engine) checkCreate(o *CreateOptions) error {
 			strings.Join(slices.Sorted(maps.Keys(e.Snapshotters)), ", "), errdefs.ErrInvalidArgument)
 	}
 	if _, known := e.Config.Runtimes[o.Runtime]; o.Runtime != "" && !known {
-		return fmt.Errorf("runtime %q: not in the configuration: add [runtimes.%s] with its path: %w",
-			o.Runtime, o.Runtime, errdefs.ErrInvalidArgument)
+		return e.unknownRuntime(o.Runtime)
 	}
 	switch {
 	case o.Spec != nil && o.Request != nil:
@@ -89,6 +103,37 @@ func (e *Engine) checkCreate(o *CreateOptions) error {
 		return fmt.Errorf("container %s: neither an image nor a root filesystem: name one: %w", o.ID, errdefs.ErrInvalidArgument)
 	}
 	return nil
+}
+
+func (e *Engine) unknownRuntime(name string) error {
+	known := slices.Sorted(maps.Keys(e.Config.Runtimes))
+	return fmt.Errorf("runtime %q: not in the configuration, which has %s beside the built-in one: add [runtimes.%s] with its path: %w",
+		name, cmp.Or(strings.Join(known, ", "), "none"), name, errdefs.ErrInvalidArgument)
+}
+
+// byKey finds the container that a client has named so.
+func (e *Engine) byKey(ns, name string) *live {
+	if name == "" {
+		return nil
+	}
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	for k, l := range e.containers {
+		if k.ns == ns && l.name == name {
+			return l
+		}
+	}
+	return nil
+}
+
+// createdAgain answers who asks for a container that is there.
+func createdAgain(l *live) (Container, error) {
+	c := l.record()
+	if c.State == Created {
+		return c, nil
+	}
+	return Container{}, fmt.Errorf("container %s is there under the same name and is %s: remove it, or make the next attempt: %w",
+		c.ID, c.State, errdefs.ErrAlreadyExists)
 }
 
 // unpacked resolves the image and unpacks it for the snapshotter when it is not.
@@ -112,7 +157,7 @@ func (e *Engine) newRecord(ns string, o CreateOptions, r image.Resolved) Contain
 	c := Container{
 		ID: o.ID, Namespace: ns, State: Creating,
 		Image: r.Image.Name, ImageDigest: r.Manifest.Digest.String(), ChainID: r.ChainID, ImageConfig: r.Config.Config,
-		Runtime: o.Runtime, Supervisor: o.Supervisor, Labels: o.Labels, Log: o.Log,
+		Runtime: o.Runtime, Supervisor: o.Supervisor, Pod: o.Pod, Role: o.Role, Key: o.Key, Front: o.Front, Labels: o.Labels, Log: o.Log,
 		Stdin: o.Stdin, StdinOnce: o.StdinOnce, AutoRemove: o.AutoRemove, NoPivot: o.NoPivot,
 		Request: o.Request, Spec: o.Spec, CreatedAt: time.Now(),
 	}
@@ -155,7 +200,7 @@ func (e *Engine) reserve(ctx context.Context, c Container) (*live, *store.Deferr
 		return nil, nil, nil, fmt.Errorf("container %s exists in namespace %s: choose another id, or remove it first: %w",
 			c.ID, c.Namespace, errdefs.ErrAlreadyExists)
 	}
-	l := &live{key: k, rec: c, procs: map[string]*proc{}}
+	l := &live{key: k, pod: c.Pod, name: c.Key, rec: c, procs: map[string]*proc{}}
 	e.mu.Lock()
 	e.containers[k] = l
 	e.mu.Unlock()
@@ -167,11 +212,20 @@ func (e *Engine) reserve(ctx context.Context, c Container) (*live, *store.Deferr
 func (e *Engine) build(ctx context.Context, l *live, o CreateOptions, recorded *store.Deferred) error {
 	c := l.record()
 	var prepared error
+	if c.Pod != "" { // it is in the table by now, where who ends the pod looks
+		if _, err := e.podOf(c.Namespace, c.Pod, c.Role, "make a container in it"); err != nil {
+			return errors.Join(err, recorded.Wait())
+		}
+	}
 	if c.Snapshot != "" {
 		l.at("preparing its snapshot")
 		opts := snapshot.Options{Labels: o.SnapshotLabels}
 		if c.Request != nil {
-			opts.UIDMap, opts.GIDMap = idMap(c.Request.UIDMap), idMap(c.Request.GIDMap)
+			request, err := e.asked(c)
+			if err != nil {
+				return errors.Join(err, recorded.Wait())
+			}
+			opts.UIDMap, opts.GIDMap = idMap(request.UIDMap), idMap(request.GIDMap)
 		}
 		// The snapshotter makes nothing before its record is on disk, and the container's goes with it.
 		_, err := e.Snapshotters[c.Snapshotter].Prepare(ctx, snapshot.Key{Namespace: c.Namespace, Name: c.Snapshot}, c.ChainID, opts)

@@ -10,6 +10,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"sort"
@@ -23,6 +24,7 @@ import (
 	"github.com/minirt/mini/oci/spec"
 	"github.com/minirt/mini/runtime/events"
 	"github.com/minirt/mini/runtime/image"
+	"github.com/minirt/mini/runtime/network"
 	"github.com/minirt/mini/runtime/sandbox"
 	"github.com/minirt/mini/runtime/snapshot"
 	"github.com/minirt/mini/runtime/store"
@@ -36,6 +38,7 @@ type Config struct {
 	Runtimes        map[string]string // name → path of an OCI runtime binary; the empty name is libcontainer in the supervisor
 	LogMaxSize      int64             // bytes; 0: logs are not rotated
 	LogMaxFiles     int
+	Pause           string        // path of the program that holds a shared PID namespace, when told "pause"
 	RecoveryTimeout time.Duration // bounds what Recover waits for a supervisor
 }
 
@@ -55,7 +58,9 @@ type Images interface {
 type Deps struct {
 	Name, Root, State string
 	Containers        *store.Table[Container]
+	Pods              *store.Table[Pod]
 	Images            Images
+	Network           Network
 	Snapshotters      map[string]snapshot.Snapshotter
 	Snapshotter       string // the default one's name
 	Leases            *store.Leases
@@ -71,8 +76,10 @@ type Deps struct {
 // Engine runs containers.
 type Engine struct {
 	Deps
-	sandboxes Sandboxes
-	locks     keylock.Locks
+	sandboxes  Sandboxes
+	locks      keylock.Locks
+	podFlights flights[Pod]
+	flights    flights[Container]
 
 	ctx        context.Context // ends with Close
 	close      context.CancelFunc
@@ -81,6 +88,22 @@ type Engine struct {
 
 	mu         sync.RWMutex
 	containers map[key]*live
+	pods       map[key]*livePod
+}
+
+// Network is what the engine wants of the pods' network; *network.Network is one.
+type Network interface {
+	// NewNamespace pins a new namespace at a path; AdoptNamespace makes one that is pinned there ready.
+	NewNamespace(ctx context.Context, path string) error
+	AdoptNamespace(ctx context.Context, path string) error
+	RemoveNamespace(ctx context.Context, path string) error
+	Attach(ctx context.Context, r network.Request) (network.Attachment, error)
+	Detach(ctx context.Context, r network.Request, a *network.Attachment) error
+	Restore(ctx context.Context, all []network.Attachment) error
+	Collect(ctx context.Context, live []network.Attachment) error
+	Status(ctx context.Context) network.Status
+	SetPodCIDR(ctx context.Context, cidrs []netip.Prefix) error
+	Stats(ctx context.Context, path string) ([]network.InterfaceStats, error)
 }
 
 // Sandboxes is what the engine wants of the keeper of supervisors; *sandbox.Sandboxes is one.
@@ -113,7 +136,7 @@ func New(d Deps) (*Engine, error) {
 		return nil, fmt.Errorf("snapshotter %q is not one of this daemon's: %w", d.Snapshotter, errdefs.ErrInvalidArgument)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	return &Engine{Deps: d, ctx: ctx, close: cancel, recovered: make(chan struct{}), containers: map[key]*live{}}, nil
+	return &Engine{Deps: d, ctx: ctx, close: cancel, recovered: make(chan struct{}), containers: map[key]*live{}, pods: map[key]*livePod{}}, nil
 }
 
 // Close ends the engine's background work. Containers go on.

@@ -11,7 +11,9 @@ import (
 
 // live is a container in memory: its record as saved, and its processes.
 type live struct {
-	key key
+	key  key
+	pod  string // it is in; empty for none
+	name string // the record's Key
 
 	mu    sync.Mutex
 	rec   Container

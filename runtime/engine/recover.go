@@ -20,6 +20,9 @@ const removals = 4
 // Call it once, before the first request; exits that come meanwhile wait.
 func (e *Engine) Recover(ctx context.Context) error {
 	defer close(e.recovered)
+	if err := e.loadPods(); err != nil {
+		return err
+	}
 	records, err := e.Containers.List("")
 	if errdefs.IsDataLoss(err) {
 		e.Log.Error("some containers are not known; see what check says", "error", err)
@@ -31,7 +34,7 @@ func (e *Engine) Recover(ctx context.Context) error {
 	for _, r := range records {
 		c := r.Value
 		k := key{r.Namespace, r.Key}
-		e.containers[k] = &live{key: k, rec: c, procs: map[string]*proc{}}
+		e.containers[k] = &live{key: k, pod: c.Pod, name: c.Key, rec: c, procs: map[string]*proc{}}
 		known = append(known, sandbox.Known{
 			Process: wire.Process{Namespace: c.Namespace, ID: c.ID}, Group: c.Supervisor, Dir: e.Bundle(c),
 			State: string(c.State), PID: c.PID, StartTime: c.StartTime,
@@ -51,6 +54,9 @@ func (e *Engine) Recover(ctx context.Context) error {
 		}
 	}
 	e.background.Go(func() { e.removeAll(remove) })
+	if err := e.recoverPods(ctx); err != nil {
+		return err
+	}
 	e.Log.Info("containers recovered", "records", len(records), "processes", len(found), "to remove", len(remove))
 	return nil
 }

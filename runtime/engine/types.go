@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"encoding/json"
 	"os"
 	"time"
 
@@ -45,6 +46,10 @@ type Container struct {
 	Snapshot     string              `json:"snapshot,omitempty"`
 	Runtime      string              `json:"runtime,omitempty"`
 	Supervisor   string              `json:"supervisor"` // the group it runs in
+	Pod          string              `json:"pod,omitempty"`
+	Role         string              `json:"role,omitempty"` // RolePause, or empty
+	Key          string              `json:"key,omitempty"`  // as CreateOptions has it
+	Front        json.RawMessage     `json:"front,omitempty"`
 	Labels       map[string]string   `json:"labels,omitempty"`
 	Log          wire.Log            `json:"log"`
 	Stdin        bool                `json:"stdin,omitempty"`
@@ -81,6 +86,13 @@ type CreateOptions struct {
 	AutoRemove     bool
 	NoPivot        bool
 	Supervisor     string // the group, with supervisor scope "pod"; empty: the id
+	// Pod is the id of the pod that the container joins: its namespaces, files, cgroup and runtime are the default.
+	Pod  string
+	Role string // RolePause, or empty
+	// Key names the container towards its client: one that is asked for twice under the same key is made once. Empty: none.
+	Key string
+	// Front is what the front end keeps with the container, and nobody else reads.
+	Front json.RawMessage
 }
 
 // Streams are the files of one attachment. They are handed over: the engine closes them, whatever happens.

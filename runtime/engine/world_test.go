@@ -42,6 +42,7 @@ type world struct {
 	store     *store.Store
 	snapshots *faulty
 	images    *images
+	network   *pods
 	sandboxes *sandboxes
 	events    *record
 }
@@ -77,7 +78,7 @@ func open(t *testing.T, dir string, s *sandboxes) *world {
 	if testing.Verbose() {
 		log = slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug}))
 	}
-	w := &world{t: t, dir: dir, sandboxes: s, events: &record{}, images: &images{}}
+	w := &world{t: t, dir: dir, sandboxes: s, events: &record{}, images: &images{}, network: &pods{}}
 	var err error
 	if w.store, err = store.Open(ctx, store.Options{Path: filepath.Join(dir, "root/meta.db"), Logger: log}); err != nil {
 		t.Fatal(err)
@@ -89,7 +90,8 @@ func open(t *testing.T, dir string, s *sandboxes) *world {
 	w.snapshots = &faulty{Snapshotter: n}
 	w.Engine, err = New(Deps{
 		Name: "minid", Root: filepath.Join(dir, "root"), State: filepath.Join(dir, "state"),
-		Containers: store.NewTable[Container](w.store, "containers", 1, nil), Namespaces: store.NewNamespaces(w.store), Store: w.store,
+		Containers: store.NewTable[Container](w.store, "containers", 1, nil), Pods: store.NewTable[Pod](w.store, "pods", 1, nil),
+		Network: w.network, Namespaces: store.NewNamespaces(w.store), Store: w.store,
 		Images: w.images, Snapshotters: map[string]snapshot.Snapshotter{native.Name: w.snapshots}, Snapshotter: native.Name,
 		Events: w.events, Config: Config{CgroupDriver: "cgroupfs", CgroupParent: "mini-engine-test"}, Log: log,
 	})

@@ -1,0 +1,178 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+
+	"github.com/containerd/errdefs"
+
+	"github.com/minirt/mini/internal/failpoint"
+	"github.com/minirt/mini/internal/mount"
+	"github.com/minirt/mini/runtime/pin"
+)
+
+// StopPod ends a pod for good: its containers are killed, its network is left, its namespaces go. It can be repeated.
+func (e *Engine) StopPod(ctx context.Context, ns, id string) error {
+	p, err := e.findPod(ns, id)
+	if err != nil {
+		return err
+	}
+	p.end()
+	unlock, err := e.lockedPod(ctx, p)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	before := p.record()
+	if before.State == PodRemoving || before.State == PodStopped && before.Attachment == nil {
+		return nil
+	}
+	// Once begun it is done, whatever becomes of the caller.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), removeTimeout)
+	defer cancel()
+	if err := e.dismantle(ctx, p); err != nil {
+		return fmt.Errorf("stop pod %s: %s: %w", p.key.id, p.stage(), err)
+	}
+	if err := e.savePod(p, func(rec *Pod) { rec.State, rec.Attachment = PodStopped, nil }); err != nil {
+		return err
+	}
+	if before.State != PodStopped {
+		e.publishPod(p, "stop")
+	}
+	return nil
+}
+
+// RemovePod removes a pod with its containers and everything on the host that is its own.
+func (e *Engine) RemovePod(ctx context.Context, ns, id string) error {
+	p, err := e.findPod(ns, id)
+	if err != nil {
+		return err
+	}
+	p.end()
+	unlock, err := e.lockedPod(ctx, p)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if err := e.undoPod(ctx, p); err != nil {
+		return fmt.Errorf("remove pod %s: %s: %w", p.key.id, p.stage(), err)
+	}
+	return nil
+}
+
+// undoPod is removePod, whatever becomes of the caller.
+func (e *Engine) undoPod(ctx context.Context, p *livePod) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), removeTimeout)
+	defer cancel()
+	return e.removePod(ctx, p)
+}
+
+// removePod is the undo of everything: from whatever state, it tries every resource, joins the errors, and deletes the
+// record last. The caller has the lock.
+func (e *Engine) removePod(ctx context.Context, p *livePod) error {
+	p.end()
+	before := p.record().State
+	if before != PodCreating && before != PodRemoving { // what is being made is removed after a crash just the same
+		if err := e.savePod(p, func(rec *Pod) { rec.State = PodRemoving }); err != nil {
+			return err
+		}
+	}
+	if err := failpoint.Hit("pod-removing"); err != nil {
+		return err
+	}
+	if err := e.dismantle(ctx, p); err != nil {
+		return err
+	}
+	p.at("remove its containers")
+	if err := e.each(e.inPod(p.key), func(l *live) error {
+		_, err := e.Delete(ctx, l.key.ns, l.key.id, DeleteOptions{Force: true})
+		if errdefs.IsNotFound(err) {
+			return nil
+		}
+		return err
+	}); err != nil {
+		return err
+	}
+	p.at("remove its files")
+	rec := p.record()
+	dir := e.podDir(rec)
+	if err := mount.Unmount(podShm(dir)); err != nil {
+		return err
+	}
+	if err := os.RemoveAll(dir); err != nil {
+		return err
+	}
+	if err := failpoint.Hit("pod-before-record"); err != nil {
+		return err
+	}
+	return e.forgetPod(p, before)
+}
+
+// dismantle ends what lives of a pod: processes first, so that nobody uses the network when it goes. Each part is tried.
+func (e *Engine) dismantle(ctx context.Context, p *livePod) error {
+	p.at("kill its containers")
+	killed := e.each(e.inPod(p.key), func(l *live) error { return e.killContainer(ctx, l) })
+	if killed != nil {
+		return killed // a process that lives keeps the network it uses
+	}
+	rec := p.record()
+	var errs []error
+	if rec.Network == ModePod {
+		p.at("leave the network")
+		errs = append(errs, e.Network.Detach(ctx, e.networkRequest(rec), rec.Attachment))
+		if len(rec.UIDMap) == 0 {
+			errs = append(errs, e.Network.RemoveNamespace(ctx, pin.Path(e.pinDir(rec), pin.Network)))
+		}
+	}
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	p.at("remove its namespaces")
+	return pin.Remove(e.pinDir(rec))
+}
+
+// killContainer ends a container's processes; the container stays.
+func (e *Engine) killContainer(ctx context.Context, l *live) error {
+	unlock, err := e.locks.Lock(ctx, l.key.String())
+	if err != nil {
+		return fmt.Errorf("container %s is busy (%s): %w", l.key.id, l.stage(), err)
+	}
+	defer unlock()
+	if l.isGone() {
+		return nil
+	}
+	return e.kill(ctx, l)
+}
+
+// each does something to all of them at once, and joins the errors.
+func (e *Engine) each(list []*live, do func(*live) error) error {
+	errs := make([]error, len(list))
+	var all sync.WaitGroup
+	for i, l := range list {
+		all.Go(func() { errs[i] = do(l) })
+	}
+	all.Wait()
+	return errors.Join(errs...)
+}
+
+// forgetPod deletes the record, and the pod with it.
+func (e *Engine) forgetPod(p *livePod, before PodState) error {
+	p.mu.Lock()
+	err := e.Pods.Delete(p.key.ns, p.key.id)
+	p.gone = err == nil // no save comes between, which would bring the record back
+	p.mu.Unlock()
+	if err != nil {
+		return fmt.Errorf("delete the record: %w", err)
+	}
+	e.mu.Lock()
+	delete(e.pods, p.key)
+	e.mu.Unlock()
+	if before == PodReady {
+		e.publishPod(p, "stop")
+	}
+	e.publishPod(p, "delete")
+	return nil
+}
