@@ -80,7 +80,8 @@ type Request struct {
 	Patch []byte `json:"patch,omitempty"`
 }
 
-// Mount is one mount asked for. Type is bind, tmpfs or any filesystem; for a bind with no Source made yet, CreateSource
+// Mount is one mount asked for. Type is bind, tmpfs, any filesystem, or image, which whoever runs the container turns into
+// a bind before Build sees it; for a bind with no Source made yet, CreateSource
 // makes a directory.
 type Mount struct {
 	Type         string                 `json:"type"`
@@ -90,6 +91,7 @@ type Mount struct {
 	CreateSource bool                   `json:"createSource,omitempty"`
 	UIDMap       []specs.LinuxIDMapping `json:"uidMap,omitempty"` // idmapped mount, Linux 5.12
 	GIDMap       []specs.LinuxIDMapping `json:"gidMap,omitempty"`
+	SubPath      string                 `json:"subPath,omitempty"` // of an image
 }
 
 // Device is a device node of the host put into the container, or a directory of them.

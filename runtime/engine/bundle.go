@@ -24,7 +24,7 @@ func sharedDir(bundle string) string { return filepath.Join(bundle, "shm") }
 
 // unmountBundle takes away what is mounted in a bundle; only then may its files be deleted.
 func unmountBundle(bundle string) error {
-	return errors.Join(mount.Unmount(rootfsDir(bundle)), mount.Unmount(sharedDir(bundle)))
+	return errors.Join(mount.Unmount(rootfsDir(bundle)), mount.Unmount(sharedDir(bundle)), unmountImages(bundle))
 }
 
 // execDir is where a process executed in a container has its process.json, its named pipes and its exit file.
@@ -73,6 +73,9 @@ func (e *Engine) buildSpec(ctx context.Context, c Container) (*specs.Spec, []str
 	request, err := e.asked(c)
 	if err == nil {
 		request, err = e.sharedMemory(c, request)
+	}
+	if err == nil {
+		request, err = e.bindImages(ctx, c, request)
 	}
 	if err != nil {
 		return nil, nil, err

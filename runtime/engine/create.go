@@ -166,6 +166,9 @@ func (e *Engine) newRecord(ns string, o CreateOptions, r image.Resolved) Contain
 	} else {
 		c.ImageDigest = ""
 	}
+	if len(imageMounts(c)) > 0 {
+		c.Snapshotter = o.Snapshotter
+	}
 	if ref, err := name.Parse(c.Image); err == nil {
 		c.Image = ref.String()
 	}
@@ -211,22 +214,9 @@ func (e *Engine) reserve(ctx context.Context, c Container) (*live, *store.Deferr
 // build makes what the record announces: the snapshot, the mounted root filesystem, the spec and the bundle.
 func (e *Engine) build(ctx context.Context, l *live, o CreateOptions, recorded *store.Deferred) error {
 	c := l.record()
-	var prepared error
-	if c.Pod != "" { // it is in the table by now, where who ends the pod looks
-		if _, err := e.podOf(c.Namespace, c.Pod, c.Role, "make a container in it"); err != nil {
-			return errors.Join(err, recorded.Wait())
-		}
-	}
-	if c.Snapshot != "" {
-		l.at("preparing its snapshot")
-		opts := snapshot.Options{Labels: o.SnapshotLabels}
-		if c.Request != nil {
-			request, err := e.asked(c)
-			if err != nil {
-				return errors.Join(err, recorded.Wait())
-			}
-			opts.UIDMap, opts.GIDMap = idMap(request.UIDMap), idMap(request.GIDMap)
-		}
+	l.at("preparing its snapshot")
+	opts, prepared := e.snapshotOptions(c, o)
+	if prepared == nil && c.Snapshot != "" {
 		// The snapshotter makes nothing before its record is on disk, and the container's goes with it.
 		_, err := e.Snapshotters[c.Snapshotter].Prepare(ctx, snapshot.Key{Namespace: c.Namespace, Name: c.Snapshot}, c.ChainID, opts)
 		if err != nil {
@@ -242,6 +232,9 @@ func (e *Engine) build(ctx context.Context, l *live, o CreateOptions, recorded *
 	if err := failpoint.Hit("create-recorded"); err != nil {
 		return err
 	}
+	if err := e.viewImages(ctx, c, opts); err != nil {
+		return err
+	}
 	if err := failpoint.Hit("create-prepared"); err != nil {
 		return err
 	}
@@ -254,6 +247,25 @@ func (e *Engine) build(ctx context.Context, l *live, o CreateOptions, recorded *
 		return err
 	}
 	return e.save(l, func(c *Container) { c.State, c.Warnings = Created, warnings })
+}
+
+// snapshotOptions are those of a container's snapshots. A pod that is being ended has none made any more: the container
+// is in the table by now, where who ends the pod looks.
+func (e *Engine) snapshotOptions(c Container, o CreateOptions) (snapshot.Options, error) {
+	opts := snapshot.Options{Labels: o.SnapshotLabels}
+	if c.Request == nil {
+		return opts, nil
+	}
+	if c.Pod != "" {
+		if _, err := e.podOf(c.Namespace, c.Pod, c.Role, "make a container in it"); err != nil {
+			return opts, err
+		}
+	}
+	request, err := e.asked(c)
+	if err == nil {
+		opts.UIDMap, opts.GIDMap = idMap(request.UIDMap), idMap(request.GIDMap)
+	}
+	return opts, err
 }
 
 // mountRootfs mounts the container's snapshot in its bundle, unless it is there already.
