@@ -41,6 +41,11 @@ func build(s *storage) ([]built, error) {
 		}
 		all = append(all, b)
 	}
+	suite, err := conformance(s)
+	if err != nil {
+		return nil, err
+	}
+	all = append(all, suite...)
 	return all, referrer(s, all[0])
 }
 
