@@ -78,6 +78,25 @@ test: build images ## everything this machine can run (as root; what cannot run 
 images: go ## build the test images into .cache/images (from Debian's own packages)
 	@$(GO) run ./test/images -o .cache/images
 
+# The suite and its client are built from a module of their own, which pins their versions.
+CONFORMANCE := .cache/conformance
+
+.PHONY: conformance-tools
+conformance-tools: $(addprefix $(CONFORMANCE)/,critest crictl ginkgo) ## build upstream's CRI suite and client into .cache/conformance
+
+$(CONFORMANCE)/critest: test/conformance/go.mod test/conformance/go.sum | go
+	cd test/conformance && CGO_ENABLED=0 $(GO) test -c -trimpath -ldflags '-s -w' -o ../../$@ sigs.k8s.io/cri-tools/cmd/critest
+
+$(CONFORMANCE)/crictl: test/conformance/go.mod test/conformance/go.sum | go
+	cd test/conformance && CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w' -o ../../$@ sigs.k8s.io/cri-tools/cmd/crictl
+
+$(CONFORMANCE)/ginkgo: test/conformance/go.mod test/conformance/go.sum | go
+	cd test/conformance && CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w' -o ../../$@ github.com/onsi/ginkgo/v2/ginkgo
+
+.PHONY: conformance
+conformance: build images conformance-tools ## run upstream's CRI suite against minid in every setting (as root)
+	$(GO) run ./test/report -- $(GO) test -json -count=1 -timeout 15m -run '^TestConformance' ./test/scenario
+
 .PHONY: test-vm
 test-vm: build kernel ## boot a virtual machine with cgroup v2 alone, AppArmor and systemd, and run containers there (minutes: it is emulated)
 	$(GO) run ./test/report -- $(GO) test -json -count=1 -timeout 15m ./test/vm/...
