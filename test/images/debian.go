@@ -1,8 +1,10 @@
 package main
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -100,4 +102,28 @@ func redis() image {
 func tools() image {
 	l := newLayer().program("/usr/bin/pgrep", "/usr/bin/ipcs")
 	return image{repo: "tools", layers: of(busybox(), l), config: ocispec.ImageConfig{Cmd: []string{"sh"}}}
+}
+
+// pause is a sandbox image for runtimes that want one: a single static program, built here.
+func pause() image {
+	l := newLayer()
+	if l.err = buildProgram("./test/images/pause", l); l.err != nil {
+		l.err = fmt.Errorf("build pause: %w", l.err)
+	}
+	return image{repo: "pause", layers: of(l), config: ocispec.ImageConfig{Entrypoint: []string{"/pause"}, User: "65535:65535"}}
+}
+
+func buildProgram(pkg string, l *layer) error {
+	dir, err := os.MkdirTemp("", "images-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	name := filepath.Base(pkg)
+	build := exec.Command("go", "build", "-buildvcs=false", "-trimpath", "-ldflags", "-s -w", "-o", filepath.Join(dir, name), pkg)
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		return fmt.Errorf("%w: %s", err, out)
+	}
+	return l.host(filepath.Join(dir, name), name, 0o755).err
 }

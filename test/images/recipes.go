@@ -27,7 +27,7 @@ func build(s *storage) ([]built, error) {
 		}
 		recipes = append(recipes, p.recipe())
 	}
-	for _, i := range append(recipes, large()) {
+	for _, i := range append(recipes, pause(), large()) {
 		_, b, err := i.put(s, "latest")
 		if err != nil {
 			return nil, err
