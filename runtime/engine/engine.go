@@ -49,6 +49,7 @@ type Publisher interface{ Publish(events.Event) }
 type Images interface {
 	Resolve(ctx context.Context, ns, name, platform string) (image.Resolved, error)
 	Unpack(ctx context.Context, ns, name, snapshotter, platform string, progress func(image.Progress)) (string, error)
+	Artifact(ctx context.Context, ns, name string) (files []image.ArtifactFile, is bool, err error)
 	CollectGarbage(ctx context.Context, o image.CollectOptions) (image.Collected, error)
 	Count(ctx context.Context) (int, error)
 	Problems(ctx context.Context, repair, quick bool) ([]image.Problem, error)

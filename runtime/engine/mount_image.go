@@ -14,6 +14,7 @@ import (
 
 	"github.com/minirt/mini/internal/mount"
 	"github.com/minirt/mini/oci/spec"
+	"github.com/minirt/mini/runtime/image"
 	"github.com/minirt/mini/runtime/snapshot"
 )
 
@@ -46,6 +47,16 @@ func (e *Engine) viewImages(ctx context.Context, c Container, opts snapshot.Opti
 	sn := e.Snapshotters[c.Snapshotter]
 	for _, i := range imageMounts(c) {
 		m := c.Request.Mounts[i]
+		files, artifact, err := e.Images.Artifact(ctx, c.Namespace, m.Source)
+		if err == nil && artifact {
+			err = linkArtifact(artifactDir(e.home(c), i), files)
+		}
+		if err != nil {
+			return fmt.Errorf("mount %s: %w", m.Target, err)
+		}
+		if artifact {
+			continue
+		}
 		resolved, err := e.Images.Resolve(ctx, c.Namespace, m.Source, "")
 		if err != nil {
 			return fmt.Errorf("mount %s: %w", m.Target, err)
@@ -56,6 +67,26 @@ func (e *Engine) viewImages(ctx context.Context, c Container, opts snapshot.Opti
 		}
 		if _, err := sn.View(ctx, imageMountKey(c, i), chain, opts); err != nil && !errdefs.IsAlreadyExists(err) {
 			return fmt.Errorf("mount %s: view image %s: %w", m.Target, resolved.Image.Name, err)
+		}
+	}
+	return nil
+}
+
+// artifactDir has the files of an artifact that is mounted; it goes with the container's logs.
+func artifactDir(home string, i int) string { return filepath.Join(home, "artifacts", fmt.Sprint(i)) }
+
+// linkArtifact gives the blobs of an artifact their names. They are links: a collection may take the blobs away.
+func linkArtifact(dir string, files []image.ArtifactFile) error {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	for _, f := range files {
+		path := filepath.Join(dir, f.Name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			return err
+		}
+		if err := os.Link(f.Path, path); err != nil && !errors.Is(err, os.ErrExist) {
+			return err
 		}
 	}
 	return nil
@@ -85,6 +116,9 @@ func (e *Engine) bindImages(ctx context.Context, c Container, r spec.Request) (s
 
 // mountImage mounts the view, unless it is there already, and finds the path below it that is asked for.
 func (e *Engine) mountImage(ctx context.Context, c Container, i int) (string, error) {
+	if artifact := artifactDir(e.home(c), i); isDir(artifact) {
+		return below(artifact, c.Request.Mounts[i].SubPath)
+	}
 	dir := filepath.Join(imagesDir(e.Bundle(c)), fmt.Sprint(i))
 	if err := os.MkdirAll(dir, 0o711); err != nil {
 		return "", err
@@ -129,6 +163,11 @@ func below(dir, sub string) (string, error) {
 	}
 	defer unix.Close(fd)
 	return os.Readlink(fmt.Sprintf("/proc/self/fd/%d", fd))
+}
+
+func isDir(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.IsDir()
 }
 
 // unmountImages takes away what is mounted of images in a bundle.

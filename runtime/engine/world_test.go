@@ -277,6 +277,10 @@ func (i *images) Unpack(context.Context, string, string, string, string, func(im
 	return layer, i.unpack
 }
 
+func (i *images) Artifact(context.Context, string, string) ([]image.ArtifactFile, bool, error) {
+	return nil, false, nil
+}
+
 func (i *images) CollectGarbage(context.Context, image.CollectOptions) (image.Collected, error) {
 	return image.Collected{}, nil
 }
