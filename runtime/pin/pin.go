@@ -44,6 +44,18 @@ func Pinned(dir, kind string) bool {
 	return unix.Statfs(Path(dir, kind), &st) == nil && st.Type == unix.NSFS_MAGIC
 }
 
+// Any says whether any namespace is pinned.
+func Any(dir string) bool {
+	for _, kind := range kinds() {
+		if Pinned(dir, kind) {
+			return true
+		}
+	}
+	return false
+}
+
+func kinds() []string { return []string{Network, IPC, UTS, User} }
+
 // Make makes the namespaces and pins them. When it fails, Remove takes away what it has made. Errors: ErrInvalidArgument
 // for a sysctl that is not there or takes another value.
 func Make(o Options) error {
@@ -67,7 +79,7 @@ func Make(o Options) error {
 // Remove takes the namespaces away. It can be repeated.
 func Remove(dir string) error {
 	var errs []error
-	for _, kind := range []string{Network, IPC, UTS, User} {
+	for _, kind := range kinds() {
 		path := Path(dir, kind)
 		err := mount.Unmount(path)
 		if err == nil {
@@ -182,21 +194,37 @@ func (o Options) set() error {
 		}
 	}
 	for name, value := range o.Sysctls {
-		path := "/proc/sys/" + sysctlPath(name)
-		if err := os.WriteFile(path, []byte(value), 0); err != nil {
+		path, err := SysctlPath(name)
+		if err != nil {
+			return err
+		}
+		if err := os.WriteFile(filepath.Join("/proc/sys", path), []byte(value), 0); err != nil {
 			return fmt.Errorf("sysctl %s=%s: %w: check its name and value: %w", name, value, errors.Unwrap(err), errdefs.ErrInvalidArgument)
 		}
 	}
 	return nil
 }
 
-// sysctlPath is where a parameter is below /proc/sys. sysctl(8): where the first separator is a slash, dots are part of
-// names.
-func sysctlPath(name string) string {
-	if at := strings.IndexAny(name, "./"); at >= 0 && name[at] == '/' {
-		return name
+// SysctlPath is where a parameter is below /proc/sys. sysctl(8): where the first separator is a slash, dots are part of
+// names; where it is a dot, the two change places (net.ipv4.conf.eth0/1.forwarding is of the interface eth0.1). Errors:
+// ErrInvalidArgument for what is no parameter's name, or would lead elsewhere.
+func SysctlPath(name string) (string, error) {
+	path := name
+	if at := strings.IndexAny(name, "./"); at >= 0 && name[at] == '.' {
+		path = strings.Map(func(r rune) rune {
+			switch r {
+			case '.':
+				return '/'
+			case '/':
+				return '.'
+			}
+			return r
+		}, name)
 	}
-	return strings.ReplaceAll(name, ".", "/")
+	if path == "" || path[0] == '/' || path != filepath.Clean(path) || !filepath.IsLocal(path) || strings.ContainsAny(path, " \t\n\x00") {
+		return "", fmt.Errorf("sysctl %q isn't a parameter's name: write it like net.ipv4.ip_forward: %w", name, errdefs.ErrInvalidArgument)
+	}
+	return path, nil
 }
 
 // onThread runs do on a thread that ends with it.
