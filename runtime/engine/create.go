@@ -246,6 +246,9 @@ func (e *Engine) build(ctx context.Context, l *live, o CreateOptions, recorded *
 	if err := failpoint.Hit("create-bundled"); err != nil {
 		return err
 	}
+	if ctx.Err() != nil {
+		return fmt.Errorf("nobody waits for it any more: %w", context.Cause(ctx))
+	}
 	return e.save(l, func(c *Container) { c.State, c.Warnings = Created, warnings })
 }
 
@@ -256,10 +259,8 @@ func (e *Engine) snapshotOptions(c Container, o CreateOptions) (snapshot.Options
 	if c.Request == nil {
 		return opts, nil
 	}
-	if c.Pod != "" {
-		if _, err := e.podOf(c.Namespace, c.Pod, c.Role, "make a container in it"); err != nil {
-			return opts, err
-		}
+	if err := e.requirePod(c, "make a container in it"); err != nil {
+		return opts, err
 	}
 	request, err := e.asked(c)
 	if err == nil {

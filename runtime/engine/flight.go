@@ -37,7 +37,7 @@ func (g *flights[T]) do(ctx context.Context, key string, build func(context.Cont
 		case <-ctx.Done():
 			g.leave(f)
 			var none T
-			return none, fmt.Errorf("nobody waits any more: what is made is undone: %w", context.Cause(ctx))
+			return none, fmt.Errorf("not waited for any longer; it is undone unless somebody else waits: %w", context.Cause(ctx))
 		}
 	}
 }

@@ -2,64 +2,106 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"sync"
 
+	"github.com/containerd/errdefs"
+	"golang.org/x/sys/unix"
+
+	"github.com/minirt/mini/internal/mount"
+	"github.com/minirt/mini/internal/osthread"
 	"github.com/minirt/mini/runtime/network"
+	"github.com/minirt/mini/runtime/pin"
 )
 
-// pods is a network that remembers who is in it. Its namespaces are plain files.
+// pods is a network that remembers who is in it. Its namespaces are real, and nothing is in them.
 type pods struct {
 	mu       sync.Mutex
 	attached map[string]network.Attachment
-	restored int
+	restored []string         // what Restore and Collect were called with
 	fail     map[string]error // by method
+	hang     map[string]chan struct{}
+	cidrs    []netip.Prefix
 }
 
-func (n *pods) failing(method string) error {
+// enter hangs or fails where it is to.
+func (n *pods) enter(ctx context.Context, method string) error {
+	n.mu.Lock()
+	hang, err := n.hang[method], n.fail[method]
+	n.mu.Unlock()
+	if hang != nil {
+		select {
+		case <-hang:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+	return err
+}
+
+func (n *pods) setFail(method string, err error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	return n.fail[method]
+	n.fail[method] = err
 }
 
-func (n *pods) NewNamespace(_ context.Context, path string) error {
-	if err := n.failing("NewNamespace"); err != nil {
+func (n *pods) NewNamespace(ctx context.Context, path string) error {
+	if err := n.enter(ctx, "NewNamespace"); err != nil {
 		return err
 	}
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		return err
-	}
-	return os.WriteFile(path, nil, 0o600)
+	err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o711), os.WriteFile(path, nil, 0o600))
+	osthread.Run(func() bool {
+		if err == nil {
+			err = unix.Unshare(unix.CLONE_NEWNET)
+		}
+		if err == nil {
+			err = unix.Mount("/proc/thread-self/ns/net", path, "", unix.MS_BIND, "")
+		}
+		return false
+	})
+	return err
 }
 
-func (n *pods) AdoptNamespace(context.Context, string) error { return n.failing("AdoptNamespace") }
+func (n *pods) AdoptNamespace(ctx context.Context, path string) error {
+	if !pin.Pinned(filepath.Dir(path), filepath.Base(path)) {
+		return fmt.Errorf("%s is no namespace: %w", path, errdefs.ErrNotFound)
+	}
+	return n.enter(ctx, "AdoptNamespace")
+}
 
-func (n *pods) RemoveNamespace(_ context.Context, path string) error {
+func (n *pods) RemoveNamespace(ctx context.Context, path string) error {
+	if err := errors.Join(n.enter(ctx, "RemoveNamespace"), mount.Unmount(path)); err != nil {
+		return err
+	}
 	if err := os.Remove(path); !os.IsNotExist(err) {
 		return err
 	}
 	return nil
 }
 
-func (n *pods) Attach(_ context.Context, r network.Request) (network.Attachment, error) {
-	if err := n.failing("Attach"); err != nil {
+func (n *pods) Attach(ctx context.Context, r network.Request) (network.Attachment, error) {
+	if err := n.enter(ctx, "Attach"); err != nil {
 		return network.Attachment{}, err
+	}
+	if r.NetNS == "" {
+		return network.Attachment{}, fmt.Errorf("pod %s has no network namespace: %w", r.ID, errdefs.ErrInvalidArgument)
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if n.attached == nil {
-		n.attached = map[string]network.Attachment{}
-	}
 	a := network.Attachment{ID: r.ID, Provider: network.ProviderBuiltin, IPs: []netip.Addr{netip.AddrFrom4([4]byte{10, 0, 0, byte(len(n.attached) + 2)})}}
 	n.attached[r.ID] = a
 	return a, nil
 }
 
-func (n *pods) Detach(_ context.Context, r network.Request, _ *network.Attachment) error {
-	if err := n.failing("Detach"); err != nil {
+func (n *pods) Detach(ctx context.Context, r network.Request, _ *network.Attachment) error {
+	if err := n.enter(ctx, "Detach"); err != nil {
 		return err
 	}
 	n.mu.Lock()
@@ -68,25 +110,48 @@ func (n *pods) Detach(_ context.Context, r network.Request, _ *network.Attachmen
 	return nil
 }
 
-func (n *pods) Restore(_ context.Context, all []network.Attachment) error {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	n.restored = len(all)
-	return nil
+func (n *pods) Restore(ctx context.Context, all []network.Attachment) error {
+	n.note("restore", all)
+	return n.enter(ctx, "Restore")
 }
 
-func (n *pods) Collect(context.Context, []network.Attachment) error { return n.failing("Collect") }
+func (n *pods) Collect(ctx context.Context, live []network.Attachment) error {
+	n.note("collect", live)
+	return n.enter(ctx, "Collect")
+}
+
+func (n *pods) note(method string, list []network.Attachment) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	var ids []string
+	for _, a := range list {
+		ids = append(ids, a.ID)
+		n.attached[a.ID] = a // it outlives the daemon, but this network does not
+	}
+	slices.Sort(ids)
+	n.restored = append(n.restored, method+" "+strings.Join(ids, " "))
+}
 
 func (n *pods) Status(context.Context) network.Status { return network.Status{Ready: true} }
 
-func (n *pods) SetPodCIDR(context.Context, []netip.Prefix) error { return n.failing("SetPodCIDR") }
+func (n *pods) SetPodCIDR(_ context.Context, cidrs []netip.Prefix) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.cidrs = cidrs
+	return n.fail["SetPodCIDR"]
+}
 
 func (n *pods) Stats(context.Context, string) ([]network.InterfaceStats, error) {
 	return []network.InterfaceStats{{Name: network.DefaultInterface, RxBytes: 7}}, nil
 }
 
-func (n *pods) inside() string {
+// inside are the pods that are attached.
+func (n *pods) inside() []string {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	return fmt.Sprint(len(n.attached))
+	return slices.Sorted(maps.Keys(n.attached))
+}
+
+func newNetwork() *pods {
+	return &pods{attached: map[string]network.Attachment{}, fail: map[string]error{}, hang: map[string]chan struct{}{}}
 }

@@ -58,16 +58,21 @@ func (p *livePod) isGone() bool {
 	return p.gone
 }
 
-// requireReady refuses what only a ready pod can have done.
-func (p *livePod) requireReady(what string) error {
+func (p *livePod) isEnding() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.rec.State == PodReady && !p.ending {
-		return nil
-	}
-	state := string(p.rec.State)
-	if p.ending && p.rec.State == PodReady {
+	return p.ending
+}
+
+// requireReady refuses what only a ready pod can have done.
+func (e *Engine) requireReady(p *livePod, what string) error {
+	state := string(e.seen(p).State)
+	switch {
+	case state != string(PodReady):
+	case p.isEnding():
 		state = "being stopped"
+	default:
+		return nil
 	}
 	return fmt.Errorf("pod %s is %s: cannot %s: run another pod: %w", p.key.id, state, what, errdefs.ErrFailedPrecondition)
 }
@@ -176,6 +181,9 @@ func (e *Engine) livePods(ns string) []*livePod {
 
 // podByKey finds the pod that a client has named so.
 func (e *Engine) podByKey(ns, name string) *livePod {
+	if name == "" {
+		return nil
+	}
 	for _, p := range e.livePods(ns) {
 		if rec := p.record(); rec.Key == name && rec.State != PodRemoving {
 			return p
@@ -209,7 +217,7 @@ func (e *Engine) UpdatePod(ctx context.Context, ns, id string, resources, overhe
 		return err
 	}
 	defer unlock()
-	if err := p.requireReady("update it"); err != nil {
+	if err := e.requireReady(p, "update it"); err != nil {
 		return err
 	}
 	err = e.savePod(p, func(rec *Pod) {
@@ -232,13 +240,16 @@ func (e *Engine) PodNamespace(_ context.Context, ns, id, kind string) (string, e
 	if err != nil {
 		return "", err
 	}
+	if err := e.requireReady(p, "join its "+kind+" namespace"); err != nil {
+		return "", err
+	}
 	rec := p.record()
 	if kind == pin.Network && rec.Network == ModeNode {
-		return "/proc/1/ns/net", nil
+		return "/proc/self/ns/net", nil
 	}
 	dir := e.pinDir(rec)
 	if !pin.Pinned(dir, kind) {
-		return "", fmt.Errorf("pod %s is %s and has no %s namespace: %w", rec.ID, rec.State, kind, errdefs.ErrFailedPrecondition)
+		return "", fmt.Errorf("pod %s shares no %s namespace among its containers: %w", rec.ID, kind, errdefs.ErrFailedPrecondition)
 	}
 	return pin.Path(dir, kind), nil
 }

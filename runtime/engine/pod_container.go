@@ -5,9 +5,9 @@ import (
 	"fmt"
 	"maps"
 	"path"
-	"strings"
 
 	"github.com/containerd/errdefs"
+	specs "github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/minirt/mini/oci/spec"
 	"github.com/minirt/mini/runtime/pin"
@@ -22,12 +22,21 @@ func (e *Engine) asked(c Container) (spec.Request, error) {
 	if c.Pod == "" {
 		return *c.Request, nil
 	}
-	p, err := e.findPod(c.Namespace, c.Pod)
+	p, err := e.podOfContainer(c)
 	if err != nil {
 		return spec.Request{}, err
 	}
 	rec := p.record()
 	return inPod(*c.Request, c.Role, rec, e.podDir(rec)), nil
+}
+
+// joinsOthers says whether a container joins a namespace of another's process, by its request or by its pod.
+func (e *Engine) joinsOthers(c Container) bool {
+	if c.Request == nil {
+		return false
+	}
+	r, err := e.asked(c)
+	return err != nil || joins(r.Namespaces)
 }
 
 // inPod gives a container of a pod the pod's namespaces, files and cgroup, where its request does not say otherwise.
@@ -41,7 +50,7 @@ func inPod(r spec.Request, role string, rec Pod, dir string) spec.Request {
 			ns[kind] = mode
 		}
 	}
-	shared := func(kind string) string { return "path:" + pin.Path(pinDir(dir), kind) }
+	shared := func(kind string) string { return sharedNamespace(dir, kind) }
 	if rec.Network == ModeNode {
 		byDefault("network", "host")
 		byDefault("uts", "host")
@@ -75,6 +84,8 @@ func inPod(r spec.Request, role string, rec Pod, dir string) spec.Request {
 	return r
 }
 
+func sharedNamespace(dir, kind string) string { return "path:" + pin.Path(pinDir(dir), kind) }
+
 // podMounts are the pod's files and shared memory, but for those that the request mounts something else over.
 func podMounts(r spec.Request, rec Pod, dir string) []spec.Mount {
 	replaced := map[string]bool{}
@@ -94,7 +105,7 @@ func podMounts(r spec.Request, rec Pod, dir string) []spec.Mount {
 	for _, name := range []string{"hosts", "hostname", "resolv.conf"} {
 		add(podFile(dir, name), "/etc/"+name, access)
 	}
-	if rec.IPC == ModePod {
+	if rec.IPC == ModePod && r.Namespaces["ipc"] == sharedNamespace(dir, pin.IPC) {
 		add(podShm(dir), "/dev/shm", "rw", "nosuid", "nodev", "noexec")
 	}
 	return mounts
@@ -136,14 +147,27 @@ func (e *Engine) pauseRequest(rec Pod) *spec.Request {
 	}
 }
 
-// podOf finds the pod of a container that is to be made or started, which has to be ready. The holder of its PID
-// namespace is made before it is.
-func (e *Engine) podOf(ns, pod, role, what string) (*livePod, error) {
-	p, err := e.findPod(ns, pod)
-	if err != nil || role == RolePause {
-		return p, err
+// podOfContainer is the pod of a container. Its id is whole: another's may begin the same.
+func (e *Engine) podOfContainer(c Container) (*livePod, error) {
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	if p := e.pods[key{c.Namespace, c.Pod}]; p != nil {
+		return p, nil
 	}
-	return p, p.requireReady(what)
+	return nil, fmt.Errorf("pod %s of container %s is gone: delete the container: %w", c.Pod, c.ID, errdefs.ErrNotFound)
+}
+
+// requirePod refuses to make or start a container whose pod is not ready. The holder of the pod's PID namespace comes
+// before it is.
+func (e *Engine) requirePod(c Container, what string) error {
+	if c.Pod == "" {
+		return nil
+	}
+	p, err := e.podOfContainer(c)
+	if err != nil || c.Role == RolePause {
+		return err
+	}
+	return e.requireReady(p, what)
 }
 
 // fromPod fills in what a container takes over from its pod.
@@ -151,7 +175,10 @@ func (e *Engine) fromPod(ns string, o *CreateOptions) error {
 	if o.Pod == "" {
 		return nil
 	}
-	p, err := e.podOf(ns, o.Pod, o.Role, "make a container in it")
+	p, err := e.findPod(ns, o.Pod)
+	if err == nil && o.Role != RolePause {
+		err = e.requireReady(p, "make a container in it")
+	}
 	if err != nil {
 		return err
 	}
@@ -183,14 +210,18 @@ func podSysctls(rec Pod) map[string]string {
 // checkPodSysctls refuses a parameter that belongs to a namespace which the pod shares with the host.
 func checkPodSysctls(o PodOptions) error {
 	for name := range o.Sysctls {
-		kind, known := spec.SysctlNamespace(name)
+		path, err := pin.SysctlPath(name)
+		if err != nil {
+			return fmt.Errorf("pod %s: %w", o.Name, err)
+		}
+		kind, known := spec.SysctlNamespace(path)
 		switch {
-		case name == "" || strings.Contains(name, "..") || strings.ContainsAny(name, " \x00"):
-			return fmt.Errorf("pod %s: sysctl %q isn't a parameter's name: %w", o.Name, name, errdefs.ErrInvalidArgument)
-		case !known:
-			return fmt.Errorf("pod %s: sysctl %s belongs to no namespace and would change the host: set it there: %w", o.Name, name, errdefs.ErrInvalidArgument)
+		case path == "kernel/hostname":
+			return fmt.Errorf("pod %s: sysctl %s: use the hostname: %w", o.Name, name, errdefs.ErrInvalidArgument)
+		case !known || kind == specs.UserNamespace: // those of a user namespace are written where it is entered, which nobody does
+			return fmt.Errorf("pod %s: sysctl %s belongs to no namespace of a pod and would change the host: set it there: %w", o.Name, name, errdefs.ErrInvalidArgument)
 		case kind == "network" && o.Network == ModeNode, kind == "uts" && o.Network == ModeNode, kind == "ipc" && o.IPC == ModeNode:
-			return fmt.Errorf("pod %s: sysctl %s: the pod shares the host's %s namespace, and the host would change: %w", o.Name, name, kind, errdefs.ErrInvalidArgument)
+			return fmt.Errorf("pod %s: sysctl %s: the pod shares the host's %s namespace, and the host would change: give it its own, or set it on the host: %w", o.Name, name, kind, errdefs.ErrInvalidArgument)
 		}
 	}
 	return nil

@@ -28,6 +28,16 @@ func makePodDir(dir string, rec Pod) error {
 	if err := os.MkdirAll(dir, 0o711); err != nil {
 		return err
 	}
+	if rec.LogDir != "" {
+		if err := os.MkdirAll(rec.LogDir, 0o755); err != nil {
+			return fmt.Errorf("make the log directory of the pod: %w", err)
+		}
+	}
+	if rec.PID == ModePod {
+		if err := makePauseRoot(podFile(dir, RolePause)); err != nil {
+			return err
+		}
+	}
 	if rec.IPC != ModePod {
 		return nil
 	}
@@ -47,6 +57,15 @@ func makePodDir(dir string, rec Pod) error {
 		return fmt.Errorf("make the shared memory of the pod: %w", err)
 	}
 	return nil
+}
+
+// makePauseRoot makes the root filesystem of the holder of the PID namespace: what is mounted there has to be there
+// before, for root of a user namespace may not make it.
+func makePauseRoot(root string) error {
+	if err := os.MkdirAll(filepath.Join(root, "proc"), 0o755); err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(root, "pause"), nil, 0o755)
 }
 
 // writePodFiles writes what the pod's containers find in /etc.
@@ -69,6 +88,8 @@ func (e *Engine) writePodFiles(rec Pod, a *network.Attachment) error {
 	return nil
 }
 
+const maxLabel = 63 // characters of a part of a DNS name: RFC 1035, section 2.3.4
+
 // podHostname is the name in the pod's UTS namespace, or the host's where they share it.
 func podHostname(rec Pod, host string) string {
 	switch {
@@ -77,11 +98,15 @@ func podHostname(rec Pod, host string) string {
 	case rec.Hostname != "":
 		return rec.Hostname
 	}
-	name := strings.ToLower(rec.Name)
-	if len(name) > 63 {
-		name = strings.TrimRight(name[:63], "-.")
+	for _, name := range []string{strings.ToLower(rec.Name), rec.ID} {
+		if len(name) > maxLabel {
+			name = name[:maxLabel]
+		}
+		if name = strings.TrimRight(name, "-."); name != "" {
+			return name
+		}
 	}
-	return name
+	return ""
 }
 
 // podHosts is the hosts file: the host's where the pod shares its network.
@@ -107,8 +132,8 @@ func podResolv(rec Pod, a *network.Attachment) (string, error) {
 	if a != nil {
 		dns = a.DNS
 	}
-	if rec.DNS != nil {
-		dns = *rec.DNS
+	if d := rec.DNS; d != nil && len(d.Servers)+len(d.Searches)+len(d.Options) > 0 {
+		dns = *d
 	}
 	var b strings.Builder
 	if len(dns.Searches) > 0 {
@@ -149,9 +174,12 @@ func pinned(rec Pod) []string {
 	return kinds
 }
 
-// isPinned says whether a pod still has its namespaces, of which one stands for all: a reboot takes them together.
+// isPinned says whether a pod still has all its namespaces. A reboot takes them, and a stop that was cut off some.
 func (e *Engine) isPinned(rec Pod) bool {
 	kinds := pinned(rec)
+	if rec.Network == ModePod && len(rec.UIDMap) == 0 {
+		kinds = append(kinds, pin.Network)
+	}
 	if len(rec.UIDMap) > 0 {
 		kinds = append(kinds, pin.User)
 	}
@@ -159,7 +187,12 @@ func (e *Engine) isPinned(rec Pod) bool {
 		_, err := os.Stat(podFile(e.podDir(rec), "hosts"))
 		return err == nil
 	}
-	return pin.Pinned(e.pinDir(rec), kinds[0])
+	for _, kind := range kinds {
+		if !pin.Pinned(e.pinDir(rec), kind) {
+			return false
+		}
+	}
+	return true
 }
 
 func mountMap(in []specs.LinuxIDMapping) []mount.IDMap {

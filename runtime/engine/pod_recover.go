@@ -1,21 +1,27 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/containerd/errdefs"
 
 	"github.com/minirt/mini/runtime/network"
 )
 
-// loadPods reads the records of the last daemon, before the containers', whose specs depend on them.
-func (e *Engine) loadPods() error {
+const networkTimeout = 10 * time.Second // for each step of the network's recovery, unless the configuration says otherwise
+
+// loadPods reads the records of the last daemon, before the containers', whose specs depend on them. all says that none
+// is damaged.
+func (e *Engine) loadPods() (all bool, err error) {
 	records, err := e.Pods.List("")
+	all = err == nil
 	if errdefs.IsDataLoss(err) {
 		e.Log.Error("some pods are not known; see what check says", "error", err)
 	} else if err != nil {
-		return fmt.Errorf("load the pods: %w", err)
+		return false, fmt.Errorf("load the pods: %w", err)
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -23,37 +29,55 @@ func (e *Engine) loadPods() error {
 		k := key{r.Namespace, r.Key}
 		e.pods[k] = &livePod{key: k, rec: r.Value}
 	}
-	return nil
+	return all, nil
 }
 
 // recoverPods settles what has become of each pod, once the containers are known: what a crash left half made or half
 // removed is removed in the background, and one whose namespaces a reboot has taken is stopped. The network is made as
-// the records of the others need it.
-func (e *Engine) recoverPods(ctx context.Context) error {
+// the records need it.
+func (e *Engine) recoverPods(ctx context.Context, all bool) error {
 	var attachments []network.Attachment
-	var remove []*livePod
+	var rest []*livePod
 	for _, p := range e.livePods("") {
 		rec := p.record()
-		switch next := settlePod(rec, e.isPinned(rec)); next {
-		case PodRemoving:
-			p.end()
-			remove = append(remove, p)
-		case PodStopped:
-			if rec.State != PodStopped {
-				if err := e.savePod(p, func(rec *Pod) { rec.State = PodStopped }); err != nil {
-					return err
-				}
+		next := settlePod(rec, e.isPinned(rec))
+		if next == PodStopped && rec.State != PodStopped {
+			if err := e.savePod(p, func(rec *Pod) { rec.State = PodStopped }); err != nil {
+				return err
 			}
+			e.publishPod(p, "stop")
+		}
+		if next == PodRemoving || next == PodStopped && !e.isDown(p) {
+			p.end()
+			rest = append(rest, p)
 		}
 		if rec.Attachment != nil {
 			attachments = append(attachments, *rec.Attachment)
 		}
 	}
-	if err := e.Network.Restore(ctx, attachments); err != nil {
+	e.recoverNetwork(ctx, attachments, all)
+	e.background.Go(func() { e.endPods(rest) })
+	return nil
+}
+
+// recoverNetwork makes the network as the attachments need it, and has it drop what belongs to none. It ends before the
+// first new pod, which the list does not have. Where a record is damaged, what belongs to none may be that pod's, and
+// stays.
+func (e *Engine) recoverNetwork(ctx context.Context, attachments []network.Attachment, all bool) {
+	bounded := func(do func(context.Context, []network.Attachment) error) error {
+		ctx, cancel := context.WithTimeout(ctx, cmp.Or(e.Config.RecoveryTimeout, networkTimeout))
+		defer cancel()
+		return do(ctx, attachments)
+	}
+	if err := bounded(e.Network.Restore); err != nil {
 		e.Log.Error("the network of the pods is not as it should be", "error", err)
 	}
-	e.background.Go(func() { e.removePods(remove, attachments) })
-	return nil
+	if !all {
+		return
+	}
+	if err := bounded(e.Network.Collect); err != nil {
+		e.Log.Warn("what belongs to no pod is not wholly removed from the network; it will be at the next start", "error", err)
+	}
 }
 
 // settlePod is what a pod is after a restart: as it was recorded, but for what was under way, and what did not survive.
@@ -67,8 +91,8 @@ func settlePod(rec Pod, pinned bool) PodState {
 	return rec.State
 }
 
-// removePods removes what is left, a few at a time, and then has the network drop what belongs to nobody.
-func (e *Engine) removePods(list []*livePod, attachments []network.Attachment) {
+// endPods removes what is left half made or half removed, and stops for good what a reboot has stopped, a few at a time.
+func (e *Engine) endPods(list []*livePod) {
 	slots := make(chan struct{}, removals)
 	for _, p := range list {
 		slots <- struct{}{}
@@ -76,19 +100,22 @@ func (e *Engine) removePods(list []*livePod, attachments []network.Attachment) {
 			defer func() { <-slots }()
 			ctx, cancel := context.WithTimeout(e.ctx, removeTimeout)
 			defer cancel()
-			unlock, err := e.lockedPod(ctx, p)
-			if err == nil {
-				defer unlock()
-				err = e.removePod(ctx, p)
-			}
+			err := e.endPod(ctx, p)
 			if err != nil && !errdefs.IsNotFound(err) {
-				e.Log.Warn("a pod is not wholly removed; remove it later", "id", p.key.id, "error", err)
+				e.Log.Warn("a pod is not wholly stopped or removed; remove it later", "id", p.key.id, "error", err)
 			}
 		})
 	}
-	ctx, cancel := context.WithTimeout(e.ctx, removeTimeout)
-	defer cancel()
-	if err := e.Network.Collect(ctx, attachments); err != nil {
-		e.Log.Warn("what belongs to no pod is not wholly removed from the network", "error", err)
+}
+
+func (e *Engine) endPod(ctx context.Context, p *livePod) error {
+	unlock, err := e.lockedPod(ctx, p)
+	if err != nil {
+		return err
 	}
+	defer unlock()
+	if p.record().State == PodStopped {
+		return e.stopPod(ctx, p)
+	}
+	return e.removePod(ctx, p)
 }

@@ -20,12 +20,9 @@ func (e *Engine) RunPod(ctx context.Context, ns string, o PodOptions) (Pod, erro
 	if err := e.checkPod(&o); err != nil {
 		return Pod{}, err
 	}
-	e.sandboxes.Warm(o.ID)
 	pod, err := e.podFlights.do(ctx, flightKey(ns, o.Key), func(ctx context.Context) (Pod, error) {
-		if o.Key != "" {
-			if p := e.podByKey(ns, o.Key); p != nil {
-				return e.again(p)
-			}
+		if p := e.podByKey(ns, o.Key); p != nil {
+			return e.again(p)
 		}
 		return e.makePod(ctx, ns, o)
 	})
@@ -47,11 +44,16 @@ func flightKey(ns, name string) string {
 // again answers who asks for a pod that is there.
 func (e *Engine) again(p *livePod) (Pod, error) {
 	rec := e.seen(p)
-	if rec.State == PodReady {
+	state := string(rec.State)
+	switch {
+	case rec.State != PodReady:
+	case p.isEnding():
+		state = "being stopped"
+	default:
 		return rec, nil
 	}
 	return Pod{}, fmt.Errorf("pod %s of namespace %s, attempt %d, is there as %s and is %s: remove it, or run the next attempt: %w",
-		rec.Name, rec.PodNamespace, rec.Attempt, rec.ID, rec.State, errdefs.ErrAlreadyExists)
+		rec.Name, rec.PodNamespace, rec.Attempt, rec.ID, state, errdefs.ErrAlreadyExists)
 }
 
 func (e *Engine) checkPod(o *PodOptions) error {
@@ -102,6 +104,7 @@ func checkMode(what string, mode *string, may []string) error {
 }
 
 func (e *Engine) makePod(ctx context.Context, ns string, o PodOptions) (Pod, error) {
+	e.sandboxes.Warm(o.ID)
 	if err := e.Namespaces.Ensure(ns); err != nil {
 		return Pod{}, err
 	}
@@ -171,8 +174,8 @@ func (e *Engine) buildPod(ctx context.Context, p *livePod) error {
 		p.at("hold its process namespace")
 		err = errors.Join(held, err)
 	}
-	if err == nil {
-		err = ctx.Err()
+	if err == nil && ctx.Err() != nil {
+		err = fmt.Errorf("nobody waits for it any more: %w", context.Cause(ctx))
 	}
 	if err != nil {
 		return err

@@ -26,23 +26,42 @@ func (e *Engine) StopPod(ctx context.Context, ns, id string) error {
 		return err
 	}
 	defer unlock()
-	before := p.record()
-	if before.State == PodRemoving || before.State == PodStopped && before.Attachment == nil {
-		return nil
-	}
 	// Once begun it is done, whatever becomes of the caller.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), removeTimeout)
 	defer cancel()
+	return e.stopPod(ctx, p)
+}
+
+// stopPod stops what is left to stop. The caller has the lock.
+func (e *Engine) stopPod(ctx context.Context, p *livePod) error {
+	before := p.record()
+	if before.State != PodReady && e.isDown(p) {
+		return nil
+	}
 	if err := e.dismantle(ctx, p); err != nil {
 		return fmt.Errorf("stop pod %s: %s: %w", p.key.id, p.stage(), err)
 	}
-	if err := e.savePod(p, func(rec *Pod) { rec.State, rec.Attachment = PodStopped, nil }); err != nil {
-		return err
-	}
-	if before.State != PodStopped {
+	err := e.savePod(p, func(rec *Pod) {
+		rec.Attachment = nil
+		if rec.State == PodReady { // what is half made or half removed remains so
+			rec.State = PodStopped
+		}
+	})
+	if err == nil && before.State == PodReady {
 		e.publishPod(p, "stop")
 	}
-	return nil
+	return err
+}
+
+// isDown says whether nothing is left to stop of a pod that is not ready.
+func (e *Engine) isDown(p *livePod) bool {
+	rec := p.record()
+	for _, l := range e.inPod(p.key) {
+		if first, err := l.proc(""); err == nil && first.ended() == nil {
+			return false
+		}
+	}
+	return rec.Attachment == nil && !pin.Any(e.pinDir(rec))
 }
 
 // RemovePod removes a pod with its containers and everything on the host that is its own.
@@ -97,18 +116,21 @@ func (e *Engine) removePod(ctx context.Context, p *livePod) error {
 		return err
 	}
 	p.at("remove its files")
-	rec := p.record()
-	dir := e.podDir(rec)
-	if err := mount.Unmount(podShm(dir)); err != nil {
-		return err
-	}
-	if err := os.RemoveAll(dir); err != nil {
+	if err := removePodDir(e.podDir(p.record())); err != nil {
 		return err
 	}
 	if err := failpoint.Hit("pod-before-record"); err != nil {
 		return err
 	}
 	return e.forgetPod(p, before)
+}
+
+// removePodDir removes a pod's directory with what is mounted in it.
+func removePodDir(dir string) error {
+	if err := errors.Join(pin.Remove(pinDir(dir)), mount.Unmount(podShm(dir))); err != nil {
+		return err
+	}
+	return os.RemoveAll(dir)
 }
 
 // dismantle ends what lives of a pod: processes first, so that nobody uses the network when it goes. Each part is tried.
@@ -127,11 +149,13 @@ func (e *Engine) dismantle(ctx context.Context, p *livePod) error {
 			errs = append(errs, e.Network.RemoveNamespace(ctx, pin.Path(e.pinDir(rec), pin.Network)))
 		}
 	}
-	if err := errors.Join(errs...); err != nil {
-		return err
-	}
+	left := errors.Join(errs...)
 	p.at("remove its namespaces")
-	return pin.Remove(e.pinDir(rec))
+	unpinned := pin.Remove(e.pinDir(rec))
+	if left != nil {
+		p.at("leave the network")
+	}
+	return errors.Join(left, unpinned)
 }
 
 // killContainer ends a container's processes; the container stays.

@@ -189,7 +189,7 @@ func (e *Engine) Update(ctx context.Context, ns, id string, r *specs.LinuxResour
 	}
 	e.publish(l, "update", nil)
 	c := l.record()
-	if c.Request != nil && joins(c.Request.Namespaces) {
+	if e.joinsOthers(c) {
 		return nil // the next start writes the bundle; those joined need not run now
 	}
 	_, err = e.writeBundle(ctx, c)

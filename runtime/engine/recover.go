@@ -20,7 +20,8 @@ const removals = 4
 // Call it once, before the first request; exits that come meanwhile wait.
 func (e *Engine) Recover(ctx context.Context) error {
 	defer close(e.recovered)
-	if err := e.loadPods(); err != nil {
+	allPods, err := e.loadPods()
+	if err != nil {
 		return err
 	}
 	records, err := e.Containers.List("")
@@ -54,7 +55,7 @@ func (e *Engine) Recover(ctx context.Context) error {
 		}
 	}
 	e.background.Go(func() { e.removeAll(remove) })
-	if err := e.recoverPods(ctx); err != nil {
+	if err := e.recoverPods(ctx, allPods); err != nil {
 		return err
 	}
 	e.Log.Info("containers recovered", "records", len(records), "processes", len(found), "to remove", len(remove))

@@ -28,10 +28,8 @@ func (e *Engine) Start(ctx context.Context, ns, id string, o StartOptions) (Proc
 	if err := l.require("start", Created, Exited); err != nil {
 		return Process{}, err
 	}
-	if c := l.record(); c.Pod != "" {
-		if _, err := e.podOf(c.Namespace, c.Pod, c.Role, "start a container in it"); err != nil {
-			return Process{}, err
-		}
+	if err := e.requirePod(l.record(), "start a container in it"); err != nil {
+		return Process{}, err
 	}
 	if err := e.readyBundle(ctx, l); err != nil {
 		return Process{}, fmt.Errorf("start container %s: %w", l.key.id, err)

@@ -2,7 +2,6 @@ package engine
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -34,11 +33,14 @@ func (e *Engine) Stop(ctx context.Context, ns, id string, o StopOptions) error {
 			return err
 		}
 	}
-	if err := e.sigkill(context.WithoutCancel(ctx), process(l, "")); err != nil {
-		return fmt.Errorf("stop container %s: %w", l.key.id, err)
+	killCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), killTimeout)
+	defer cancel()
+	err = e.sigkill(killCtx, process(l, ""))
+	if err == nil {
+		err = awaitExit(ctx, p, killTimeout)
 	}
-	if err := awaitExit(ctx, p, killTimeout); err != nil {
-		return fmt.Errorf("stop container %s: not ended after SIGKILL; the kernel may hold it in a system call: try again later: %w", l.key.id, err)
+	if err != nil {
+		return fmt.Errorf("stop container %s: %w", l.key.id, err)
 	}
 	return nil
 }
@@ -49,7 +51,13 @@ func (e *Engine) ask(ctx context.Context, l *live, p *proc, o StopOptions) (ende
 	if err != nil {
 		return false, err
 	}
-	err = e.sandboxes.Signal(ctx, wire.Signal{Process: process(l, ""), Signal: int(sig)})
+	// A supervisor that hangs shall not hold up the kill that follows.
+	asking, cancel := context.WithTimeout(ctx, o.Timeout)
+	defer cancel()
+	err = e.sandboxes.Signal(asking, wire.Signal{Process: process(l, ""), Signal: int(sig)})
+	if asking.Err() != nil && ctx.Err() == nil {
+		return false, nil
+	}
 	if err != nil && !errdefs.IsNotFound(err) && !errdefs.IsFailedPrecondition(err) {
 		return false, fmt.Errorf("stop container %s: %w", l.key.id, err)
 	}
@@ -61,7 +69,7 @@ func (e *Engine) ask(ctx context.Context, l *live, p *proc, o StopOptions) (ende
 	case <-timer.C:
 		return false, nil
 	case <-ctx.Done():
-		return false, fmt.Errorf("stop container %s: it was asked to end and goes on: %w", l.key.id, errors.Join(context.Cause(ctx)))
+		return false, fmt.Errorf("stop container %s: it was asked to end and goes on: stop it again: %w", l.key.id, context.Cause(ctx))
 	}
 }
 

@@ -78,7 +78,7 @@ func open(t *testing.T, dir string, s *sandboxes) *world {
 	if testing.Verbose() {
 		log = slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug}))
 	}
-	w := &world{t: t, dir: dir, sandboxes: s, events: &record{}, images: &images{}, network: &pods{}}
+	w := &world{t: t, dir: dir, sandboxes: s, events: &record{}, images: &images{}, network: newNetwork()}
 	var err error
 	if w.store, err = store.Open(ctx, store.Options{Path: filepath.Join(dir, "root/meta.db"), Logger: log}); err != nil {
 		t.Fatal(err)
