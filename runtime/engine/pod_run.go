@@ -79,6 +79,9 @@ func (e *Engine) checkPod(o *PodOptions) error {
 	if _, known := e.Config.Runtimes[o.Runtime]; o.Runtime != "" && !known {
 		return e.unknownRuntime(o.Runtime)
 	}
+	if o.PID == ModePod && e.Config.Pause == "" {
+		return fmt.Errorf("pod %s: this daemon has no program to hold a shared process namespace: let each container have its own: %w", o.Name, errdefs.ErrFailedPrecondition)
+	}
 	if (len(o.UIDMap) == 0) != (len(o.GIDMap) == 0) {
 		return fmt.Errorf("pod %s: a user namespace needs both a uid map and a gid map: %w", o.Name, errdefs.ErrInvalidArgument)
 	}

@@ -93,7 +93,7 @@ func open(t *testing.T, dir string, s *sandboxes) *world {
 		Containers: store.NewTable[Container](w.store, "containers", 1, nil), Pods: store.NewTable[Pod](w.store, "pods", 1, nil),
 		Network: w.network, Namespaces: store.NewNamespaces(w.store), Store: w.store,
 		Images: w.images, Snapshotters: map[string]snapshot.Snapshotter{native.Name: w.snapshots}, Snapshotter: native.Name,
-		Events: w.events, Config: Config{CgroupDriver: "cgroupfs", CgroupParent: "mini-engine-test"}, Log: log,
+		Events: w.events, Config: Config{CgroupDriver: "cgroupfs", CgroupParent: "mini-engine-test", Pause: "/proc/self/exe"}, Log: log,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -210,7 +210,8 @@ func stateOf(table *store.Table[Container], id string) State {
 	return c.State
 }
 
-// clean fails the test when something is left of any container: records, snapshots, bundles, logs, mounts, processes.
+// clean fails the test when something is left of any container or pod: records, snapshots, bundles, logs, mounts, pinned
+// namespaces, attachments, processes.
 func (w *world) clean() {
 	w.t.Helper()
 	records, err := w.Containers.List("")
@@ -223,13 +224,18 @@ func (w *world) clean() {
 	known, err := w.List(context.Background(), "")
 	w.ok(err)
 	var left []string
-	for _, pattern := range []string{"state/containers/*/*", "root/containers/*/*"} {
+	for _, pattern := range []string{"state/containers/*/*", "root/containers/*/*", "state/pods/*/*"} {
 		found, err := filepath.Glob(filepath.Join(w.dir, pattern))
 		w.ok(err)
 		left = append(left, found...)
 	}
+	pods, err := w.Pods.List("")
+	w.ok(err)
 	if has := w.sandboxes.has(); len(records)+len(infos)+len(mounts)+len(left)+len(has)+len(known) > 0 {
 		w.t.Errorf("left: records %v, snapshots %v, mounts %v, files %v, processes %v, known %v", records, infos, mounts, left, has, known)
+	}
+	if inside := w.network.inside(); len(pods)+len(inside)+len(w.livePods("")) > 0 {
+		w.t.Errorf("left: pods %v, known %d, in the network %v", pods, len(w.livePods("")), inside)
 	}
 }
 
