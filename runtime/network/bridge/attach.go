@@ -44,7 +44,7 @@ func (n *Network) reserve(holder string) (network.Attachment, error) {
 	return a, nil
 }
 
-// connect makes the veth pair and configures its end in the namespace: two messages in one, then all the rest in one.
+// connect makes the veth pair and configures its end in the namespace: one message, then all the rest in one.
 func (n *Network) connect(ns *os.File, l network.Link) error {
 	n.mu.Lock()
 	master := n.bridge
@@ -62,7 +62,7 @@ func (n *Network) connect(ns *os.File, l network.Link) error {
 	if err != nil {
 		return err
 	}
-	var requests []rtnl.Request
+	requests := []rtnl.Request{rtnl.SetUp(index)}
 	for _, p := range l.Addresses {
 		requests = append(requests, rtnl.NewAddress(index, p))
 	}

@@ -26,6 +26,9 @@ func sysctls(bridge string) error {
 			{"ipv6/conf/all/forwarding", "1"},
 			// Nobody on the bridge tells the host its routes.
 			{"ipv6/conf/" + bridge + "/accept_ra", "0"},
+			// Its link-local address would rest for a second while duplicates are looked for; until then the host cannot ask
+			// for a pod's neighbour address when it forwards to it, and a pod's first packets were lost.
+			{"ipv6/conf/" + bridge + "/accept_dad", "0"},
 		}...)
 	}
 	for _, s := range set {

@@ -164,7 +164,7 @@ func answer(m syscall.NetlinkMessage) error {
 	return errno
 }
 
-// Veth is a pair of links, the one of the host in a bridge, both up.
+// Veth is a pair of links, the one of the host in a bridge.
 type Veth struct {
 	Host   string
 	Master int // number of the bridge
@@ -174,12 +174,13 @@ type Veth struct {
 	NS     *os.File         // where the other end is
 }
 
-// NewVeth makes a pair.
+// NewVeth makes a pair, the host's end up. The other cannot come up with it: when the kernel opens the peer, the two are
+// not yet connected (veth_newlink; ENOTCONN).
 func NewVeth(v Veth) Request {
 	info := nl.NewRtAttr(unix.IFLA_LINKINFO, nil)
 	info.AddRtAttr(nl.IFLA_INFO_KIND, nl.NonZeroTerminated("veth"))
 	peer := info.AddRtAttr(nl.IFLA_INFO_DATA, nil).AddRtAttr(nl.VETH_INFO_PEER, nil)
-	peer.AddChild(up())
+	peer.AddChild(nl.NewIfInfomsg(unix.AF_UNSPEC))
 	peer.AddRtAttr(unix.IFLA_IFNAME, nl.ZeroTerminated(v.Peer))
 	peer.AddRtAttr(unix.IFLA_ADDRESS, v.MAC)
 	peer.AddRtAttr(unix.IFLA_MTU, nl.Uint32Attr(uint32(v.MTU)))
@@ -193,6 +194,13 @@ func up() *nl.IfInfomsg {
 	m := nl.NewIfInfomsg(unix.AF_UNSPEC)
 	m.Flags, m.Change = unix.IFF_UP, unix.IFF_UP
 	return m
+}
+
+// SetUp brings a link up.
+func SetUp(link int) Request {
+	m := up()
+	m.Index = int32(link)
+	return request("bring the interface up", unix.RTM_NEWLINK, 0, m)
 }
 
 // SetMaster puts a link into a bridge, and brings it up.
