@@ -66,7 +66,8 @@ const (
 // Attachment is the result of joining a network. It is kept in the pod's record, and nowhere else: after a restart the
 // addresses and ports in use are read from the attachments given to Restore.
 type Attachment struct {
-	ID       string       `json:"id"` // of the pod
+	ID       string       `json:"id"`            // of the pod
+	Pod      string       `json:"pod,omitempty"` // namespace/name, for people
 	Provider string       `json:"provider"`
 	IPs      []netip.Addr `json:"ips,omitempty"` // of the pod, the preferred one first
 	Links    []Link       `json:"links,omitempty"`
@@ -120,8 +121,8 @@ type Provider interface {
 	Check(ctx context.Context, r Request, a Attachment) error
 	// Restore is called once, before anything else: it makes the host as the attachments need it.
 	Restore(ctx context.Context, all []Attachment) error
-	// Collect takes away what belongs to no live pod.
-	Collect(ctx context.Context, live []Attachment) error
+	// Collect takes away what belongs to no attachment that was given to Restore or made since, and is still there.
+	Collect(ctx context.Context) error
 	Status(ctx context.Context) Status
 	// SetPodCIDR says which subnets new pods get their addresses from.
 	SetPodCIDR(ctx context.Context, cidrs []netip.Prefix) error

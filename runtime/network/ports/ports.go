@@ -56,6 +56,7 @@ type key struct {
 type claim struct {
 	ip     netip.Addr
 	holder string
+	label  string
 }
 
 // Table is who has which port. The zero value is ready. It is not for several goroutines at once.
@@ -64,12 +65,12 @@ type Table struct {
 	byID   map[string][]network.Port
 }
 
-// Claim gives normalized ports to the holder, all of them or none. ErrAlreadyExists names who has one.
-func (t *Table) Claim(holder string, all []network.Port) error {
+// Claim gives normalized ports to the holder, all of them or none. ErrAlreadyExists names who has one, by its label.
+func (t *Table) Claim(holder, label string, all []network.Port) error {
 	for i, p := range all {
 		for _, c := range t.claims[key{p.Protocol, p.HostPort}] {
 			if overlap(c.ip, p.HostIP) {
-				return fmt.Errorf("host port %s: pod %s has it: remove that pod, or publish another port: %w", Text(p), c.holder, errdefs.ErrAlreadyExists)
+				return fmt.Errorf("host port %s: pod %s has it: remove that pod, or publish another port: %w", Text(p), c.label, errdefs.ErrAlreadyExists)
 			}
 		}
 		for _, other := range all[:i] {
@@ -83,7 +84,7 @@ func (t *Table) Claim(holder string, all []network.Port) error {
 	}
 	for _, p := range all {
 		k := key{p.Protocol, p.HostPort}
-		t.claims[k] = append(t.claims[k], claim{p.HostIP, holder})
+		t.claims[k] = append(t.claims[k], claim{p.HostIP, holder, label})
 		t.byID[holder] = append(t.byID[holder], p)
 	}
 	return nil

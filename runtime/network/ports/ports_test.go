@@ -34,14 +34,14 @@ func TestConflicts(t *testing.T) {
 		{"all of both", port("tcp", "", 80, 80), port("tcp", "::1", 80, 80), true},
 	} {
 		var table Table
-		if err := table.Claim("first", []network.Port{test.has}); err != nil {
+		if err := table.Claim("first", "default/one", []network.Port{test.has}); err != nil {
 			t.Fatal(err)
 		}
-		err := table.Claim("second", []network.Port{port("udp", "", 9999, 1), test.ask})
+		err := table.Claim("second", "default/two", []network.Port{port("udp", "", 9999, 1), test.ask})
 		if errdefs.IsAlreadyExists(err) != test.conflict || (err != nil) != test.conflict {
 			t.Errorf("%s: %v", test.name, err)
 		}
-		if test.conflict && !strings.Contains(err.Error(), "pod first has it") {
+		if test.conflict && !strings.Contains(err.Error(), "pod default/one has it") {
 			t.Errorf("%s: the holder is not named: %v", test.name, err)
 		}
 		// All or none.
@@ -51,7 +51,7 @@ func TestConflicts(t *testing.T) {
 		if freed := table.Release("first"); len(freed) != 1 || freed[0] != test.has {
 			t.Errorf("%s: freed %v", test.name, freed)
 		}
-		if err := table.Claim("third", []network.Port{test.has}); err != nil && test.conflict {
+		if err := table.Claim("third", "", []network.Port{test.has}); err != nil && test.conflict {
 			t.Errorf("%s: after release: %v", test.name, err)
 		}
 	}
@@ -59,7 +59,7 @@ func TestConflicts(t *testing.T) {
 
 func TestGivenTwice(t *testing.T) {
 	var table Table
-	err := table.Claim("pod", []network.Port{port("tcp", "", 80, 80), port("tcp", "10.0.0.1", 80, 81)})
+	err := table.Claim("pod", "", []network.Port{port("tcp", "", 80, 80), port("tcp", "10.0.0.1", 80, 81)})
 	if !errdefs.IsInvalidArgument(err) || len(table.Holders()) != 0 {
 		t.Errorf("%v, holders %v", err, table.Holders())
 	}
