@@ -121,4 +121,3 @@ func reasonOf(spec string) string {
 	}
 	return ""
 }
-
