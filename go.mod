@@ -33,6 +33,7 @@ require (
 	golang.org/x/sys v0.48.0
 	google.golang.org/grpc v1.85.0
 	google.golang.org/protobuf v1.36.12
+	k8s.io/cri-api v0.37.2
 	tags.cncf.io/container-device-interface v1.1.1
 )
 

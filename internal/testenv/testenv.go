@@ -38,6 +38,12 @@ func Long(t testing.TB) {
 	}
 }
 
+// Measured notes what a test has measured; the report of a run shows it though the test has passed.
+func Measured(t testing.TB, format string, args ...any) {
+	t.Helper()
+	t.Logf("measured: "+format, args...)
+}
+
 // find looks for a program in PATH and where Debian puts those of root.
 func find(program string) (string, error) {
 	for _, dir := range []string{"/usr/sbin", "/sbin"} {
