@@ -1,12 +1,8 @@
 package cri
 
 import (
-	"bytes"
 	"context"
-	"errors"
 	"fmt"
-	"io"
-	"os"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -14,6 +10,8 @@ import (
 
 	"github.com/minirt/mini/oci/spec"
 	"github.com/minirt/mini/runtime/engine"
+	"github.com/minirt/mini/runtime/stdio"
+	"github.com/minirt/mini/runtime/supervisor/wire"
 )
 
 const (
@@ -21,9 +19,9 @@ const (
 	maxOutput = 16 << 20
 	// truncated ends an output that was cut, within the limit.
 	truncated = "\n[the rest of the output was dropped: the limit is 16 MiB]\n"
-	// drainTime is how long output is still taken after the process has ended, while somebody it left behind holds its
-	// streams.
-	drainTime = 2 * time.Second
+	// drainTime is how long output is taken at most after the process has ended, when somebody whom it left behind holds
+	// its streams and goes on writing.
+	drainTime = 5 * time.Second
 	// killTime is how long a killed process may take to be gone.
 	killTime = 10 * time.Second
 )
@@ -41,17 +39,11 @@ func (s *runtimeServer) ExecSync(ctx context.Context, r *v1.ExecSyncRequest) (*v
 	if err != nil {
 		return nil, err
 	}
-	stdout, outFile, err := newCapture()
+	pipes, streams, err := stdio.Open(false, true, true)
 	if err != nil {
 		return nil, err
 	}
-	defer stdout.close()
-	stderr, errFile, err := newCapture()
-	if err != nil {
-		outFile.Close()
-		return nil, err
-	}
-	defer stderr.close()
+	defer pipes.Close()
 	if timeout > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeoutCause(ctx, timeout,
@@ -59,21 +51,30 @@ func (s *runtimeServer) ExecSync(ctx context.Context, r *v1.ExecSyncRequest) (*v
 		defer cancel()
 	}
 	p, err := s.Engine.Exec(ctx, Namespace, c.ID, engine.ExecOptions{
-		Process: spec.Exec{Args: r.GetCmd()}, AutoRemove: true, Streams: &engine.Streams{Stdout: outFile, Stderr: errFile},
+		Process: spec.Exec{Args: r.GetCmd()}, AutoRemove: true, Streams: streams,
 	})
 	if err != nil {
 		return nil, err
 	}
-	exit, err := p.Wait(ctx)
-	if err != nil {
-		s.killExec(ctx, c.ID, p)
-		if cause := context.Cause(ctx); cause != nil {
-			err = cause
+	wait := func(ctx context.Context) (wire.Exit, error) {
+		exit, err := p.Wait(ctx)
+		if err != nil {
+			s.killExec(ctx, c.ID, p)
+			pipes.Close()
+			return exit, err
 		}
+		time.AfterFunc(drainTime, pipes.Close)
+		return exit, nil
+	}
+	var stdout, stderr output
+	exit, err := pipes.Deliver(ctx, wait, stdout.add, stderr.add)
+	if cause := context.Cause(ctx); err != nil && cause != nil {
+		err = cause
+	}
+	if err != nil {
 		return nil, err
 	}
-	deadline := time.Now().Add(drainTime)
-	return &v1.ExecSyncResponse{Stdout: stdout.take(deadline), Stderr: stderr.take(deadline), ExitCode: int32(exit.Code)}, nil
+	return &v1.ExecSyncResponse{Stdout: stdout.take(), Stderr: stderr.take(), ExitCode: int32(exit.Code)}, nil
 }
 
 func checkCommand(cmd []string) error {
@@ -87,53 +88,31 @@ func checkCommand(cmd []string) error {
 func (s *runtimeServer) killExec(ctx context.Context, container string, p engine.Process) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), killTime)
 	defer cancel()
-	if err := s.Engine.Signal(ctx, Namespace, container, p.ExecID, int(unix.SIGKILL), false); err == nil {
-		_, err = p.Wait(ctx)
-		if err != nil {
-			s.Log.Warn("a command has not ended after SIGKILL", "container", container, "pid", p.PID, "error", err)
-		}
+	if err := s.Engine.Signal(ctx, Namespace, container, p.ExecID, int(unix.SIGKILL), false); err != nil {
+		return // it has ended by itself
+	}
+	if _, err := p.Wait(ctx); err != nil {
+		s.Log.Warn("a command has not ended after SIGKILL", "container", container, "pid", p.PID, "error", err)
 	}
 }
 
-// capture reads one stream into memory, and throws away what is too much.
-type capture struct {
-	from *os.File
-	done chan struct{} // the stream has ended, or its deadline has passed
-	data bytes.Buffer
+// output is what is kept of a stream: its beginning.
+type output struct {
+	data []byte
 	cut  bool
 }
 
-// newCapture begins to read; what is written to the file is captured. The file is the caller's to close.
-func newCapture() (*capture, *os.File, error) {
-	r, w, err := os.Pipe()
-	if err != nil {
-		return nil, nil, fmt.Errorf("exec: %w", err)
+func (o *output) add(more []byte) error {
+	if room := maxOutput - len(o.data); len(more) > room {
+		more, o.cut = more[:room], true
 	}
-	c := &capture{from: r, done: make(chan struct{})}
-	go func() {
-		defer close(c.done)
-		// An error ends the capture as the end of the stream does: take sets a deadline, close closes.
-		if _, err := c.data.ReadFrom(io.LimitReader(r, maxOutput)); err != nil {
-			return
-		}
-		n, _ := io.Copy(io.Discard, r)
-		c.cut = n > 0
-	}()
-	return c, w, nil
+	o.data = append(o.data, more...)
+	return nil
 }
 
-// take returns what was captured when the stream ends, or at the deadline.
-func (c *capture) take(deadline time.Time) []byte {
-	if err := c.from.SetReadDeadline(deadline); err != nil && !errors.Is(err, os.ErrClosed) {
-		c.from.Close()
+func (o *output) take() []byte {
+	if o.cut {
+		return append(o.data[:maxOutput-len(truncated)], truncated...)
 	}
-	<-c.done
-	data := c.data.Bytes()
-	if c.cut {
-		data = append(data[:maxOutput-len(truncated)], truncated...)
-	}
-	return data
+	return o.data
 }
-
-// close ends the capture. It may follow take.
-func (c *capture) close() { c.from.Close() }

@@ -49,7 +49,7 @@ func (s *runtimeServer) listPods(ctx context.Context, f *v1.PodSandboxFilter) ([
 
 // pods are those that can be seen.
 func (s *runtimeServer) pods(ctx context.Context) ([]engine.Pod, error) {
-	all, err := s.Engine.Pods(ctx, Namespace)
+	all, err := s.Engine.ListPods(ctx, Namespace)
 	if err != nil {
 		return nil, err
 	}

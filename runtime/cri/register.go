@@ -38,7 +38,7 @@ type Engine interface {
 	StopPod(ctx context.Context, ns, id string) error
 	RemovePod(ctx context.Context, ns, id string) error
 	Pod(ctx context.Context, ns, id string) (engine.Pod, error)
-	Pods(ctx context.Context, ns string) ([]engine.Pod, error)
+	ListPods(ctx context.Context, ns string) ([]engine.Pod, error)
 	UpdatePod(ctx context.Context, ns, id string, resources, overhead *specs.LinuxResources) error
 	PodStats(ctx context.Context, ns string, ids []string) ([]engine.PodStats, error)
 	SetPodCIDR(ctx context.Context, cidrs []string) error

@@ -60,7 +60,7 @@ func (s *runtimeServer) RestorePod(ctx context.Context, r *v1.RestorePodRequest)
 
 // refuseTaken makes sure that a restored pod is a new one: its failure removes it.
 func (s *runtimeServer) refuseTaken(ctx context.Context, key string) error {
-	all, err := s.Engine.Pods(ctx, Namespace)
+	all, err := s.Engine.ListPods(ctx, Namespace)
 	if err != nil {
 		return err
 	}

@@ -3,8 +3,12 @@ package cri
 import (
 	"strconv"
 	"strings"
+	"syscall"
 
+	"golang.org/x/sys/unix"
 	v1 "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/minirt/mini/oci/spec"
 )
 
 // signalName is a stop signal as spec.Request has it; "" is the image's, else TERM.
@@ -30,38 +34,27 @@ func signalName(s v1.Signal) (string, error) {
 	return name, nil
 }
 
-// signalOf is the enumeration's value of a signal by its name or number, as images and requests have it. What it does not
-// have is RUNTIME_DEFAULT.
-func signalOf(name string) v1.Signal {
-	name = strings.ToUpper(strings.TrimSpace(name))
-	if n, err := strconv.Atoi(name); err == nil {
-		name = signalByNumber(n)
-	}
-	name = "SIG" + strings.TrimPrefix(name, "SIG")
-	name = strings.Replace(name, "RTMIN+", "RTMINPLUS", 1)
-	name = strings.Replace(name, "RTMAX-", "RTMAXMINUS", 1)
-	return v1.Signal(v1.Signal_value["SIGNAL_"+name])
-}
+// The real-time signals that the C library leaves to programs (signal(7)), and the last that the CRI counts from the
+// first of them.
+const rtmin, rtmiddle, rtmax = 34, 49, 64
 
-// rtmin is the first real-time signal that the C library leaves to programs; the last one is 64.
-const rtmin, rtmax = 34, 64
-
-func signalByNumber(n int) string {
-	names := []string{
-		"", "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2", "PIPE", "ALRM", "TERM",
-		"STKFLT", "CHLD", "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG", "XCPU", "XFSZ", "VTALRM", "PROF", "WINCH", "IO", "PWR", "SYS",
+// signalOf is the enumeration's value of a signal, as images and requests write it. What it does not have is
+// RUNTIME_DEFAULT.
+func signalOf(text string) v1.Signal {
+	n, err := spec.ParseSignal(text)
+	if err != nil {
+		return v1.Signal_SIGNAL_RUNTIME_DEFAULT
 	}
+	name := unix.SignalName(syscall.Signal(n))
 	switch {
-	case n > 0 && n < len(names):
-		return names[n]
 	case n == rtmin:
-		return "RTMIN"
+		name = "SIGRTMIN"
 	case n == rtmax:
-		return "RTMAX"
-	case n > rtmin && n <= rtmin+15:
-		return "RTMIN+" + strconv.Itoa(n-rtmin)
-	case n > rtmin+15 && n < rtmax:
-		return "RTMAX-" + strconv.Itoa(rtmax-n)
+		name = "SIGRTMAX"
+	case n > rtmin && n <= rtmiddle:
+		name = "SIGRTMINPLUS" + strconv.Itoa(n-rtmin)
+	case n > rtmiddle:
+		name = "SIGRTMAXMINUS" + strconv.Itoa(rtmax-n)
 	}
-	return ""
+	return v1.Signal(v1.Signal_value["SIGNAL_"+name])
 }
