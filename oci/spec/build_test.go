@@ -89,6 +89,7 @@ func TestBuild(t *testing.T) {
 		"user unknown number": {Request{User: "4000000000"}, func(s *specs.Spec) any { return s.Process.User }, specs.User{UID: 4000000000, AdditionalGids: []uint32{0}}},
 		"user and group":      {Request{User: "app:docker"}, func(s *specs.Spec) any { return s.Process.User }, specs.User{UID: 1000, GID: 999, AdditionalGids: []uint32{999}}},
 		"groups":              {Request{User: "app", Groups: []string{"docker", "5"}}, func(s *specs.Spec) any { return s.Process.User.AdditionalGids }, []uint32{5, 999, 1001, 2000, 2001}},
+		"groups merge":        {Request{User: "app:7", GroupPolicy: "merge", Groups: []string{"5"}}, func(s *specs.Spec) any { return s.Process.User.AdditionalGids }, []uint32{5, 7, 2000, 2001}},
 		"groups strict":       {Request{User: "app", GroupPolicy: "strict", Groups: []string{"5"}}, func(s *specs.Spec) any { return s.Process.User.AdditionalGids }, []uint32{5, 1001}},
 		"home":                {Request{User: "app"}, env("HOME"), "HOME=/home/app"},
 		"home removed":        {Request{User: "app", Env: []string{"HOME"}}, env("HOME"), ""},
@@ -342,7 +343,7 @@ func TestProbeHost(t *testing.T) {
 	if h.Kernel == "" || h.CPUs == "" || h.CgroupMode == "" || len(h.Capabilities) == 0 && os.Getuid() == 0 || len(h.Rlimits) != 16 {
 		t.Errorf("got %s", show(h))
 	}
-	if h.kernelBefore(3, 0) || !h.kernelBefore(99, 0) {
+	if h.KernelBefore(3, 0) || !h.KernelBefore(99, 0) {
 		t.Errorf("kernel %s", h.Kernel)
 	}
 	t.Log(show(h))

@@ -228,7 +228,7 @@ func (b *builder) checkMountOptions(m specs.Mount) error {
 			}
 			propagation = o
 		case "rro", "rnosuid", "rnodev", "rnoexec", "rrelatime", "rnoatime":
-			if b.host.kernelBefore(5, 12) {
+			if b.host.KernelBefore(5, 12) {
 				return unable("mount %s: option %s needs Linux 5.12, and this is %s", m.Destination, o, b.host.Kernel)
 			}
 		}
@@ -245,7 +245,7 @@ func (b *builder) checkIDMapped(m specs.Mount) error {
 	switch {
 	case m.Type != "bind":
 		return invalid("mount %s: only a bind can be idmapped, and this is of type %s", m.Destination, m.Type)
-	case b.host.kernelBefore(5, 12):
+	case b.host.KernelBefore(5, 12):
 		return unable("mount %s: idmapped mounts need Linux 5.12, and this is %s", m.Destination, b.host.Kernel)
 	case (len(m.UIDMappings) == 0) != (len(m.GIDMappings) == 0):
 		return invalid("mount %s: an idmapped mount needs both a uid map and a gid map", m.Destination)
