@@ -27,9 +27,11 @@ import (
 	"github.com/minirt/mini/oci/spec"
 	"github.com/minirt/mini/oci/spec/cdi"
 	"github.com/minirt/mini/runtime/content"
+	"github.com/minirt/mini/runtime/cri"
 	"github.com/minirt/mini/runtime/engine"
 	"github.com/minirt/mini/runtime/events"
 	"github.com/minirt/mini/runtime/image"
+	"github.com/minirt/mini/runtime/network/bridge"
 	"github.com/minirt/mini/runtime/sandbox"
 	"github.com/minirt/mini/runtime/server"
 	"github.com/minirt/mini/runtime/snapshot"
@@ -78,6 +80,7 @@ type Daemon struct {
 	events       *events.Bus
 	images       *image.Service
 	sandboxes    *sandbox.Sandboxes
+	network      podNetwork
 	engine       *engine.Engine
 	metrics      *metrics
 	health       *health.Server
@@ -181,20 +184,26 @@ func (d *Daemon) openContainers(ctx context.Context) (err error) {
 	for name, r := range d.Config.Runtimes {
 		runtimes[name] = r.Path
 	}
-	d.engine, err = engine.New(engine.Deps{
-		Name: d.Config.Name, Root: d.Config.Root, State: d.Config.State,
-		Containers: store.NewTable[engine.Container](d.store, "containers", 1, nil),
-		Images:     d.images, Snapshotters: d.snapshotters, Snapshotter: d.snapshotter,
-		Leases: d.leases, Namespaces: d.namespaces, Store: d.store, Events: d.events, Host: d.host, CDI: cdi.New(), Log: d.Log,
-		Config: engine.Config{
-			CgroupDriver: driver, CgroupParent: d.Config.Cgroup.Parent, Runtimes: runtimes, RecoveryTimeout: recoveryTimeout,
-			LogMaxSize: int64(d.Config.Log.MaxSize), LogMaxFiles: d.Config.Log.MaxFiles,
-		},
-	})
+	binary, err := supervisorBinary(d.Config.Supervisor.Path)
 	if err != nil {
 		return err
 	}
-	binary, err := supervisorBinary(d.Config.Supervisor.Path)
+	br, err := bridge.New(bridge.Config{Name: d.Config.Name, Log: d.Log})
+	if err != nil {
+		return err
+	}
+	d.network = podNetwork{br}
+	d.engine, err = engine.New(engine.Deps{
+		Name: d.Config.Name, Root: d.Config.Root, State: d.Config.State,
+		Containers: store.NewTable[engine.Container](d.store, "containers", 1, nil),
+		Pods:       store.NewTable[engine.Pod](d.store, "pods", 1, nil), Network: d.network,
+		Images: d.images, Snapshotters: d.snapshotters, Snapshotter: d.snapshotter,
+		Leases: d.leases, Namespaces: d.namespaces, Store: d.store, Events: d.events, Host: d.host, CDI: cdi.New(), Log: d.Log,
+		Config: engine.Config{
+			CgroupDriver: driver, CgroupParent: d.Config.Cgroup.Parent, Runtimes: runtimes, Pause: binary, RecoveryTimeout: recoveryTimeout,
+			LogMaxSize: int64(d.Config.Log.MaxSize), LogMaxFiles: d.Config.Log.MaxFiles,
+		},
+	})
 	if err != nil {
 		return err
 	}
@@ -237,6 +246,11 @@ func (d *Daemon) openServer(ctx context.Context) error {
 		Engine: d.engine, Images: d.images, Content: d.content, Snapshotters: d.snapshotters, Snapshotter: d.snapshotter,
 		Namespaces: d.namespaces, Leases: d.leases, Events: d.events, Daemon: d, Log: d.Log,
 		Serving: serving,
+	})
+	cri.Register(d.grpc, cri.Deps{
+		Engine: d.engine, Images: d.images, Events: d.events, Disk: disk{d}, Host: d.host,
+		Version: d.Options.Version, CgroupDriver: d.host.CgroupDriver, Config: func() any { return d.config.Load() },
+		Log: d.Log, Serving: serving,
 	})
 	d.health = health.NewServer()
 	healthpb.RegisterHealthServer(d.grpc, d.health)
