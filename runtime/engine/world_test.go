@@ -242,6 +242,7 @@ func (w *world) clean() {
 // record keeps the events with the state that the store has when they are published.
 type record struct {
 	table *store.Table[Container]
+	pods  bool // those of pods too
 	mu    sync.Mutex
 	list  []string
 }
@@ -249,6 +250,12 @@ type record struct {
 func (r *record) Publish(e events.Event) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if e.Type == "pod" {
+		if r.pods {
+			r.list = append(r.list, "pod "+e.Action+" "+e.ID)
+		}
+		return
+	}
 	exec := ""
 	if x := e.Attributes["exec"]; x != "" {
 		exec = "/" + x
