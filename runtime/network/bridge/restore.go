@@ -95,7 +95,7 @@ func (n *Network) rejoin() error {
 	n.mu.Unlock()
 	var errs []error
 	for _, name := range slices.Sorted(maps.Keys(links)) {
-		if err := n.link.Do(rtnl.SetMaster(name, master)); err != nil && !errors.Is(err, unix.ENODEV) {
+		if err := n.link.Do(rtnl.SetMaster(name, master), rtnl.Hairpin(name)); err != nil && !errors.Is(err, unix.ENODEV) {
 			errs = append(errs, fmt.Errorf("built-in network: %w", err))
 		}
 	}
