@@ -33,7 +33,7 @@ func (n *Network) Restore(ctx context.Context, all []network.Attachment) error {
 	if err := n.make(ctx); err != nil {
 		return errors.Join(append(errs, err)...)
 	}
-	errs = append(errs, n.rejoin(), n.sweep())
+	errs = append(errs, n.sweep())
 	return errors.Join(errs...)
 }
 
@@ -96,7 +96,7 @@ func (n *Network) rejoin() error {
 	var errs []error
 	for _, name := range slices.Sorted(maps.Keys(links)) {
 		if err := n.link.Do(rtnl.SetMaster(name, master), rtnl.Hairpin(name)); err != nil && !errors.Is(err, unix.ENODEV) {
-			errs = append(errs, fmt.Errorf("built-in network: %w", err))
+			errs = append(errs, err)
 		}
 	}
 	return errors.Join(errs...)
