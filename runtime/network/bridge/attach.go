@@ -44,13 +44,13 @@ func (n *Network) reserve(holder string) (network.Attachment, error) {
 	return a, nil
 }
 
-// connect makes the veth pair and configures its end in the namespace: one message, then all the rest in one.
+// connect makes the veth pair and configures its end in the namespace: one batch outside, one inside.
 func (n *Network) connect(ns *os.File, l network.Link) error {
 	n.mu.Lock()
 	master := n.bridge
 	n.mu.Unlock()
 	veth := rtnl.Veth{Host: l.HostInterface, Master: master, MTU: l.MTU, Peer: l.Interface, MAC: macOf(l.Addresses[0].Addr()), NS: ns}
-	if err := n.link.Do(rtnl.NewVeth(veth)); err != nil {
+	if err := n.link.Do(rtnl.NewVeth(veth), rtnl.Hairpin(l.HostInterface)); err != nil {
 		return err
 	}
 	inside, err := rtnl.OpenIn(ns)
@@ -203,6 +203,9 @@ func removeInside(path, name string) error {
 func forwardsOf(a network.Attachment) ([]rules.Forward, error) {
 	var all []rules.Forward
 	for _, p := range a.Ports {
+		if p.HostIP == netip.IPv6Loopback() {
+			return nil, fmt.Errorf("host port %d/%s on ::1: Linux forwards nothing from there: publish it on 127.0.0.1: %w", p.HostPort, p.Protocol, errdefs.ErrInvalidArgument)
+		}
 		before := len(all)
 		for _, ip := range a.IPs {
 			host := p.HostIP

@@ -43,6 +43,9 @@ func (n *Network) make(ctx context.Context) error {
 		err = n.makeBridge()
 	}
 	if err == nil {
+		err = n.rejoin()
+	}
+	if err == nil {
 		err = n.writeTable(ctx)
 	}
 	if err != nil {

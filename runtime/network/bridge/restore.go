@@ -33,7 +33,7 @@ func (n *Network) Restore(ctx context.Context, all []network.Attachment) error {
 	if err := n.make(ctx); err != nil {
 		return errors.Join(append(errs, err)...)
 	}
-	errs = append(errs, n.rejoin(), n.sweep())
+	errs = append(errs, n.sweep())
 	return errors.Join(errs...)
 }
 
@@ -95,8 +95,8 @@ func (n *Network) rejoin() error {
 	n.mu.Unlock()
 	var errs []error
 	for _, name := range slices.Sorted(maps.Keys(links)) {
-		if err := n.link.Do(rtnl.SetMaster(name, master)); err != nil && !errors.Is(err, unix.ENODEV) {
-			errs = append(errs, fmt.Errorf("built-in network: %w", err))
+		if err := n.link.Do(rtnl.SetMaster(name, master), rtnl.Hairpin(name)); err != nil && !errors.Is(err, unix.ENODEV) {
+			errs = append(errs, err)
 		}
 	}
 	return errors.Join(errs...)

@@ -203,6 +203,17 @@ func SetUp(link int) Request {
 	return request("bring the interface up", unix.RTM_NEWLINK, 0, m)
 }
 
+// Hairpin lets a bridge send a packet out where it came in. Where br_netfilter is on, as Kubernetes wants it, the
+// destination of a packet is rewritten before the bridge decides; a pod that reaches itself by a port of the host then
+// has its packet sent back to it by the bridge.
+func Hairpin(name string) Request {
+	info := nl.NewRtAttr(unix.IFLA_LINKINFO, nil)
+	info.AddRtAttr(nl.IFLA_INFO_SLAVE_KIND, nl.NonZeroTerminated("bridge"))
+	info.AddRtAttr(nl.IFLA_INFO_SLAVE_DATA, nil).AddRtAttr(nl.IFLA_BRPORT_MODE, nl.Uint8Attr(1))
+	return request("let "+name+" be answered by itself", unix.RTM_NEWLINK, 0, nl.NewIfInfomsg(unix.AF_UNSPEC),
+		nl.NewRtAttr(unix.IFLA_IFNAME, nl.ZeroTerminated(name)), info)
+}
+
 // SetMaster puts a link into a bridge, and brings it up.
 func SetMaster(name string, master int) Request {
 	return request("put "+name+" into the bridge", unix.RTM_NEWLINK, 0, up(),

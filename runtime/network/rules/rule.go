@@ -145,6 +145,7 @@ func familyName(family byte) string {
 }
 
 func (r rule) drop() rule       { return r.add("drop", &expr.Verdict{Kind: expr.VerdictDrop}) }
+func (r rule) leave() rule      { return r.add("return", &expr.Verdict{Kind: expr.VerdictReturn}) }
 func (r rule) masquerade() rule { return r.add("masquerade", &expr.Masq{}) }
 func (r rule) jump(to string) rule {
 	return r.add("jump "+to, &expr.Verdict{Kind: expr.VerdictJump, Chain: to})

@@ -13,7 +13,8 @@
 // on 127.0.0.1 only (CVE-2020-8558), so what arrives from a bridge with such an address is dropped before anything looks
 // at it; packets of published ports never look like that on the wire. The other way, a proxy process for each port, costs
 // memory for each port, copies every byte, and shows the pod a wrong source for connections from outside as well.
-// For ::1 the kernel has no such switch: ports are published on ::1 only as far as the routing allows (Linux lets it).
+// For ::1 the kernel has no such switch: connections to it are left alone and refused at once, so that clients that try
+// both go on with 127.0.0.1.
 package rules
 
 import (
@@ -112,6 +113,7 @@ func (s State) rules() []rule {
 	}
 	all = append(all,
 		in(chainPrerouting).local().jump(chainPublish),
+		in(chainOutput).daddr(netip.PrefixFrom(netip.IPv6Loopback(), 128)).leave(),
 		in(chainOutput).local().jump(chainPublish),
 		in(chainPublish).dnat4(map4, true), in(chainPublish).dnat4(map4Any, false),
 		in(chainPublish).dnat6(map6, true), in(chainPublish).dnat6(map6Any, false),
@@ -124,10 +126,7 @@ func (s State) rules() []rule {
 				in(chainPostrouting).to(n.Bridge).saddr(subnet).translated().masquerade(),
 			)
 		}
-		all = append(all,
-			in(chainPostrouting).to(n.Bridge).saddr(loopback4()).masquerade(),
-			in(chainPostrouting).to(n.Bridge).saddr(netip.PrefixFrom(netip.IPv6Loopback(), 128)).masquerade(),
-		)
+		all = append(all, in(chainPostrouting).to(n.Bridge).saddr(loopback4()).masquerade())
 	}
 	return all
 }

@@ -67,6 +67,7 @@ func TestText(t *testing.T) {
 	}
 	chain output {
 		type nat hook output priority -100; policy accept;
+		ip6 daddr ::1 return
 		fib daddr type local jump publish
 	}
 	chain postrouting {
@@ -76,11 +77,9 @@ func TestText(t *testing.T) {
 		oifname != "mini0" ip6 saddr fd00:1:2::/64 masquerade
 		oifname "mini0" ip6 saddr fd00:1:2::/64 ct status dnat masquerade
 		oifname "mini0" ip saddr 127.0.0.0/8 masquerade
-		oifname "mini0" ip6 saddr ::1 masquerade
 		oifname != "mini1" ip saddr 10.89.4.128/25 masquerade
 		oifname "mini1" ip saddr 10.89.4.128/25 ct status dnat masquerade
 		oifname "mini1" ip saddr 127.0.0.0/8 masquerade
-		oifname "mini1" ip6 saddr ::1 masquerade
 	}
 	chain quiet {
 		type filter hook output priority filter; policy accept;
