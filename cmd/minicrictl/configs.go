@@ -63,7 +63,14 @@ func readContainerConfig(c *cli.Context, name string) (*cri.ContainerConfig, err
 
 // printSchema prints the JSON schema of a message, as readConfig reads it.
 func printSchema(w io.Writer, message any) error {
-	data, err := json.MarshalIndent(jsonschema.Reflect(message), "", "  ")
+	schema := jsonschema.Reflect(message)
+	if pair := schema.Definitions["KeyValue"]; pair != nil {
+		// Its bytes are read as text, not in base64 (the message has a JSON form of its own).
+		if value, ok := pair.Properties.Get("value"); ok {
+			value.ContentEncoding = ""
+		}
+	}
+	data, err := json.MarshalIndent(schema, "", "  ")
 	if err != nil {
 		return err
 	}

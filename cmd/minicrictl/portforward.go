@@ -44,7 +44,7 @@ func runPortForward(c *cli.Context, r *runtime) error {
 	if err != nil {
 		return err
 	}
-	forwarder, err := portforward.NewOnAddresses(dialer, c.StringSlice("address"), c.Args().Tail(), c.Context.Done(), make(chan struct{}), c.App.Writer, c.App.ErrWriter)
+	forwarder, err := portforward.NewOnAddressesForStreaming(dialer, c.StringSlice("address"), c.Args().Tail(), c.Context.Done(), make(chan struct{}), c.App.Writer, c.App.ErrWriter)
 	if err == nil {
 		err = forwarder.ForwardPorts()
 	}

@@ -53,8 +53,8 @@ func watched(act func(*cli.Context, *runtime) error) func(*cli.Context, *runtime
 	}
 }
 
-// clear makes room for the next picture on a terminal.
-func clear(c *cli.Context) {
+// clearScreen makes room for the next picture on a terminal.
+func clearScreen(c *cli.Context) {
 	if c.Bool("watch") && terminal(c.App.Writer) {
 		fmt.Fprint(c.App.Writer, "\x1b[2J\x1b[H")
 	}
@@ -119,7 +119,7 @@ func runStats(c *cli.Context, r *runtime) error {
 	if err != nil {
 		return err
 	}
-	clear(c)
+	clearScreen(c)
 	return printTable(c.App.Writer, []string{"CONTAINER", "NAME", "CPU %", "MEM", "DISK", "INODES", "SWAP"}, statsRows(first, second, c.Bool("all")))
 }
 

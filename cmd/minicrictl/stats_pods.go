@@ -45,7 +45,7 @@ func runStatsp(c *cli.Context, r *runtime) error {
 	if err != nil {
 		return err
 	}
-	clear(c)
+	clearScreen(c)
 	return printTable(c.App.Writer, []string{"POD", "POD ID", "CPU %", "MEM"}, podStatsRows(first, second))
 }
 

@@ -11,13 +11,13 @@ import (
 
 	"github.com/containerd/errdefs"
 	"github.com/urfave/cli/v2"
-	"k8s.io/apimachinery/pkg/util/httpstream"
 	protocols "k8s.io/apimachinery/pkg/util/remotecommand"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/portforward"
 	"k8s.io/client-go/tools/remotecommand"
 	"k8s.io/client-go/transport/spdy"
 	"k8s.io/client-go/util/exec"
+	"k8s.io/streaming/pkg/httpstream"
 
 	icli "github.com/minirt/mini/cmd/internal/cli"
 	"github.com/minirt/mini/runtime/client"
@@ -178,13 +178,13 @@ func (s streamer) executor(u *url.URL, st streams) (remotecommand.Executor, erro
 // dialer opens connections for port-forward.
 func (s streamer) dialer(u *url.URL) (httpstream.Dialer, error) {
 	if s.transport == transportWebSocket {
-		return portforward.NewSPDYOverWebsocketDialer(u, s.config)
+		return portforward.NewSPDYOverWebsocketDialerForStreaming(u, s.config)
 	}
 	transport, upgrader, err := spdy.RoundTripperFor(s.config)
 	if err != nil {
 		return nil, err
 	}
-	return spdy.NewDialer(upgrader, &http.Client{Transport: transport}, http.MethodPost, u), nil
+	return spdy.NewDialerForStreaming(upgrader, &http.Client{Transport: transport}, http.MethodPost, u), nil
 }
 
 // streamError makes an exit code of an error that is one, and says more where the transport was refused.
