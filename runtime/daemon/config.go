@@ -34,6 +34,7 @@ type Config struct {
 	LogFormat  string             `toml:"log_format" comment:"text or json, on the standard error."`
 	Registry   RegistryConfig     `toml:"registry" comment:"Where images come from. The paths are reloaded."`
 	CNI        CNIConfig          `toml:"cni" comment:"The networks of pods."`
+	CRI        CRIConfig          `toml:"cri" comment:"The socket also serves the Kubernetes CRI; its streams (exec, attach, port-forward) have a listener of their own."`
 	Cgroup     CgroupConfig       `toml:"cgroup"`
 	Supervisor SupervisorConfig   `toml:"supervisor" comment:"The parents of container processes."`
 	Runtimes   map[string]Runtime `toml:"runtimes" comment:"Other OCI runtimes than the built-in one, by name: [runtimes.crun] path = \"/usr/bin/crun\""`
@@ -56,6 +57,14 @@ type RegistryConfig struct {
 type CNIConfig struct {
 	ConfDir string   `toml:"conf_dir"`
 	BinDirs []string `toml:"bin_dirs"`
+}
+
+// CRIConfig says where the streams of the CRI are served.
+type CRIConfig struct {
+	StreamAddress     string   `toml:"stream_address" comment:"HOST:PORT; port 0 is any free one. Who can reach it can use only addresses that the CRI has just given away."`
+	StreamCert        string   `toml:"stream_cert" comment:"PEM files for TLS, read again when they change. Empty: plain HTTP."`
+	StreamKey         string   `toml:"stream_key"`
+	StreamIdleTimeout Duration `toml:"stream_idle_timeout" comment:"How long a stream may be silent."`
 }
 
 // CgroupConfig says who makes the cgroups, and where.
@@ -114,6 +123,7 @@ func Default() Config {
 		Root: defaultRoot, State: defaultState, LogLevel: "info", LogFormat: "text",
 		Registry:   RegistryConfig{ConfigPath: "/etc/minid/certs.d:/etc/containerd/certs.d:/etc/docker/certs.d", MaxConcurrentDownloads: 6},
 		CNI:        CNIConfig{ConfDir: "/etc/cni/net.d", BinDirs: []string{"/opt/cni/bin", "/usr/lib/cni"}},
+		CRI:        CRIConfig{StreamAddress: "127.0.0.1:0", StreamIdleTimeout: Duration(4 * time.Hour)},
 		Supervisor: SupervisorConfig{Scope: "node"},
 		Runtimes:   map[string]Runtime{},
 		Tracing:    TracingConfig{Sampling: 1},

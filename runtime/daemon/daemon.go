@@ -36,6 +36,7 @@ import (
 	"github.com/minirt/mini/runtime/server"
 	"github.com/minirt/mini/runtime/snapshot"
 	"github.com/minirt/mini/runtime/store"
+	"github.com/minirt/mini/runtime/stream"
 	"github.com/minirt/mini/runtime/toolbox"
 )
 
@@ -247,8 +248,13 @@ func (d *Daemon) openServer(ctx context.Context) error {
 		Namespaces: d.namespaces, Leases: d.leases, Events: d.events, Daemon: d, Log: d.Log,
 		Serving: serving,
 	})
+	streaming, err := d.openStreaming()
+	if err != nil {
+		stopServing()
+		return err
+	}
 	cri.Register(d.grpc, cri.Deps{
-		Engine: d.engine, Images: d.images, Events: d.events, Disk: disk{d}, Host: d.host,
+		Engine: d.engine, Images: d.images, Streams: urls{streaming}, Events: d.events, Disk: disk{d}, Host: d.host,
 		Version: d.Options.Version, CgroupDriver: d.host.CgroupDriver, Config: func() any { return d.config.Load() },
 		Log: d.Log, Serving: serving,
 	})
@@ -260,6 +266,24 @@ func (d *Daemon) openServer(ctx context.Context) error {
 		return d.stopServer()
 	})
 	return nil
+}
+
+// openStreaming serves the streams of the CRI beside its socket.
+func (d *Daemon) openStreaming() (*stream.Server, error) {
+	c := d.Config.CRI
+	s, err := stream.New(stream.Config{
+		Address: c.StreamAddress, CertFile: c.StreamCert, KeyFile: c.StreamKey, IdleTimeout: time.Duration(c.StreamIdleTimeout),
+	}, newStreamer(d), d.Log)
+	if err != nil {
+		return nil, err
+	}
+	served := make(chan error, 1)
+	go func() { served <- s.Serve() }()
+	d.closers.Add(func(context.Context) error {
+		s.Stop()
+		return <-served
+	})
+	return s, nil
 }
 
 // stopServer lets running requests end, for a while. Those that would never end have been told, subscriptions are by
