@@ -151,6 +151,7 @@ func TestBuild(t *testing.T) {
 		"net devices":                   {Request{NetDevices: map[string]specs.LinuxNetDevice{"eth1": {Name: "data0"}}}, func(s *specs.Spec) any { return s.Linux.NetDevices["eth1"].Name }, "data0"},
 		"memory policy":                 {Request{MemoryPolicy: &specs.LinuxMemoryPolicy{Mode: specs.MpolBind, Nodes: "0"}}, func(s *specs.Spec) any { return s.Linux.MemoryPolicy.Nodes }, "0"},
 		"hostname variable of the host": {Request{Namespaces: map[string]string{"uts": "host"}}, env("HOSTNAME"), "HOSTNAME=node1"},
+		"shared mounts":                 {Request{Mounts: []Mount{{Source: "/a", Target: "/b", Options: []string{"rbind", "rshared"}}}}, func(s *specs.Spec) any { return s.Linux.RootfsPropagation }, "rshared"},
 		"personality":                   {Request{Personality: "LINUX32"}, func(s *specs.Spec) any { return s.Linux.Personality.Domain }, specs.PerLinux32},
 		"patch":                         {Request{Patch: []byte(`{"hostname":null,"process":{"cwd":"/p"},"linux":{"resources":{"memory":{"limit":9223372036854775807}}}}`)}, func(s *specs.Spec) any { return s.Hostname + s.Process.Cwd + show(*s.Linux.Resources.Memory.Limit) }, "/p9223372036854775807"},
 	} {

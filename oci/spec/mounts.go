@@ -163,11 +163,22 @@ func mountsRule(b *builder) error {
 			return err
 		}
 		b.spec.Mounts = append(b.spec.Mounts, made)
+		b.letThrough(made)
 	}
 	slices.SortStableFunc(b.spec.Mounts[defaults:], func(x, y specs.Mount) int {
 		return strings.Count(x.Destination, "/") - strings.Count(y.Destination, "/")
 	})
 	return nil
+}
+
+// letThrough makes the root let mounts pass that are to show on the host: in the mount namespace of the container all
+// mounts are slaves of the host's first, unless its root is shared, and what is mounted below a slave stays there
+// (mount_namespaces(7)).
+func (b *builder) letThrough(m specs.Mount) {
+	shared := slices.Contains(m.Options, "shared") || slices.Contains(m.Options, "rshared")
+	if shared && b.spec.Linux.RootfsPropagation == "" {
+		b.spec.Linux.RootfsPropagation = "rshared"
+	}
 }
 
 // mount checks one mount of the request and makes the document's. Errors name the target.
