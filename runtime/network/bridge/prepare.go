@@ -29,8 +29,8 @@ func (n *Network) Prepare(ctx context.Context, ns *os.File) (network.Attachment,
 }
 
 // Discard takes a prepared attachment away.
-func (n *Network) Discard(ctx context.Context, prepared network.Attachment) error {
-	if err := n.takeAway(ctx, prepared, false); err != nil {
+func (n *Network) Discard(ctx context.Context, prepared network.Attachment, now bool) error {
+	if err := n.takeAway(ctx, prepared, now); err != nil {
 		return fmt.Errorf("built-in network: prepared interface: %w", err)
 	}
 	return nil

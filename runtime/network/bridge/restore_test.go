@@ -183,8 +183,8 @@ func TestPrepareAndClaim(t *testing.T) {
 		t.Errorf("claimed with a port that is taken: %v", err)
 	}
 	_, a = prepare()
-	for range 2 {
-		if err := n.Discard(t.Context(), a); err != nil {
+	for _, now := range []bool{false, true} {
+		if err := n.Discard(t.Context(), a, now); err != nil {
 			t.Fatal(err)
 		}
 	}
