@@ -138,8 +138,8 @@ type Preparer interface {
 	Prepare(ctx context.Context, ns *os.File) (Attachment, error)
 	// Claim makes a prepared attachment that of a pod. When it fails, nothing is left of the attachment.
 	Claim(ctx context.Context, r Request, prepared Attachment) (Attachment, error)
-	// Discard takes a prepared attachment away.
-	Discard(ctx context.Context, prepared Attachment) error
+	// Discard takes a prepared attachment away: now, or with the namespace, which the caller then ends next.
+	Discard(ctx context.Context, prepared Attachment, now bool) error
 	// Generation changes when what has been prepared before must not be used any more.
 	Generation() uint64
 }

@@ -125,20 +125,27 @@ func (n *Network) publish(ctx context.Context, forwards []rules.Forward) error {
 	return nil
 }
 
-// takeAway removes what an attachment has on the host, and forgets it when that is done. It may be repeated.
-func (n *Network) takeAway(ctx context.Context, a network.Attachment) error {
-	var errs []error
+// takeAway ends the publishing of an attachment's ports and forgets it; its links are deleted now, or watched until they
+// go with their namespace. It may be repeated.
+func (n *Network) takeAway(ctx context.Context, a network.Attachment, now bool) error {
 	if forwards, err := forwardsOf(a); err == nil && len(forwards) > 0 && n.publishes(a) {
-		errs = append(errs, n.table.Update(nil, forwards))
+		if err := n.table.Update(nil, forwards); err != nil {
+			return err
+		}
 		n.forgetFlows(ctx, forwards)
 	}
-	for _, l := range a.Links {
-		errs = append(errs, n.removeLink(l))
-	}
-	if err := errors.Join(errs...); err != nil {
-		return err
+	if now {
+		for _, l := range a.Links {
+			if err := n.removeLink(l); err != nil {
+				return err
+			}
+			n.release(l)
+		}
 	}
 	n.forget(a)
+	if !now {
+		n.reapLater(a)
+	}
 	return nil
 }
 
@@ -157,25 +164,6 @@ func (n *Network) forget(a network.Attachment) {
 		n.ports.Release(a.ID)
 		delete(n.attached, a.ID)
 	}
-	for _, l := range a.Links {
-		delete(n.prepared, l.HostInterface)
-		for _, s := range slices.Concat(n.subnets, n.old) {
-			s.Release(l.HostInterface)
-		}
-	}
-}
-
-func (n *Network) removeLink(l network.Link) error {
-	remove := []string{l.HostInterface}
-	if l.Bandwidth.Egress > 0 {
-		remove = append(remove, n.names.ifbOf(l.HostInterface))
-	}
-	for _, name := range remove {
-		if err := n.link.Do(rtnl.DeleteLink(name)); err != nil && !errors.Is(err, unix.ENODEV) {
-			return err
-		}
-	}
-	return nil
 }
 
 // removeInside deletes the interface of a pod of which nothing else is known.

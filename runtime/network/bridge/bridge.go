@@ -13,6 +13,8 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -23,6 +25,7 @@ import (
 	"github.com/minirt/mini/runtime/network/ports"
 	"github.com/minirt/mini/runtime/network/rtnl"
 	"github.com/minirt/mini/runtime/network/rules"
+	"golang.org/x/sys/unix"
 )
 
 // Config says how the network is.
@@ -49,11 +52,16 @@ type Network struct {
 	ports      ports.Table
 	attached   map[string]network.Attachment // by pod
 	prepared   map[string]network.Attachment // by the host's end
+	reaping    map[string]reaped             // by the host's end
 	bridge     int                           // number of the link; 0: not made
 	mtu        int
 	generation uint64
 	restored   bool
 	trouble    error // of the last attempt to make the bridge
+
+	wake       chan struct{} // there is something to reap
+	stop       context.CancelFunc
+	reaperDone chan struct{}
 }
 
 // New makes the provider. Nothing is made on the host before the first pod, or Restore.
@@ -61,7 +69,8 @@ func New(c Config) (*Network, error) {
 	if c.Name == "" {
 		return nil, fmt.Errorf("built-in network: the daemon has no name: %w", errdefs.ErrInvalidArgument)
 	}
-	n := &Network{config: c, names: namesOf(c.Name), attached: map[string]network.Attachment{}, prepared: map[string]network.Attachment{}}
+	n := &Network{config: c, names: namesOf(c.Name), attached: map[string]network.Attachment{}, prepared: map[string]network.Attachment{},
+		reaping: map[string]reaped{}, wake: make(chan struct{}, 1), reaperDone: make(chan struct{})}
 	if err := checkSubnets(c.Subnets); err != nil {
 		return nil, fmt.Errorf("built-in network: %w", err)
 	}
@@ -72,11 +81,21 @@ func New(c Config) (*Network, error) {
 	if n.table, err = rules.Open(n.names.table); err != nil {
 		return nil, errors.Join(fmt.Errorf("built-in network: %w", err), n.link.Close())
 	}
+	var ctx context.Context
+	ctx, n.stop = context.WithCancel(context.Background())
+	go n.reap(ctx)
 	return n, nil
 }
 
 // Close leaves the network of the pods as it is.
-func (n *Network) Close() error { return errors.Join(n.table.Close(), n.link.Close()) }
+func (n *Network) Close() error {
+	n.stop()
+	<-n.reaperDone
+	return errors.Join(n.table.Close(), n.link.Close())
+}
+
+// all are the subnets, of new pods and old ones. Called with mu held.
+func (n *Network) all() []*ipam.Subnet { return slices.Concat(n.subnets, n.old) }
 
 func checkSubnets(all []netip.Prefix) error {
 	for i, p := range all {
@@ -106,15 +125,30 @@ func (n *Network) Attach(ctx context.Context, r network.Request) (a network.Atta
 	if err := n.ensure(ctx); err != nil {
 		return network.Attachment{}, err
 	}
-	a, err = n.reserve(r.ID)
-	if err == nil {
-		err = n.connect(ns, a.Links[0])
+	a, err = n.join(ns, r.ID)
+	// A pod that has just ended may still hold the last address, or have its interface in this namespace.
+	if (errdefs.IsResourceExhausted(err) || errors.Is(err, unix.EEXIST)) && n.reapNow(ctx) {
+		a, err = n.join(ns, r.ID)
 	}
 	if err == nil {
 		a, err = n.claim(ctx, r, a, published)
 	}
 	if err != nil {
 		return network.Attachment{}, errors.Join(fmt.Errorf("built-in network: pod %s: %w", r.ID, err), n.undo(ctx, a))
+	}
+	return a, nil
+}
+
+// join reserves and connects; what it returns with an error is nothing.
+func (n *Network) join(ns *os.File, holder string) (network.Attachment, error) {
+	a, err := n.reserve(holder)
+	if err != nil {
+		return network.Attachment{}, err
+	}
+	if err := n.connect(ns, a.Links[0]); err != nil {
+		err = errors.Join(err, n.removeLink(a.Links[0]))
+		n.release(a.Links[0])
+		return network.Attachment{}, err
 	}
 	return a, nil
 }
@@ -132,7 +166,7 @@ func (n *Network) Claim(ctx context.Context, r network.Request, prepared network
 	return a, nil
 }
 
-// Detach takes the pod's attachment away. Without a record and without memory, the interface in the namespace is removed,
+// Detach takes the pod's attachment away; the interface in the namespace goes with that, or a little later. Without a record and without memory, the interface in the namespace is removed,
 // and with it the host's end.
 func (n *Network) Detach(ctx context.Context, r network.Request, a *network.Attachment) error {
 	n.mu.Lock()
@@ -143,7 +177,7 @@ func (n *Network) Detach(ctx context.Context, r network.Request, a *network.Atta
 	}
 	var err error
 	if ok {
-		err = n.takeAway(ctx, known)
+		err = n.takeAway(ctx, known, false)
 	} else if r.NetNS != "" {
 		err = removeInside(r.NetNS, network.DefaultInterface)
 	}
@@ -160,7 +194,7 @@ func (n *Network) undo(ctx context.Context, a network.Attachment) error {
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
 	defer cancel()
-	return n.takeAway(ctx, a)
+	return n.takeAway(ctx, a, true)
 }
 
 // Status says whether pods can be attached, and looks after the rules on the way.

@@ -127,6 +127,17 @@ func attach(t testing.TB, n *Network, r network.Request) pod {
 	return pod{r, a}
 }
 
+// used is how many addresses, ports and links are held, of pods that are there and of pods that were.
+func used(n *Network) int {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	count := len(n.attached) + len(n.prepared) + len(n.reaping) + len(n.ports.Holders())
+	for _, s := range n.all() {
+		count += s.Used()
+	}
+	return count
+}
+
 func ap(a netip.Addr, port uint16) netip.AddrPort { return netip.AddrPortFrom(a, port) }
 
 // wantAnswer asks and expects an answer of the name; it returns the address that the server saw.
@@ -268,6 +279,7 @@ func TestFull(t *testing.T) {
 	if err := n.Detach(t.Context(), one.Request, &one.Attachment); err != nil {
 		t.Fatal(err)
 	}
+	// The address is still held for the link, and free when it is needed.
 	if two := attach(t, n, r); two.IPs[0] != one.IPs[0] {
 		t.Errorf("got %s", two.IPs)
 	}

@@ -96,7 +96,7 @@ func (n *Network) choose() error {
 func (n *Network) use(want []netip.Prefix) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	known := slices.Concat(n.subnets, n.old)
+	known := n.all()
 	n.subnets, n.old = nil, nil
 	for _, p := range want {
 		if p.Addr().Is6() && !haveIPv6() {
@@ -143,7 +143,7 @@ func (n *Network) makeBridge() error {
 		mtu = uplinkMTU(n.names.bridge)
 	}
 	n.mu.Lock()
-	all := slices.Concat(n.subnets, n.old)
+	all := n.all()
 	mac := macOf(all[0].Gateway())
 	var gateways []netip.Prefix
 	for _, s := range all {
@@ -219,7 +219,7 @@ func (n *Network) state() rules.State {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	network := rules.Network{Bridge: n.names.bridge}
-	for _, s := range slices.Concat(n.subnets, n.old) {
+	for _, s := range n.all() {
 		network.Subnets = append(network.Subnets, s.Prefix())
 	}
 	s := rules.State{Networks: []rules.Network{network}}

@@ -197,7 +197,8 @@ func TestPortConflicts(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if got := n.subnets[0].Used() + n.subnets[1].Used() + len(n.ports.Holders()); got != 0 {
+	n.reapNow(t.Context())
+	if got := used(n); got != 0 {
 		t.Errorf("%d addresses and ports are still in use", got)
 	}
 }

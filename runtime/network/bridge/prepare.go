@@ -2,7 +2,6 @@ package bridge
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/netip"
 	"os"
@@ -19,22 +18,19 @@ func (n *Network) Prepare(ctx context.Context, ns *os.File) (network.Attachment,
 	if err := n.ensure(ctx); err != nil {
 		return network.Attachment{}, err
 	}
-	a, err := n.reserve("")
+	a, err := n.join(ns, "")
 	if err != nil {
 		return network.Attachment{}, fmt.Errorf("built-in network: prepare: %w", err)
 	}
 	n.mu.Lock()
 	n.prepared[a.Links[0].HostInterface] = a
 	n.mu.Unlock()
-	if err := n.connect(ns, a.Links[0]); err != nil {
-		return network.Attachment{}, errors.Join(fmt.Errorf("built-in network: prepare: %w", err), n.undo(ctx, a))
-	}
 	return a, nil
 }
 
 // Discard takes a prepared attachment away.
-func (n *Network) Discard(ctx context.Context, prepared network.Attachment) error {
-	if err := n.takeAway(ctx, prepared); err != nil {
+func (n *Network) Discard(ctx context.Context, prepared network.Attachment, now bool) error {
+	if err := n.takeAway(ctx, prepared, now); err != nil {
 		return fmt.Errorf("built-in network: prepared interface: %w", err)
 	}
 	return nil

@@ -75,7 +75,7 @@ func (n *Network) takeIn(all []network.Attachment) []error {
 
 // subnetOf finds the subnet of an address, or makes it one of those that are not for new pods.
 func (n *Network) subnetOf(p netip.Prefix) (*ipam.Subnet, error) {
-	for _, s := range slices.Concat(n.subnets, n.old) {
+	for _, s := range n.all() {
 		if s.Prefix() == p.Masked() {
 			return s, nil
 		}
@@ -130,7 +130,7 @@ func (n *Network) sweep() error {
 	}
 	n.mu.Lock()
 	keep := n.known()
-	for _, s := range slices.Concat(n.subnets, n.old) {
+	for _, s := range n.all() {
 		for _, holder := range s.Holders() {
 			keep[holder] = network.Link{}
 		}
@@ -193,7 +193,8 @@ func (n *Network) Destroy(context.Context) error {
 	n.mu.Lock()
 	clear(n.attached)
 	clear(n.prepared)
-	for _, s := range slices.Concat(n.subnets, n.old) {
+	clear(n.reaping)
+	for _, s := range n.all() {
 		for _, holder := range s.Holders() {
 			s.Release(holder)
 		}

@@ -78,7 +78,8 @@ func TestRestore(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	if got := again.count() + again.subnets[0].Used(); got != 0 {
+	again.reapNow(t.Context())
+	if got := used(again); got != 0 {
 		t.Errorf("%d still in use", got)
 	}
 }
@@ -97,7 +98,8 @@ func TestAfterAReboot(t *testing.T) {
 	if err := again.Detach(t.Context(), one.Request, &one.Attachment); err != nil {
 		t.Error(err)
 	}
-	if got := again.count() + len(again.ports.Holders()); got != 0 {
+	again.reapNow(t.Context())
+	if got := used(again); got != 0 {
 		t.Errorf("%d still in use", got)
 	}
 }
@@ -181,15 +183,16 @@ func TestPrepareAndClaim(t *testing.T) {
 		t.Errorf("claimed with a port that is taken: %v", err)
 	}
 	_, a = prepare()
-	for range 2 {
-		if err := n.Discard(t.Context(), a); err != nil {
+	for _, now := range []bool{false, true} {
+		if err := n.Discard(t.Context(), a, now); err != nil {
 			t.Fatal(err)
 		}
 	}
 	if err := n.Detach(t.Context(), network.Request{ID: "claimed"}, &claimed); err != nil {
 		t.Fatal(err)
 	}
-	if got := n.subnets[0].Used() + len(n.prepared) + n.count(); got != 0 {
+	n.reapNow(t.Context())
+	if got := used(n); got != 0 {
 		t.Errorf("%d still in use", got)
 	}
 }
@@ -219,6 +222,7 @@ func TestBandwidth(t *testing.T) {
 		if err := n.Detach(t.Context(), p.Request, &p.Attachment); err != nil {
 			t.Fatal(err)
 		}
+		n.reapNow(t.Context())
 		for _, l := range hostLinks(t) {
 			if strings.HasPrefix(l, n.names.ifb) {
 				t.Errorf("%s is left", l)
@@ -273,26 +277,100 @@ func send(t *testing.T, n *Network, p pod, toPod bool, bytes int) time.Duration 
 	return time.Since(begin)
 }
 
-func BenchmarkAttach(b *testing.B) {
-	n := fresh(b, Config{})
-	r := request(b, "one")
-	b.Run("plain", func(b *testing.B) { attachDetach(b, n, r) })
-	r.Ports = []network.Port{published("tcp", "", 8080, 80), published("tcp", "", 8443, 443)}
-	b.Run("two ports", func(b *testing.B) { attachDetach(b, n, r) })
+// TestTheLinkGoes with the namespace, and without it a little later; until then its address is nobody's.
+func TestTheLinkGoes(t *testing.T) {
+	testenv.Long(t)
+	n := fresh(t, Config{})
+	for _, deleted := range []bool{true, false} {
+		p := attach(t, n, request(t, "short"))
+		if err := n.Detach(t.Context(), p.Request, &p.Attachment); err != nil {
+			t.Fatal(err)
+		}
+		if got := used(n); got != 3 {
+			t.Errorf("%d in use, want the addresses and the link", got)
+		}
+		begin := time.Now()
+		if deleted {
+			if err := netns.Delete(p.NetNS); err != nil {
+				t.Fatal(err)
+			}
+		}
+		testenv.Eventually(t, 5*time.Second, "the addresses are free", func() bool { return used(n) == 0 })
+		if took := time.Since(begin); deleted == (took > reapAfter) {
+			t.Errorf("namespace deleted %v: %s", deleted, took)
+		}
+		if slices.Contains(hostLinks(t), p.Links[0].HostInterface) {
+			t.Error("the link is left")
+		}
+	}
 }
 
-func attachDetach(b *testing.B, n *Network, r network.Request) {
-	var attaching time.Duration
+// TestAgain attaches to a namespace that still has the interface of before.
+func TestAgain(t *testing.T) {
+	n := fresh(t, Config{})
+	r := request(t, "again")
+	for range 3 {
+		p := attach(t, n, r)
+		if err := n.Detach(t.Context(), r, &p.Attachment); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// BenchmarkAttach measures a pod's attachment, as it is from nothing, and as it is when the interface was made before.
+func BenchmarkAttach(b *testing.B) {
+	two := []network.Port{published("tcp", "", 8080, 80), published("tcp", "", 8443, 443)}
+	b.Run("plain", func(b *testing.B) { attachDetach(b, false, nil) })
+	b.Run("plain, two ports", func(b *testing.B) { attachDetach(b, false, two) })
+	b.Run("prepared", func(b *testing.B) { attachDetach(b, true, nil) })
+	b.Run("prepared, two ports", func(b *testing.B) { attachDetach(b, true, two) })
+}
+
+func attachDetach(b *testing.B, prepared bool, ports []network.Port) {
+	n := fresh(b, Config{})
+	var attaching, detaching []time.Duration
 	for b.Loop() {
-		begin := time.Now()
-		a, err := n.Attach(b.Context(), r)
+		b.StopTimer()
+		ns, err := netns.New()
 		if err != nil {
 			b.Fatal(err)
 		}
-		attaching += time.Since(begin)
+		path := b.TempDir() + "/ns"
+		if err := netns.Pin(ns, path); err != nil {
+			b.Fatal(err)
+		}
+		var a network.Attachment
+		if prepared {
+			if a, err = n.Prepare(b.Context(), ns); err != nil {
+				b.Fatal(err)
+			}
+		}
+		r := network.Request{ID: "one", NetNS: path, Ports: ports}
+		b.StartTimer()
+		begin := time.Now()
+		if prepared {
+			a, err = n.Claim(b.Context(), r, a)
+		} else {
+			a, err = n.Attach(b.Context(), r)
+		}
+		if err != nil {
+			b.Fatal(err)
+		}
+		attaching = append(attaching, time.Since(begin))
+		begin = time.Now()
 		if err := n.Detach(b.Context(), r, &a); err != nil {
 			b.Fatal(err)
 		}
+		detaching = append(detaching, time.Since(begin))
+		b.StopTimer()
+		ns.Close()
+		if err := netns.Delete(path); err != nil {
+			b.Fatal(err)
+		}
+		b.StartTimer()
 	}
-	b.ReportMetric(float64(attaching.Microseconds())/float64(b.N), "µs/attach")
+	for what, all := range map[string][]time.Duration{"attach": attaching, "detach": detaching} {
+		slices.Sort(all)
+		b.ReportMetric(float64(all[len(all)/2].Microseconds()), "µs/"+what+"-median")
+	}
 }
