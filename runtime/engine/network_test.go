@@ -141,8 +141,14 @@ func (n *pods) SetPodCIDR(_ context.Context, cidrs []netip.Prefix) error {
 	return n.fail["SetPodCIDR"]
 }
 
-func (n *pods) Stats(context.Context, string) ([]network.InterfaceStats, error) {
-	return []network.InterfaceStats{{Name: network.DefaultInterface, RxBytes: 7}}, nil
+func (n *pods) Stats(ctx context.Context, path string) ([]network.InterfaceStats, error) {
+	if err := n.enter(ctx, "Stats"); err != nil {
+		return nil, err
+	}
+	if !pin.Pinned(filepath.Dir(path), filepath.Base(path)) {
+		return nil, fmt.Errorf("%s: %w", path, errdefs.ErrNotFound)
+	}
+	return []network.InterfaceStats{{Name: "lo", RxBytes: 1}, {Name: network.DefaultInterface, RxBytes: 7, TxPackets: 3}}, nil
 }
 
 // inside are the pods that are attached.

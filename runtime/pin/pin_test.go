@@ -62,12 +62,23 @@ func TestMake(t *testing.T) {
 			t.Errorf("%s is pinned: %v", kind, !want)
 		}
 	}
+	if err := pin.Remove(filepath.Join(dir, "not there")); err != nil {
+		t.Error(err)
+	}
+	for range 2 {
+		if !pin.Any(dir) {
+			t.Error("none is pinned")
+		}
+		if err := mount.Unmount(pin.Path(dir, pin.UTS)); err != nil { // one is enough
+			t.Error(err)
+		}
+	}
 	for range 2 {
 		if err := pin.Remove(dir); err != nil {
 			t.Error(err)
 		}
 	}
-	if pin.Pinned(dir, pin.IPC) {
+	if pin.Pinned(dir, pin.IPC) || pin.Any(dir) {
 		t.Error("still pinned after its removal")
 	}
 }
@@ -103,4 +114,44 @@ func TestBadSysctl(t *testing.T) {
 			t.Error(err)
 		}
 	}
+}
+
+func TestSysctlPath(t *testing.T) {
+	for name, want := range map[string]string{
+		"net.ipv4.ip_forward":               "net/ipv4/ip_forward",
+		"net/ipv4/ip_forward":               "net/ipv4/ip_forward",
+		"net.ipv4.conf.eth0/1.forwarding":   "net/ipv4/conf/eth0.1/forwarding",
+		"net/ipv4/conf/eth0.1/forwarding":   "net/ipv4/conf/eth0.1/forwarding",
+		"fs.mqueue.msg_max":                 "fs/mqueue/msg_max",
+		"":                                  "",
+		".":                                 "",
+		"net.//.kernel.panic":               "",
+		"net/../kernel/panic":               "",
+		"net/./ipv4":                        "",
+		"net..ipv4":                         "",
+		"/proc/sys/net/ipv4/ip_forward":     "",
+		"net/ipv4/":                         "",
+		"net.ipv4.ip_forward\nkernel.panic": "",
+	} {
+		got, err := pin.SysctlPath(name)
+		if got != want || (want == "") != errdefs.IsInvalidArgument(err) {
+			t.Errorf("%q: %q, %v", name, got, err)
+		}
+	}
+}
+
+// FuzzSysctlPath leads nowhere but below /proc/sys.
+func FuzzSysctlPath(f *testing.F) {
+	for _, name := range []string{"net.ipv4.ip_forward", "net.//.kernel.panic", "a/../../b", "..", "net/ipv4/conf/eth0.1/forwarding"} {
+		f.Add(name)
+	}
+	f.Fuzz(func(t *testing.T, name string) {
+		path, err := pin.SysctlPath(name)
+		if err != nil {
+			return
+		}
+		if joined := filepath.Join("/proc/sys", path); joined != "/proc/sys/"+path || strings.Contains("/"+path+"/", "/../") {
+			t.Errorf("%q: %q", name, path)
+		}
+	})
 }
