@@ -21,6 +21,8 @@ type CRIOptions struct {
 	Config string      // more of minid's configuration
 	Top    string
 	Env    []string
+
+	InNetwork bool // the test has called Network itself
 }
 
 // CRIServer is a runtime with its CRI, the suite's registries, and a client, all in a network namespace of the test.
@@ -49,7 +51,9 @@ func CRIRuntime(t testing.TB) string {
 // StartCRI starts a runtime and pulls the suite's busybox. Its pods are removed at the test's end.
 func StartCRI(t testing.TB, o CRIOptions) *CRIServer {
 	t.Helper()
-	Network(t)
+	if !o.InNetwork {
+		Network(t)
+	}
 	s := &CRIServer{Registry: Registry(t, RegistryOptions{})}
 	hosts := s.Registry.Mirrors(t, SuiteHosts()...)
 	if len(o.CNI) > 0 {
