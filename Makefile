@@ -67,7 +67,7 @@ check: go ## format, vet, lint, unit tests
 	cd toolbox && $(GO) vet ./... && $(GO) test ./internal/...
 
 .PHONY: test
-test: build images ## everything this machine can run (as root; what cannot run is skipped with its reason)
+test: build images conformance-tools ## everything this machine can run (as root; what cannot run is skipped with its reason)
 	$(GO) run ./test/report \
 		-- $(GO) test -json -race $(RACE) \
 		-- $(GO) test -json -tags seccomp $$($(GO) list -tags seccomp ./... | grep -vFx -e '' $$($(GO) list $(RACE) | sed 's/^/-e /') | grep -vE '/test/(scenario|vm)') \
@@ -110,7 +110,7 @@ generate: go ## write the generated code and documents anew
 	$(GO) generate ./...
 
 .PHONY: bench
-bench: build images ## compare with runc and containerd, and print the ratios (as root)
+bench: build images ## compare with runc and containerd, over CRI too, and print the ratios (as root)
 	$(GO) test -tags bench -count=1 -timeout 60m -run TestBench -v ./test/bench
 
 .PHONY: install

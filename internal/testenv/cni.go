@@ -43,7 +43,7 @@ func CNI(t testing.TB, plugins ...CNIPlugin) (confDir string) {
 func CNIBridge(t testing.TB, net int) CNIPlugin {
 	t.Helper()
 	return CNIPlugin{
-		"type": "bridge", "bridge": "mini-t-cni0", "isGateway": true, "ipMasq": true, "hairpinMode": true,
+		"type": "bridge", "bridge": fmt.Sprintf("mini-t-cni%d", net), "isGateway": true, "ipMasq": true, "hairpinMode": true,
 		"ipam": CNIAddresses(t, net),
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -79,6 +80,18 @@ config_path = %q
 
 // PID is the daemon's.
 func (c *Containerd) PID() int { return c.cmd.Process.Pid }
+
+// Shims lists the processes that parent its containers.
+func (c *Containerd) Shims() []int {
+	return processes(func(p process) bool {
+		return strings.HasPrefix(filepath.Base(p.args[0]), "containerd-shim") && slices.Contains(p.args, c.Address)
+	})
+}
+
+// Pauses lists the processes of the sandbox image in the pods below a cgroup.
+func (c *Containerd) Pauses(parent string) []int {
+	return processes(func(p process) bool { return p.args[0] == "/pause" && strings.Contains(p.cgroup, parent+"/") })
+}
 
 // Log is what the daemon has written.
 func (c *Containerd) Log() string {

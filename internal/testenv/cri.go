@@ -225,8 +225,8 @@ func (c *CRI) Pull(image string) string {
 	return answer.ImageRef
 }
 
-// removeAll removes every pod; it is the end of a test.
-func (c *CRI) removeAll() {
+// RemoveAll removes every pod, as at the end of a test.
+func (c *CRI) RemoveAll() {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	list, err := c.Runtime.ListPodSandbox(ctx, &runtimeapi.ListPodSandboxRequest{})

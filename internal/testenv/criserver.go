@@ -16,11 +16,16 @@ const SuiteBusybox = "registry.k8s.io/e2e-test-images/busybox:1.29-2"
 
 // CRIOptions says what kind of runtime a test wants.
 type CRIOptions struct {
+	Runtime string // minid or containerd; empty: what MINI_CRI says, else minid
+
 	CNI    []CNIPlugin // the pods' network; nil: the built-in one (containerd: bridge and portmap)
 	Scope  string      // of supervisors; empty: node
 	Config string      // more of minid's configuration
 	Top    string
 	Env    []string
+
+	InNetwork bool            // the test has called Network itself
+	Registry  *RegistryServer // nil: one of its own
 }
 
 // CRIServer is a runtime with its CRI, the suite's registries, and a client, all in a network namespace of the test.
@@ -49,13 +54,21 @@ func CRIRuntime(t testing.TB) string {
 // StartCRI starts a runtime and pulls the suite's busybox. Its pods are removed at the test's end.
 func StartCRI(t testing.TB, o CRIOptions) *CRIServer {
 	t.Helper()
-	Network(t)
-	s := &CRIServer{Registry: Registry(t, RegistryOptions{})}
+	if !o.InNetwork {
+		Network(t)
+	}
+	s := &CRIServer{Registry: o.Registry}
+	if s.Registry == nil {
+		s.Registry = Registry(t, RegistryOptions{})
+	}
+	if o.Runtime == "" {
+		o.Runtime = CRIRuntime(t)
+	}
 	hosts := s.Registry.Mirrors(t, SuiteHosts()...)
 	if len(o.CNI) > 0 {
 		s.CNIDir = CNI(t, o.CNI...)
 	}
-	if CRIRuntime(t) == "minid" {
+	if o.Runtime == "minid" {
 		s.startMinid(t, o, hosts)
 	} else {
 		s.startContainerd(t, hosts)
@@ -72,7 +85,7 @@ func (s *CRIServer) startContainerd(t testing.TB, hosts string) {
 	s.Containerd = StartContainerd(t, ContainerdOptions{CRI: true, HostsDir: hosts, CNIDir: s.CNIDir})
 	s.CRI = DialCRI(t, s.Containerd.Address)
 	s.Parent = "/" + filepath.Base(s.Containerd.Dir)
-	t.Cleanup(s.removeAll)
+	t.Cleanup(s.RemoveAll)
 }
 
 func (s *CRIServer) startMinid(t testing.TB, o CRIOptions, hosts string) {
@@ -89,7 +102,7 @@ func (s *CRIServer) startMinid(t testing.TB, o CRIOptions, hosts string) {
 	s.CRI = DialCRI(t, s.Daemon.Address)
 	t.Cleanup(func() {
 		if !s.Daemon.Ended() {
-			s.removeAll()
+			s.RemoveAll()
 		}
 	})
 }
@@ -100,6 +113,15 @@ func (s *CRIServer) Name() string {
 		return "containerd"
 	}
 	return "minid"
+}
+
+// Parents are the processes that the runtime keeps for its pods, besides itself and the containers: supervisors; shims and
+// what holds the namespaces.
+func (s *CRIServer) Parents() []int {
+	if s.Daemon == nil {
+		return append(s.Containerd.Shims(), s.Containerd.Pauses(s.Parent)...)
+	}
+	return s.Daemon.Supervisors()
 }
 
 // PID is the runtime's.

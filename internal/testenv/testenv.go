@@ -4,6 +4,7 @@
 package testenv
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -139,4 +140,17 @@ func Run(t testing.TB, program string, args ...string) string {
 		t.Fatalf("%s %s: %v\n%s%s", program, strings.Join(args, " "), err, out.String(), errs.String())
 	}
 	return out.String()
+}
+
+// Try runs a program of the machine, which may fail; the error has what it printed.
+func Try(t testing.TB, program string, args ...string) error {
+	t.Helper()
+	path, err := find(program)
+	if err != nil {
+		return err
+	}
+	if out, err := exec.CommandContext(t.Context(), path, args...).CombinedOutput(); err != nil {
+		return fmt.Errorf("%s %s: %w: %s", program, strings.Join(args, " "), err, out)
+	}
+	return nil
 }
