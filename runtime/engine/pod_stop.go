@@ -12,6 +12,7 @@ import (
 	"github.com/minirt/mini/internal/failpoint"
 	"github.com/minirt/mini/internal/mount"
 	"github.com/minirt/mini/runtime/pin"
+	"github.com/minirt/mini/runtime/plugin"
 )
 
 // StopPod ends a pod for good: its containers are killed, its network is left, its namespaces go. It can be repeated.
@@ -41,6 +42,7 @@ func (e *Engine) StopPod(ctx context.Context, ns, id string) error {
 	}
 	if before.State != PodStopped {
 		e.publishPod(p, "stop")
+		e.tellPod(ctx, plugin.PodStopped, p.record())
 	}
 	return nil
 }
@@ -108,7 +110,7 @@ func (e *Engine) removePod(ctx context.Context, p *livePod) error {
 	if err := failpoint.Hit("pod-before-record"); err != nil {
 		return err
 	}
-	return e.forgetPod(p, before)
+	return e.forgetPod(ctx, p, before)
 }
 
 // dismantle ends what lives of a pod: processes first, so that nobody uses the network when it goes. Each part is tried.
@@ -159,7 +161,7 @@ func (e *Engine) each(list []*live, do func(*live) error) error {
 }
 
 // forgetPod deletes the record, and the pod with it.
-func (e *Engine) forgetPod(p *livePod, before PodState) error {
+func (e *Engine) forgetPod(ctx context.Context, p *livePod, before PodState) error {
 	p.mu.Lock()
 	err := e.Pods.Delete(p.key.ns, p.key.id)
 	p.gone = err == nil // no save comes between, which would bring the record back
@@ -174,5 +176,6 @@ func (e *Engine) forgetPod(p *livePod, before PodState) error {
 		e.publishPod(p, "stop")
 	}
 	e.publishPod(p, "delete")
+	e.tellForgotten(ctx, p.record(), before)
 	return nil
 }
