@@ -61,7 +61,10 @@ type Adaptation struct {
 	runtime Runtime
 }
 
-// New makes an adaptation. The library keeps its timeouts and its logger for the whole process.
+// LogTo says where the library logs, for the whole process, before the first adaptation is made.
+func LogTo(l *slog.Logger) { nrilog.Set(logger{l.With("part", "nri")}) }
+
+// New makes an adaptation. The library keeps its timeouts for the whole process.
 func New(o Options) (*Adaptation, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
@@ -69,7 +72,6 @@ func New(o Options) (*Adaptation, error) {
 	if o.Socket == "" {
 		o.Socket = DefaultSocket
 	}
-	nrilog.Set(logger{o.Log.With("part", "nri")})
 	if o.RegistrationTimeout > 0 {
 		adaptation.SetPluginRegistrationTimeout(o.RegistrationTimeout)
 	}
