@@ -35,25 +35,11 @@ func (e *Engine) logPath(c Container) string { return filepath.Join(e.home(c), "
 // writeBundle mounts the root filesystem, builds the spec and writes config.json. It can be repeated: the bundle lives
 // in the state directory, which a reboot empties.
 func (e *Engine) writeBundle(ctx context.Context, c Container) ([]string, error) {
-	dir := e.Bundle(c)
-	if err := os.MkdirAll(dir, 0o711); err != nil {
-		return nil, fmt.Errorf("make the bundle directory: %w", err)
-	}
-	if c.Log.Path != "" {
-		if err := os.MkdirAll(filepath.Dir(c.Log.Path), 0o700); err != nil {
-			return nil, fmt.Errorf("make the log directory: %w", err)
-		}
-	}
-	if c.Request != nil {
-		if err := spec.PrepareSources(c.Request.Mounts); err != nil {
-			return nil, err
-		}
-	}
-	s, warnings, err := e.buildSpec(ctx, c)
+	s, warnings, err := e.document(ctx, c)
 	if err != nil {
 		return nil, err
 	}
-	return warnings, bundle.Write(dir, s)
+	return warnings, bundle.Write(e.Bundle(c), s)
 }
 
 func (e *Engine) buildSpec(ctx context.Context, c Container) (*specs.Spec, []string, error) {

@@ -20,6 +20,7 @@ import (
 	"github.com/minirt/mini/oci/bundle"
 	"github.com/minirt/mini/oci/name"
 	"github.com/minirt/mini/runtime/image"
+	"github.com/minirt/mini/runtime/plugin"
 	"github.com/minirt/mini/runtime/snapshot"
 	"github.com/minirt/mini/runtime/store"
 )
@@ -68,6 +69,7 @@ func (e *Engine) create(ctx context.Context, ns string, o CreateOptions) (Contai
 		return Container{}, fmt.Errorf("create container %s: %w", l.key.id, err)
 	}
 	e.publish(l, "create", map[string]string{"image": l.record().Image})
+	e.tellContainer(ctx, l, plugin.ContainerCreated)
 	return l.record(), nil
 }
 
@@ -238,8 +240,13 @@ func (e *Engine) build(ctx context.Context, l *live, o CreateOptions, recorded *
 	if err := failpoint.Hit("create-prepared"); err != nil {
 		return err
 	}
+	release, err := e.consult(ctx, l)
+	defer release()
+	if err != nil {
+		return err
+	}
 	l.at("writing its bundle")
-	warnings, err := e.writeBundle(ctx, c)
+	warnings, err := e.writeBundle(ctx, l.record())
 	if err != nil {
 		return err
 	}

@@ -211,5 +211,6 @@ func (e *Engine) forget(l *live) error {
 	if announced {
 		e.publish(l, "delete", nil)
 	}
+	e.tellRemoved(l, announced)
 	return nil
 }

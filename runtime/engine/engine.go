@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/containerd/errdefs"
+	specs "github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/minirt/mini/internal/keylock"
 	"github.com/minirt/mini/oci/spec"
@@ -70,6 +71,8 @@ type Deps struct {
 	Events            Publisher
 	Host              spec.Host
 	CDI               spec.CDI // nil: CDI devices are not known
+	Plugins           Plugins  // nil: nobody is told
+	Hooks             Hooks    // nil: none but those asked for
 	Config            Config
 	Log               *slog.Logger
 }
@@ -105,6 +108,11 @@ type Network interface {
 	Status(ctx context.Context) network.Status
 	SetPodCIDR(ctx context.Context, cidrs []netip.Prefix) error
 	Stats(ctx context.Context, path string) ([]network.InterfaceStats, error)
+}
+
+// Hooks adds the hooks that the host has for containers like this one to its document; *hooks.Directories is one.
+type Hooks interface {
+	Add(s *specs.Spec, binds bool) (warnings []string)
 }
 
 // Sandboxes is what the engine wants of the keeper of supervisors; *sandbox.Sandboxes is one.

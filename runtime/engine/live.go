@@ -20,6 +20,9 @@ type live struct {
 	procs map[string]*proc // by exec id; the first process has none
 	gone  bool             // removed: the record is deleted
 	doing string           // the stage of the operation under way, for messages
+
+	told     bool          // plugins have been asked for it
+	stopTold chan struct{} // closed when plugins know of its exit; nil: nobody tells them
 }
 
 // proc is one process of a container, from before its start until it is forgotten.

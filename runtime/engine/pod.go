@@ -15,6 +15,7 @@ import (
 
 	"github.com/minirt/mini/runtime/events"
 	"github.com/minirt/mini/runtime/pin"
+	"github.com/minirt/mini/runtime/plugin"
 )
 
 // livePod is a pod in memory: its record as saved.
@@ -220,6 +221,11 @@ func (e *Engine) UpdatePod(ctx context.Context, ns, id string, resources, overhe
 	if err := e.requireReady(p, "update it"); err != nil {
 		return err
 	}
+	if e.Plugins != nil {
+		if err := e.Plugins.UpdatePod(ctx, e.pluginPod(p.record()), overhead, resources); err != nil {
+			return fmt.Errorf("update pod %s: a plugin refuses it: %w", p.key.id, err)
+		}
+	}
 	err = e.savePod(p, func(rec *Pod) {
 		if resources != nil {
 			rec.Resources = resources
@@ -230,6 +236,7 @@ func (e *Engine) UpdatePod(ctx context.Context, ns, id string, resources, overhe
 	})
 	if err == nil {
 		e.publishPod(p, "update")
+		e.tellPod(ctx, plugin.PodUpdated, p.record())
 	}
 	return err
 }

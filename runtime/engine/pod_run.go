@@ -183,7 +183,7 @@ func (e *Engine) buildPod(ctx context.Context, p *livePod) error {
 	if err != nil {
 		return err
 	}
-	return e.savePod(p, func(rec *Pod) { rec.State, rec.Attachment = PodReady, attachment })
+	return e.ready(ctx, p, func(rec *Pod) { rec.State, rec.Attachment = PodReady, attachment })
 }
 
 // pinPod makes the namespaces that the pod's containers share.

@@ -12,6 +12,7 @@ import (
 	"github.com/minirt/mini/internal/failpoint"
 	"github.com/minirt/mini/internal/mount"
 	"github.com/minirt/mini/runtime/pin"
+	"github.com/minirt/mini/runtime/plugin"
 )
 
 // StopPod ends a pod for good: its containers are killed, its network is left, its namespaces go. It can be repeated.
@@ -49,6 +50,7 @@ func (e *Engine) stopPod(ctx context.Context, p *livePod) error {
 	})
 	if err == nil && before.State == PodReady {
 		e.publishPod(p, "stop")
+		e.tellPod(ctx, plugin.PodStopped, p.record())
 	}
 	return err
 }
@@ -122,7 +124,7 @@ func (e *Engine) removePod(ctx context.Context, p *livePod) error {
 	if err := failpoint.Hit("pod-before-record"); err != nil {
 		return err
 	}
-	return e.forgetPod(p, before)
+	return e.forgetPod(ctx, p, before)
 }
 
 // removePodDir removes a pod's directory with what is mounted in it.
@@ -183,7 +185,7 @@ func (e *Engine) each(list []*live, do func(*live) error) error {
 }
 
 // forgetPod deletes the record, and the pod with it.
-func (e *Engine) forgetPod(p *livePod, before PodState) error {
+func (e *Engine) forgetPod(ctx context.Context, p *livePod, before PodState) error {
 	p.mu.Lock()
 	err := e.Pods.Delete(p.key.ns, p.key.id)
 	p.gone = err == nil // no save comes between, which would bring the record back
@@ -198,5 +200,6 @@ func (e *Engine) forgetPod(p *livePod, before PodState) error {
 		e.publishPod(p, "stop")
 	}
 	e.publishPod(p, "delete")
+	e.tellForgotten(ctx, p.record(), before)
 	return nil
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/containerd/errdefs"
 
 	"github.com/minirt/mini/internal/failpoint"
+	"github.com/minirt/mini/runtime/plugin"
 	"github.com/minirt/mini/runtime/supervisor/wire"
 )
 
@@ -36,6 +37,9 @@ func (e *Engine) Start(ctx context.Context, ns, id string, o StartOptions) (Proc
 	}
 	if err := failpoint.Hit("start-bundled"); err != nil {
 		return Process{}, err
+	}
+	if err := e.tellContainer(ctx, l, plugin.ContainerStart); err != nil {
+		return Process{}, fmt.Errorf("start container %s: %w", l.key.id, err)
 	}
 	p := e.firstProc(l)
 	l.at("starting its first process")
@@ -85,6 +89,7 @@ func (e *Engine) started(ctx context.Context, l *live, p *proc, r wire.StartResu
 		e.Log.Warn("container started with a warning", "id", l.key.id, "warning", w)
 	}
 	e.publish(l, "start", map[string]string{"pid": fmt.Sprint(r.PID)})
+	e.tellContainer(ctx, l, plugin.ContainerStarted)
 	return p.info(false), nil
 }
 

@@ -58,7 +58,8 @@ type Container struct {
 	NoPivot      bool                `json:"noPivot,omitempty"`
 	KeepSnapshot bool                `json:"keepSnapshot,omitempty"` // Remove leaves the snapshot
 	Request      *spec.Request       `json:"request,omitempty"`
-	Spec         *specs.Spec         `json:"spec,omitempty"` // given whole by the client, instead of a request
+	Spec         *specs.Spec         `json:"spec,omitempty"`    // given whole by the client, instead of a request
+	Changes      json.RawMessage     `json:"changes,omitempty"` // of plugins, to the document of the request
 	ImageConfig  ocispec.ImageConfig `json:"imageConfig"`
 	CreatedAt    time.Time           `json:"createdAt"`
 	StartedAt    time.Time           `json:"startedAt,omitzero"`
