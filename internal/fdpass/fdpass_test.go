@@ -148,6 +148,9 @@ func TestListenDialLongPath(t *testing.T) {
 			c.Close()
 			l.Close()
 		}
+		if _, err := Dial(context.Background(), filepath.Join(filepath.Dir(path), "none", "sock")); !errdefs.IsUnavailable(err) {
+			t.Errorf("dial in a directory that is not there: %v", err)
+		}
 		if _, err := Dial(context.Background(), path); !errdefs.IsUnavailable(err) {
 			t.Errorf("got %v", err)
 		}

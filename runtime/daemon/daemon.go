@@ -31,6 +31,7 @@ import (
 	"github.com/minirt/mini/runtime/engine"
 	"github.com/minirt/mini/runtime/events"
 	"github.com/minirt/mini/runtime/image"
+	"github.com/minirt/mini/runtime/network"
 	"github.com/minirt/mini/runtime/network/bridge"
 	"github.com/minirt/mini/runtime/sandbox"
 	"github.com/minirt/mini/runtime/server"
@@ -81,7 +82,7 @@ type Daemon struct {
 	events       *events.Bus
 	images       *image.Service
 	sandboxes    *sandbox.Sandboxes
-	network      podNetwork
+	network      *network.Networks
 	engine       *engine.Engine
 	metrics      *metrics
 	health       *health.Server
@@ -193,7 +194,11 @@ func (d *Daemon) openContainers(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	d.network = podNetwork{br}
+	d.closers.Add(func(context.Context) error { return br.Close() })
+	if d.network, err = network.New(network.Options{Spares: network.DefaultSpares, Log: d.Log}, noCNI{}, br); err != nil {
+		return err
+	}
+	d.closers.Add(d.closeNetwork)
 	d.engine, err = engine.New(engine.Deps{
 		Name: d.Config.Name, Root: d.Config.Root, State: d.Config.State,
 		Containers: store.NewTable[engine.Container](d.store, "containers", 1, nil),
@@ -284,6 +289,15 @@ func (d *Daemon) openStreaming() (*stream.Server, error) {
 		return <-served
 	})
 	return s, nil
+}
+
+// closeNetwork leaves the pods their network; without pods, nothing of it stays.
+func (d *Daemon) closeNetwork(ctx context.Context) error {
+	pods, err := d.engine.ListPods(ctx, "")
+	if err == nil && len(pods) == 0 {
+		return d.network.Destroy(ctx)
+	}
+	return errors.Join(err, d.network.Close())
 }
 
 // stopServer lets running requests end, for a while. Those that would never end have been told, subscriptions are by
