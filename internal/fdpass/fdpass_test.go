@@ -156,3 +156,13 @@ func TestListenDialLongPath(t *testing.T) {
 		}
 	}
 }
+
+// TestDialNobody has paths of which nothing is there, not even the directory: whoever dials may then start a server.
+func TestDialNobody(t *testing.T) {
+	for _, depth := range []int{1, 150} {
+		path := filepath.Join(t.TempDir(), strings.Repeat("d", depth), "sock")
+		if _, err := Dial(context.Background(), path); !errdefs.IsUnavailable(err) {
+			t.Errorf("%d bytes: error %v, want unavailable", len(path), err)
+		}
+	}
+}
