@@ -29,8 +29,12 @@ func (n *Network) Check(ctx context.Context, r network.Request, a network.Attach
 		}
 		rt := runtimeConf(r, 0)
 		rt.IfName = one.Interface
-		if err := n.cni.CheckNetworkList(ctx, l, rt); err != nil && !errors.Is(err, libcni.ErrorCheckNotSupp) {
-			return fmt.Errorf("cni: pod %s: network %s: %w", r.ID, one.Network, n.explain(errors.Join(err, context.Cause(ctx))))
+		for _, p := range l.Plugins {
+			single := *l
+			single.Plugins = []*libcni.PluginConfig{p} // libcni's error does not say whose it is
+			if err := n.cni.CheckNetworkList(ctx, &single, rt); err != nil && !errors.Is(err, libcni.ErrorCheckNotSupp) {
+				return fmt.Errorf("cni: pod %s: network %s: plugin %s: %w", r.ID, one.Network, p.Network.Type, n.explain(errors.Join(err, context.Cause(ctx))))
+			}
 		}
 	}
 	return nil
