@@ -72,12 +72,10 @@ func parse(data []byte) (*libcni.NetworkConfigList, error) {
 	var l *libcni.NetworkConfigList
 	var err error
 	if kind.Plugins == nil && kind.Type != "" {
+		l = &libcni.NetworkConfigList{LoadOnlyInlinedPlugins: true}
 		var single *libcni.PluginConfig
 		if single, err = libcni.NetworkPluginConfFromBytes(data); err == nil {
-			l, err = libcni.ConfListFromConf(single)
-		}
-		if l != nil {
-			l.LoadOnlyInlinedPlugins = true
+			l.Name, l.CNIVersion, l.Plugins = single.Network.Name, single.Network.CNIVersion, []*libcni.PluginConfig{single}
 		}
 	} else {
 		l, err = libcni.NetworkConfFromBytes(data)
