@@ -62,6 +62,9 @@ func TestPodEvents(t *testing.T) {
 		o := w.podOptions("p")
 		o.PID = ModeContainer
 		w.run(o)
+		w.network.setFail("Detach", errBroken)
+		w.is(w.RemovePod(t.Context(), ns, "p"), errBroken)
+		w.network.setFail("Detach", nil)
 		w.ok(w.RemovePod(t.Context(), ns, "p"))
 		w.events.want(t, "pod create p", "pod start p", "pod stop p", "pod delete p")
 	})

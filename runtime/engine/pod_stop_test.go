@@ -57,6 +57,34 @@ func TestStopPodFails(t *testing.T) {
 	}
 }
 
+// TestRemovePodTakesNoOthers: a container of it is deleted meanwhile, and the id of another's begins the same.
+func TestRemovePodTakesNoOthers(t *testing.T) {
+	in(t, func(t *testing.T, w *world) {
+		w.run(w.podOptions("p"))
+		w.within("p", "c")
+		w.running("c-long")
+		let := make(chan struct{})
+		w.sandboxes.hang["delete"] = let
+		deleted, removed := make(chan error), make(chan error)
+		go func() {
+			_, err := w.Delete(context.Background(), ns, "c", DeleteOptions{Force: true})
+			deleted <- err
+		}()
+		w.settled()
+		go func() { removed <- w.RemovePod(context.Background(), ns, "p") }()
+		w.settled()
+		close(let)
+		w.ok(<-deleted)
+		w.ok(<-removed)
+		if s := w.state("c-long"); s != Running {
+			t.Errorf("the other one is %s", s)
+		}
+		_, err := w.Delete(t.Context(), ns, "c-long", DeleteOptions{Force: true})
+		w.ok(err)
+		w.clean()
+	})
+}
+
 // TestRemovePodFails where only its removal comes.
 func TestRemovePodFails(t *testing.T) {
 	in(t, func(t *testing.T, w *world) {
