@@ -278,7 +278,8 @@ func TestCreateKey(t *testing.T) {
 		_, err = w.Delete(t.Context(), ns, again.ID, DeleteOptions{Force: true})
 		w.ok(err)
 
-		let = make(chan struct{}) // the last who waits goes away
+		let = make(chan struct{}) // the last who waits goes away, at the last moment
+		w.snapshots.preparing, w.snapshots.mounting = nil, func() { <-let }
 		ctx, cancel := context.WithCancel(context.Background())
 		go func() {
 			_, err := w.Create(ctx, ns, o)

@@ -263,8 +263,8 @@ func TestPodOfNobody(t *testing.T) {
 			w.is(err, context.Canceled)
 		}
 		w.settled()
-		if n := len(w.livePods(ns)); n != 1 {
-			t.Fatalf("%d pods are being made while one still waits", n)
+		if list := w.livePods(ns); len(list) != 1 || list[0].stage() != "join the network" {
+			t.Fatalf("%d pods are being made while one still waits", len(list))
 		}
 		was := w.livePods(ns)[0].key.id
 		cancelSecond()
