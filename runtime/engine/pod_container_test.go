@@ -286,6 +286,8 @@ func TestCreateKey(t *testing.T) {
 			errs <- err
 		}()
 		w.settled()
+		beingMade, err := w.List(t.Context(), ns)
+		w.ok(err)
 		cancel()
 		w.is(<-errs, context.Canceled)
 		ask(context.Background()) // waits for the undoing
@@ -295,6 +297,9 @@ func TestCreateKey(t *testing.T) {
 		}
 		close(let)
 		id, rest, _ := strings.Cut(<-ids, " ")
+		if len(beingMade) != 1 || id == beingMade[0].ID {
+			t.Errorf("%s is what nobody waited for", id)
+		}
 		if rest != "<nil>" || w.Counts().Containers != 1 || w.state(id) != Created {
 			t.Errorf("%s: %s, %d containers", id, rest, w.Counts().Containers)
 		}
