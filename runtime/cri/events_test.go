@@ -1,0 +1,98 @@
+package cri
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	v1 "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/minirt/mini/runtime/events"
+)
+
+type told struct {
+	kind v1.ContainerEventType
+	id   string
+}
+
+// listen begins to listen, and gives what n events tell.
+func listen(t *testing.T, w *world, n int) func() []*v1.ContainerEventResponse {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	t.Cleanup(cancel)
+	stream, err := w.GetContainerEvents(ctx, &v1.GetEventsRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	// The subscription is there when something that is published comes through; it may be made after the first try.
+	marker := w.pod(t, "marker")
+	came := make(chan error, 1)
+	go func() {
+		_, err := stream.Recv()
+		came <- err
+	}()
+	for waiting := true; waiting; {
+		w.engine.publish("pod", "start", marker)
+		select {
+		case err := <-came:
+			if err != nil {
+				t.Fatal(err)
+			}
+			waiting = false
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+	return func() []*v1.ContainerEventResponse {
+		var list []*v1.ContainerEventResponse
+		for len(list) < n {
+			e, err := stream.Recv()
+			if err != nil {
+				t.Fatalf("after %v: %v", list, err)
+			}
+			if e.ContainerId != marker {
+				list = append(list, e)
+			}
+		}
+		return list
+	}
+}
+
+func TestEvents(t *testing.T) {
+	w := newWorld(t)
+	first, second := listen(t, w, 8), listen(t, w, 8)
+	pod := w.pod(t, "web")
+	c := w.container(t, pod, "c", true)
+	w.engine.bus.Publish(events.Event{Namespace: Namespace, Type: "container", Action: "exit", ID: c, Attributes: map[string]string{"exec": "x"}})
+	w.engine.bus.Publish(events.Event{Namespace: "default", Type: "container", Action: "create", ID: "other"})
+	time.Sleep(100 * time.Millisecond) // so that the state is read before the next change
+	for _, step := range []func() error{
+		func() error { _, err := w.StopContainer(t.Context(), &v1.StopContainerRequest{ContainerId: c}); return err },
+		func() error { _, err := w.RemoveContainer(t.Context(), &v1.RemoveContainerRequest{ContainerId: c}); return err },
+		func() error { _, err := w.StopPodSandbox(t.Context(), &v1.StopPodSandboxRequest{PodSandboxId: pod}); return err },
+		func() error { _, err := w.RemovePodSandbox(t.Context(), &v1.RemovePodSandboxRequest{PodSandboxId: pod}); return err },
+	} {
+		if err := step(); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	want := []told{
+		{v1.ContainerEventType_CONTAINER_CREATED_EVENT, pod}, {v1.ContainerEventType_CONTAINER_STARTED_EVENT, pod},
+		{v1.ContainerEventType_CONTAINER_CREATED_EVENT, c}, {v1.ContainerEventType_CONTAINER_STARTED_EVENT, c},
+		{v1.ContainerEventType_CONTAINER_STOPPED_EVENT, c}, {v1.ContainerEventType_CONTAINER_DELETED_EVENT, c},
+		{v1.ContainerEventType_CONTAINER_STOPPED_EVENT, pod}, {v1.ContainerEventType_CONTAINER_DELETED_EVENT, pod},
+	}
+	for _, collect := range []func() []*v1.ContainerEventResponse{first, second} {
+		for i, e := range collect() {
+			if (told{e.ContainerEventType, e.ContainerId}) != want[i] {
+				t.Errorf("event %d is %s of %s, want %v", i, e.ContainerEventType, e.ContainerId, want[i])
+			}
+			if e.PodSandboxStatus.GetMetadata().GetUid() != "u-web" || e.CreatedAt == 0 {
+				t.Errorf("event %d is of pod %v at %d", i, e.PodSandboxStatus, e.CreatedAt)
+			}
+			if i == 4 && (len(e.ContainersStatuses) != 1 || e.ContainersStatuses[0].ExitCode != 137) {
+				t.Errorf("event %d has the containers %v", i, e.ContainersStatuses)
+			}
+		}
+	}
+}
