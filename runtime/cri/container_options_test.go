@@ -110,10 +110,12 @@ func TestContainerRequest(t *testing.T) {
 			s.MaskedPaths, s.ReadonlyPaths = []string{"/proc/kcore"}, []string{"/proc/sys"}
 			s.Seccomp = &v1.SecurityProfile{ProfileType: v1.SecurityProfile_Localhost, LocalhostRef: "/p/s.json"}
 			s.Apparmor = &v1.SecurityProfile{ProfileType: v1.SecurityProfile_Localhost, LocalhostRef: "mine"}
+			//lint:ignore SA1019 the field goes before it
 			s.ApparmorProfile = "localhost/other"
 		}, `{"apparmor":"localhost/mine","maskedPaths":["/proc/kcore"],"readonlyPaths":["/proc/sys"],"seccomp":"/p/s.json"}`},
 		"deprecated profiles": {func(c *v1.ContainerConfig) {
 			s := security(c)
+			//lint:ignore SA1019 older kubelets send nothing else
 			s.SeccompProfilePath, s.ApparmorProfile = "localhost//p/s.json", "runtime/default"
 		}, `{"apparmor":"runtime/default","seccomp":"/p/s.json"}`},
 		"privileged": {func(c *v1.ContainerConfig) {
@@ -177,9 +179,10 @@ func TestContainerOptionsRefused(t *testing.T) {
 		"policy":            {secured(func(s *v1.LinuxContainerSecurityContext) { s.SupplementalGroupsPolicy = 7 }), "Merge and Strict"},
 		"masked path":       {secured(func(s *v1.LinuxContainerSecurityContext) { s.MaskedPaths = []string{"proc"} }), "absolute path"},
 		"seccomp type":      {secured(func(s *v1.LinuxContainerSecurityContext) { s.Seccomp = &v1.SecurityProfile{ProfileType: 9} }), "RuntimeDefault, Unconfined and Localhost"},
-		"seccomp string":    {secured(func(s *v1.LinuxContainerSecurityContext) { s.SeccompProfilePath = "strict" }), "use runtime/default"},
-		"apparmor name":     {secured(func(s *v1.LinuxContainerSecurityContext) { s.Apparmor = &v1.SecurityProfile{ProfileType: 2} }), "loaded on this host"},
-		"no target id":      {secured(func(s *v1.LinuxContainerSecurityContext) { s.NamespaceOptions = &v1.NamespaceOption{Pid: 3} }), "target id is missing"},
+		//lint:ignore SA1019 as above
+		"seccomp string": {secured(func(s *v1.LinuxContainerSecurityContext) { s.SeccompProfilePath = "strict" }), "use runtime/default"},
+		"apparmor name":  {secured(func(s *v1.LinuxContainerSecurityContext) { s.Apparmor = &v1.SecurityProfile{ProfileType: 2} }), "loaded on this host"},
+		"no target id":   {secured(func(s *v1.LinuxContainerSecurityContext) { s.NamespaceOptions = &v1.NamespaceOption{Pid: 3} }), "target id is missing"},
 		"userns of its own": {secured(func(s *v1.LinuxContainerSecurityContext) {
 			s.NamespaceOptions = &v1.NamespaceOption{UsernsOptions: &v1.UserNamespace{Uids: ids(0, 1, 9), Gids: ids(0, 1, 9)}}
 		}), "not that of its pod"},

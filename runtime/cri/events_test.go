@@ -66,10 +66,22 @@ func TestEvents(t *testing.T) {
 	w.engine.bus.Publish(events.Event{Namespace: "default", Type: "container", Action: "create", ID: "other"})
 	time.Sleep(100 * time.Millisecond) // so that the state is read before the next change
 	for _, step := range []func() error{
-		func() error { _, err := w.StopContainer(t.Context(), &v1.StopContainerRequest{ContainerId: c}); return err },
-		func() error { _, err := w.RemoveContainer(t.Context(), &v1.RemoveContainerRequest{ContainerId: c}); return err },
-		func() error { _, err := w.StopPodSandbox(t.Context(), &v1.StopPodSandboxRequest{PodSandboxId: pod}); return err },
-		func() error { _, err := w.RemovePodSandbox(t.Context(), &v1.RemovePodSandboxRequest{PodSandboxId: pod}); return err },
+		func() error {
+			_, err := w.StopContainer(t.Context(), &v1.StopContainerRequest{ContainerId: c})
+			return err
+		},
+		func() error {
+			_, err := w.RemoveContainer(t.Context(), &v1.RemoveContainerRequest{ContainerId: c})
+			return err
+		},
+		func() error {
+			_, err := w.StopPodSandbox(t.Context(), &v1.StopPodSandboxRequest{PodSandboxId: pod})
+			return err
+		},
+		func() error {
+			_, err := w.RemovePodSandbox(t.Context(), &v1.RemovePodSandboxRequest{PodSandboxId: pod})
+			return err
+		},
 	} {
 		if err := step(); err != nil {
 			t.Fatal(err)
