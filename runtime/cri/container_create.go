@@ -17,7 +17,7 @@ func (s *runtimeServer) CreateContainer(ctx context.Context, r *v1.CreateContain
 		return nil, err
 	}
 	if p.State != engine.PodReady {
-		return nil, unable("pod %s is not ready: make a new one", p.ID)
+		return nil, unable("pod %s is %s: a container needs one that is ready", p.ID, p.State)
 	}
 	config := r.GetConfig()
 	o, err := containerOptions(p, config, &s.Host)

@@ -150,7 +150,8 @@ func TestContainerOptionsRefused(t *testing.T) {
 	}{
 		"no metadata":       {func(c *v1.ContainerConfig) { c.Metadata = nil }, "metadata is missing"},
 		"no name":           {func(c *v1.ContainerConfig) { c.Metadata.Name = "" }, "container name is empty"},
-		"no image":          {func(c *v1.ContainerConfig) { c.Image = nil }, "names no image"},
+		"no image":          {func(c *v1.ContainerConfig) { c.Image = nil }, "name is empty"},
+		"image's name":      {func(c *v1.ContainerConfig) { c.Image.Image = "UPPER//x" }, "UPPER"},
 		"log outside":       {func(c *v1.ContainerConfig) { c.LogPath = "../../../etc/x" }, "below the pod's log directory"},
 		"NUL":               {func(c *v1.ContainerConfig) { c.Args = []string{"a\x00"} }, "NUL byte"},
 		"variable":          {func(c *v1.ContainerConfig) { c.Envs = []*v1.KeyValue{{Key: "A=B"}} }, "has no ="},

@@ -50,7 +50,7 @@ func TestPodLife(t *testing.T) {
 		t.Errorf("stopped: %v, %v", stopped, err)
 	}
 	_, err = w.CreateContainer(t.Context(), &v1.CreateContainerRequest{PodSandboxId: id, Config: containerConfigOf("late")})
-	wants(t, err, codes.FailedPrecondition, "not ready")
+	wants(t, err, codes.FailedPrecondition, "is stopped")
 	for range 2 {
 		if _, err := w.RemovePodSandbox(t.Context(), &v1.RemovePodSandboxRequest{PodSandboxId: id}); err != nil {
 			t.Fatal(err)
