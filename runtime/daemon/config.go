@@ -84,6 +84,15 @@ type Runtime struct {
 	Path string `toml:"path"`
 }
 
+// runtimePaths are the binaries of the runtimes by name.
+func (c Config) runtimePaths() map[string]string {
+	paths := make(map[string]string, len(c.Runtimes))
+	for name, r := range c.Runtimes {
+		paths[name] = r.Path
+	}
+	return paths
+}
+
 // MetricsConfig says where Prometheus finds the metrics.
 type MetricsConfig struct {
 	Address string `toml:"address" comment:"127.0.0.1:PORT or a Unix socket's path, answering /metrics. Empty: nowhere."`

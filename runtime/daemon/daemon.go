@@ -182,10 +182,6 @@ func (d *Daemon) openContainers(ctx context.Context) (err error) {
 		driver = string(cgroup.DetectDriver())
 	}
 	d.host.CgroupDriver = driver
-	runtimes := map[string]string{}
-	for name, r := range d.Config.Runtimes {
-		runtimes[name] = r.Path
-	}
 	binary, err := supervisorBinary(d.Config.Supervisor.Path)
 	if err != nil {
 		return err
@@ -206,7 +202,7 @@ func (d *Daemon) openContainers(ctx context.Context) (err error) {
 		Images: d.images, Snapshotters: d.snapshotters, Snapshotter: d.snapshotter,
 		Leases: d.leases, Namespaces: d.namespaces, Store: d.store, Events: d.events, Host: d.host, CDI: cdi.New(), Log: d.Log,
 		Config: engine.Config{
-			CgroupDriver: driver, CgroupParent: d.Config.Cgroup.Parent, Runtimes: runtimes, Pause: binary, RecoveryTimeout: recoveryTimeout,
+			CgroupDriver: driver, CgroupParent: d.Config.Cgroup.Parent, Runtimes: d.Config.runtimePaths(), Pause: binary, RecoveryTimeout: recoveryTimeout,
 			LogMaxSize: int64(d.Config.Log.MaxSize), LogMaxFiles: d.Config.Log.MaxFiles,
 		},
 	})
@@ -260,7 +256,7 @@ func (d *Daemon) openServer(ctx context.Context) error {
 	}
 	cri.Register(d.grpc, cri.Deps{
 		Engine: d.engine, Images: d.images, Streams: urls{streaming}, Events: d.events, Disk: disk{d}, Host: d.host,
-		Version: d.Options.Version, CgroupDriver: d.host.CgroupDriver, Config: func() any { return d.config.Load() },
+		Version: d.Options.Version, CgroupDriver: d.host.CgroupDriver, Runtimes: d.Config.runtimePaths(), Config: func() any { return d.config.Load() },
 		Log: d.Log, Serving: serving,
 	})
 	d.health = health.NewServer()
