@@ -10,16 +10,15 @@ import (
 // Bounds of what a record keeps for a client. A kubelet stays far below: an object's annotations have 256 KiB at most.
 const (
 	maxName     = 1024    // bytes of a name, uid or namespace
-	maxLabel    = 4096    // bytes of a label, key and value together
-	maxMetadata = 1 << 20 // bytes of all labels and annotations
+	maxMetadata = 3 << 20 // bytes of all labels and annotations: an object fits a message of a streamed list
 	maxItems    = 4096    // mounts, devices, ports, …
 	maxWords    = 4 << 20 // bytes of a command line or an environment
 )
 
 // checkName refuses what no pod or container can be called.
-func checkName(what, name string, required bool) error {
+func checkName(what, name string) error {
 	switch {
-	case name == "" && required:
+	case name == "":
 		return invalid("%s is empty: set it in the metadata", what)
 	case len(name) > maxName:
 		return invalid("%s has %d bytes: the limit is %d", what, len(name), maxName)
@@ -35,9 +34,8 @@ func checkPodMetadata(m *v1.PodSandboxMetadata) error {
 	}
 	for _, f := range []struct {
 		what, value string
-		required    bool
-	}{{"pod name", m.GetName(), true}, {"pod namespace", m.GetNamespace(), false}, {"pod uid", m.GetUid(), false}} {
-		if err := checkName(f.what, f.value, f.required); err != nil {
+	}{{"pod name", m.GetName()}, {"pod namespace", m.GetNamespace()}, {"pod uid", m.GetUid()}} {
+		if err := checkName(f.what, f.value); err != nil {
 			return err
 		}
 	}
@@ -50,9 +48,6 @@ func checkLabels(labels, annotations map[string]string) error {
 	for k, v := range labels {
 		if k == "" {
 			return invalid("label with the value %q has no key", v)
-		}
-		if n := len(k) + len(v); n > maxLabel {
-			return invalid("label %.64q has %d bytes: the limit is %d; use an annotation", k, n, maxLabel)
 		}
 		total += len(k) + len(v)
 	}

@@ -2,9 +2,11 @@ package cri
 
 import (
 	"context"
+	"fmt"
 
 	v1 "k8s.io/cri-api/pkg/apis/runtime/v1"
 
+	"github.com/minirt/mini/oci/spec"
 	"github.com/minirt/mini/runtime/engine"
 )
 
@@ -15,11 +17,14 @@ func (s *runtimeServer) CreateContainer(ctx context.Context, r *v1.CreateContain
 		return nil, err
 	}
 	if p.State != engine.PodReady {
-		return nil, unable("pod %s is not ready: make a new one", p.ID)
+		return nil, unable("pod %s is %s: a container needs one that is ready", p.ID, p.State)
 	}
 	config := r.GetConfig()
 	o, err := containerOptions(p, config, &s.Host)
 	if err != nil {
+		return nil, err
+	}
+	if err := s.target(ctx, p, config.GetLinux().GetSecurityContext().GetNamespaceOptions(), o.Request); err != nil {
 		return nil, err
 	}
 	// The id is kept: the image may have lost its name, or be gone, while the container is still asked about.
@@ -35,4 +40,20 @@ func (s *runtimeServer) CreateContainer(ctx context.Context, r *v1.CreateContain
 		return nil, err
 	}
 	return &v1.CreateContainerResponse{ContainerId: c.ID}, nil
+}
+
+// target checks the container whose processes another one is to see: it must run, in the same pod.
+func (s *runtimeServer) target(ctx context.Context, p engine.Pod, o *v1.NamespaceOption, r *spec.Request) error {
+	if o.GetPid() != v1.NamespaceMode_TARGET {
+		return nil
+	}
+	c, err := s.running(ctx, o.GetTargetId())
+	if err != nil {
+		return fmt.Errorf("target of the pid namespace: %w", err)
+	}
+	if c.Pod != p.ID {
+		return invalid("target of the pid namespace: container %s is not of pod %s", c.ID, p.ID)
+	}
+	r.Namespaces["pid"] = "container:" + c.ID
+	return nil
 }

@@ -1,6 +1,7 @@
 package cri
 
 import (
+	"fmt"
 	"strings"
 
 	v1 "k8s.io/cri-api/pkg/apis/runtime/v1"
@@ -24,11 +25,11 @@ func containerOptions(pod engine.Pod, config *v1.ContainerConfig, h *spec.Host) 
 	if m == nil {
 		return none, invalid("container configuration: the metadata is missing: set a name")
 	}
-	if err := checkName("container name", m.GetName(), true); err != nil {
+	if err := checkName("container name", m.GetName()); err != nil {
 		return none, err
 	}
-	if config.GetImage().GetImage() == "" {
-		return none, invalid("container %s: it names no image", m.GetName())
+	if err := checkImage(config.GetImage().GetImage()); err != nil {
+		return none, fmt.Errorf("container %s: %w", m.GetName(), err)
 	}
 	if err := checkLabels(config.GetLabels(), config.GetAnnotations()); err != nil {
 		return none, err

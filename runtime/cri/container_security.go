@@ -30,9 +30,11 @@ func containerSecurity(r *spec.Request, sandbox *v1.PodSandboxConfig, s *v1.Linu
 		return err
 	}
 	var err error
+	//lint:ignore SA1019 older kubelets send nothing else
 	if r.Seccomp, err = seccompProfile(s.GetSeccomp(), s.GetSeccompProfilePath(), s.GetPrivileged()); err != nil {
 		return err
 	}
+	//lint:ignore SA1019 as above
 	if r.AppArmor, err = apparmorProfile(s.GetApparmor(), s.GetApparmorProfile()); err != nil {
 		return err
 	}

@@ -34,7 +34,7 @@ func (s *runtimeServer) containerStatus(ctx context.Context, k kept) *v1.Contain
 	if out.State != v1.ContainerState_CONTAINER_CREATED {
 		out.StartedAt = nanos(k.StartedAt)
 	}
-	if e := k.Exit; e != nil && out.State == v1.ContainerState_CONTAINER_EXITED {
+	if e := k.Exit; e != nil && !alive(k.Container) {
 		out.FinishedAt, out.ExitCode = nanos(e.Time), int32(e.Code)
 		out.Reason, out.Message = exitReason(k.Container)
 	}

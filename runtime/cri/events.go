@@ -5,9 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
+	"strconv"
 
 	"github.com/containerd/errdefs"
 	"google.golang.org/grpc"
+	"google.golang.org/protobuf/proto"
 	v1 "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/minirt/mini/runtime/engine"
@@ -22,6 +25,10 @@ func (s *runtimeServer) GetContainerEvents(_ *v1.GetEventsRequest, stream grpc.S
 	defer sub.Close()
 	seen, err := s.newWitness(ctx)
 	if err != nil {
+		return err
+	}
+	// The header says that nothing is missed from now on.
+	if err := stream.SendHeader(nil); err != nil {
 		return err
 	}
 	for {
@@ -45,11 +52,17 @@ func (s *runtimeServer) GetContainerEvents(_ *v1.GetEventsRequest, stream grpc.S
 type witness struct {
 	s          *runtimeServer
 	pods       map[string]*v1.PodSandboxStatus
-	containers map[string]string // id → its pod's
+	containers map[string]witnessed
+}
+
+// witnessed is what is known of a container.
+type witnessed struct {
+	pod    string
+	status *v1.ContainerStatus // as it was last seen; nil: not yet
 }
 
 func (s *runtimeServer) newWitness(ctx context.Context) (*witness, error) {
-	w := &witness{s: s, pods: map[string]*v1.PodSandboxStatus{}, containers: map[string]string{}}
+	w := &witness{s: s, pods: map[string]*v1.PodSandboxStatus{}, containers: map[string]witnessed{}}
 	pods, err := s.pods(ctx)
 	if err != nil {
 		return nil, err
@@ -59,7 +72,7 @@ func (s *runtimeServer) newWitness(ctx context.Context) (*witness, error) {
 	}
 	containers, err := s.containers(ctx)
 	for _, c := range containers {
-		w.containers[c.ID] = c.Pod
+		w.containers[c.ID] = witnessed{pod: c.Pod}
 	}
 	return w, err
 }
@@ -102,6 +115,12 @@ func (w *witness) translate(ctx context.Context, e events.Event) *v1.ContainerEv
 			out.ContainersStatuses = statuses
 		}
 	}
+	for _, st := range out.ContainersStatuses {
+		w.containers[st.Id] = witnessed{pod, st}
+	}
+	if e.Type == "container" && kind != v1.ContainerEventType_CONTAINER_DELETED_EVENT {
+		w.complete(ctx, e, out)
+	}
 	out.PodSandboxStatus = w.pods[pod]
 	if kind == v1.ContainerEventType_CONTAINER_DELETED_EVENT {
 		delete(w.pods, e.ID)
@@ -113,17 +132,43 @@ func (w *witness) translate(ctx context.Context, e events.Event) *v1.ContainerEv
 	return out
 }
 
+// complete adds the status of a container that has been removed since its event: the kubelet wants to know how it ended.
+func (w *witness) complete(ctx context.Context, e events.Event, out *v1.ContainerEventResponse) {
+	if slices.ContainsFunc(out.ContainersStatuses, func(s *v1.ContainerStatus) bool { return s.Id == e.ID }) {
+		return
+	}
+	status := w.containers[e.ID].status
+	if c, err := w.s.Engine.Get(ctx, Namespace, e.ID); err == nil && c.ID == e.ID {
+		status = w.s.containerStatus(ctx, unpack(c))
+	}
+	if status == nil {
+		return
+	}
+	status = proto.CloneOf(status)
+	if e.Action == "exit" && status.FinishedAt == 0 {
+		code, err := strconv.Atoi(e.Attributes["code"])
+		if err != nil {
+			code = 255
+		}
+		status.ExitCode, status.FinishedAt = int32(code), e.Time.UnixNano()
+	}
+	if e.Action == "exit" {
+		status.State = v1.ContainerState_CONTAINER_EXITED
+	}
+	out.ContainersStatuses = append(out.ContainersStatuses, status)
+}
+
 // podOf finds the pod of a container that may be gone; false for one that is nothing of the CRI's.
 func (w *witness) podOf(ctx context.Context, id string) (string, bool) {
-	if pod, known := w.containers[id]; known {
-		return pod, true
+	if c, known := w.containers[id]; known {
+		return c.pod, true
 	}
 	c, err := w.s.Engine.Get(ctx, Namespace, id)
 	if err != nil || c.ID != id || c.Pod == "" || c.Role != "" {
 		return "", false
 	}
 	if c.State != engine.Removing {
-		w.containers[id] = c.Pod
+		w.containers[id] = witnessed{pod: c.Pod}
 	}
 	return c.Pod, true
 }

@@ -15,8 +15,9 @@ import (
 )
 
 const (
-	// maxOutput is what ExecSync keeps of each stream, in bytes: the CRI says 16 MB (CVE-2022-1708, CVE-2022-31030).
-	maxOutput = 16 << 20
+	// maxOutput is what ExecSync keeps of both streams, in bytes. The CRI says 16 MB of each (CVE-2022-1708,
+	// CVE-2022-31030), but the kubelet's client takes no message above 16 MiB: the rest of the answer has the last KiB.
+	maxOutput = 16<<20 - 1<<10
 	// truncated ends an output that was cut, within the limit.
 	truncated = "\n[the rest of the output was dropped: the limit is 16 MiB]\n"
 	// drainTime is how long output is taken at most after the process has ended, when somebody whom it left behind holds
@@ -74,6 +75,7 @@ func (s *runtimeServer) ExecSync(ctx context.Context, r *v1.ExecSyncRequest) (*v
 	if err != nil {
 		return nil, err
 	}
+	fit(&stdout, &stderr)
 	return &v1.ExecSyncResponse{Stdout: stdout.take(), Stderr: stderr.take(), ExitCode: int32(exit.Code)}, nil
 }
 
@@ -110,9 +112,26 @@ func (o *output) add(more []byte) error {
 	return nil
 }
 
+// fit cuts the longer of two outputs, or both to the half, so that they fit the answer together.
+func fit(a, b *output) {
+	if len(a.data) < len(b.data) {
+		a, b = b, a
+	}
+	if len(a.data)+len(b.data) > maxOutput {
+		a.limit(maxOutput - min(len(b.data), maxOutput/2))
+		b.limit(maxOutput / 2)
+	}
+}
+
+func (o *output) limit(n int) {
+	if len(o.data) > n {
+		o.data, o.cut = o.data[:n], true
+	}
+}
+
 func (o *output) take() []byte {
 	if o.cut {
-		return append(o.data[:maxOutput-len(truncated)], truncated...)
+		return append(o.data[:len(o.data)-len(truncated)], truncated...)
 	}
 	return o.data
 }

@@ -98,6 +98,9 @@ func (s *space) countContainers(ctx context.Context) (snapshot.Usage, error) {
 		return sum, err
 	}
 	for _, c := range all {
+		if c.Snapshot == "" { // the holder of a PID namespace has nothing of its own
+			continue
+		}
 		u, err := s.Disk.Layer(ctx, c)
 		if unlessGone(err) != nil {
 			return sum, err

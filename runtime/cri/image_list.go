@@ -185,6 +185,7 @@ func (s *imageServer) ImageStatus(ctx context.Context, r *v1.ImageStatusRequest)
 	return out, err
 }
 
+// checkImage refuses what is neither a name nor an id.
 func checkImage(ref string) error {
 	if ref == "" {
 		return invalid("the image's name is empty: name one")
@@ -192,5 +193,9 @@ func checkImage(ref string) error {
 	if len(ref) > 4096 {
 		return invalid("the image's name has %d bytes: none has more than 4096", len(ref))
 	}
-	return nil
+	if _, ok := name.IDPrefix(ref); ok {
+		return nil
+	}
+	_, err := name.Parse(ref)
+	return err
 }

@@ -13,8 +13,12 @@ import (
 )
 
 const (
-	layerAge     = 10 * time.Second // a count older than this is made again when it is asked for
-	layerPending = 4096             // containers that may wait for their count
+	layerPending = 4096 // containers that may wait for their count
+	// A count is made again when it is asked for and so many times older than it took, within bounds: counting a large
+	// tree all the time would cost more than all else.
+	layerPace   = 50
+	layerMinAge = 2 * time.Second
+	layerMaxAge = time.Minute
 )
 
 // layers knows what the containers have written. Counting walks directories, so one goroutine does it in the background,
@@ -31,7 +35,8 @@ type layers struct {
 }
 
 type layer struct {
-	at    time.Time // zero: never counted
+	at    time.Time     // zero: never counted
+	took  time.Duration // the count
 	usage snapshot.Usage
 	asked bool // waits for its count
 }
@@ -49,7 +54,7 @@ func (l *layers) usage(c engine.Container) (u snapshot.Usage, at time.Time, ok b
 		k = &layer{}
 		l.known[c.ID] = k
 	}
-	if !k.asked && time.Since(k.at) > layerAge && len(l.pending) < layerPending {
+	if !k.asked && time.Since(k.at) > min(max(layerPace*k.took, layerMinAge), layerMaxAge) && len(l.pending) < layerPending {
 		k.asked = true
 		l.pending = append(l.pending, c)
 		if !l.working {
@@ -73,6 +78,7 @@ func (l *layers) work() {
 		l.pending = l.pending[1:]
 		l.mu.Unlock()
 
+		began := time.Now()
 		u, err := l.count(l.ctx, c)
 		if err != nil && !errdefs.IsNotFound(err) && l.ctx.Err() == nil {
 			l.log.Debug("count what a container has written", "id", c.ID, "error", err)
@@ -81,7 +87,7 @@ func (l *layers) work() {
 		if k := l.known[c.ID]; k != nil {
 			k.asked = false
 			if err == nil {
-				k.usage, k.at = u, time.Now()
+				k.usage, k.at, k.took = u, time.Now(), time.Since(began)
 			}
 		}
 		l.mu.Unlock()

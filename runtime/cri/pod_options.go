@@ -98,6 +98,7 @@ func podSecurity(o *engine.PodOptions, s *v1.LinuxSandboxSecurityContext, h *spe
 		}
 		o.Bandwidth = nil
 	}
+	//lint:ignore SA1019 older kubelets send nothing else
 	if o.Seccomp, err = seccompProfile(s.GetSeccomp(), s.GetSeccompProfilePath(), s.GetPrivileged()); err != nil {
 		return err
 	}

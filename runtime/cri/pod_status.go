@@ -101,9 +101,10 @@ func namespaceOptions(p engine.Pod) *v1.NamespaceOption {
 
 // podInfo is what a client sees that asks for details, in the form that containerd has made usual.
 func podInfo(p engine.Pod) (map[string]string, error) {
-	p.Front = nil
+	config := podConfig(p)
+	p.Front = nil // the same again, in a form for machines
 	return info(map[string]any{
-		"id": p.ID, "runtimeHandler": p.Runtime, "config": podConfig(p), "record": p, "attachment": p.Attachment,
+		"id": p.ID, "runtimeHandler": p.Runtime, "config": config, "record": p, "attachment": p.Attachment,
 	})
 }
 

@@ -89,6 +89,15 @@ type Runtime struct {
 	PodAnnotations []string `toml:"pod_annotations" comment:"Patterns (\"io.katacontainers.*\") of annotations of a pod that its containers get as well."`
 }
 
+// runtimePaths are the binaries of the runtimes by name.
+func (c Config) runtimePaths() map[string]string {
+	paths := make(map[string]string, len(c.Runtimes))
+	for name, r := range c.Runtimes {
+		paths[name] = r.Path
+	}
+	return paths
+}
+
 // MetricsConfig says where Prometheus finds the metrics.
 type MetricsConfig struct {
 	Address string `toml:"address" comment:"127.0.0.1:PORT or a Unix socket's path, answering /metrics. Empty: nowhere."`

@@ -31,6 +31,7 @@ import (
 	"github.com/minirt/mini/runtime/engine"
 	"github.com/minirt/mini/runtime/events"
 	"github.com/minirt/mini/runtime/image"
+	"github.com/minirt/mini/runtime/network"
 	"github.com/minirt/mini/runtime/network/bridge"
 	"github.com/minirt/mini/runtime/sandbox"
 	"github.com/minirt/mini/runtime/server"
@@ -81,7 +82,7 @@ type Daemon struct {
 	events       *events.Bus
 	images       *image.Service
 	sandboxes    *sandbox.Sandboxes
-	network      podNetwork
+	network      *network.Networks
 	engine       *engine.Engine
 	metrics      *metrics
 	health       *health.Server
@@ -181,7 +182,6 @@ func (d *Daemon) openContainers(ctx context.Context) (err error) {
 		driver = string(cgroup.DetectDriver())
 	}
 	d.host.CgroupDriver = driver
-	runtimes, runtimeOptions := d.Config.runtimes()
 	plugins, err := newPlugins(d)
 	if err != nil {
 		return err
@@ -194,7 +194,11 @@ func (d *Daemon) openContainers(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	d.network = podNetwork{br}
+	d.closers.Add(func(context.Context) error { return br.Close() })
+	if d.network, err = network.New(network.Options{Spares: network.DefaultSpares, Log: d.Log}, noCNI{}, br); err != nil {
+		return err
+	}
+	d.closers.Add(d.closeNetwork)
 	d.engine, err = engine.New(withPlugins(engine.Deps{
 		Name: d.Config.Name, Root: d.Config.Root, State: d.Config.State,
 		Containers: store.NewTable[engine.Container](d.store, "containers", 1, nil),
@@ -202,8 +206,8 @@ func (d *Daemon) openContainers(ctx context.Context) (err error) {
 		Images: d.images, Snapshotters: d.snapshotters, Snapshotter: d.snapshotter,
 		Leases: d.leases, Namespaces: d.namespaces, Store: d.store, Events: d.events, Host: d.host, CDI: cdi.New(), Log: d.Log,
 		Config: engine.Config{
-			CgroupDriver: driver, CgroupParent: d.Config.Cgroup.Parent, Runtimes: runtimes, RuntimeOptions: runtimeOptions,
-			SupervisorPath: binary, Pause: binary, RecoveryTimeout: recoveryTimeout,
+			CgroupDriver: driver, CgroupParent: d.Config.Cgroup.Parent, Runtimes: d.Config.runtimePaths(),
+			RuntimeOptions: d.Config.runtimeOptions(), SupervisorPath: binary, Pause: binary, RecoveryTimeout: recoveryTimeout,
 			LogMaxSize: int64(d.Config.Log.MaxSize), LogMaxFiles: d.Config.Log.MaxFiles,
 		},
 	}, plugins, d.Config))
@@ -257,7 +261,7 @@ func (d *Daemon) openServer(ctx context.Context) error {
 	}
 	cri.Register(d.grpc, cri.Deps{
 		Engine: d.engine, Images: d.images, Streams: urls{streaming}, Events: d.events, Disk: disk{d}, Host: d.host,
-		Version: d.Options.Version, CgroupDriver: d.host.CgroupDriver, Config: func() any { return d.config.Load() },
+		Version: d.Options.Version, CgroupDriver: d.host.CgroupDriver, Runtimes: d.Config.runtimePaths(), Config: func() any { return d.config.Load() },
 		Log: d.Log, Serving: serving,
 	})
 	d.health = health.NewServer()
@@ -286,6 +290,15 @@ func (d *Daemon) openStreaming() (*stream.Server, error) {
 		return <-served
 	})
 	return s, nil
+}
+
+// closeNetwork leaves the pods their network; without pods, nothing of it stays.
+func (d *Daemon) closeNetwork(ctx context.Context) error {
+	pods, err := d.engine.ListPods(ctx, "")
+	if err == nil && len(pods) == 0 {
+		return d.network.Destroy(ctx)
+	}
+	return errors.Join(err, d.network.Close())
 }
 
 // stopServer lets running requests end, for a while. Those that would never end have been told, subscriptions are by

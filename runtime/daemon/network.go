@@ -2,22 +2,23 @@ package daemon
 
 import (
 	"context"
+	"fmt"
+	"net/netip"
 
 	"github.com/minirt/mini/runtime/network"
-	"github.com/minirt/mini/runtime/network/bridge"
-	"github.com/minirt/mini/runtime/network/netns"
 )
 
-type podNetwork struct{ *bridge.Network }
+type noCNI struct{}
 
-func (podNetwork) NewNamespace(_ context.Context, path string) error { return netns.Make(path) }
-func (podNetwork) AdoptNamespace(_ context.Context, path string) error {
-	return netns.Adopt(path, path)
+func (noCNI) Attach(ctx context.Context, r network.Request) (network.Attachment, error) {
+	return network.Attachment{}, fmt.Errorf("none")
 }
-func (podNetwork) RemoveNamespace(_ context.Context, path string) error { return netns.Delete(path) }
-func (podNetwork) Stats(context.Context, string) ([]network.InterfaceStats, error) {
-	return nil, nil
-}
-func (p podNetwork) Collect(ctx context.Context, _ []network.Attachment) error {
-	return p.Network.Collect(ctx)
-}
+func (noCNI) Detach(ctx context.Context, r network.Request, a *network.Attachment) error { return nil }
+func (noCNI) Check(ctx context.Context, r network.Request, a network.Attachment) error   { return nil }
+func (noCNI) Restore(ctx context.Context, all []network.Attachment) error                { return nil }
+func (noCNI) Collect(ctx context.Context) error                                          { return nil }
+func (noCNI) Status(ctx context.Context) network.Status                                  { return network.Status{} }
+func (noCNI) SetPodCIDR(ctx context.Context, cidrs []netip.Prefix) error                 { return nil }
+func (noCNI) Config(ctx context.Context) any                                             { return nil }
+func (noCNI) Destroy(ctx context.Context) error                                          { return nil }
+func (noCNI) Configured(ctx context.Context) bool                                        { return false }

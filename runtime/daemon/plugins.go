@@ -56,11 +56,11 @@ func imageVerifier(d *Daemon) image.Verifier {
 	return verify.Open(verify.Options{Dir: c.BinDir, Max: c.MaxVerifiers, Timeout: time.Duration(c.PerVerifierTimeout), Log: d.Log})
 }
 
-// runtimes are the configured runtimes, as the engine has them.
-func (c Config) runtimes() (paths map[string]string, options map[string]engine.RuntimeOptions) {
-	paths, options = map[string]string{}, map[string]engine.RuntimeOptions{}
+// runtimeOptions are how the configured runtimes are used, by name.
+func (c Config) runtimeOptions() map[string]engine.RuntimeOptions {
+	options := make(map[string]engine.RuntimeOptions, len(c.Runtimes))
 	for name, r := range c.Runtimes {
-		paths[name], options[name] = r.Path, engine.RuntimeOptions{Args: r.Args, PodAnnotations: r.PodAnnotations}
+		options[name] = engine.RuntimeOptions{Args: r.Args, PodAnnotations: r.PodAnnotations}
 	}
-	return paths, options
+	return options
 }

@@ -107,7 +107,7 @@ type Network interface {
 	Attach(ctx context.Context, r network.Request) (network.Attachment, error)
 	Detach(ctx context.Context, r network.Request, a *network.Attachment) error
 	Restore(ctx context.Context, all []network.Attachment) error
-	Collect(ctx context.Context, live []network.Attachment) error
+	Collect(ctx context.Context, live []string) error // ids of pods
 	Status(ctx context.Context) network.Status
 	SetPodCIDR(ctx context.Context, cidrs []netip.Prefix) error
 	Stats(ctx context.Context, path string) ([]network.InterfaceStats, error)

@@ -111,25 +111,27 @@ func (n *pods) Detach(ctx context.Context, r network.Request, _ *network.Attachm
 }
 
 func (n *pods) Restore(ctx context.Context, all []network.Attachment) error {
-	n.note("restore", all)
+	ids := make([]string, len(all))
+	n.mu.Lock()
+	for i, a := range all {
+		ids[i] = a.ID
+		n.attached[a.ID] = a // it outlives the daemon, but this network does not
+	}
+	n.mu.Unlock()
+	n.note("restore", ids)
 	return n.enter(ctx, "Restore")
 }
 
-func (n *pods) Collect(ctx context.Context, live []network.Attachment) error {
+func (n *pods) Collect(ctx context.Context, live []string) error {
 	n.note("collect", live)
 	return n.enter(ctx, "Collect")
 }
 
-func (n *pods) note(method string, list []network.Attachment) {
+func (n *pods) note(method string, ids []string) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	var ids []string
-	for _, a := range list {
-		ids = append(ids, a.ID)
-		n.attached[a.ID] = a // it outlives the daemon, but this network does not
-	}
-	slices.Sort(ids)
-	n.restored = append(n.restored, method+" "+strings.Join(ids, " "))
+	ids = slices.Sorted(slices.Values(ids))
+	n.restored = append(n.restored, strings.Join(append([]string{method}, ids...), " "))
 }
 
 func (n *pods) Status(context.Context) network.Status { return network.Status{Ready: true} }

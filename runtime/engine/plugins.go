@@ -42,7 +42,7 @@ func (e *Engine) concerns(c Container) (*livePod, bool) {
 	if e.Plugins == nil || c.Pod == "" || c.Role == RolePause {
 		return nil, false
 	}
-	p, err := e.findPod(c.Namespace, c.Pod)
+	p, err := e.podOfContainer(c)
 	return p, err == nil
 }
 

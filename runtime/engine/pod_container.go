@@ -143,6 +143,7 @@ func (e *Engine) pauseRequest(rec Pod) *spec.Request {
 		Args: []string{"/pause", "pause"}, CapDrop: []string{"ALL"}, Seccomp: rec.Seccomp,
 		Mounts: []spec.Mount{
 			{Type: "proc", Source: "proc", Target: "/proc", Options: []string{"nosuid", "noexec", "nodev"}},
+			{Type: "tmpfs", Source: "tmpfs", Target: "/dev", Options: []string{"nosuid", "strictatime", "mode=755", "size=65536k"}},
 			{Type: "bind", Source: e.Config.Pause, Target: "/pause", Options: []string{"bind", "ro", "nosuid", "nodev"}},
 		},
 	}

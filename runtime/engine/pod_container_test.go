@@ -278,13 +278,16 @@ func TestCreateKey(t *testing.T) {
 		_, err = w.Delete(t.Context(), ns, again.ID, DeleteOptions{Force: true})
 		w.ok(err)
 
-		let = make(chan struct{}) // the last who waits goes away
+		let = make(chan struct{}) // the last who waits goes away, at the last moment
+		w.snapshots.preparing, w.snapshots.mounting = nil, func() { <-let }
 		ctx, cancel := context.WithCancel(context.Background())
 		go func() {
 			_, err := w.Create(ctx, ns, o)
 			errs <- err
 		}()
 		w.settled()
+		beingMade, err := w.List(t.Context(), ns)
+		w.ok(err)
 		cancel()
 		w.is(<-errs, context.Canceled)
 		ask(context.Background()) // waits for the undoing
@@ -294,6 +297,9 @@ func TestCreateKey(t *testing.T) {
 		}
 		close(let)
 		id, rest, _ := strings.Cut(<-ids, " ")
+		if len(beingMade) != 1 || id == beingMade[0].ID {
+			t.Errorf("%s is what nobody waited for", id)
+		}
 		if rest != "<nil>" || w.Counts().Containers != 1 || w.state(id) != Created {
 			t.Errorf("%s: %s, %d containers", id, rest, w.Counts().Containers)
 		}

@@ -62,8 +62,10 @@ func makePodDir(dir string, rec Pod) error {
 // makePauseRoot makes the root filesystem of the holder of the PID namespace: what is mounted there has to be there
 // before, for root of a user namespace may not make it.
 func makePauseRoot(root string) error {
-	if err := os.MkdirAll(filepath.Join(root, "proc"), 0o755); err != nil {
-		return err
+	for _, dir := range []string{"proc", "dev"} {
+		if err := os.MkdirAll(filepath.Join(root, dir), 0o755); err != nil {
+			return err
+		}
 	}
 	return os.WriteFile(filepath.Join(root, "pause"), nil, 0o755)
 }

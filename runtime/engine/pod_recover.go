@@ -64,18 +64,22 @@ func (e *Engine) recoverPods(ctx context.Context, all bool) error {
 // first new pod, which the list does not have. Where a record is damaged, what belongs to none may be that pod's, and
 // stays.
 func (e *Engine) recoverNetwork(ctx context.Context, attachments []network.Attachment, all bool) {
-	bounded := func(do func(context.Context, []network.Attachment) error) error {
+	bounded := func(do func(context.Context) error) error {
 		ctx, cancel := context.WithTimeout(ctx, cmp.Or(e.Config.RecoveryTimeout, networkTimeout))
 		defer cancel()
-		return do(ctx, attachments)
+		return do(ctx)
 	}
-	if err := bounded(e.Network.Restore); err != nil {
+	if err := bounded(func(ctx context.Context) error { return e.Network.Restore(ctx, attachments) }); err != nil {
 		e.Log.Error("the network of the pods is not as it should be", "error", err)
 	}
 	if !all {
 		return
 	}
-	if err := bounded(e.Network.Collect); err != nil {
+	ids := make([]string, len(attachments))
+	for i, a := range attachments {
+		ids[i] = a.ID
+	}
+	if err := bounded(func(ctx context.Context) error { return e.Network.Collect(ctx, ids) }); err != nil {
 		e.Log.Warn("what belongs to no pod is not wholly removed from the network; it will be at the next start", "error", err)
 	}
 }

@@ -62,6 +62,9 @@ func TestPodEvents(t *testing.T) {
 		o := w.podOptions("p")
 		o.PID = ModeContainer
 		w.run(o)
+		w.network.setFail("Detach", errBroken)
+		w.is(w.RemovePod(t.Context(), ns, "p"), errBroken)
+		w.network.setFail("Detach", nil)
 		w.ok(w.RemovePod(t.Context(), ns, "p"))
 		w.events.want(t, "pod create p", "pod start p", "pod stop p", "pod delete p")
 	})
@@ -260,8 +263,8 @@ func TestPodOfNobody(t *testing.T) {
 			w.is(err, context.Canceled)
 		}
 		w.settled()
-		if n := len(w.livePods(ns)); n != 1 {
-			t.Fatalf("%d pods are being made while one still waits", n)
+		if list := w.livePods(ns); len(list) != 1 || list[0].stage() != "join the network" {
+			t.Fatalf("%d pods are being made while one still waits", len(list))
 		}
 		was := w.livePods(ns)[0].key.id
 		cancelSecond()

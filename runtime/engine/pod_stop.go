@@ -7,8 +7,6 @@ import (
 	"os"
 	"sync"
 
-	"github.com/containerd/errdefs"
-
 	"github.com/minirt/mini/internal/failpoint"
 	"github.com/minirt/mini/internal/mount"
 	"github.com/minirt/mini/runtime/pin"
@@ -101,6 +99,9 @@ func (e *Engine) removePod(ctx context.Context, p *livePod) error {
 			return err
 		}
 	}
+	if before == PodReady {
+		e.publishPod(p, "stop")
+	}
 	if err := failpoint.Hit("pod-removing"); err != nil {
 		return err
 	}
@@ -108,13 +109,7 @@ func (e *Engine) removePod(ctx context.Context, p *livePod) error {
 		return err
 	}
 	p.at("remove its containers")
-	if err := e.each(e.inPod(p.key), func(l *live) error {
-		_, err := e.Delete(ctx, l.key.ns, l.key.id, DeleteOptions{Force: true})
-		if errdefs.IsNotFound(err) {
-			return nil
-		}
-		return err
-	}); err != nil {
+	if err := e.each(e.inPod(p.key), func(l *live) error { return e.alone(ctx, l, e.remove) }); err != nil {
 		return err
 	}
 	p.at("remove its files")
@@ -135,10 +130,11 @@ func removePodDir(dir string) error {
 	return os.RemoveAll(dir)
 }
 
-// dismantle ends what lives of a pod: processes first, so that nobody uses the network when it goes. Each part is tried.
+// dismantle ends what lives of a pod: processes first, so that nobody uses the network when it goes. The rest is
+// tried whatever becomes of a part of it.
 func (e *Engine) dismantle(ctx context.Context, p *livePod) error {
 	p.at("kill its containers")
-	killed := e.each(e.inPod(p.key), func(l *live) error { return e.killContainer(ctx, l) })
+	killed := e.each(e.inPod(p.key), func(l *live) error { return e.alone(ctx, l, e.kill) })
 	if killed != nil {
 		return killed // a process that lives keeps the network it uses
 	}
@@ -160,8 +156,9 @@ func (e *Engine) dismantle(ctx context.Context, p *livePod) error {
 	return errors.Join(left, unpinned)
 }
 
-// killContainer ends a container's processes; the container stays.
-func (e *Engine) killContainer(ctx context.Context, l *live) error {
+// alone does something to a container with its lock held, unless it is gone. It is not looked for by its id, which
+// another's may begin with.
+func (e *Engine) alone(ctx context.Context, l *live, do func(context.Context, *live) error) error {
 	unlock, err := e.locks.Lock(ctx, l.key.String())
 	if err != nil {
 		return fmt.Errorf("container %s is busy (%s): %w", l.key.id, l.stage(), err)
@@ -170,7 +167,10 @@ func (e *Engine) killContainer(ctx context.Context, l *live) error {
 	if l.isGone() {
 		return nil
 	}
-	return e.kill(ctx, l)
+	if err := do(ctx, l); err != nil {
+		return fmt.Errorf("container %s: %w", l.key.id, err)
+	}
+	return nil
 }
 
 // each does something to all of them at once, and joins the errors.
@@ -196,9 +196,6 @@ func (e *Engine) forgetPod(ctx context.Context, p *livePod, before PodState) err
 	e.mu.Lock()
 	delete(e.pods, p.key)
 	e.mu.Unlock()
-	if before == PodReady {
-		e.publishPod(p, "stop")
-	}
 	e.publishPod(p, "delete")
 	e.tellForgotten(ctx, p.record(), before)
 	return nil

@@ -57,6 +57,21 @@ func TestStopPodFails(t *testing.T) {
 	}
 }
 
+// TestRemovePodTakesNoOthers: a container of it has been deleted meanwhile, and the id of another begins the same.
+func TestRemovePodTakesNoOthers(t *testing.T) {
+	in(t, func(t *testing.T, w *world) {
+		w.running("c")
+		w.running("c-long")
+		l := w.exactly(ns, "c")
+		_, err := w.Delete(t.Context(), ns, "c", DeleteOptions{Force: true})
+		w.ok(err)
+		w.ok(w.alone(t.Context(), l, w.remove))
+		if s := w.state("c-long"); s != Running {
+			t.Errorf("the other one is %s", s)
+		}
+	})
+}
+
 // TestRemovePodFails where only its removal comes.
 func TestRemovePodFails(t *testing.T) {
 	in(t, func(t *testing.T, w *world) {
@@ -75,7 +90,9 @@ func TestRemovePodFails(t *testing.T) {
 // TestStopPodOfACallerThatGoes is done all the same.
 func TestStopPodOfACallerThatGoes(t *testing.T) {
 	in(t, func(t *testing.T, w *world) {
-		w.run(w.podOptions("p"))
+		pod := w.podOptions("p")
+		pod.PID = ModeContainer
+		w.run(pod)
 		w.within("p", "c")
 		w.network.hang["Detach"] = make(chan struct{})
 		ctx, cancel := context.WithCancel(context.Background())
@@ -83,6 +100,9 @@ func TestStopPodOfACallerThatGoes(t *testing.T) {
 		go func() { stopped <- w.StopPod(ctx, ns, "p") }()
 		w.settled()
 		cancel()
+		if _, err := w.Start(t.Context(), ns, "c", StartOptions{}); !errdefs.IsFailedPrecondition(err) || !strings.Contains(err.Error(), "being stopped") {
+			t.Errorf("started while the pod is being stopped: %v", err)
+		}
 		waiting, leave := context.WithCancel(context.Background())
 		leave()
 		if err := w.RemovePod(waiting, ns, "p"); !errdefs.IsUnavailable(err) || !strings.Contains(err.Error(), "leave the network") {

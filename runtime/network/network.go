@@ -92,8 +92,10 @@ type Link struct {
 type CNIRecord struct {
 	Network   string          `json:"network"`
 	Interface string          `json:"interface"`
-	Config    json.RawMessage `json:"config"` // the list, as used for ADD
-	Result    json.RawMessage `json:"result"` // of ADD
+	Config    json.RawMessage `json:"config"`           // the list, as used for ADD
+	Result    json.RawMessage `json:"result,omitempty"` // of ADD
+	// Capabilities are the capability arguments of ADD.
+	Capabilities json.RawMessage `json:"capabilities,omitempty"`
 }
 
 // Status is the condition NetworkReady of the CRI.

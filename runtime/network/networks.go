@@ -95,11 +95,9 @@ func (n *Networks) NewNamespace(ctx context.Context, path string) error {
 	return nil
 }
 
-// AdoptNamespace pins the namespace at from (/proc/PID/ns/net) at the path. It is for pods with a user namespace of their
-// own, which the network namespace must belong to: only a process in there can make it.
-func (n *Networks) AdoptNamespace(_ context.Context, from, path string) error {
-	return netns.Adopt(from, path)
-}
+// AdoptNamespace makes a namespace ready that the caller has pinned at the path. It is for pods with a user namespace of
+// their own, which the network namespace must belong to: only a process in there can make it.
+func (n *Networks) AdoptNamespace(_ context.Context, path string) error { return netns.Adopt(path) }
 
 // RemoveNamespace ends the pinning. It may be repeated.
 func (n *Networks) RemoveNamespace(ctx context.Context, path string) error {

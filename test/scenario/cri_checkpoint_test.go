@@ -1,6 +1,7 @@
 package scenario_test
 
 import (
+	"context"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -21,7 +22,8 @@ func criuWorks() bool { return exec.Command("criu", "check").Run() == nil }
 func TestCRICheckpoint(t *testing.T) {
 	s := testenv.StartCRI(t, testenv.CRIOptions{})
 	pod := s.RunPod("checkpoint")
-	id := pod.Run("main", "sh", "-c", "n=0; while true; do echo $n; n=$((n+1)); sleep 0.1; done")
+	id := pod.Create(checkpointed())
+	s.Start(id)
 	dir := testenv.Dir(t)
 	works := criuWorks()
 
@@ -30,12 +32,18 @@ func TestCRICheckpoint(t *testing.T) {
 	archived(t, "CheckpointContainer", err, location, works)
 
 	location = filepath.Join(dir, "pod")
-	_, err = s.Runtime.CheckpointPod(t.Context(), &runtimeapi.CheckpointPodRequest{PodSandboxId: pod.ID, OutputPath: location})
+	check(t, os.Mkdir(location, 0o700)) // the caller makes it, and it has to be empty
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	_, err = s.Runtime.CheckpointPod(ctx, &runtimeapi.CheckpointPodRequest{PodSandboxId: pod.ID, OutputPath: location, ContainerIds: []string{id}})
 	if works {
 		check(t, err)
 		restorePod(t, s, pod, location)
 	} else {
-		archived(t, "CheckpointPod", err, location, false)
+		declined(t, "CheckpointPod", err, codes.FailedPrecondition, "criu")
+		if left, err := os.ReadDir(location); err != nil || len(left) > 0 {
+			t.Errorf("CheckpointPod was refused, and left %v (%v)", left, err)
+		}
 	}
 	_, err = s.Runtime.RestorePod(t.Context(), &runtimeapi.RestorePodRequest{CheckpointPath: filepath.Join(dir, "nothing"), Config: s.PodConfig("restored")})
 	declinedAny(t, "RestorePod of nothing", err, codes.NotFound, codes.InvalidArgument, codes.FailedPrecondition)
@@ -49,6 +57,11 @@ func TestCRICheckpoint(t *testing.T) {
 	if !works && len(list.Items) != 1 {
 		t.Errorf("there are %d pods, want the one", len(list.Items))
 	}
+}
+
+// checkpointed is a container that counts.
+func checkpointed() *runtimeapi.ContainerConfig {
+	return testenv.ContainerConfig("main", testenv.SuiteBusybox, "sh", "-c", "n=0; while true; do echo $n; n=$((n+1)); sleep 0.1; done")
 }
 
 func archived(t *testing.T, what string, err error, location string, works bool) {
@@ -68,7 +81,11 @@ func archived(t *testing.T, what string, err error, location string, works bool)
 func restorePod(t *testing.T, s *testenv.CRIServer, pod *testenv.CRIPod, location string) {
 	t.Helper()
 	pod.Remove()
-	answer, err := s.Runtime.RestorePod(t.Context(), &runtimeapi.RestorePodRequest{CheckpointPath: location, Config: pod.Config})
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	answer, err := s.Runtime.RestorePod(ctx, &runtimeapi.RestorePodRequest{
+		CheckpointPath: location, Config: pod.Config, ContainerConfigs: []*runtimeapi.ContainerConfig{checkpointed()},
+	})
 	check(t, err)
 	if len(answer.RestoredContainers) != 1 {
 		t.Fatalf("restored containers: %v", answer.RestoredContainers)

@@ -74,18 +74,13 @@ func Make(path string) error {
 	return Pin(ns, path)
 }
 
-// Adopt pins the namespace at from, /proc/PID/ns/net for one, at the path too, and brings its loopback interface up. It is
-// for namespaces that belong to another user namespace, which must be made by a process in there.
-func Adopt(from, path string) error {
-	ns, err := Open(from)
-	if err != nil {
-		return err
+// Adopt brings the loopback interface up in a namespace that somebody else has made and pinned. It is for those that
+// belong to another user namespace, which must be made by a process in there.
+func Adopt(path string) error {
+	if err := DoAt(path, loopbackUp); err != nil {
+		return fmt.Errorf("network namespace %s: %w", path, err)
 	}
-	defer ns.Close()
-	if err := Do(ns, loopbackUp); err != nil {
-		return fmt.Errorf("network namespace %s: %w", from, err)
-	}
-	return Pin(ns, path)
+	return nil
 }
 
 // Delete ends the pinning at the path, and so the namespace, unless others use it. It may be repeated.

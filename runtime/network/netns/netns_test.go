@@ -98,22 +98,13 @@ func TestAdopt(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer made.Close()
-	from, path := filepath.Join(t.TempDir(), "from"), filepath.Join(t.TempDir(), "adopted")
-	if err := netns.Pin(made, from); err != nil {
-		t.Fatal(err)
-	}
-	defer netns.Delete(from)
-	if err := netns.Adopt(from, path); err != nil {
+	path := filepath.Join(t.TempDir(), "adopted")
+	if err := netns.Pin(made, path); err != nil {
 		t.Fatal(err)
 	}
 	defer netns.Delete(path)
-	a, err := os.Stat(from)
-	if err != nil {
+	if err := netns.Adopt(path); err != nil {
 		t.Fatal(err)
-	}
-	b, err := os.Stat(path)
-	if err != nil || !os.SameFile(a, b) {
-		t.Errorf("another namespace than the one adopted (%v)", err)
 	}
 	talk(t, path)
 }

@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -27,9 +28,11 @@ import (
 
 const inside = "MINI_NETWORKTEST_INSIDE"
 
-// Main runs the tests of a package in namespaces of their own; without root it runs them where they are.
+// Main runs the tests of a package in namespaces of their own. Without root it runs them where they are; so it does when
+// fuzzing, whose processes talk by descriptors that are theirs alone.
 func Main(m *testing.M) int {
-	if os.Getuid() != 0 {
+	fuzzing := slices.ContainsFunc(os.Args, func(arg string) bool { return strings.HasPrefix(arg, "-test.fuzz=") })
+	if os.Getuid() != 0 || fuzzing {
 		return m.Run()
 	}
 	if os.Getenv(inside) == "" {
