@@ -69,12 +69,7 @@ func (c Config) check() error {
 	for _, dir := range c.Registry.hostsDirs() {
 		absolute("registry.config_path", dir)
 	}
-	for name, r := range c.Runtimes {
-		if r.Path == "" {
-			bad("runtimes."+name+".path", "it is empty: say where the binary is")
-		}
-		absolute("runtimes."+name+".path", r.Path)
-	}
+	c.checkPlugins(bad, absolute)
 	c.checkNumbers(bad)
 	if err := checkListener(c.Metrics.Address); err != nil {
 		bad("metrics.address", "%s", err)

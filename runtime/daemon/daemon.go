@@ -168,8 +168,8 @@ func (d *Daemon) openSnapshots(ctx context.Context) (err error) {
 func (d *Daemon) openImages(context.Context) (err error) {
 	d.images, err = image.New(image.Deps{
 		Content: d.content, Snapshotters: d.snapshotters, Default: d.snapshotter, NewRegistry: d.newRegistry,
-		Embedded: image.Embedded{Name: toolbox.Name, Open: toolbox.Archive},
-		Images:   store.NewTable[image.Image](d.store, "images", 1, nil), Leases: d.leases, Events: d.events, Log: d.Log,
+		Embedded: image.Embedded{Name: toolbox.Name, Open: toolbox.Archive}, Verifier: imageVerifier(d),
+		Images: store.NewTable[image.Image](d.store, "images", 1, nil), Leases: d.leases, Events: d.events, Log: d.Log,
 		Config: image.Config{MaxDownloads: d.Config.Registry.MaxConcurrentDownloads, LeaseExpiry: time.Duration(d.Config.GC.Grace)},
 	})
 	return err
@@ -182,21 +182,26 @@ func (d *Daemon) openContainers(ctx context.Context) (err error) {
 		driver = string(cgroup.DetectDriver())
 	}
 	d.host.CgroupDriver = driver
+	plugins, err := newPlugins(d)
+	if err != nil {
+		return err
+	}
 	binary, err := supervisorBinary(d.Config.Supervisor.Path)
 	if err != nil {
 		return err
 	}
-	d.engine, err = engine.New(engine.Deps{
+	d.engine, err = engine.New(withPlugins(engine.Deps{
 		Name: d.Config.Name, Root: d.Config.Root, State: d.Config.State,
 		Containers: store.NewTable[engine.Container](d.store, "containers", 1, nil),
 		Pods:       store.NewTable[engine.Pod](d.store, "pods", 1, nil), Network: d.network,
 		Images: d.images, Snapshotters: d.snapshotters, Snapshotter: d.snapshotter,
 		Leases: d.leases, Namespaces: d.namespaces, Store: d.store, Events: d.events, Host: d.host, CDI: cdi.New(), Log: d.Log,
 		Config: engine.Config{
-			CgroupDriver: driver, CgroupParent: d.Config.Cgroup.Parent, Runtimes: d.Config.runtimePaths(), Pause: binary, RecoveryTimeout: recoveryTimeout,
+			CgroupDriver: driver, CgroupParent: d.Config.Cgroup.Parent, Runtimes: d.Config.runtimePaths(),
+			RuntimeOptions: d.Config.runtimeOptions(), SupervisorPath: binary, Pause: binary, RecoveryTimeout: recoveryTimeout,
 			LogMaxSize: int64(d.Config.Log.MaxSize), LogMaxFiles: d.Config.Log.MaxFiles,
 		},
-	})
+	}, plugins, d.Config))
 	if err != nil {
 		return err
 	}
@@ -219,7 +224,7 @@ func (d *Daemon) openContainers(ctx context.Context) (err error) {
 	if err := d.engine.Recover(ctx); err != nil {
 		return fmt.Errorf("recover: %w", err)
 	}
-	return nil
+	return d.startPlugins(plugins)
 }
 
 func (d *Daemon) openServer(ctx context.Context) error {

@@ -37,7 +37,9 @@ type Config struct {
 	CgroupDriver    string            // cgroupfs or systemd
 	CgroupParent    string            // empty: the daemon's own name
 	Runtimes        map[string]string // name → path of an OCI runtime binary; the empty name is libcontainer in the supervisor
-	LogMaxSize      int64             // bytes; 0: logs are not rotated
+	RuntimeOptions  map[string]RuntimeOptions
+	SupervisorPath  string // asked for the features of the built-in runtime
+	LogMaxSize      int64  // bytes; 0: logs are not rotated
 	LogMaxFiles     int
 	Pause           string        // path of the program that holds a shared PID namespace, when told "pause"
 	RecoveryTimeout time.Duration // bounds what Recover waits for a supervisor
@@ -84,6 +86,7 @@ type Engine struct {
 	locks      keylock.Locks
 	podFlights flights[Pod]
 	flights    flights[Container]
+	said       saidFeatures
 
 	ctx        context.Context // ends with Close
 	close      context.CancelFunc

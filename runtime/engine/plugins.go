@@ -233,6 +233,9 @@ func (e *Engine) tellPod(ctx context.Context, event plugin.PodEvent, rec Pod) er
 	if e.Plugins == nil {
 		return nil
 	}
+	if event == plugin.PodStopped {
+		e.awaitStopsTold(key{rec.Namespace, rec.ID})
+	}
 	err := e.Plugins.Pod(ctx, event, e.pluginPod(rec))
 	if err != nil && event == plugin.PodRun {
 		return fmt.Errorf("a plugin refuses it: %w", err)
@@ -241,6 +244,18 @@ func (e *Engine) tellPod(ctx context.Context, event plugin.PodEvent, rec Pod) er
 		e.Log.Warn("tell the plugins", "pod", rec.ID, "event", event, "error", err)
 	}
 	return nil
+}
+
+// awaitStopsTold waits until plugins know that the containers of a pod, which have exited, have.
+func (e *Engine) awaitStopsTold(k key) {
+	for _, l := range e.inPod(k) {
+		l.mu.Lock()
+		told := l.stopTold
+		l.mu.Unlock()
+		if told != nil {
+			<-told
+		}
+	}
 }
 
 // ready tells plugins of a pod whose parts are all there, and records it as ready.

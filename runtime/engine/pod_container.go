@@ -27,6 +27,7 @@ func (e *Engine) asked(c Container) (spec.Request, error) {
 		return spec.Request{}, err
 	}
 	rec := p.record()
+	c.Request = withAnnotations(*c.Request, rec, e.Config.RuntimeOptions[c.Runtime].PodAnnotations)
 	return inPod(*c.Request, c.Role, rec, e.podDir(rec)), nil
 }
 

@@ -61,7 +61,7 @@ func (e *Engine) startRequest(l *live, o StartOptions, a *wire.Attachment) wire.
 	w, h := consoleSize(c)
 	return wire.Start{
 		Process: process(l, ""), Dir: e.Bundle(c), SystemdCgroup: e.Config.CgroupDriver == "systemd", NoPivot: c.NoPivot,
-		Runtime: e.Config.Runtimes[c.Runtime], Attach: a, Restore: o.Restore, TCPEstablished: o.TCPEstablished,
+		Runtime: e.Config.Runtimes[c.Runtime], RuntimeArgs: e.Config.RuntimeOptions[c.Runtime].Args, Attach: a, Restore: o.Restore, TCPEstablished: o.TCPEstablished,
 		Stdio: wire.Stdio{Terminal: terminal(c), Stdin: c.Stdin, StdinOnce: c.StdinOnce, Width: w, Height: h, Log: c.Log},
 	}
 }
