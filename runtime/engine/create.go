@@ -2,7 +2,6 @@ package engine
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"os"
@@ -20,7 +19,6 @@ import (
 	"github.com/minirt/mini/oci/name"
 	"github.com/minirt/mini/runtime/image"
 	"github.com/minirt/mini/runtime/snapshot"
-	"github.com/minirt/mini/runtime/store"
 )
 
 // validID is what a container may be called: what libcontainer accepts, without a leading punctuation mark.
@@ -40,13 +38,13 @@ func (e *Engine) Create(ctx context.Context, ns string, o CreateOptions) (Contai
 	if err := e.Namespaces.Ensure(ns); err != nil {
 		return Container{}, err
 	}
-	l, recorded, unlock, err := e.reserve(ctx, e.newRecord(ns, o, resolved))
+	l, unlock, err := e.reserve(ctx, e.newRecord(ns, o, resolved))
 	if err != nil {
 		return Container{}, err
 	}
 	defer unlock()
 
-	if err := e.build(ctx, l, o, recorded); err != nil {
+	if err := e.build(ctx, l, o); err != nil {
 		if undo := e.undo(ctx, l); undo != nil {
 			e.Log.Warn("a container that could not be made is not wholly removed", "id", l.key.id, "error", undo)
 		}
@@ -136,57 +134,52 @@ func (e *Engine) newRecord(ns string, o CreateOptions, r image.Resolved) Contain
 	return c
 }
 
-// reserve has the record written together with that of the snapshot, which comes next, and gives back the container with
-// its lock held.
-func (e *Engine) reserve(ctx context.Context, c Container) (*live, *store.Deferred, func(), error) {
+// reserve writes the record, and gives back the container with its lock held. Should a power cut undo that, what was made
+// has no owner: recovery removes it (removeUnowned).
+func (e *Engine) reserve(ctx context.Context, c Container) (*live, func(), error) {
 	k := key{c.Namespace, c.ID}
 	unlock, err := e.locks.Lock(ctx, k.String())
 	if err != nil {
-		return nil, nil, nil, fmt.Errorf("container %s is busy: %w", c.ID, err)
+		return nil, nil, fmt.Errorf("container %s is busy: %w", c.ID, err)
 	}
 	// Nobody else writes this record. A damaged one is there too, though only in the store.
 	switch _, err := e.Containers.Get(c.Namespace, c.ID); {
 	case errdefs.IsNotFound(err):
 	case err != nil && !errdefs.IsDataLoss(err) && !errdefs.IsFailedPrecondition(err):
 		unlock()
-		return nil, nil, nil, fmt.Errorf("record container %s: %w", c.ID, err)
+		return nil, nil, fmt.Errorf("record container %s: %w", c.ID, err)
 	default:
 		unlock()
-		return nil, nil, nil, fmt.Errorf("container %s exists in namespace %s: choose another id, or remove it first: %w",
+		return nil, nil, fmt.Errorf("container %s exists in namespace %s: choose another id, or remove it first: %w",
 			c.ID, c.Namespace, errdefs.ErrAlreadyExists)
+	}
+	if err := e.Containers.PutSoon(c.Namespace, c.ID, c); err != nil {
+		unlock()
+		return nil, nil, fmt.Errorf("record container %s: %w", c.ID, err)
 	}
 	l := &live{key: k, rec: c, procs: map[string]*proc{}}
 	e.mu.Lock()
 	e.containers[k] = l
 	e.mu.Unlock()
-	recorded := e.Store.Defer(func(tx *store.Tx) error { return e.Containers.In(tx).Put(c.Namespace, c.ID, c) })
-	return l, recorded, unlock, nil
+	return l, unlock, nil
 }
 
 // build makes what the record announces: the snapshot, the mounted root filesystem, the spec and the bundle.
-func (e *Engine) build(ctx context.Context, l *live, o CreateOptions, recorded *store.Deferred) error {
+func (e *Engine) build(ctx context.Context, l *live, o CreateOptions) error {
 	c := l.record()
-	var prepared error
+	if err := failpoint.Hit("create-recorded"); err != nil {
+		return err
+	}
 	if c.Snapshot != "" {
 		l.at("preparing its snapshot")
 		opts := snapshot.Options{Labels: o.SnapshotLabels}
 		if c.Request != nil {
 			opts.UIDMap, opts.GIDMap = idMap(c.Request.UIDMap), idMap(c.Request.GIDMap)
 		}
-		// The snapshotter makes nothing before its record is on disk, and the container's goes with it.
 		_, err := e.Snapshotters[c.Snapshotter].Prepare(ctx, snapshot.Key{Namespace: c.Namespace, Name: c.Snapshot}, c.ChainID, opts)
 		if err != nil {
-			prepared = fmt.Errorf("prepare its snapshot: %w", err)
+			return fmt.Errorf("prepare its snapshot: %w", err)
 		}
-	}
-	if err := recorded.Wait(); err != nil {
-		return errors.Join(fmt.Errorf("record it: %w", err), prepared)
-	}
-	if prepared != nil {
-		return prepared
-	}
-	if err := failpoint.Hit("create-recorded"); err != nil {
-		return err
 	}
 	if err := failpoint.Hit("create-prepared"); err != nil {
 		return err

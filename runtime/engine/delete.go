@@ -63,13 +63,14 @@ func (e *Engine) undo(ctx context.Context, l *live) error {
 func (e *Engine) remove(ctx context.Context, l *live) error {
 	l.at("removing it")
 	if s := l.state(); s != Removing && s != Creating { // what is being made is removed after a crash just the same
-		if err := e.save(l, func(c *Container) { c.State = Removing }); err != nil {
+		if err := e.note(l, func(c *Container) { c.State = Removing }); err != nil {
 			return err
 		}
 	}
 	if err := failpoint.Hit("remove-recorded"); err != nil {
 		return err
 	}
+	recorded := e.flushed()
 	// While a process lives, which may be in the mounts, they stay.
 	if err := e.kill(ctx, l); err != nil {
 		return err
@@ -78,6 +79,10 @@ func (e *Engine) remove(ctx context.Context, l *live) error {
 		return err
 	}
 	e.settleExecs(ctx, l)
+	// From here on goes what a power cut would leave: half of it, and a record that says nothing of that.
+	if err := <-recorded; err != nil {
+		return fmt.Errorf("record its removal: %w", err)
+	}
 	if err := failpoint.Hit("remove-stopped"); err != nil {
 		return err
 	}
@@ -95,6 +100,13 @@ func (e *Engine) remove(ctx context.Context, l *live) error {
 		return err
 	}
 	return e.forget(l)
+}
+
+// flushed has what is recorded put on disk, beside what is done meanwhile.
+func (e *Engine) flushed() <-chan error {
+	done := make(chan error, 1)
+	e.background.Go(func() { done <- e.Store.Flush() })
+	return done
 }
 
 // kill ends what runs of the container.
@@ -196,8 +208,8 @@ func (e *Engine) removeSnapshot(ctx context.Context, c Container) error {
 func (e *Engine) forget(l *live) error {
 	l.mu.Lock()
 	announced := l.rec.State != Creating
-	err := e.Containers.Delete(l.key.ns, l.key.id)
-	l.gone = err == nil // no save comes between, which would bring the record back
+	err := e.Containers.DeleteSoon(l.key.ns, l.key.id) // should it come back, it is removed again
+	l.gone = err == nil                                // no save comes between, which would bring the record back
 	l.mu.Unlock()
 	if err != nil {
 		return fmt.Errorf("delete the record of container %s: %w", l.key.id, err)

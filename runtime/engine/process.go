@@ -131,7 +131,7 @@ func (e *Engine) turn(ctx context.Context, ns, id, verb string, from, to State, 
 		return fmt.Errorf("%s container %s: %w", verb, l.key.id, err)
 	}
 	turned := false
-	err = e.save(l, func(c *Container) {
+	err = e.note(l, func(c *Container) {
 		if c.State == from { // it may have exited meanwhile
 			c.State, turned = to, true
 		}

@@ -27,6 +27,9 @@ import (
 //	root/snapshots/N.removing  one being deleted
 //
 // N counts up and is not used again while the daemon runs.
+//
+// Of a snapshot that is not committed, the record may be lost in a power cut, or come back after its removal: what has
+// but one of record and directory is cleared away by Cleanup.
 type Ledger struct {
 	dir     string
 	records Records
@@ -163,7 +166,7 @@ func (l *Ledger) announce(key Key, r Record) ([]Record, error) {
 	if err != nil {
 		return nil, fmt.Errorf("snapshot %s: %w", key, err)
 	}
-	if err := l.records.Create(key.Namespace, key.Name, r); err != nil {
+	if err := l.records.CreateSoon(key.Namespace, key.Name, r); err != nil {
 		return nil, fmt.Errorf("snapshot %s: %w", key, err)
 	}
 	return chain, nil
