@@ -172,7 +172,8 @@ func (e *Engine) build(ctx context.Context, l *live, o CreateOptions) error {
 	}
 	if c.Snapshot != "" {
 		l.at("preparing its snapshot")
-		opts := snapshot.Options{Labels: o.SnapshotLabels}
+		// What removes itself does not come back after a power cut.
+		opts := snapshot.Options{Labels: o.SnapshotLabels, Volatile: c.AutoRemove}
 		if c.Request != nil {
 			opts.UIDMap, opts.GIDMap = idMap(c.Request.UIDMap), idMap(c.Request.GIDMap)
 		}

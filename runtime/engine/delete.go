@@ -11,6 +11,7 @@ import (
 	"github.com/containerd/errdefs"
 
 	"github.com/minirt/mini/internal/failpoint"
+	"github.com/minirt/mini/internal/mount"
 	"github.com/minirt/mini/runtime/snapshot"
 	"github.com/minirt/mini/runtime/supervisor/wire"
 )
@@ -87,7 +88,7 @@ func (e *Engine) remove(ctx context.Context, l *live) error {
 		return err
 	}
 	c := l.record()
-	if err := errors.Join(unmountBundle(e.Bundle(c)), e.removeSnapshot(ctx, c)); err != nil {
+	if err := errors.Join(e.detachBundle(e.Bundle(c)), e.removeSnapshot(ctx, c)); err != nil {
 		return err
 	}
 	if err := failpoint.Hit("remove-unmounted"); err != nil {
@@ -100,6 +101,21 @@ func (e *Engine) remove(ctx context.Context, l *live) error {
 		return err
 	}
 	return e.forget(l)
+}
+
+// detachBundle is unmountBundle, and leaves the end of the root filesystem to the background: the kernel waits until the
+// whole disk is written back, for the sake of files that are about to be deleted. Nobody uses it any more, and the end of
+// the daemon is its end too.
+func (e *Engine) detachBundle(bundle string) error {
+	root, err := mount.Detach(rootfsDir(bundle))
+	if root != nil {
+		e.background.Go(func() {
+			e.closing <- struct{}{} // one at a time: a wait for the disk serves all that follow it
+			defer func() { <-e.closing }()
+			root.Close()
+		})
+	}
+	return errors.Join(err, mount.Unmount(sharedDir(bundle)))
 }
 
 // flushed has what is recorded put on disk, beside what is done meanwhile.

@@ -78,6 +78,7 @@ type Engine struct {
 	close      context.CancelFunc
 	background sync.WaitGroup
 	recovered  chan struct{} // closed when Recover has settled everything
+	closing    chan struct{} // has a token while the end of a root filesystem is waited for
 
 	mu         sync.RWMutex
 	containers map[key]*live
@@ -113,7 +114,7 @@ func New(d Deps) (*Engine, error) {
 		return nil, fmt.Errorf("snapshotter %q is not one of this daemon's: %w", d.Snapshotter, errdefs.ErrInvalidArgument)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	return &Engine{Deps: d, ctx: ctx, close: cancel, recovered: make(chan struct{}), containers: map[key]*live{}}, nil
+	return &Engine{Deps: d, ctx: ctx, close: cancel, recovered: make(chan struct{}), closing: make(chan struct{}, 1), containers: map[key]*live{}}, nil
 }
 
 // Close ends the engine's background work. Containers go on.

@@ -141,7 +141,7 @@ func (l *Ledger) New(ctx context.Context, key Key, kind Kind, parent string, opt
 		return Record{}, nil, fmt.Errorf("snapshot %s: maps of uids and of gids go together: %w", key, errdefs.ErrInvalidArgument)
 	}
 	now := time.Now().UTC()
-	r := Record{Kind: kind, Parent: parent, Labels: opts.Labels, CreatedAt: now, UpdatedAt: now, UIDMap: opts.UIDMap, GIDMap: opts.GIDMap}
+	r := Record{Kind: kind, Parent: parent, Labels: opts.Labels, CreatedAt: now, UpdatedAt: now, UIDMap: opts.UIDMap, GIDMap: opts.GIDMap, Volatile: opts.Volatile}
 	if fill != nil {
 		r.Dir = l.next.Add(1)
 		l.begin(r.Dir)
@@ -263,7 +263,7 @@ func (l *Ledger) Commit(ctx context.Context, ns, name, active string, labels map
 		return err
 	}
 	err = l.records.Move(ns, active, name, func(r *Record) error {
-		r.Kind, r.Parent, r.Labels, r.UpdatedAt = Committed, on, labels, time.Now().UTC()
+		r.Kind, r.Parent, r.Labels, r.UpdatedAt, r.Volatile = Committed, on, labels, time.Now().UTC(), false
 		return nil
 	})
 	if err != nil {

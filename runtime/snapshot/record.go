@@ -20,6 +20,7 @@ type Record struct {
 	UpdatedAt time.Time         `json:"updated"`
 	UIDMap    []IDMap           `json:"uidMap,omitempty"`
 	GIDMap    []IDMap           `json:"gidMap,omitempty"`
+	Volatile  bool              `json:"volatile,omitempty"`
 	Usage     *Usage            `json:"usage,omitempty"` // of a committed one, once counted
 }
 
