@@ -75,6 +75,8 @@ func Main(app *cli.App, args []string) int {
 		return 0
 	} else if asked {
 		app.UseShortOptionHandling = false // it does not bear half a flag
+	} else {
+		remember(app)
 	}
 	var limit time.Duration
 	app.Before = func(c *cli.Context) error {
