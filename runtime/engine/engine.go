@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/containerd/errdefs"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/minirt/mini/internal/keylock"
 	"github.com/minirt/mini/oci/spec"
@@ -49,6 +50,9 @@ type Images interface {
 	CollectGarbage(ctx context.Context, o image.CollectOptions) (image.Collected, error)
 	Count(ctx context.Context) (int, error)
 	Problems(ctx context.Context, repair, quick bool) ([]image.Problem, error)
+	SaveCheckpoint(ctx context.Context, ns, name string, c image.Checkpoint) (image.Image, error)
+	LoadCheckpoint(ctx context.Context, ns, name string) (image.SavedCheckpoint, error)
+	NameBase(ns, name string, base ocispec.Descriptor) (image.Image, error)
 }
 
 // Deps are the engine's collaborators.

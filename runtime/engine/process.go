@@ -224,28 +224,3 @@ func (e *Engine) ReopenLog(ctx context.Context, ns, id string) error {
 	}
 	return e.sandboxes.ReopenLog(ctx, process(l, ""))
 }
-
-// Checkpoint writes a criu image of a running container to a directory.
-func (e *Engine) Checkpoint(ctx context.Context, ns, id string, o CheckpointOptions) error {
-	l, unlock, err := e.locked(ctx, ns, id)
-	if err != nil {
-		return err
-	}
-	defer unlock()
-	if err := l.require("checkpoint", Running, Paused); err != nil {
-		return err
-	}
-	if o.Path == "" {
-		return fmt.Errorf("checkpoint of container %s: name a directory to write it to: %w", l.key.id, errdefs.ErrInvalidArgument)
-	}
-	l.at("writing a checkpoint")
-	err = e.sandboxes.Checkpoint(ctx, wire.Checkpoint{
-		Process: process(l, ""), Path: o.Path, WorkPath: o.WorkPath, LeaveRunning: o.LeaveRunning,
-		TCPEstablished: o.TCPEstablished, FileLocks: o.FileLocks,
-	})
-	if err != nil {
-		return fmt.Errorf("checkpoint container %s: %w", l.key.id, err)
-	}
-	e.publish(l, "checkpoint", map[string]string{"path": o.Path})
-	return nil
-}
