@@ -86,6 +86,9 @@ func (s *Service) saveCheckpoint(ctx context.Context, h *held, c Checkpoint) (oc
 		Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageIndex, ArtifactType: checkpointType, Manifests: []ocispec.Descriptor{first},
 	}
 	if c.Base != nil {
+		if _, err := s.manifest(ctx, *c.Base); err != nil {
+			return none, fmt.Errorf("its image: %w", err)
+		}
 		if err := s.pinAll(ctx, h, *c.Base); err != nil {
 			return none, err
 		}
