@@ -51,26 +51,46 @@ func openJournal(path string, base uint64) (*journal, pending, error) {
 	if err != nil {
 		return nil, p, err
 	}
-	// A full disk shall not keep the records of what is deleted from being written.
-	err = unix.Fallocate(int(file.Fd()), unix.FALLOC_FL_KEEP_SIZE, 0, 2*journalLimit)
-	if errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.ENOSPC) {
-		err = nil
+	j := &journal{file: file}
+	if p.rows, err = j.read(base); err == nil {
+		err = j.reserve()
 	}
-	data, readErr := io.ReadAll(file)
-	if err = errors.Join(err, readErr); err != nil {
+	if err != nil {
 		return nil, p, errors.Join(err, file.Close())
 	}
-	j := &journal{file: file}
-	p.rows = map[row]write{}
+	return j, p, nil
+}
+
+// read gives the changes of the valid entries. A file without any is emptied: were the database replaced by an older
+// copy, it could some day come to the transaction that they follow.
+func (j *journal) read(base uint64) (map[row]write, error) {
+	data, err := io.ReadAll(j.file)
+	if err != nil {
+		return nil, err
+	}
+	all := map[row]write{}
 	for {
 		rows, n, ok := readEntry(data[j.size:], base, j.next)
 		if !ok {
-			return j, p, nil
+			break
 		}
-		maps.Copy(p.rows, rows)
+		maps.Copy(all, rows)
 		j.size += int64(n)
 		j.next++
 	}
+	if j.size > 0 || len(data) == 0 {
+		return all, nil
+	}
+	return all, j.file.Truncate(0)
+}
+
+// reserve sets space aside: a full disk shall not keep the records of what is deleted from being written.
+func (j *journal) reserve() error {
+	err := unix.Fallocate(int(j.file.Fd()), unix.FALLOC_FL_KEEP_SIZE, 0, 2*journalLimit)
+	if errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.ENOSPC) {
+		return nil
+	}
+	return err
 }
 
 // append writes an entry. When it fails, the journal is as before.

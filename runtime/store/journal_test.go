@@ -126,6 +126,9 @@ func TestPowerCut(t *testing.T) {
 	if got := open("stale", stale); got != want[0] {
 		t.Errorf("with the journal of before the last commit: %s", got)
 	}
+	if stale := read(t, filepath.Join(dir, "stale.journal")); len(stale) > 0 {
+		t.Errorf("a journal of another transaction stays: %d bytes", len(stale))
+	}
 	at := 0
 	for n := 0; n < len(journal); n += 5 {
 		got := open(fmt.Sprint(n), append(journal[:n:n], make([]byte, len(journal)-n)...))
