@@ -137,6 +137,9 @@ func TestRemember(t *testing.T) {
 				return nil
 			},
 		}}
+		for i := range 20 {
+			app.Commands[0].Flags = append(app.Commands[0].Flags, &cli.BoolFlag{Name: fmt.Sprint("flag", i)})
+		}
 		change(app)
 		if err := app.Run(append([]string{"test"}, args...)); err != nil {
 			fmt.Fprintln(&out, err)

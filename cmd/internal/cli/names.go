@@ -17,8 +17,13 @@ func remember(app *cli.App) {
 	walk(app.Commands)
 }
 
-// named wraps the flags. Their names are as written: the library also takes what is before a comma or a space.
+// named wraps the flags, where they are so many that it pays. Their names are as written: the library also takes what is
+// before a comma or a space.
 func named(flags []cli.Flag) {
+	const many = 20
+	if len(flags) < many {
+		return
+	}
 	for i, flag := range flags {
 		switch f := flag.(type) {
 		case *cli.StringFlag:
