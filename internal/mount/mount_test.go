@@ -414,3 +414,33 @@ func BenchmarkOverlay(b *testing.B) {
 		}
 	}
 }
+
+func TestDetach(t *testing.T) {
+	needRoot(t)
+	root := mounted(t)
+	if held, err := Detach(root + "/absent"); held != nil || err != nil {
+		t.Errorf("not there: %v, %v", held, err)
+	}
+	for _, target := range []string{"a", "a", "a/below"} {
+		at := filepath.Join(root, target)
+		if err := errors.Join(os.MkdirAll(at, 0o755), All([]Mount{{Type: "tmpfs", Source: "t"}}, at)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	held, err := Detach(root + "/a")
+	if err != nil || held == nil {
+		t.Fatalf("%v, %v", held, err)
+	}
+	if left, err := Below(root + "/a"); err != nil || len(left) > 0 {
+		t.Errorf("still mounted: %v, %v", left, err)
+	}
+	if _, err := os.Stat(fmt.Sprintf("/proc/self/fd/%d/below", held.Fd())); err != nil {
+		t.Errorf("the filesystem ends before the close: %v", err)
+	}
+	if err := held.Close(); err != nil {
+		t.Error(err)
+	}
+	if held, err := Detach(root + "/a"); held != nil || err != nil {
+		t.Errorf("not mounted: %v, %v", held, err)
+	}
+}

@@ -46,6 +46,24 @@ func Unmount(path string) error {
 	}
 }
 
+// Detach is Unmount without waiting for the end of the filesystem at the path, which comes when the file is closed; nil
+// when nothing was mounted. The last unmount of an overlay, or of a disk, waits until everything is written back (of an
+// overlay, what anybody has written to the filesystem of its upper directory), and so does that close.
+func Detach(path string) (*os.File, error) {
+	fd, err := unix.Open(path, unix.O_PATH|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, Unmount(path)
+	}
+	held := os.NewFile(uintptr(fd), path)
+	switch err := unix.Unmount(path, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW); {
+	case errors.Is(err, unix.EINVAL): // not a mount
+		return nil, errors.Join(held.Close(), Unmount(path))
+	case err != nil:
+		return nil, errors.Join(fmt.Errorf("unmount %s: %w", path, class(err)), held.Close())
+	}
+	return held, Unmount(path) // what was below it
+}
+
 // takeAway unmounts the mount points, the last first.
 func takeAway(points []string) error {
 	var errs []error

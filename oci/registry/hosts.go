@@ -42,7 +42,15 @@ func (e *endpoint) label() string {
 	if !e.origin {
 		prefix = "mirror "
 	}
-	return prefix + e.scheme + "://" + e.host + strings.TrimSuffix(e.path, "/v2")
+	return prefix + e.spoken() + "://" + e.host + strings.TrimSuffix(e.path, "/v2")
+}
+
+// spoken is the scheme by which the host answers, as far as is known.
+func (e *endpoint) spoken() string {
+	if e.pool != nil && e.pool.plain(e.host) {
+		return "http"
+	}
+	return e.scheme
 }
 
 // ns is the value of the query parameter that tells a mirror which registry is

@@ -198,6 +198,15 @@ func TestPlainHTTPIsExplained(t *testing.T) {
 	fails(t, err, errdefs.ErrUnavailable, "speaks plain HTTP", "--plain-http")
 }
 
+// TestErrorsNameTheSchemeSpoken: a registry on loopback that was found to speak HTTP is called so.
+func TestErrorsNameTheSchemeSpoken(t *testing.T) {
+	for _, tls := range []bool{false, true} {
+		r := registrytest.New(t, registrytest.Options{TLS: tls})
+		_, err := client(t, Options{}, nil).Resolve(t.Context(), ref(t, r, "absent:1"))
+		fails(t, err, errdefs.ErrNotFound, ": "+r.URL()+": ")
+	}
+}
+
 func TestRedirectsKeepSecrets(t *testing.T) {
 	other := registrytest.New(t, registrytest.Options{})
 	r := registrytest.New(t, registrytest.Options{Auth: registrytest.AuthBasic, Username: "u", Password: "p", BlobRedirect: other.URL()})

@@ -116,6 +116,12 @@ type pool struct {
 	askedForCertificate atomic.Bool
 }
 
+// plain says that the host turned out not to speak HTTPS.
+func (p *pool) plain(host string) bool {
+	fallback, ok := p.RoundTripper.(*schemeFallback)
+	return ok && fallback.isPlain(host)
+}
+
 func (t *transports) closeIdle() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -245,10 +251,7 @@ type schemeFallback struct {
 
 // RoundTrip tries HTTPS until a host was seen to answer it with plain HTTP.
 func (s *schemeFallback) RoundTrip(req *http.Request) (*http.Response, error) {
-	s.mu.Lock()
-	plain := s.plain[req.URL.Host]
-	s.mu.Unlock()
-	if req.URL.Scheme != "https" || !plain {
+	if req.URL.Scheme != "https" || !s.isPlain(req.URL.Host) {
 		resp, err := s.next.RoundTrip(req)
 		if err == nil || req.URL.Scheme != "https" || !speaksPlainHTTP(err) {
 			return resp, err
@@ -275,6 +278,12 @@ func (s *schemeFallback) RoundTrip(req *http.Request) (*http.Response, error) {
 		resp.Request = req
 	}
 	return resp, err
+}
+
+func (s *schemeFallback) isPlain(host string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.plain[host]
 }
 
 // CloseIdleConnections is what http.Client looks for.

@@ -7197,6 +7197,8 @@ type CheckpointRequest struct {
 	WorkPath       string                 `protobuf:"bytes,7,opt,name=work_path,json=workPath,proto3" json:"work_path,omitempty"`
 	Image          string                 `protobuf:"bytes,8,opt,name=image,proto3" json:"image,omitempty"`
 	Rw             bool                   `protobuf:"varint,9,opt,name=rw,proto3" json:"rw,omitempty"`
+	Base           bool                   `protobuf:"varint,10,opt,name=base,proto3" json:"base,omitempty"`
+	Processes      bool                   `protobuf:"varint,11,opt,name=processes,proto3" json:"processes,omitempty"`
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -7294,6 +7296,20 @@ func (x *CheckpointRequest) GetRw() bool {
 	return false
 }
 
+func (x *CheckpointRequest) GetBase() bool {
+	if x != nil {
+		return x.Base
+	}
+	return false
+}
+
+func (x *CheckpointRequest) GetProcesses() bool {
+	if x != nil {
+		return x.Processes
+	}
+	return false
+}
+
 type CheckpointResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Path          string                 `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`
@@ -7352,6 +7368,8 @@ type RestoreRequest struct {
 	Id             string                 `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`
 	Path           string                 `protobuf:"bytes,3,opt,name=path,proto3" json:"path,omitempty"`
 	TcpEstablished bool                   `protobuf:"varint,4,opt,name=tcp_established,json=tcpEstablished,proto3" json:"tcp_established,omitempty"`
+	Image          string                 `protobuf:"bytes,5,opt,name=image,proto3" json:"image,omitempty"`
+	Live           bool                   `protobuf:"varint,6,opt,name=live,proto3" json:"live,omitempty"`
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -7410,6 +7428,20 @@ func (x *RestoreRequest) GetPath() string {
 func (x *RestoreRequest) GetTcpEstablished() bool {
 	if x != nil {
 		return x.TcpEstablished
+	}
+	return false
+}
+
+func (x *RestoreRequest) GetImage() string {
+	if x != nil {
+		return x.Image
+	}
+	return ""
+}
+
+func (x *RestoreRequest) GetLive() bool {
+	if x != nil {
+		return x.Live
 	}
 	return false
 }
@@ -9197,7 +9229,7 @@ const file_minid_proto_rawDesc = "" +
 	"\x04time\x18\x01 \x01(\x03R\x04time\x12\x16\n" +
 	"\x06stream\x18\x02 \x01(\tR\x06stream\x12\x12\n" +
 	"\x04data\x18\x03 \x01(\fR\x04data\x12\x18\n" +
-	"\apartial\x18\x04 \x01(\bR\apartial\"\x85\x02\n" +
+	"\apartial\x18\x04 \x01(\bR\apartial\"\xb7\x02\n" +
 	"\x11CheckpointRequest\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12\x12\n" +
@@ -9208,15 +9240,20 @@ const file_minid_proto_rawDesc = "" +
 	"file_locks\x18\x06 \x01(\bR\tfileLocks\x12\x1b\n" +
 	"\twork_path\x18\a \x01(\tR\bworkPath\x12\x14\n" +
 	"\x05image\x18\b \x01(\tR\x05image\x12\x0e\n" +
-	"\x02rw\x18\t \x01(\bR\x02rw\"O\n" +
+	"\x02rw\x18\t \x01(\bR\x02rw\x12\x12\n" +
+	"\x04base\x18\n" +
+	" \x01(\bR\x04base\x12\x1c\n" +
+	"\tprocesses\x18\v \x01(\bR\tprocesses\"O\n" +
 	"\x12CheckpointResponse\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\tR\x04path\x12%\n" +
-	"\x05image\x18\x02 \x01(\v2\x0f.minid.v1.ImageR\x05image\"{\n" +
+	"\x05image\x18\x02 \x01(\v2\x0f.minid.v1.ImageR\x05image\"\xa5\x01\n" +
 	"\x0eRestoreRequest\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12\x12\n" +
 	"\x04path\x18\x03 \x01(\tR\x04path\x12'\n" +
-	"\x0ftcp_established\x18\x04 \x01(\bR\x0etcpEstablished\"W\n" +
+	"\x0ftcp_established\x18\x04 \x01(\bR\x0etcpEstablished\x12\x14\n" +
+	"\x05image\x18\x05 \x01(\tR\x05image\x12\x12\n" +
+	"\x04live\x18\x06 \x01(\bR\x04live\"W\n" +
 	"\x0eProcessRequest\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12\x17\n" +

@@ -2468,7 +2468,11 @@ type ContainersClient interface {
 	Top(ctx context.Context, in *ContainerRequest, opts ...grpc.CallOption) (*TopResponse, error)
 	Logs(ctx context.Context, in *LogsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[LogEntry], error)
 	ReopenLog(ctx context.Context, in *ContainerRequest, opts ...grpc.CallOption) (*ContainerActionResponse, error)
+	// Checkpoint writes a running container's processes to a directory (path) with criu, or makes an image of a container
+	// in any state: of what it was made of, with rw also what it has changed of its root filesystem, with base its own
+	// image, with processes also these.
 	Checkpoint(ctx context.Context, in *CheckpointRequest, opts ...grpc.CallOption) (*CheckpointResponse, error)
+	// Restore starts a stopped container from a directory (path), or makes a new one of an image, started when live.
 	Restore(ctx context.Context, in *RestoreRequest, opts ...grpc.CallOption) (*StartResponse, error)
 }
 
@@ -2657,7 +2661,11 @@ type ContainersServer interface {
 	Top(context.Context, *ContainerRequest) (*TopResponse, error)
 	Logs(*LogsRequest, grpc.ServerStreamingServer[LogEntry]) error
 	ReopenLog(context.Context, *ContainerRequest) (*ContainerActionResponse, error)
+	// Checkpoint writes a running container's processes to a directory (path) with criu, or makes an image of a container
+	// in any state: of what it was made of, with rw also what it has changed of its root filesystem, with base its own
+	// image, with processes also these.
 	Checkpoint(context.Context, *CheckpointRequest) (*CheckpointResponse, error)
+	// Restore starts a stopped container from a directory (path), or makes a new one of an image, started when live.
 	Restore(context.Context, *RestoreRequest) (*StartResponse, error)
 	mustEmbedUnimplementedContainersServer()
 }

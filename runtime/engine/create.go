@@ -3,7 +3,6 @@ package engine
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"os"
@@ -22,7 +21,6 @@ import (
 	"github.com/minirt/mini/runtime/image"
 	"github.com/minirt/mini/runtime/plugin"
 	"github.com/minirt/mini/runtime/snapshot"
-	"github.com/minirt/mini/runtime/store"
 )
 
 // validID is what a container may be called: what libcontainer accepts, without a leading punctuation mark.
@@ -56,13 +54,13 @@ func (e *Engine) create(ctx context.Context, ns string, o CreateOptions) (Contai
 	if err := e.Namespaces.Ensure(ns); err != nil {
 		return Container{}, err
 	}
-	l, recorded, unlock, err := e.reserve(ctx, e.newRecord(ns, o, resolved))
+	l, unlock, err := e.reserve(ctx, e.newRecord(ns, o, resolved))
 	if err != nil {
 		return Container{}, err
 	}
 	defer unlock()
 
-	if err := e.build(ctx, l, o, recorded); err != nil {
+	if err := e.build(ctx, l, o); err != nil {
 		if undo := e.undo(ctx, l); undo != nil {
 			e.Log.Warn("a container that could not be made is not wholly removed", "id", l.key.id, "error", undo)
 		}
@@ -186,53 +184,52 @@ func (e *Engine) newRecord(ns string, o CreateOptions, r image.Resolved) Contain
 	return c
 }
 
-// reserve has the record written together with that of the snapshot, which comes next, and gives back the container with
-// its lock held.
-func (e *Engine) reserve(ctx context.Context, c Container) (*live, *store.Deferred, func(), error) {
+// reserve writes the record, and gives back the container with its lock held. Should a power cut undo that, what was made
+// has no owner: recovery removes it (removeUnowned).
+func (e *Engine) reserve(ctx context.Context, c Container) (*live, func(), error) {
 	k := key{c.Namespace, c.ID}
 	unlock, err := e.locks.Lock(ctx, k.String())
 	if err != nil {
-		return nil, nil, nil, fmt.Errorf("container %s is busy: %w", c.ID, err)
+		return nil, nil, fmt.Errorf("container %s is busy: %w", c.ID, err)
 	}
 	// Nobody else writes this record. A damaged one is there too, though only in the store.
 	switch _, err := e.Containers.Get(c.Namespace, c.ID); {
 	case errdefs.IsNotFound(err):
 	case err != nil && !errdefs.IsDataLoss(err) && !errdefs.IsFailedPrecondition(err):
 		unlock()
-		return nil, nil, nil, fmt.Errorf("record container %s: %w", c.ID, err)
+		return nil, nil, fmt.Errorf("record container %s: %w", c.ID, err)
 	default:
 		unlock()
-		return nil, nil, nil, fmt.Errorf("container %s exists in namespace %s: choose another id, or remove it first: %w",
+		return nil, nil, fmt.Errorf("container %s exists in namespace %s: choose another id, or remove it first: %w",
 			c.ID, c.Namespace, errdefs.ErrAlreadyExists)
+	}
+	if err := e.Containers.PutSoon(c.Namespace, c.ID, c); err != nil {
+		unlock()
+		return nil, nil, fmt.Errorf("record container %s: %w", c.ID, err)
 	}
 	l := &live{key: k, pod: c.Pod, name: c.Key, rec: c, procs: map[string]*proc{}}
 	e.mu.Lock()
 	e.containers[k] = l
 	e.mu.Unlock()
-	recorded := e.Store.Defer(func(tx *store.Tx) error { return e.Containers.In(tx).Put(c.Namespace, c.ID, c) })
-	return l, recorded, unlock, nil
+	return l, unlock, nil
 }
 
 // build makes what the record announces: the snapshot, the mounted root filesystem, the spec and the bundle.
-func (e *Engine) build(ctx context.Context, l *live, o CreateOptions, recorded *store.Deferred) error {
+func (e *Engine) build(ctx context.Context, l *live, o CreateOptions) error {
 	c := l.record()
-	l.at("preparing its snapshot")
-	opts, prepared := e.snapshotOptions(c, o)
-	if prepared == nil && c.Snapshot != "" {
-		// The snapshotter makes nothing before its record is on disk, and the container's goes with it.
-		_, err := e.Snapshotters[c.Snapshotter].Prepare(ctx, snapshot.Key{Namespace: c.Namespace, Name: c.Snapshot}, c.ChainID, opts)
-		if err != nil {
-			prepared = fmt.Errorf("prepare its snapshot: %w", err)
-		}
-	}
-	if err := recorded.Wait(); err != nil {
-		return errors.Join(fmt.Errorf("record it: %w", err), prepared)
-	}
-	if prepared != nil {
-		return prepared
-	}
 	if err := failpoint.Hit("create-recorded"); err != nil {
 		return err
+	}
+	l.at("preparing its snapshot")
+	opts, err := e.snapshotOptions(c, o)
+	if err != nil {
+		return err
+	}
+	if c.Snapshot != "" {
+		_, err := e.Snapshotters[c.Snapshotter].Prepare(ctx, snapshot.Key{Namespace: c.Namespace, Name: c.Snapshot}, c.ChainID, opts)
+		if err != nil {
+			return fmt.Errorf("prepare its snapshot: %w", err)
+		}
 	}
 	if err := e.viewImages(ctx, c, opts); err != nil {
 		return err
@@ -262,7 +259,7 @@ func (e *Engine) build(ctx context.Context, l *live, o CreateOptions, recorded *
 // snapshotOptions are those of a container's snapshots. A pod that is being ended has none made any more: the container
 // is in the table by now, where who ends the pod looks.
 func (e *Engine) snapshotOptions(c Container, o CreateOptions) (snapshot.Options, error) {
-	opts := snapshot.Options{Labels: o.SnapshotLabels}
+	opts := snapshot.Options{Labels: o.SnapshotLabels, Volatile: c.AutoRemove} // what removes itself does not come back after a power cut
 	if c.Request == nil {
 		return opts, nil
 	}

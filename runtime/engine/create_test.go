@@ -152,7 +152,7 @@ func TestCreateFromAnImage(t *testing.T) {
 		o := w.imaged("c")
 		o.SnapshotLabels = map[string]string{"a": "b"}
 		c := w.create(o)
-		if c.Image != "docker.io/library/busybox:latest" || c.ChainID != layer || c.Snapshot != "c" || c.Log.Driver != "json-file" {
+		if c.Image != "docker.io/library/busybox:latest" || c.ChainID != base || c.Snapshot != "c" || c.Log.Driver != "json-file" {
 			t.Errorf("record %+v", c)
 		}
 		if data, err := os.ReadFile(filepath.Join(w.Bundle(c), "rootfs/file")); err != nil || string(data) != "1" {

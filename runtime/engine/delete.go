@@ -11,6 +11,7 @@ import (
 	"github.com/containerd/errdefs"
 
 	"github.com/minirt/mini/internal/failpoint"
+	"github.com/minirt/mini/internal/mount"
 	"github.com/minirt/mini/runtime/snapshot"
 	"github.com/minirt/mini/runtime/supervisor/wire"
 )
@@ -63,13 +64,14 @@ func (e *Engine) undo(ctx context.Context, l *live) error {
 func (e *Engine) remove(ctx context.Context, l *live) error {
 	l.at("removing it")
 	if s := l.state(); s != Removing && s != Creating { // what is being made is removed after a crash just the same
-		if err := e.save(l, func(c *Container) { c.State = Removing }); err != nil {
+		if err := e.note(l, func(c *Container) { c.State = Removing }); err != nil {
 			return err
 		}
 	}
 	if err := failpoint.Hit("remove-recorded"); err != nil {
 		return err
 	}
+	recorded := e.flushed()
 	// While a process lives, which may be in the mounts, they stay.
 	if err := e.kill(ctx, l); err != nil {
 		return err
@@ -78,11 +80,15 @@ func (e *Engine) remove(ctx context.Context, l *live) error {
 		return err
 	}
 	e.settleExecs(ctx, l)
+	// From here on goes what a power cut would leave: half of it, and a record that says nothing of that.
+	if err := <-recorded; err != nil {
+		return fmt.Errorf("record its removal: %w", err)
+	}
 	if err := failpoint.Hit("remove-stopped"); err != nil {
 		return err
 	}
 	c := l.record()
-	if err := errors.Join(unmountBundle(e.Bundle(c)), e.removeSnapshot(ctx, c)); err != nil {
+	if err := errors.Join(e.detachBundle(e.Bundle(c)), e.removeSnapshot(ctx, c)); err != nil {
 		return err
 	}
 	if err := failpoint.Hit("remove-unmounted"); err != nil {
@@ -95,6 +101,28 @@ func (e *Engine) remove(ctx context.Context, l *live) error {
 		return err
 	}
 	return e.forget(l)
+}
+
+// detachBundle is unmountBundle, and leaves the end of the root filesystem to the background: the kernel waits until the
+// whole disk is written back, for the sake of files that are about to be deleted. Nobody uses it any more, and the end of
+// the daemon is its end too.
+func (e *Engine) detachBundle(bundle string) error {
+	root, err := mount.Detach(rootfsDir(bundle))
+	if root != nil {
+		e.background.Go(func() {
+			e.closing <- struct{}{} // one at a time: a wait for the disk serves all that follow it
+			defer func() { <-e.closing }()
+			root.Close()
+		})
+	}
+	return errors.Join(err, mount.Unmount(sharedDir(bundle)))
+}
+
+// flushed has what is recorded put on disk, beside what is done meanwhile.
+func (e *Engine) flushed() <-chan error {
+	done := make(chan error, 1)
+	e.background.Go(func() { done <- e.Store.Flush() })
+	return done
 }
 
 // kill ends what runs of the container.
@@ -199,8 +227,8 @@ func (e *Engine) removeSnapshot(ctx context.Context, c Container) error {
 func (e *Engine) forget(l *live) error {
 	l.mu.Lock()
 	announced := l.rec.State != Creating
-	err := e.Containers.Delete(l.key.ns, l.key.id)
-	l.gone = err == nil // no save comes between, which would bring the record back
+	err := e.Containers.DeleteSoon(l.key.ns, l.key.id) // should it come back, it is removed again
+	l.gone = err == nil                                // no save comes between, which would bring the record back
 	l.mu.Unlock()
 	if err != nil {
 		return fmt.Errorf("delete the record of container %s: %w", l.key.id, err)

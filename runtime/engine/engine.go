@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/containerd/errdefs"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/minirt/mini/internal/keylock"
@@ -56,6 +57,9 @@ type Images interface {
 	CollectGarbage(ctx context.Context, o image.CollectOptions) (image.Collected, error)
 	Count(ctx context.Context) (int, error)
 	Problems(ctx context.Context, repair, quick bool) ([]image.Problem, error)
+	SaveCheckpoint(ctx context.Context, ns, name string, c image.Checkpoint) (image.Image, error)
+	LoadCheckpoint(ctx context.Context, ns, name string) (image.SavedCheckpoint, error)
+	NameBase(ns, name string, base ocispec.Descriptor) (image.Image, error)
 }
 
 // Deps are the engine's collaborators.
@@ -92,6 +96,7 @@ type Engine struct {
 	close      context.CancelFunc
 	background sync.WaitGroup
 	recovered  chan struct{} // closed when Recover has settled everything
+	closing    chan struct{} // has a token while the end of a root filesystem is waited for
 
 	mu         sync.RWMutex
 	containers map[key]*live
@@ -148,7 +153,7 @@ func New(d Deps) (*Engine, error) {
 		return nil, fmt.Errorf("snapshotter %q is not one of this daemon's: %w", d.Snapshotter, errdefs.ErrInvalidArgument)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	return &Engine{Deps: d, ctx: ctx, close: cancel, recovered: make(chan struct{}), containers: map[key]*live{}, pods: map[key]*livePod{}}, nil
+	return &Engine{Deps: d, ctx: ctx, close: cancel, recovered: make(chan struct{}), closing: make(chan struct{}, 1), containers: map[key]*live{}, pods: map[key]*livePod{}}, nil
 }
 
 // Close ends the engine's background work. Containers go on.

@@ -33,7 +33,7 @@ func (e *Engine) exited(l *live, p *proc, x wire.Exit) {
 	p.exit = &x
 	p.mu.Unlock()
 	if p.execID == "" {
-		err := e.save(l, func(c *Container) {
+		err := e.note(l, func(c *Container) {
 			c.Exit, c.PID, c.StartTime = &x, 0, 0
 			switch {
 			case c.AutoRemove:

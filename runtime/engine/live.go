@@ -172,20 +172,27 @@ func (l *live) requireLocked(what string, states ...State) error {
 	return fmt.Errorf("container %s is %s: cannot %s it: %s: %w", l.key.id, l.rec.State, what, hint, errdefs.ErrFailedPrecondition)
 }
 
-// save changes a record on disk, then in memory. Records have one writer: this function, under the container's mutex.
+// save changes a record on disk, then in memory. Records have one writer: this function and note, under the container's
+// mutex.
 func (e *Engine) save(l *live, change func(*Container)) error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return e.saveLocked(l, change)
+	return e.write(l, e.Containers.Put, change)
 }
 
-func (e *Engine) saveLocked(l *live, change func(*Container)) error {
+// note is save for what a power cut may undo, since it is true only while the machine runs: after it, a container that
+// ran has no process, and recovery says so; one whose removal had not begun on disk is there still.
+func (e *Engine) note(l *live, change func(*Container)) error {
+	return e.write(l, e.Containers.PutSoon, change)
+}
+
+func (e *Engine) write(l *live, put func(ns, id string, c Container) error, change func(*Container)) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	if l.gone {
 		return fmt.Errorf("container %s: removed: %w", l.key.id, errdefs.ErrNotFound)
 	}
 	next := l.rec
 	change(&next)
-	if err := e.Containers.Put(l.key.ns, l.key.id, next); err != nil {
+	if err := put(l.key.ns, l.key.id, next); err != nil {
 		return fmt.Errorf("save the record of container %s: %w", l.key.id, err)
 	}
 	l.rec = next

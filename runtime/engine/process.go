@@ -132,7 +132,7 @@ func (e *Engine) turn(ctx context.Context, ns, id, verb string, from, to State, 
 		return fmt.Errorf("%s container %s: %w", verb, l.key.id, err)
 	}
 	turned := false
-	err = e.save(l, func(c *Container) {
+	err = e.note(l, func(c *Container) {
 		if c.State == from { // it may have exited meanwhile
 			c.State, turned = to, true
 		}
@@ -243,29 +243,4 @@ func (e *Engine) ReopenLog(ctx context.Context, ns, id string) error {
 		return err
 	}
 	return e.sandboxes.ReopenLog(ctx, process(l, ""))
-}
-
-// Checkpoint writes a criu image of a running container to a directory.
-func (e *Engine) Checkpoint(ctx context.Context, ns, id string, o CheckpointOptions) error {
-	l, unlock, err := e.locked(ctx, ns, id)
-	if err != nil {
-		return err
-	}
-	defer unlock()
-	if err := l.require("checkpoint", Running, Paused); err != nil {
-		return err
-	}
-	if o.Path == "" {
-		return fmt.Errorf("checkpoint of container %s: name a directory to write it to: %w", l.key.id, errdefs.ErrInvalidArgument)
-	}
-	l.at("writing a checkpoint")
-	err = e.sandboxes.Checkpoint(ctx, wire.Checkpoint{
-		Process: process(l, ""), Path: o.Path, WorkPath: o.WorkPath, LeaveRunning: o.LeaveRunning,
-		TCPEstablished: o.TCPEstablished, FileLocks: o.FileLocks,
-	})
-	if err != nil {
-		return fmt.Errorf("checkpoint container %s: %w", l.key.id, err)
-	}
-	e.publish(l, "checkpoint", map[string]string{"path": o.Path})
-	return nil
 }

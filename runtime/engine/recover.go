@@ -3,6 +3,8 @@ package engine
 import (
 	"context"
 	"fmt"
+	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -58,8 +60,19 @@ func (e *Engine) Recover(ctx context.Context) error {
 	if err := e.recoverPods(ctx, allPods); err != nil {
 		return err
 	}
+	e.removeUnowned()
 	e.Log.Info("containers recovered", "records", len(records), "processes", len(found), "to remove", len(remove))
 	return nil
+}
+
+// removeUnowned removes the log files of containers whose record a power cut has undone; what else such a container had
+// is cleared away by the snapshotter, or was in the state directory.
+func (e *Engine) removeUnowned() {
+	for _, dir := range unowned(filepath.Join(e.Root, "containers"), e.owned) {
+		if err := os.RemoveAll(dir); err != nil {
+			e.Log.Warn("log files of no container stay", "dir", dir, "error", err)
+		}
+	}
 }
 
 // leftover is what recovery has found to be half made, half removed, or, without a container, nobody's.
@@ -128,7 +141,7 @@ func (e *Engine) settleLive(l *live, r sandbox.Recovered) {
 	if c.State == state && c.PID == r.PID || r.Err != nil {
 		return
 	}
-	err := e.save(l, func(c *Container) {
+	err := e.note(l, func(c *Container) {
 		if c.PID == 0 { // the crash came between its start and the record of it
 			c.StartedAt = time.Now()
 		}
@@ -159,7 +172,7 @@ func (e *Engine) settleExited(l *live, r sandbox.Recovered) *proc {
 	if c := l.record(); c.State == Exited && c.Exit != nil && c.PID == 0 {
 		return p
 	}
-	err := e.save(l, func(c *Container) {
+	err := e.note(l, func(c *Container) {
 		c.State, c.Exit, c.PID, c.StartTime = Exited, &exit, 0, 0
 		if c.AutoRemove {
 			c.State = Removing

@@ -74,7 +74,7 @@ func (e *Engine) started(ctx context.Context, l *live, p *proc, r wire.StartResu
 	p.mu.Unlock()
 	err := failpoint.Hit("start-running")
 	if err == nil {
-		err = e.save(l, func(c *Container) {
+		err = e.note(l, func(c *Container) {
 			c.State, c.PID, c.StartTime, c.CgroupPaths = Running, r.PID, r.StartTime, r.CgroupPaths
 			c.StartedAt, c.Exit = time.Now(), nil
 		})
@@ -115,7 +115,7 @@ func (e *Engine) noteFailedStart(ctx context.Context, l *live, failure wire.Exit
 		}
 		return
 	}
-	err := e.save(l, func(c *Container) { c.State, c.Exit = Exited, &failure })
+	err := e.note(l, func(c *Container) { c.State, c.Exit = Exited, &failure })
 	if err != nil {
 		e.Log.Warn("record a failed start", "id", l.key.id, "error", err)
 	}

@@ -28,8 +28,8 @@ import (
 )
 
 const (
-	ns    = "default"
-	layer = "sha256:1111111111111111111111111111111111111111111111111111111111111111"
+	ns   = "default"
+	base = "sha256:1111111111111111111111111111111111111111111111111111111111111111"
 )
 
 var errBroken = errors.New("broken for the test")
@@ -163,11 +163,11 @@ func (w *world) imaged(id string) CreateOptions {
 	w.t.Helper()
 	testenv.Root(w.t)
 	ctx := context.Background()
-	if _, err := w.snapshots.Info(ctx, snapshot.Key{Namespace: ns, Name: layer}); errdefs.IsNotFound(err) {
+	if _, err := w.snapshots.Info(ctx, snapshot.Key{Namespace: ns, Name: base}); errdefs.IsNotFound(err) {
 		mounts, err := w.snapshots.Snapshotter.Prepare(ctx, snapshot.Key{Namespace: ns, Name: "making"}, "", snapshot.Options{})
 		w.ok(err)
 		w.ok(os.WriteFile(filepath.Join(mounts[0].Source, "file"), []byte("1"), 0o644))
-		w.ok(w.snapshots.Commit(ctx, ns, layer, "making", nil))
+		w.ok(w.snapshots.Commit(ctx, ns, base, "making", nil))
 	}
 	return CreateOptions{ID: id, Image: "busybox", Request: &spec.Request{Args: []string{"sleep"}}}
 }
@@ -218,7 +218,7 @@ func (w *world) clean() {
 	w.ok(err)
 	infos, err := w.snapshots.List(context.Background(), "")
 	w.ok(err)
-	infos = slices.DeleteFunc(infos, func(i snapshot.Info) bool { return i.Name == layer })
+	infos = slices.DeleteFunc(infos, func(i snapshot.Info) bool { return i.Name == base })
 	mounts, err := mount.Below(w.dir)
 	w.ok(err)
 	known, err := w.List(context.Background(), "")
@@ -283,11 +283,11 @@ var _ Images = (*images)(nil)
 
 func (i *images) Resolve(_ context.Context, _, name, _ string) (image.Resolved, error) {
 	config := ocispec.Image{Config: ocispec.ImageConfig{Env: []string{"OF=image"}, Cmd: []string{"sh"}}}
-	return image.Resolved{Image: image.Image{Name: name}, Config: config, Manifest: ocispec.Descriptor{Digest: layer}}, i.resolve
+	return image.Resolved{Image: image.Image{Name: name}, Config: config, Manifest: ocispec.Descriptor{Digest: base}}, i.resolve
 }
 
 func (i *images) Unpack(context.Context, string, string, string, string, func(image.Progress)) (string, error) {
-	return layer, i.unpack
+	return base, i.unpack
 }
 
 func (i *images) Artifact(context.Context, string, string) ([]image.ArtifactFile, bool, error) {
@@ -296,6 +296,18 @@ func (i *images) Artifact(context.Context, string, string) ([]image.ArtifactFile
 
 func (i *images) CollectGarbage(context.Context, image.CollectOptions) (image.Collected, error) {
 	return image.Collected{}, nil
+}
+
+func (i *images) SaveCheckpoint(context.Context, string, string, image.Checkpoint) (image.Image, error) {
+	return image.Image{}, errdefs.ErrNotImplemented
+}
+
+func (i *images) LoadCheckpoint(context.Context, string, string) (image.SavedCheckpoint, error) {
+	return image.SavedCheckpoint{}, errdefs.ErrNotImplemented
+}
+
+func (i *images) NameBase(string, string, ocispec.Descriptor) (image.Image, error) {
+	return image.Image{}, errdefs.ErrNotImplemented
 }
 
 func (i *images) Count(context.Context) (int, error) { return 1, nil }

@@ -73,6 +73,9 @@ func killedPull(t *testing.T, point, ref string, again bool) {
 		if !wholeOrNone(t, h, ref) {
 			t.Error("no image after the second pull")
 		}
+		if left := must(leasesOf(h)); len(left) > 0 {
+			t.Errorf("the second pull leaves the first one's lease: %v", left)
+		}
 	}
 	for _, img := range must(h.List(t.Context(), ns)) {
 		must(h.Delete(t.Context(), ns, img.Name, false))

@@ -18,6 +18,7 @@ type Leases interface {
 	Create(ns, name string, labels map[string]string, expireAfter time.Duration) (store.Lease, error)
 	Add(ns, name string, r store.Resource) (store.Lease, error)
 	Get(ns, name string) (store.Lease, error)
+	List(ns string) ([]store.Lease, error)
 	Delete(ns, name string) error
 	Resources() ([]store.Held, error)
 	Expire() (int, error)
@@ -27,6 +28,13 @@ type Leases interface {
 const (
 	resourceContent  = "content"
 	resourceSnapshot = "snapshot/" // and the snapshotter's name
+)
+
+// Labels of the leases of operations under way.
+const (
+	leaseFor       = "minid.for"
+	leaseReference = "minid.reference" // what is pulled
+	forTransfer    = "image transfer"
 )
 
 // held is what one operation keeps from the garbage collector: by pins while this process lives, and by a lease that
@@ -43,7 +51,7 @@ type held struct {
 
 // hold begins to hold things for an operation. The lease is made with the first thing it has to keep.
 func (s *Service) hold(ns string) *held {
-	return &held{s: s, ns: ns, labels: map[string]string{"minid.for": "image transfer"}, expiry: s.config.LeaseExpiry}
+	return &held{s: s, ns: ns, labels: map[string]string{leaseFor: forTransfer}, expiry: s.config.LeaseExpiry}
 }
 
 // keep lets the lease stay when the operation has ended.
@@ -105,6 +113,22 @@ func (h *held) lease(ctx context.Context, resources []store.Resource) error {
 		})
 	}
 	return g.Wait()
+}
+
+// dropDead ends the leases of earlier pulls of a reference that their daemon did not survive, once another has brought it.
+func (s *Service) dropDead(ns, reference string) {
+	leases, err := s.Leases.List(ns)
+	if err != nil {
+		s.Log.Warn("leases of earlier pulls stay until they expire", "reference", reference, "error", err)
+	}
+	for _, l := range leases {
+		if l.Labels[leaseFor] != forTransfer || l.Labels[leaseReference] != reference || !l.CreatedAt.Before(s.began) {
+			continue
+		}
+		if err := s.Leases.Delete(ns, l.ID); err != nil {
+			s.Log.Warn("the lease of an earlier pull stays until it expires", "lease", l.ID, "error", err)
+		}
+	}
 }
 
 // release ends it all.

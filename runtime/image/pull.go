@@ -57,6 +57,7 @@ func (s *Service) Pull(ctx context.Context, ns string, o PullOptions, progress f
 	if err := failpoint.Hit("pull-after-record"); err != nil {
 		return Image{}, err
 	}
+	s.dropDead(ns, t.ref.String())
 	s.publish(ns, "pull", img.Name, map[string]string{"digest": target.Digest.String()})
 	t.progress(Progress{Item: img.Name, Kind: KindImage, Stage: StageDone, Image: &img})
 	return img, nil
@@ -116,6 +117,7 @@ func (s *Service) newTransfer(ns string, o PullOptions, progress func(Progress))
 	if o.MaxConcurrent > 0 {
 		t.slots = make(chan struct{}, o.MaxConcurrent)
 	}
+	t.held.labels[leaseReference] = t.ref.String()
 	t.registry = s.NewRegistry(o.Registry)
 	return t, nil
 }

@@ -160,6 +160,9 @@ func (s *Service) resolve(ctx context.Context, ns string, img Image, platform st
 		return Resolved{}, err
 	}
 	manifests, err := oci.Manifests(ctx, s.read, img.Target, w)
+	if err != nil && s.isCheckpoint(ctx, img) {
+		err = fmt.Errorf("it is a checkpoint of a container, without that one's image: restore it: %w", errdefs.ErrFailedPrecondition)
+	}
 	if err != nil {
 		return Resolved{}, fmt.Errorf("image %s: %w", img.Name, err)
 	}

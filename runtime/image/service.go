@@ -135,6 +135,7 @@ type Deps struct {
 type Service struct {
 	Deps
 	config    Config
+	began     time.Time // what is older is of a daemon before this one
 	pins      *pins
 	downloads *semaphore.Weighted
 	unpacks   *semaphore.Weighted
@@ -155,7 +156,7 @@ func New(d Deps) (*Service, error) {
 	}
 	c := d.Config.withDefaults()
 	s := &Service{
-		Deps: d, config: c, pins: newPins(),
+		Deps: d, config: c, began: time.Now(), pins: newPins(),
 		downloads: semaphore.NewWeighted(int64(c.MaxDownloads)),
 		unpacks:   semaphore.NewWeighted(int64(c.MaxUnpacks)),
 	}

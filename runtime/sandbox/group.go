@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"sync"
+	"time"
 
 	"github.com/containerd/errdefs"
 
@@ -125,13 +126,7 @@ func (g *group) connected(ctx context.Context) (*link.Caller, error) {
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), g.s.Patience)
 	defer cancel()
-	c, err := g.dial(ctx)
-	if errdefs.IsUnavailable(err) {
-		if err := g.spawn(ctx); err != nil {
-			return nil, err
-		}
-		c, err = g.dial(ctx)
-	}
+	c, err := g.dialOrSpawn(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -144,6 +139,35 @@ func (g *group) connected(ctx context.Context) (*link.Caller, error) {
 	g.s.work.Go(func() { g.watch(c) })
 	return c, nil
 }
+
+// dialOrSpawn connects to the group's supervisor, and starts one when none answers. One that was given up earlier because
+// it was slow to begin has the lock, and is waited for.
+func (g *group) dialOrSpawn(ctx context.Context) (*link.Caller, error) {
+	c, err := g.dial(ctx)
+	if !errdefs.IsUnavailable(err) {
+		return c, err
+	}
+	spawned := g.spawn(ctx)
+	if spawned != nil && !locked(filepath.Join(g.dir, "lock")) {
+		return nil, spawned
+	}
+	for tick := time.NewTicker(slowTick); ; {
+		c, err := g.dial(ctx)
+		if spawned == nil || !errdefs.IsUnavailable(err) {
+			tick.Stop()
+			return c, err
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			tick.Stop()
+			return nil, spawned
+		}
+	}
+}
+
+// slowTick is how often a supervisor is asked that is slow to begin.
+const slowTick = 20 * time.Millisecond
 
 // dial connects to a supervisor that lives, as the one who gets its events.
 func (g *group) dial(ctx context.Context) (*link.Caller, error) {

@@ -11,9 +11,11 @@ import (
 )
 
 func (s *containersServer) Checkpoint(ctx context.Context, r *api.CheckpointRequest) (*api.CheckpointResponse, error) {
-	if r.Image != "" || r.Rw {
-		return nil, fmt.Errorf("checkpoint of container %s: it is written to a directory, not to an image: name a path instead: %w",
-			r.Id, errdefs.ErrInvalidArgument)
+	if r.Image != "" {
+		return s.checkpointImage(ctx, r)
+	}
+	if r.Rw || r.Base || r.Processes {
+		return nil, fmt.Errorf("checkpoint of container %s: a directory gets its processes alone: name an image instead: %w", r.Id, errdefs.ErrInvalidArgument)
 	}
 	o := engine.CheckpointOptions{
 		Path: r.Path, WorkPath: r.WorkPath, LeaveRunning: r.LeaveRunning, TCPEstablished: r.TcpEstablished, FileLocks: r.FileLocks,
@@ -22,4 +24,32 @@ func (s *containersServer) Checkpoint(ctx context.Context, r *api.CheckpointRequ
 		return nil, err
 	}
 	return &api.CheckpointResponse{Path: r.Path}, nil
+}
+
+func (s *containersServer) checkpointImage(ctx context.Context, r *api.CheckpointRequest) (*api.CheckpointResponse, error) {
+	if r.Path != "" || r.WorkPath != "" {
+		return nil, fmt.Errorf("checkpoint of container %s: an image or directories, not both: %w", r.Id, errdefs.ErrInvalidArgument)
+	}
+	img, err := s.Engine.CheckpointImage(ctx, namespace(r), r.Id, engine.CheckpointImageOptions{
+		Name: r.Image, Base: r.Base, Changes: r.Rw, Processes: r.Processes,
+		LeaveRunning: r.LeaveRunning, TCPEstablished: r.TcpEstablished, FileLocks: r.FileLocks,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &api.CheckpointResponse{Image: s.Deps.view(ctx, namespace(r), img)}, nil
+}
+
+func (s *containersServer) Restore(ctx context.Context, r *api.RestoreRequest) (*api.StartResponse, error) {
+	switch {
+	case (r.Path == "") == (r.Image == ""):
+		return nil, fmt.Errorf("restore of container %s: name the directory of a checkpoint, or an image: %w", r.Id, errdefs.ErrInvalidArgument)
+	case r.Path != "":
+		return started(s.Engine.Start(ctx, namespace(r), r.Id, engine.StartOptions{Restore: r.Path, TCPEstablished: r.TcpEstablished}))
+	}
+	c, err := s.Engine.RestoreImage(ctx, namespace(r), engine.RestoreOptions{Image: r.Image, ID: r.Id, Live: r.Live, TCPEstablished: r.TcpEstablished})
+	if err != nil {
+		return nil, err
+	}
+	return &api.StartResponse{Pid: int64(c.PID), Warnings: c.Warnings}, nil
 }

@@ -148,13 +148,6 @@ func (s *containersServer) Start(ctx context.Context, r *api.ContainerRequest) (
 	return started(s.Engine.Start(ctx, namespace(r), r.Id, engine.StartOptions{}))
 }
 
-func (s *containersServer) Restore(ctx context.Context, r *api.RestoreRequest) (*api.StartResponse, error) {
-	if r.Path == "" {
-		return nil, fmt.Errorf("restore of container %s: name the directory of the checkpoint: %w", r.Id, errdefs.ErrInvalidArgument)
-	}
-	return started(s.Engine.Start(ctx, namespace(r), r.Id, engine.StartOptions{Restore: r.Path, TCPEstablished: r.TcpEstablished}))
-}
-
 func started(p engine.Process, err error) (*api.StartResponse, error) {
 	if err != nil {
 		return nil, err

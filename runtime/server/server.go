@@ -56,6 +56,8 @@ type Engine interface {
 	Logs(ctx context.Context, ns, id string, o engine.LogOptions, each func(logs.Entry) error) error
 	ReopenLog(ctx context.Context, ns, id string) error
 	Checkpoint(ctx context.Context, ns, id string, o engine.CheckpointOptions) error
+	CheckpointImage(ctx context.Context, ns, id string, o engine.CheckpointImageOptions) (image.Image, error)
+	RestoreImage(ctx context.Context, ns string, o engine.RestoreOptions) (engine.Container, error)
 	Check(ctx context.Context, repair, quick bool) ([]engine.Problem, int, error)
 	CollectGarbage(ctx context.Context, dryRun bool) (image.Collected, error)
 	Upgrade(ctx context.Context) error

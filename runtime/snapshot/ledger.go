@@ -27,6 +27,9 @@ import (
 //	root/snapshots/N.removing  one being deleted
 //
 // N counts up and is not used again while the daemon runs.
+//
+// Of a snapshot that is not committed, the record may be lost in a power cut, or come back after its removal: what has
+// but one of record and directory is cleared away by Cleanup.
 type Ledger struct {
 	dir     string
 	records Records
@@ -138,7 +141,7 @@ func (l *Ledger) New(ctx context.Context, key Key, kind Kind, parent string, opt
 		return Record{}, nil, fmt.Errorf("snapshot %s: maps of uids and of gids go together: %w", key, errdefs.ErrInvalidArgument)
 	}
 	now := time.Now().UTC()
-	r := Record{Kind: kind, Parent: parent, Labels: opts.Labels, CreatedAt: now, UpdatedAt: now, UIDMap: opts.UIDMap, GIDMap: opts.GIDMap}
+	r := Record{Kind: kind, Parent: parent, Labels: opts.Labels, CreatedAt: now, UpdatedAt: now, UIDMap: opts.UIDMap, GIDMap: opts.GIDMap, Volatile: opts.Volatile}
 	if fill != nil {
 		r.Dir = l.next.Add(1)
 		l.begin(r.Dir)
@@ -163,7 +166,7 @@ func (l *Ledger) announce(key Key, r Record) ([]Record, error) {
 	if err != nil {
 		return nil, fmt.Errorf("snapshot %s: %w", key, err)
 	}
-	if err := l.records.Create(key.Namespace, key.Name, r); err != nil {
+	if err := l.records.CreateSoon(key.Namespace, key.Name, r); err != nil {
 		return nil, fmt.Errorf("snapshot %s: %w", key, err)
 	}
 	return chain, nil
@@ -260,7 +263,7 @@ func (l *Ledger) Commit(ctx context.Context, ns, name, active string, labels map
 		return err
 	}
 	err = l.records.Move(ns, active, name, func(r *Record) error {
-		r.Kind, r.Parent, r.Labels, r.UpdatedAt = Committed, on, labels, time.Now().UTC()
+		r.Kind, r.Parent, r.Labels, r.UpdatedAt, r.Volatile = Committed, on, labels, time.Now().UTC(), false
 		return nil
 	})
 	if err != nil {

@@ -20,6 +20,7 @@ type Record struct {
 	UpdatedAt time.Time         `json:"updated"`
 	UIDMap    []IDMap           `json:"uidMap,omitempty"`
 	GIDMap    []IDMap           `json:"gidMap,omitempty"`
+	Volatile  bool              `json:"volatile,omitempty"`
 	Usage     *Usage            `json:"usage,omitempty"` // of a committed one, once counted
 }
 
@@ -32,6 +33,9 @@ func (r Record) info(key Key) Info {
 type Records interface {
 	Get(ns, name string) (Record, error)
 	Create(ns, name string, r Record) error
+	// CreateSoon and DeleteSoon are for what a power cut may undo: see store.Store.Soon.
+	CreateSoon(ns, name string, r Record) error
+	DeleteSoon(ns, name string) error
 	Update(ns, name string, change func(*Record) error) (Record, error)
 	Delete(ns, name string) error
 	List(ns string) ([]store.Entry[Record], error)

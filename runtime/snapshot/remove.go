@@ -54,7 +54,11 @@ func (l *Ledger) Remove(ctx context.Context, key Key) error {
 			return err
 		}
 	}
-	if err := l.records.Delete(key.Namespace, key.Name); err != nil {
+	forget := l.records.DeleteSoon
+	if r.Kind == Committed {
+		forget = l.records.Delete // if it came back, and with it another that lay on it, neither could be cleared away
+	}
+	if err := forget(key.Namespace, key.Name); err != nil {
 		return fmt.Errorf("remove snapshot %s: %w", key, err)
 	}
 	return nil

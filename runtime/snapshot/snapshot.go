@@ -45,6 +45,9 @@ type Options struct {
 	// UIDMap and GIDMap are for a container with a user namespace: the snapshot is seen with its ids mapped, without the
 	// layers being changed or copied where the kernel can do it (idmapped mounts, Linux 5.19 for overlays). Both or none.
 	UIDMap, GIDMap []IDMap
+	// Volatile says that what is written need not survive a power cut, where nobody will come back to it: a snapshotter
+	// may then ignore requests to sync, and the last unmount does not wait for the disk.
+	Volatile bool
 }
 
 // Info describes a snapshot.

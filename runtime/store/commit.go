@@ -3,6 +3,7 @@ package store
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 
 	"github.com/containerd/errdefs"
@@ -17,6 +18,8 @@ const maxBatch = 256
 // change is a caller's function on its way through the committer.
 type change struct {
 	fn       func(*Tx) error
+	soon     bool // it need not be on disk
+	flush    bool // what came before has to be
 	err      error
 	panicked any
 	done     chan struct{}
@@ -32,7 +35,7 @@ type queue struct {
 	stopped chan struct{}
 }
 
-func (q *queue) start(commit func([]*change)) {
+func (q *queue) start(commit func([]*change), last func()) {
 	q.wake = sync.NewCond(&q.lock)
 	q.stopped = make(chan struct{})
 	go func() {
@@ -43,6 +46,7 @@ func (q *queue) start(commit func([]*change)) {
 				close(c.done)
 			}
 		}
+		last()
 	}()
 }
 
@@ -59,24 +63,15 @@ func (q *queue) next() []*change {
 	return batch
 }
 
-// put queues a change. With later, the committer is not woken for it: another change or hurry will.
-func (q *queue) put(c *change, later bool) bool {
+func (q *queue) put(c *change) bool {
 	q.lock.Lock()
 	defer q.lock.Unlock()
 	if q.closed {
 		return false
 	}
 	q.waiting = append(q.waiting, c)
-	if !later {
-		q.wake.Signal()
-	}
-	return true
-}
-
-func (q *queue) hurry() {
-	q.lock.Lock()
-	defer q.lock.Unlock()
 	q.wake.Signal()
+	return true
 }
 
 // stop lets the committer finish what is queued, and waits for it.
@@ -94,38 +89,14 @@ func (q *queue) stop() {
 //
 // Errors of the disk: ErrResourceExhausted when it is full (nothing has changed, and writing works again once there is
 // space).
-func (s *Store) Update(fn func(tx *Tx) error) error {
-	return s.submit(fn, false).wait()
-}
+func (s *Store) Update(fn func(tx *Tx) error) error { return s.submit(&change{fn: fn}) }
 
-// Deferred is a change that is to be on disk with the next one.
-type Deferred struct {
-	s *Store
-	c *change
-}
-
-// Defer is Update for a change that is followed by another, and need not be on disk before that: both are then
-// committed together, with one sync. When the other's Update has returned nil, this change is on disk too, unless Wait
-// says otherwise; Wait has to be called. Until then, readers do not see the change.
-func (s *Store) Defer(fn func(tx *Tx) error) *Deferred { return s.submit(fn, true) }
-
-// Wait returns when the change is on disk, with what Update returns.
-func (d *Deferred) Wait() error {
-	d.s.hurry()
-	return d.wait()
-}
-
-func (s *Store) submit(fn func(tx *Tx) error, later bool) *Deferred {
-	c := &change{fn: fn, done: make(chan struct{})}
-	if !s.put(c, later) {
-		c.err = fmt.Errorf("store %s: it is closed: %w", s.path, errdefs.ErrUnavailable)
-		close(c.done)
+// submit has a change carried out, and waits for that.
+func (s *Store) submit(c *change) error {
+	c.done = make(chan struct{})
+	if !s.put(c) {
+		return fmt.Errorf("store %s: it is closed: %w", s.path, errdefs.ErrUnavailable)
 	}
-	return &Deferred{s, c}
-}
-
-func (d *Deferred) wait() error {
-	c := d.c
 	<-c.done
 	if c.panicked != nil {
 		panic(c.panicked)
@@ -133,21 +104,14 @@ func (d *Deferred) wait() error {
 	return c.err
 }
 
-// commit runs a batch of changes in one database transaction, with one sync for all. Each collects its writes apart
-// from the others' and adds them only when it succeeds, so none suffers from another's failure.
+// commit runs a batch of changes. Each collects its writes apart from the others' and adds them only when it succeeds,
+// so none suffers from another's failure.
 func (s *Store) commit(batch []*change) {
-	btx, err := s.db.Begin(true)
-	if err != nil {
-		fail(batch, fmt.Errorf("store %s: %w", s.path, explain(err)))
-		return
-	}
-	wrote, err := apply(btx, batch)
-	if err == nil && !wrote {
-		err = btx.Rollback()
-	} else if err == nil {
-		err = durable(btx)
+	var err error
+	if s.journal.size < journalLimit && !slices.ContainsFunc(batch, func(c *change) bool { return !c.soon }) {
+		err = s.soften(batch)
 	} else {
-		err = errors.Join(err, btx.Rollback())
+		err = s.harden(batch, slices.ContainsFunc(batch, func(c *change) bool { return c.flush }))
 	}
 	if err == nil {
 		return
@@ -158,9 +122,35 @@ func (s *Store) commit(batch []*change) {
 		s.lock.Lock()
 		s.closed = true
 		s.lock.Unlock()
+		s.broken = true
 		err = fmt.Errorf("%w: no more is written until the daemon restarts: check the disk: %w", err, errdefs.ErrDataLoss)
 	}
 	fail(batch, fmt.Errorf("store %s: %w", s.path, explain(err)))
+}
+
+// harden commits a batch, and with it what is in the journal, in one database transaction, with one sync for all.
+func (s *Store) harden(batch []*change, flush bool) error {
+	btx, err := s.db.Begin(true)
+	if err != nil {
+		return err
+	}
+	before := s.pending.Load()
+	if err := (&Tx{btx: btx, writes: before.rows}).flush(); err != nil {
+		return errors.Join(err, btx.Rollback())
+	}
+	wrote, err := apply(btx, batch)
+	if err != nil {
+		return errors.Join(err, btx.Rollback())
+	}
+	if !wrote && (!flush || len(before.rows) == 0) {
+		return btx.Rollback()
+	}
+	id := uint64(btx.ID())
+	if err := durable(btx); err != nil {
+		return err
+	}
+	s.settled(id)
+	return nil
 }
 
 func durable(btx *bbolt.Tx) error {

@@ -35,7 +35,12 @@ func (m migrations) run(s *Store) error {
 	if err != nil || current {
 		return err
 	}
+	var id uint64
 	err = s.db.Update(func(tx *bbolt.Tx) error {
+		id = uint64(tx.ID())
+		if err := (&Tx{btx: tx, writes: s.pending.Load().rows}).flush(); err != nil {
+			return err
+		}
 		meta, err := tx.CreateBucketIfNotExists([]byte(metaBucket))
 		if err != nil {
 			return err
@@ -59,6 +64,7 @@ func (m migrations) run(s *Store) error {
 	if err != nil {
 		return fmt.Errorf("store %s: %w", s.path, explain(err))
 	}
+	s.settled(id)
 	return nil
 }
 

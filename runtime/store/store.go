@@ -1,7 +1,8 @@
 // Package store keeps the daemon's records: what has to survive a restart and is small. It is the only importer of
 // bbolt. Records are grouped in tables by kind (table.go), several tables change together in one transaction (tx.go),
-// and concurrent writers share a sync (commit.go). The records' own types live with their owners; only namespaces and
-// leases, which belong to nobody else, are defined here. Blobs, snapshots and logs are files elsewhere.
+// and concurrent writers share a sync (commit.go). What a power cut may undo is written without one (journal.go). The
+// records' own types live with their owners; only namespaces and leases, which belong to nobody else, are defined here.
+// Blobs, snapshots and logs are files elsewhere.
 package store
 
 import (
@@ -13,6 +14,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -24,6 +26,9 @@ import (
 // LockTimeout is how long Open waits for another process to let go of the file, when ctx has no nearer deadline: a
 // daemon that is being replaced needs a moment to end.
 const LockTimeout = 5 * time.Second
+
+// SoonDelay bounds how long a change of Soon stays off the disk.
+const SoonDelay = time.Second
 
 // mapSize in bytes is how much address space is mapped at once. Below it a growing file never has to be mapped anew,
 // which would make writers wait for readers.
@@ -41,6 +46,10 @@ type Store struct {
 	log  *slog.Logger
 	db   *bbolt.DB
 	queue
+	journal *journal                // the committer's
+	pending atomic.Pointer[pending] // written by the committer
+	later   *time.Timer             // flushes what is pending
+	broken  bool                    // the committer's: the disk has failed
 
 	mu     sync.Mutex
 	tables map[string]decoder
@@ -62,13 +71,17 @@ func open(ctx context.Context, o Options, m migrations) (*Store, error) {
 		return nil, err
 	}
 	s := &Store{path: o.Path, log: o.Logger, db: db, tables: map[string]decoder{}}
-	if err := m.run(s); err != nil {
+	if err := s.recoverJournal(); err != nil {
 		return nil, errors.Join(err, db.Close())
+	}
+	if err := m.run(s); err != nil {
+		return nil, errors.Join(err, s.journal.file.Close(), db.Close())
 	}
 	if err := s.reserve(); err != nil {
 		s.log.Warn("no space is reserved for the store, a full disk will stop it", "path", s.path, "error", err)
 	}
-	s.start(s.commit)
+	s.later = time.AfterFunc(SoonDelay, s.flushLate)
+	s.start(s.commit, s.flushLast)
 	return s, nil
 }
 
@@ -124,8 +137,13 @@ func openFile(ctx context.Context, path string) (*bbolt.DB, error) {
 
 // Close waits for the writes under way and closes the file. Later writes answer ErrUnavailable.
 func (s *Store) Close() error {
+	s.later.Stop()
 	s.stop()
-	if err := s.db.Close(); err != nil {
+	err := s.journal.file.Close()
+	if errors.Is(err, os.ErrClosed) {
+		err = nil
+	}
+	if err := errors.Join(err, s.db.Close()); err != nil {
 		return fmt.Errorf("store %s: close: %w", s.path, err)
 	}
 	return nil

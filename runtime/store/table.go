@@ -60,6 +60,21 @@ func (t *Table[T]) Put(ns, key string, v T) error {
 	return t.s.Update(func(tx *Tx) error { return t.In(tx).Put(ns, key, v) })
 }
 
+// PutSoon is Put under the terms of Store.Soon: a power cut may undo it.
+func (t *Table[T]) PutSoon(ns, key string, v T) error {
+	return t.s.Soon(func(tx *Tx) error { return t.In(tx).Put(ns, key, v) })
+}
+
+// CreateSoon is Create under the terms of Store.Soon.
+func (t *Table[T]) CreateSoon(ns, key string, v T) error {
+	return t.s.Soon(func(tx *Tx) error { return t.In(tx).Create(ns, key, v) })
+}
+
+// DeleteSoon is Delete under the terms of Store.Soon.
+func (t *Table[T]) DeleteSoon(ns, key string) error {
+	return t.s.Soon(func(tx *Tx) error { return t.In(tx).Delete(ns, key) })
+}
+
 // Update reads a record, lets change work on it, and saves it, in one transaction. When change returns an error nothing
 // is saved. It returns the record as saved. ErrNotFound when there is none. change runs under the rules of
 // Store.Update.
@@ -94,8 +109,13 @@ func (t *Table[T]) Find(ns, prefix string) ([]Entry[T], error) {
 
 func view[T, R any](t *Table[T], fn func(*Tx) (R, error)) (r R, err error) {
 	var inner error
+	journaled := t.s.pending.Load() // before the transaction begins, so that it follows none that comes after
 	err = t.s.db.View(func(btx *bbolt.Tx) error {
-		r, inner = fn(&Tx{btx: btx})
+		tx := &Tx{btx: btx}
+		if journaled.base == uint64(btx.ID()) { // otherwise the database has them by now
+			tx.under = journaled.rows
+		}
+		r, inner = fn(tx)
 		return nil
 	})
 	if err != nil {

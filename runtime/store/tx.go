@@ -12,6 +12,7 @@ import (
 // Tx is a transaction, valid while the function that got it runs. Tables act in it by their method In.
 type Tx struct {
 	btx    *bbolt.Tx
+	under  map[row]write // of the journal: what the database does not have yet
 	writes map[row]write
 }
 
@@ -25,7 +26,7 @@ type write struct {
 
 // get is nil when there is no such record. What it returns is valid as long as the transaction.
 func (tx *Tx) get(r row) []byte {
-	if w, ok := tx.writes[r]; ok {
+	if w, ok := tx.changed(r); ok {
 		return w.data
 	}
 	b := tx.btx.Bucket([]byte(r.kind))
@@ -33,6 +34,15 @@ func (tx *Tx) get(r row) []byte {
 		return nil
 	}
 	return b.Get([]byte(r.key))
+}
+
+// changed is what has become of a record that the database has in another form.
+func (tx *Tx) changed(r row) (write, bool) {
+	if w, ok := tx.writes[r]; ok {
+		return w, true
+	}
+	w, ok := tx.under[r]
+	return w, ok
 }
 
 func (tx *Tx) put(r row, data []byte) { tx.write(r, write{data: data}) }
@@ -62,17 +72,25 @@ func (tx *Tx) scan(kind, prefix string) []keyed {
 	if b := tx.btx.Bucket([]byte(kind)); b != nil {
 		c := b.Cursor()
 		for k, v := c.Seek([]byte(prefix)); k != nil && strings.HasPrefix(string(k), prefix); k, v = c.Next() {
-			if _, changed := tx.writes[row{kind, string(k)}]; !changed {
+			if _, changed := tx.changed(row{kind, string(k)}); !changed {
 				all = append(all, keyed{string(k), v})
 			}
 		}
 	}
-	for r, w := range tx.writes {
+	add := func(r row, w write) {
 		if r.kind == kind && !w.deleted && strings.HasPrefix(r.key, prefix) {
 			all = append(all, keyed{r.key, w.data})
 		}
 	}
-	if len(tx.writes) > 0 {
+	for r, w := range tx.writes {
+		add(r, w)
+	}
+	for r, w := range tx.under {
+		if _, again := tx.writes[r]; !again {
+			add(r, w)
+		}
+	}
+	if len(tx.writes)+len(tx.under) > 0 {
 		sort.Slice(all, func(i, j int) bool { return all[i].key < all[j].key })
 	}
 	return all

@@ -236,3 +236,47 @@ func TestCheckpoint(t *testing.T) {
 		}
 	}
 }
+
+// TestCheckpointImage makes an image of a container with what it has changed, and another container of that, here and,
+// by an archive, in a daemon that has never seen the container's image.
+func TestCheckpointImage(t *testing.T) {
+	d := testenv.Daemon(t, testenv.DaemonOptions{})
+	d.Minictr("run", "-d", "--env", "MADE=here", toolbox, "saved", "sleep", "600")
+	d.Minictr("exec", "saved", "sh", "-c", "echo changed > /new; rm /etc/group")
+	d.Minictr("containers", "checkpoint", "saved", "made/plain:1")
+	d.Minictr("containers", "checkpoint", "--rw", "--image", "saved", "made/whole:1")
+	if c := inspect(t, d, "saved"); c.State != "running" {
+		t.Errorf("after its checkpoint it is %s", c.State)
+	}
+	if out := d.Minictr("exec", "saved", "echo", "thawed"); out != "thawed\n" {
+		t.Errorf("exec in it: %q", out)
+	}
+	refused(t, d.Try("run", "--rm", "made/plain:1", "x", "true"), "is a checkpoint", "restore")
+	refused(t, d.Try("containers", "restore", "x", toolbox), "not a checkpoint")
+	refused(t, d.Try("containers", "restore", "--live", "x", "made/whole:1"), "has no processes")
+
+	see := func(d *testenv.DaemonProcess, id string) {
+		t.Helper()
+		d.Minictr("tasks", "start", "-d", id)
+		script := "echo $MADE; cat /new 2>/dev/null; test -e /etc/group && echo group; true"
+		if out := d.Minictr("exec", id, "sh", "-c", script); out != "here\nchanged\n" {
+			t.Errorf("%s: %q", id, out)
+		}
+	}
+	d.Minictr("containers", "restore", "again", "made/whole:1")
+	if c := inspect(t, d, "again"); c.State != "created" {
+		t.Errorf("restored it is %s", c.State)
+	}
+	see(d, "again")
+	d.Minictr("content", "prune")
+	if o := d.Try("check"); o.Code != 0 {
+		t.Errorf("the check: %s%s", o.Stdout, o.Stderr)
+	}
+
+	archive := filepath.Join(testenv.Dir(t), "whole.tar")
+	d.Minictr("images", "export", "--all-platforms", archive, "made/whole:1")
+	other := testenv.Daemon(t, testenv.DaemonOptions{})
+	other.Minictr("images", "import", "--all-platforms", "--no-unpack", archive)
+	other.Minictr("containers", "restore", "moved", "made/whole:1")
+	see(other, "moved")
+}

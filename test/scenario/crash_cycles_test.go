@@ -92,6 +92,7 @@ func TestCrashCycles(t *testing.T) {
 	for id := range containers(t, d) {
 		d.Minictr("containers", "rm", "--force", id)
 	}
+	d.Minictr("images", "import", c.file) // the last cycle may have removed it and died
 	// What an interrupted transfer has brought is kept for the next try, until its lease expires.
 	for _, l := range decode[[]struct {
 		ID        string

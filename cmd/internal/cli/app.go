@@ -100,6 +100,8 @@ func Run(app *cli.App, args []string, explain func(error) error) int {
 		return 0
 	} else if asked {
 		app.UseShortOptionHandling = false // it does not bear half a flag
+	} else {
+		remember(app)
 	}
 	err := app.RunContext(ctx, args)
 	if err != nil && ctx.Err() != nil && errors.Is(err, context.Canceled) {

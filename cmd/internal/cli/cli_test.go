@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/urfave/cli/v2"
+
 	"github.com/minirt/mini/runtime/api"
 )
 
@@ -112,6 +114,43 @@ func TestCompleting(t *testing.T) {
 	} {
 		if asked, possible := completing(strings.Fields(c.args)); asked != c.asked || possible != c.possible {
 			t.Errorf("%s: %v %v", c.args, asked, possible)
+		}
+	}
+}
+
+// TestRemember: flags that remember their names are what they were.
+func TestRemember(t *testing.T) {
+	run := func(change func(*cli.App), args ...string) string {
+		var out bytes.Buffer
+		app := NewApp("test", "a test", "1")
+		app.Writer, app.ErrWriter = &out, &out
+		app.Commands = []*cli.Command{{
+			Name: "do", Usage: "do it",
+			Flags: []cli.Flag{
+				&cli.StringFlag{Name: "text", Aliases: []string{"t"}, Value: "x", EnvVars: []string{"TEXT"}, Usage: "`WORDS`"},
+				&cli.StringSliceFlag{Name: "list", Aliases: []string{"l"}, Value: cli.NewStringSlice("a")},
+				&cli.BoolFlag{Name: "yes", Aliases: []string{"y"}}, &cli.BoolFlag{Name: "hidden", Hidden: true},
+				&cli.IntFlag{Name: "number", Category: "NUMBERS", Value: 3},
+			},
+			Action: func(c *cli.Context) error {
+				fmt.Fprintln(&out, c.String("text"), c.StringSlice("l"), c.Bool("y"), c.Int("number"), c.IsSet("t"), c.IsSet("list"), c.Args().Slice())
+				return nil
+			},
+		}}
+		for i := range 20 {
+			app.Commands[0].Flags = append(app.Commands[0].Flags, &cli.BoolFlag{Name: fmt.Sprint("flag", i)})
+		}
+		change(app)
+		if err := app.Run(append([]string{"test"}, args...)); err != nil {
+			fmt.Fprintln(&out, err)
+		}
+		return out.String()
+	}
+	for _, args := range [][]string{
+		{"do"}, {"do", "--help"}, {"--help"}, {"do", "-y", "-t", "a,b", "--list", "b,c", "-l", "d", "--number", "7", "rest"}, {"do", "--number", "x"}, {"do", "--txt", "x"},
+	} {
+		if plain, got := run(func(*cli.App) {}, args...), run(remember, args...); got != plain {
+			t.Errorf("%v: %s\nwant %s", args, got, plain)
 		}
 	}
 }

@@ -43,6 +43,7 @@ type Options struct {
 type Store struct {
 	*snapshot.Ledger
 	options   []string // of every overlay
+	volatile  bool     // the kernel knows the option (Linux 5.10)
 	userXattr bool
 }
 
@@ -70,6 +71,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 		return nil, fmt.Errorf("overlays do not work in %s: %w: set the default snapshotter to \"native\", or put the root on ext4, xfs, btrfs or tmpfs: %w",
 			o.Root, err, errdefs.ErrNotImplemented)
 	}
+	s.volatile = s.probe(ctx, o.Root, "volatile") == nil
 	ledger, err := snapshot.OpenLedger(ctx, o.Root, o.Records, o.Log)
 	if err != nil {
 		return nil, err
@@ -103,7 +105,7 @@ func inUserNamespace() bool {
 
 // probe mounts an overlay and changes something in it. The mount is detached where the kernel can do that, so that a
 // crash leaves but a directory.
-func (s *Store) probe(ctx context.Context, root string) (err error) {
+func (s *Store) probe(ctx context.Context, root string, options ...string) (err error) {
 	dir, err := os.MkdirTemp(root, "probe-")
 	if err != nil {
 		return err
@@ -118,6 +120,7 @@ func (s *Store) probe(ctx context.Context, root string) (err error) {
 		return err
 	}
 	m := s.overlay([]string{filepath.Join(dir, "lower"), filepath.Join(dir, "below")}, dir)
+	m.Options = append(m.Options, options...)
 	change := func(root string) error {
 		if err := os.Remove(filepath.Join(root, "file")); err != nil {
 			return fmt.Errorf("a file of a lower layer cannot be removed: %w", err)
@@ -229,6 +232,14 @@ func (s *Store) mounts(r snapshot.Record, chain []snapshot.Record) ([]mount.Moun
 	m := s.overlay(lower, "")
 	if r.Kind == snapshot.Active {
 		m = s.overlay(lower, s.Dir(r.Dir))
+	}
+	if r.Kind == snapshot.Active && r.Volatile && s.volatile {
+		// A mount that a power cut has ended leaves this, and the kernel refuses the next one: what was written may be
+		// torn. Who said that it does not matter gets what is there (Documentation/filesystems/overlayfs.rst).
+		if err := os.RemoveAll(filepath.Join(s.Dir(r.Dir), "work", "work", "incompat")); err != nil {
+			return nil, err
+		}
+		m.Options = append(m.Options, "volatile")
 	}
 	m.Options = append(m.Options, mapped...)
 	return []mount.Mount{m}, nil

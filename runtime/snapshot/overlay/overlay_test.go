@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -93,5 +94,41 @@ func BenchmarkPrepare(b *testing.B) {
 		if err != nil {
 			b.Fatal(err)
 		}
+	}
+}
+
+// TestVolatile: the option is given where it is wanted, and a mount that a power cut has ended is no hindrance.
+func TestVolatile(t *testing.T) {
+	s := openStore(t, t.TempDir())
+	ctx := context.Background()
+	if _, err := s.PrepareLayer(ctx, key("making")); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Commit(ctx, "ns", "layer", "making", nil); err != nil {
+		t.Fatal(err)
+	}
+	for name, volatile := range map[string]bool{"careful": false, "volatile": true} {
+		mounts, err := s.Prepare(ctx, key(name), "layer", snapshot.Options{Volatile: volatile})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := slices.Contains(mounts[0].Options, "volatile"); got != volatile {
+			t.Errorf("%s: mounted with %v", name, mounts[0].Options)
+		}
+	}
+	r, _, err := s.Get(key("volatile"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	mark := filepath.Join(s.Dir(r.Dir), "work", "work", "incompat", "volatile")
+	if err := os.MkdirAll(mark, 0o755); err != nil { // as the kernel leaves it
+		t.Fatal(err)
+	}
+	mounts, err := s.Mounts(ctx, key("volatile"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := mount.Temp(ctx, mounts, func(string) error { return nil }); err != nil {
+		t.Errorf("mounted again: %v", err)
 	}
 }

@@ -91,6 +91,12 @@ func (m *Memory) create(ns, name string, r snapshot.Record) error {
 	return nil
 }
 
+// CreateSoon implements snapshot.Records.
+func (m *Memory) CreateSoon(ns, name string, r snapshot.Record) error { return m.Create(ns, name, r) }
+
+// DeleteSoon implements snapshot.Records.
+func (m *Memory) DeleteSoon(ns, name string) error { return m.Delete(ns, name) }
+
 // Update implements snapshot.Records.
 func (m *Memory) Update(ns, name string, change func(*snapshot.Record) error) (snapshot.Record, error) {
 	m.mu.Lock()
