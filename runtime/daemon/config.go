@@ -13,6 +13,8 @@ import (
 
 	"github.com/containerd/errdefs"
 	"github.com/pelletier/go-toml/v2"
+
+	"github.com/minirt/mini/runtime/network"
 )
 
 // DefaultConfigPath is read when it is there; a path given by the user must be there.
@@ -34,6 +36,7 @@ type Config struct {
 	LogFormat     string              `toml:"log_format" comment:"text or json, on the standard error."`
 	Registry      RegistryConfig      `toml:"registry" comment:"Where images come from. The paths are reloaded."`
 	CNI           CNIConfig           `toml:"cni" comment:"The networks of pods."`
+	Network       NetworkConfig       `toml:"network"`
 	CRI           CRIConfig           `toml:"cri" comment:"The socket also serves the Kubernetes CRI; its streams (exec, attach, port-forward) have a listener of their own."`
 	Cgroup        CgroupConfig        `toml:"cgroup"`
 	Supervisor    SupervisorConfig    `toml:"supervisor" comment:"The parents of container processes."`
@@ -58,8 +61,19 @@ type RegistryConfig struct {
 
 // CNIConfig says where the network plugins and their configuration are.
 type CNIConfig struct {
-	ConfDir string   `toml:"conf_dir"`
-	BinDirs []string `toml:"bin_dirs"`
+	ConfDir      string   `toml:"conf_dir" comment:"Watched. Without a configuration in it, pods are in the built-in network."`
+	BinDirs      []string `toml:"bin_dirs"`
+	MaxConfNum   int      `toml:"max_conf_num" comment:"How many configurations a pod joins, as eth0, eth1, …; 0: all."`
+	ConfTemplate string   `toml:"conf_template" comment:"A template for a configuration, written when the kubelet tells the pods' subnets. Empty: none."`
+	IPPref       string   `toml:"ip_pref" comment:"Which address of a pod is its main one: ipv4, ipv6 or cni (the plugin's order)."`
+}
+
+// NetworkConfig says how the networks of pods are made.
+type NetworkConfig struct {
+	Provider string   `toml:"provider" comment:"auto (CNI where it is configured, else the built-in one), cni or builtin."`
+	Subnets  []string `toml:"subnets" comment:"Of the built-in network, one of each family at most. Empty: 10.88.0.0/16, or another one when that is used, and a unique local one of IPv6."`
+	MTU      int      `toml:"mtu" comment:"Of the built-in network; 0: that of the host's uplink."`
+	Spares   int      `toml:"spares" comment:"How many namespaces are made ahead, so that a pod need not wait for one."`
 }
 
 // CRIConfig says where the streams of the CRI are served.
@@ -136,7 +150,8 @@ func Default() Config {
 	return Config{
 		Root: defaultRoot, State: defaultState, LogLevel: "info", LogFormat: "text",
 		Registry:   RegistryConfig{ConfigPath: "/etc/minid/certs.d:/etc/containerd/certs.d:/etc/docker/certs.d", MaxConcurrentDownloads: 6},
-		CNI:        CNIConfig{ConfDir: "/etc/cni/net.d", BinDirs: []string{"/opt/cni/bin", "/usr/lib/cni"}},
+		CNI:        CNIConfig{ConfDir: "/etc/cni/net.d", BinDirs: []string{"/opt/cni/bin", "/usr/lib/cni"}, MaxConfNum: 1, IPPref: "ipv4"},
+		Network:    NetworkConfig{Provider: network.ProviderAuto, Subnets: []string{}, Spares: network.DefaultSpares},
 		CRI:        CRIConfig{StreamAddress: "127.0.0.1:0", StreamIdleTimeout: Duration(4 * time.Hour)},
 		Supervisor: SupervisorConfig{Scope: "node"},
 		Runtimes:   map[string]Runtime{},

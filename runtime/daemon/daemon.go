@@ -32,7 +32,6 @@ import (
 	"github.com/minirt/mini/runtime/events"
 	"github.com/minirt/mini/runtime/image"
 	"github.com/minirt/mini/runtime/network"
-	"github.com/minirt/mini/runtime/network/bridge"
 	"github.com/minirt/mini/runtime/sandbox"
 	"github.com/minirt/mini/runtime/server"
 	"github.com/minirt/mini/runtime/snapshot"
@@ -101,6 +100,7 @@ func Open(ctx context.Context, o Options) (*Daemon, error) {
 		{"", d.openStores},
 		{"snapshots", d.openSnapshots},
 		{"images", d.openImages},
+		{"network", func(context.Context) error { return d.openNetwork() }},
 		{"containers", d.openContainers},
 		{"server", d.openServer},
 		{"observation", d.openObservation},
@@ -190,15 +190,6 @@ func (d *Daemon) openContainers(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	br, err := bridge.New(bridge.Config{Name: d.Config.Name, Log: d.Log})
-	if err != nil {
-		return err
-	}
-	d.closers.Add(func(context.Context) error { return br.Close() })
-	if d.network, err = network.New(network.Options{Spares: network.DefaultSpares, Log: d.Log}, noCNI{}, br); err != nil {
-		return err
-	}
-	d.closers.Add(d.closeNetwork)
 	d.engine, err = engine.New(withPlugins(engine.Deps{
 		Name: d.Config.Name, Root: d.Config.Root, State: d.Config.State,
 		Containers: store.NewTable[engine.Container](d.store, "containers", 1, nil),
@@ -261,7 +252,7 @@ func (d *Daemon) openServer(ctx context.Context) error {
 	}
 	cri.Register(d.grpc, cri.Deps{
 		Engine: d.engine, Images: d.images, Streams: urls{streaming}, Events: d.events, Disk: disk{d}, Host: d.host,
-		Version: d.Options.Version, CgroupDriver: d.host.CgroupDriver, Runtimes: d.Config.runtimePaths(), Config: func() any { return d.config.Load() },
+		Version: d.Options.Version, CgroupDriver: d.host.CgroupDriver, Runtimes: d.Config.runtimePaths(), Config: func() any { return d.config.Load() }, Networks: d.networks,
 		Log: d.Log, Serving: serving,
 	})
 	d.health = health.NewServer()
@@ -290,15 +281,6 @@ func (d *Daemon) openStreaming() (*stream.Server, error) {
 		return <-served
 	})
 	return s, nil
-}
-
-// closeNetwork leaves the pods their network; without pods, nothing of it stays.
-func (d *Daemon) closeNetwork(ctx context.Context) error {
-	pods, err := d.engine.ListPods(ctx, "")
-	if err == nil && len(pods) == 0 {
-		return d.network.Destroy(ctx)
-	}
-	return errors.Join(err, d.network.Close())
 }
 
 // stopServer lets running requests end, for a while. Those that would never end have been told, subscriptions are by
