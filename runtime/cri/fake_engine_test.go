@@ -174,6 +174,10 @@ func (e *fakeEngine) SetPodCIDR(_ context.Context, cidrs []string) error {
 	return nil
 }
 
+func (e *fakeEngine) Runtimes(context.Context) []engine.RuntimeInfo {
+	return []engine.RuntimeInfo{{UserNamespaces: true, RecursiveReadOnly: true}, {Name: "crun", Error: "unknown command features"}}
+}
+
 func (e *fakeEngine) NetworkStatus(context.Context) (bool, string, string) {
 	return false, "NetworkPluginNotReady", "no configuration"
 }

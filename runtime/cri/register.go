@@ -43,6 +43,7 @@ type Engine interface {
 	PodStats(ctx context.Context, ns string, ids []string) ([]engine.PodStats, error)
 	SetPodCIDR(ctx context.Context, cidrs []string) error
 	NetworkStatus(ctx context.Context) (ready bool, reason, message string)
+	Runtimes(ctx context.Context) []engine.RuntimeInfo
 
 	Create(ctx context.Context, ns string, o engine.CreateOptions) (engine.Container, error)
 	Start(ctx context.Context, ns, id string, o engine.StartOptions) (engine.Process, error)
@@ -133,15 +134,14 @@ func Register(r grpc.ServiceRegistrar, d Deps) {
 type runtimeServer struct {
 	v1.UnsafeRuntimeServiceServer
 	Deps
-	rates    *rates
-	layers   *layers
-	features *features
-	criu     func(context.Context) error // says why there can be no checkpoints
+	rates  *rates
+	layers *layers
+	criu   func(context.Context) error // says why there can be no checkpoints
 }
 
 func newRuntime(d Deps) *runtimeServer {
 	return &runtimeServer{
-		Deps: d, rates: newRates(), features: newFeatures(d.Host, d.Runtimes),
+		Deps: d, rates: newRates(),
 		layers: newLayers(d.Serving, d.Disk.Layer, d.Log), criu: checkCRIU,
 	}
 }

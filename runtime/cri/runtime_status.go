@@ -40,16 +40,17 @@ func semantic(version string) string {
 // Status tells whether pods can be run, and what the runtime handlers can do.
 func (s *runtimeServer) Status(ctx context.Context, r *v1.StatusRequest) (*v1.StatusResponse, error) {
 	ready, reason, message := s.Engine.NetworkStatus(ctx)
+	runtimes := s.Engine.Runtimes(ctx)
 	out := &v1.StatusResponse{
 		Status: &v1.RuntimeStatus{Conditions: []*v1.RuntimeCondition{
 			{Type: v1.RuntimeReady, Status: true},
 			{Type: v1.NetworkReady, Status: ready, Reason: reason, Message: message},
 		}},
-		RuntimeHandlers: s.features.handlers(ctx),
+		RuntimeHandlers: handlers(runtimes),
 		Features: &v1.RuntimeFeatures{
 			SupplementalGroupsPolicy: true,
 			// The pod's user namespace and the host's network go together here: sysfs is bound then instead of mounted.
-			UserNamespacesHostNetwork: s.features.builtIn().GetUserNamespaces(),
+			UserNamespacesHostNetwork: runtimes[0].UserNamespaces,
 			MountOptions:              true,
 		},
 	}
@@ -62,7 +63,7 @@ func (s *runtimeServer) Status(ctx context.Context, r *v1.StatusRequest) (*v1.St
 			details[k] = v
 		}
 	}
-	if p := s.features.problems(ctx); len(p) > 0 {
+	if p := problems(runtimes); len(p) > 0 {
 		details["runtimeHandlerProblems"] = p
 	}
 	out.Info = make(map[string]string, len(details))

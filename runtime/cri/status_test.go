@@ -1,16 +1,11 @@
 package cri
 
 import (
-	"context"
-	"errors"
 	"slices"
 	"testing"
 
-	rtfeatures "github.com/opencontainers/runtime-spec/specs-go/features"
 	"google.golang.org/grpc/codes"
 	v1 "k8s.io/cri-api/pkg/apis/runtime/v1"
-
-	"github.com/minirt/mini/oci/spec"
 )
 
 func TestStatus(t *testing.T) {
@@ -67,37 +62,4 @@ func TestUpdateRuntimeConfig(t *testing.T) {
 	}
 	wants(t, set("10.244.0.0"), codes.InvalidArgument, "like 10.244.0.0/24")
 	wants(t, set("10.0.0.0/8,10.1.0.0/16"), codes.InvalidArgument, "one family")
-}
-
-func TestFeatures(t *testing.T) {
-	yes, asked := true, 0
-	full := &rtfeatures.Features{MountOptions: []string{"rro"}, Linux: &rtfeatures.Linux{
-		Namespaces: []string{"user"}, MountExtensions: &rtfeatures.MountExtensions{IDMap: &rtfeatures.IDMap{Enabled: &yes}}}}
-	for name, tc := range map[string]struct {
-		kernel   string
-		said     *rtfeatures.Features
-		rro, ids bool
-	}{
-		"all":          {"6.18", full, true, true},
-		"old kernel":   {"5.10", full, false, false},
-		"older kernel": {"6.1", full, true, false},
-		"old runtime":  {"6.18", &rtfeatures.Features{}, false, false},
-		"no idmap":     {"6.18", &rtfeatures.Features{MountOptions: []string{"rro"}, Linux: &rtfeatures.Linux{Namespaces: []string{"user"}}}, true, false},
-	} {
-		f := newFeatures(spec.Host{Kernel: tc.kernel}, map[string]string{"r": "/r"})
-		f.ask = func(context.Context, string) (*rtfeatures.Features, error) { return tc.said, nil }
-		if got := f.handlers(t.Context())[1].Features; got.RecursiveReadOnlyMounts != tc.rro || got.UserNamespaces != tc.ids {
-			t.Errorf("%s: %v", name, got)
-		}
-	}
-	f := newFeatures(spec.Host{Kernel: "6.18"}, map[string]string{"r": "/r"})
-	f.ask = func(context.Context, string) (*rtfeatures.Features, error) {
-		if asked++; asked == 1 {
-			return nil, errors.New("not now")
-		}
-		return full, nil
-	}
-	if len(f.problems(t.Context())) != 1 || !f.handlers(t.Context())[1].Features.UserNamespaces || !f.handlers(t.Context())[1].Features.UserNamespaces || asked != 2 {
-		t.Errorf("a runtime was asked %d times", asked)
-	}
 }
