@@ -37,7 +37,7 @@ build: $(addprefix bin/,$(BINARIES)) ## build all binaries into bin/
 # What the linker writes, it writes by a mapping, and it lies in the page cache in single pages. A copy lies there in
 # larger ones, and starts a quarter quicker.
 bin/%: $(SOURCES) go.mod go.sum $(TOOLBOX) | go
-	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $@.linked ./cmd/$*
+	CGO_ENABLED=0 $(GO) build -trimpath -tags nri_no_wasm -ldflags '$(LDFLAGS)' -o $@.linked ./cmd/$*
 	@install -m 0755 $@.linked $@ && rm $@.linked
 
 # libcontainer's nsenter is C, and seccomp needs libseccomp. Each start executes it once more, which is quicker without
@@ -91,10 +91,10 @@ $(CONFORMANCE)/critest: test/conformance/go.mod test/conformance/go.sum | go
 	cd test/conformance && CGO_ENABLED=0 $(GO) test -c -trimpath -ldflags '-s -w' -o ../../$@ sigs.k8s.io/cri-tools/cmd/critest
 
 $(CONFORMANCE)/crictl: test/conformance/go.mod test/conformance/go.sum | go
-	cd test/conformance && CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w' -o ../../$@ sigs.k8s.io/cri-tools/cmd/crictl
+	cd test/conformance && CGO_ENABLED=0 $(GO) build -trimpath -tags nri_no_wasm -ldflags '-s -w' -o ../../$@ sigs.k8s.io/cri-tools/cmd/crictl
 
 $(CONFORMANCE)/ginkgo: test/conformance/go.mod test/conformance/go.sum | go
-	cd test/conformance && CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w' -o ../../$@ github.com/onsi/ginkgo/v2/ginkgo
+	cd test/conformance && CGO_ENABLED=0 $(GO) build -trimpath -tags nri_no_wasm -ldflags '-s -w' -o ../../$@ github.com/onsi/ginkgo/v2/ginkgo
 
 .PHONY: conformance
 conformance: build images conformance-tools ## run upstream's CRI suite against minid in every setting (as root)
