@@ -231,7 +231,8 @@ func (n *Network) state() rules.State {
 	return s
 }
 
-// lookAfterEvery is how long others' changes of the firewall may go unnoticed while the status is asked for.
+// lookAfterEvery is how long others' changes of the firewall may go unnoticed while the status is asked for, as kubelet
+// does, or pods are started.
 const lookAfterEvery = 10 * time.Second
 
 // lookAfter writes the table again when someone flushed it, and passes a firewall that has come up meanwhile.
