@@ -19,7 +19,7 @@ func (d *Daemon) openNetwork() error {
 	if err != nil {
 		return err
 	}
-	builtin, err := bridge.New(bridge.Config{Name: c.Name, Subnets: subnets, MTU: c.Network.MTU, Log: d.Log})
+	builtin, err := bridge.New(bridge.Config{Name: c.Name, Subnets: subnets, MTU: c.Network.MTU, File: filepath.Join(c.Root, "network", "pod-subnets"), Log: d.Log})
 	if err != nil {
 		return err
 	}

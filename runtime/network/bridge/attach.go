@@ -99,6 +99,7 @@ func (n *Network) claim(ctx context.Context, r network.Request, a network.Attach
 	if err := failpoint.Hit("network.attach.linked"); err != nil {
 		return a, err
 	}
+	n.lookAfter(ctx)
 	return a, n.publish(ctx, forwards)
 }
 

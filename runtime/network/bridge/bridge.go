@@ -33,7 +33,9 @@ type Config struct {
 	Name    string         // the daemon's; bridge, table and links are named after it
 	Subnets []netip.Prefix // at most one of each family; empty: 10.88.0.0/16, or another one when that is used, and a ULA one
 	MTU     int            // 0: that of the uplink
-	Log     *slog.Logger
+	// File keeps what SetPodCIDR said, which is not said again when the daemon starts again; empty: it is forgotten then.
+	File string
+	Log  *slog.Logger
 }
 
 // Network is a network.Provider and a network.Preparer.
@@ -42,6 +44,8 @@ type Network struct {
 	names  names
 	link   *rtnl.Conn
 	table  *rules.Table
+
+	told []netip.Prefix // by SetPodCIDR, now or before a restart; held by host
 
 	host    sync.Mutex // held while the bridge or the table is made or changed
 	checked time.Time  // when the table was last looked after
@@ -75,6 +79,9 @@ func New(c Config) (*Network, error) {
 		return nil, fmt.Errorf("built-in network: %w", err)
 	}
 	var err error
+	if n.told, err = readSubnets(c.File); err != nil {
+		return nil, fmt.Errorf("built-in network: %w", err)
+	}
 	if n.link, err = rtnl.Open(); err != nil {
 		return nil, fmt.Errorf("built-in network: %w", err)
 	}

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -266,6 +267,27 @@ func TestSubnets(t *testing.T) {
 	}
 	if after := hostLinks(t); !slices.Equal(before, after) {
 		t.Errorf("links before: %v, after: %v", before, after)
+	}
+}
+
+// TestThePodSubnetIsKept: kubelet says it once, not to each daemon.
+func TestThePodSubnetIsKept(t *testing.T) {
+	c := Config{File: filepath.Join(t.TempDir(), "network", "pod-subnets")}
+	n := fresh(t, c)
+	if err := n.SetPodCIDR(t.Context(), []netip.Prefix{netip.MustParsePrefix("10.5.0.0/24")}); err != nil {
+		t.Fatal(err)
+	}
+	again := reopen(t, c)
+	if one := attach(t, again, request(t, "one")); fmt.Sprint(one.IPs) != "[10.5.0.2]" {
+		t.Errorf("the pod got %v", one.IPs)
+	}
+	for _, bad := range []string{"{", `["10.0.0.0/8","10.1.0.0/16"]`} {
+		if err := os.WriteFile(c.File, []byte(bad), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := New(Config{Name: "minitest", File: c.File, Log: logger(t)}); !errdefs.IsDataLoss(err) {
+			t.Errorf("%s: %v", bad, err)
+		}
 	}
 }
 

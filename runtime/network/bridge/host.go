@@ -57,8 +57,8 @@ func (n *Network) make(ctx context.Context) error {
 	return err
 }
 
-// choose decides the subnets of new pods, unless that is done: those configured, those that the bridge has already, or
-// the first that nothing on the host uses.
+// choose decides the subnets of new pods, unless that is done: those that SetPodCIDR said, those configured, those that
+// the bridge has already, or the first that nothing on the host uses.
 func (n *Network) choose() error {
 	n.mu.Lock()
 	chosen := len(n.subnets) > 0
@@ -66,7 +66,10 @@ func (n *Network) choose() error {
 	if chosen {
 		return nil
 	}
-	want := n.config.Subnets
+	want := n.told
+	if len(want) == 0 {
+		want = n.config.Subnets
+	}
 	if len(want) == 0 {
 		has, err := bridgeAddresses(n.names.bridge)
 		if err != nil {
@@ -231,7 +234,8 @@ func (n *Network) state() rules.State {
 	return s
 }
 
-// lookAfterEvery is how long others' changes of the firewall may go unnoticed while the status is asked for.
+// lookAfterEvery is how long others' changes of the firewall may go unnoticed while the status is asked for, as kubelet
+// does, or pods are started.
 const lookAfterEvery = 10 * time.Second
 
 // lookAfter writes the table again when someone flushed it, and passes a firewall that has come up meanwhile.

@@ -257,6 +257,6 @@ func TestFirewall(t *testing.T) {
 	wantAnswer(t, "from the world", lan.Path, "tcp", ap(lan.Host4, 8080), "one")
 	testenv.Run(t, "nft", "flush", "ruleset")
 	n.checked = time.Time{}
-	n.Status(t.Context())
+	attach(t, n, request(t, "two")) // a pod's start is enough
 	wantAnswer(t, "after a flush", lan.Path, "tcp", ap(lan.Host4, 8080), "one")
 }

@@ -173,6 +173,12 @@ func (n *Network) SetPodCIDR(ctx context.Context, cidrs []netip.Prefix) error {
 	if !restored {
 		return fmt.Errorf("built-in network: the attachments are not restored yet: %w", errdefs.ErrUnavailable)
 	}
+	if !slices.Equal(n.told, cidrs) {
+		if err := writeSubnets(n.config.File, cidrs); err != nil {
+			return fmt.Errorf("built-in network: %w", err)
+		}
+		n.told = slices.Clone(cidrs)
+	}
 	if same {
 		return nil
 	}

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -227,14 +226,6 @@ func (n *Network) Config(context.Context) any {
 	return info
 }
 
-// Destroy deletes the configuration that was written from the template. What the plugins have made is theirs.
-func (n *Network) Destroy(context.Context) error {
-	if n.template == nil {
-		return nil
-	}
-	err := os.Remove(filepath.Join(n.config.ConfDir, "10-"+n.config.Name+"-net.conflist"))
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("cni: %w", err)
-	}
-	return nil
-}
+// Destroy leaves the configuration that was written from the template: the kubelet does not tell the subnets again. What
+// the plugins have made is theirs.
+func (n *Network) Destroy(context.Context) error { return nil }

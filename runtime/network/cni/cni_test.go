@@ -322,6 +322,12 @@ func TestTemplate(t *testing.T) {
 	if err := n.Destroy(t.Context()); err != nil {
 		t.Fatal(err)
 	}
+	if s := n.Status(t.Context()); !s.Ready {
+		t.Errorf("the kubelet would have to tell the subnets again: %+v", s)
+	}
+	if err := os.Remove(filepath.Join(n.config.ConfDir, "10-minitest-net.conflist")); err != nil {
+		t.Fatal(err)
+	}
 	// What someone else has put there is not disturbed.
 	n.write(t, "99-other.conflist", f.conf("other", "1.0.0", "one"))
 	if err := n.SetPodCIDR(t.Context(), cidrs); err != nil {
