@@ -63,12 +63,12 @@ func runExec(c *cli.Context, r *runtime, chosen bool) error {
 	if err != nil {
 		return err
 	}
-	x := execution{r: r, s: s, command: c.Args().Tail(), sync: c.Bool("sync"), timeout: c.Int64("timeout"), out: c.App.Writer, errs: c.App.ErrWriter,
+	x := execution{r: r, s: s, command: commandOf(c.Args().Tail()), sync: c.Bool("sync"), timeout: c.Int64("timeout"), out: c.App.Writer, errs: c.App.ErrWriter,
 		streams: streams{in: c.Bool("interactive"), tty: c.Bool("tty")}}
 	if !chosen {
 		return x.in(c.Context, c.Args().First())
 	}
-	x.command = c.Args().Slice()
+	x.command = commandOf(c.Args().Slice())
 	wanted, err := readSelection(c)
 	if err != nil {
 		return err
@@ -84,6 +84,14 @@ func runExec(c *cli.Context, r *runtime, chosen bool) error {
 		return fmt.Errorf("exec: the input can go to one container only, and %d are meant: leave out --interactive, or choose one: %w", len(all), errdefs.ErrInvalidArgument)
 	}
 	return x.inAll(c.Context, all, c.Bool("parallel"), !c.Bool("quiet"))
+}
+
+// commandOf leaves out the -- that people put before a command out of habit.
+func commandOf(args []string) []string {
+	if len(args) > 1 && args[0] == "--" {
+		return args[1:]
+	}
+	return args
 }
 
 // execution is one command for one or more containers.
