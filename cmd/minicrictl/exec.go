@@ -12,6 +12,7 @@ import (
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	icli "github.com/minirt/mini/cmd/internal/cli"
+	"github.com/minirt/mini/internal/grpcx"
 )
 
 func execCommand() *cli.Command {
@@ -113,7 +114,7 @@ func (x execution) inAll(ctx context.Context, all []*cri.Container, parallel, na
 			group.Go(func() { errs[i] = x.in(ctx, c.Id) })
 		}
 		group.Wait()
-		return errors.Join(errs...)
+		return x.join(errs)
 	}
 	for i, c := range all {
 		if names {
@@ -123,7 +124,22 @@ func (x execution) inAll(ctx context.Context, all []*cri.Container, parallel, na
 			break
 		}
 	}
-	return errors.Join(errs...)
+	return x.join(errs)
+}
+
+// join is the end of several commands: the first code that is not 0, and what else went wrong is told before.
+func (x execution) join(errs []error) error {
+	all := errors.Join(errs...)
+	var code icli.ExitError
+	if !errors.As(all, &code) {
+		return all
+	}
+	for _, err := range errs {
+		if own := (icli.ExitError{}); err != nil && !errors.As(err, &own) {
+			fmt.Fprintf(x.errs, "%s: %s\n", program, grpcx.Message(err))
+		}
+	}
+	return code
 }
 
 // in runs the command in one container.

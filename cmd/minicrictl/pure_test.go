@@ -314,6 +314,22 @@ func TestStreamError(t *testing.T) {
 	}
 }
 
+// TestExecJoin: of several containers, the first code counts, and other errors are not lost behind it.
+func TestExecJoin(t *testing.T) {
+	var errs strings.Builder
+	x := execution{errs: &errs}
+	err := x.join([]error{nil, fmt.Errorf("c2: %w", errdefs.ErrNotFound), icli.ExitError{Code: 3}, icli.ExitError{Code: 4}})
+	if err != error(icli.ExitError{Code: 3}) || errs.String() != "minicrictl: c2\n" {
+		t.Errorf("%v, %q", err, errs.String())
+	}
+	if err := x.join([]error{nil, errors.New("a"), errors.New("b")}); err == nil || err.Error() != "a\nb" {
+		t.Error(err)
+	}
+	if err := x.join([]error{nil, nil}); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestStreamURL(t *testing.T) {
 	for text, want := range map[string]string{"http://h:1/exec/x": "http://h:1/exec/x", "/exec/x": "http://127.0.0.1:10250/exec/x", "https://h/e": "https://h/e", "://": ""} {
 		u, err := parseStreamURL(text)
