@@ -297,6 +297,9 @@ func TestUnreachable(t *testing.T) {
 			t.Errorf("%s: %d %q, want %q", endpoint, o.code, o.errs, want)
 		}
 	}
+	if o := call(t, "unix://"+dir+"/nosuch", "debug", "c"); !strings.Contains(o.errs, "debug needs minid: no runtime at") || !strings.Contains(o.errs, "--runtime-endpoint") {
+		t.Error(o.errs)
+	}
 	if err := os.WriteFile(dead, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}

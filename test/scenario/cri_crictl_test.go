@@ -126,6 +126,10 @@ func document(t *testing.T, text string) any {
 	walk = func(v any) any {
 		switch v := v.(type) {
 		case object:
+			if list, ok := v["containers"].([]any); ok && v["process"] != nil {
+				// In a pod's statistics they come in any order.
+				slices.SortFunc(list, func(a, b any) int { return strings.Compare(fmt.Sprint(a), fmt.Sprint(b)) })
+			}
 			for k, inner := range v {
 				v[k] = walk(inner)
 				if slices.Contains([]string{"timestamp", "usageCoreNanoSeconds", "usageNanoCores", "workingSetBytes", "availableBytes", "usageBytes", "rssBytes", "pageFaults", "majorPageFaults", "rxBytes", "txBytes", "usedBytes", "inodesUsed"}, k) {
