@@ -3,9 +3,7 @@ package scenario_test
 import (
 	"encoding/json"
 	"fmt"
-	"io"
 	"net"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -21,9 +19,11 @@ import (
 	"github.com/minirt/mini/internal/testenv"
 )
 
-// peers are minicrictl and upstream's crictl beside each other, on one containerd.
+// peers are minicrictl and upstream's crictl beside each other, on one containerd. Its network namespace is the test's
+// goroutine's: the parts of a test are no subtests.
 type peers struct {
-	c            *testenv.ContainerdProcess
+	c            *testenv.CRIServer
+	endpoint     string
 	ours, theirs string
 	dir          string
 }
@@ -31,13 +31,14 @@ type peers struct {
 func newPeers(t *testing.T) *peers {
 	t.Helper()
 	p := &peers{theirs: testenv.Crictl(t), ours: testenv.Binary(t, "minicrictl")}
-	p.c, p.dir = testenv.Containerd(t), testenv.Dir(t)
+	p.c, p.dir = testenv.StartCRI(t, testenv.CRIOptions{Runtime: "containerd"}), testenv.Dir(t)
+	p.endpoint = "unix://" + p.c.Socket
 	return p
 }
 
 func (p *peers) run(t *testing.T, program string, args ...string) crictlOutput {
 	t.Helper()
-	return runCrictl(t, program, "", append([]string{"--runtime-endpoint", p.c.Endpoint}, args...)...)
+	return runCrictl(t, program, "", append([]string{"--runtime-endpoint", p.endpoint}, args...)...)
 }
 
 // do runs minicrictl, which has to do well, and returns the first word that it printed.
@@ -70,7 +71,7 @@ type object = map[string]any
 func (p *peers) podFile(t *testing.T, name string) string {
 	return p.file(t, name+".json", object{
 		"metadata": object{"name": name, "namespace": "space", "uid": name}, "log_directory": filepath.Join(p.dir, "logs", name),
-		"labels": object{"app": name}, "annotations": object{"note": "<a>"}, "linux": object{"cgroup_parent": p.c.CgroupParent},
+		"labels": object{"app": name}, "annotations": object{"note": "<a>"}, "linux": object{"cgroup_parent": p.c.Parent},
 		"port_mappings": []object{{"container_port": 80}},
 	})
 }
@@ -188,58 +189,70 @@ func TestCrictlCompared(t *testing.T) {
 	stopped := p.do(t, "runp", p.podFile(t, "second"))
 	p.do(t, "stopp", stopped)
 
-	t.Run("json", func(t *testing.T) {
-		for _, args := range []string{
-			"ps -a -o json", "pods -o json", "images -o json", "images -o json " + busybox, "inspect " + running, "inspect " + running + " " + exited, "inspect -q " + exited,
-			"inspect", "inspect -s exited", "inspectp " + pod, "inspectp -q " + stopped, "inspectp --state notready", "inspectp", "inspecti " + busybox, "inspecti",
-			"inspecti -q", "info", "info -q", "imagefsinfo", "stats -o json", "stats -o json " + running, "statsp -o json " + pod, "runp jsonschema",
-		} {
-			p.same(t, nil, strings.Fields(args)...)
+	p.compareJSON(t, pod, stopped, running, exited)
+	p.compareText(t, pod, running, exited)
+	p.better(t, running)
+}
+
+func (p *peers) compareJSON(t *testing.T, pod, stopped, running, exited string) {
+	t.Helper()
+	busybox := p.c.Registry.Ref("busybox")
+	for _, args := range []string{
+		"ps -a -o json", "pods -o json", "images -o json", "images -o json " + busybox, "inspect " + running, "inspect " + running + " " + exited, "inspect -q " + exited,
+		"inspect", "inspect -s exited", "inspectp " + pod, "inspectp -q " + stopped, "inspectp --state notready", "inspectp", "inspecti " + busybox, "inspecti",
+		"inspecti -q", "info", "info -q", "imagefsinfo", "stats -o json", "stats -o json " + running, "statsp -o json " + pod, "runp jsonschema",
+	} {
+		p.same(t, nil, strings.Fields(args)...)
+	}
+}
+
+func (p *peers) compareText(t *testing.T, pod, running, exited string) {
+	t.Helper()
+	busybox := p.c.Registry.Ref("busybox")
+	for _, args := range []string{
+		"version", "ps", "ps -a", "ps -q", "ps -aq", "ps -v", "ps -a --no-trunc", "ps -l", "ps -n 1", "ps -r", "ps -a --id " + exited[:7], "ps -a --name ^en", "ps -p " + pod,
+		"ps -s exited", "ps --image " + busybox, "ps --image nosuch", "ps --label tier=test", "ps --label tier=none", "ps --namespace ^spaced$", "ps -o yaml", "ps -s what", "ps -o what",
+		"pods", "pods -q", "pods -v", "pods --no-trunc", "pods --state ready", "pods -s NotReady", "pods -l", "pods -n 1", "pods --name first", "pods --namespace spa", "pods --id " + pod[:9],
+		"pods --label app=first", "pods -o yaml", "images", "images -q", "images -v", "images --digests --pinned", "images --no-trunc", "images -f dangling=false", "images -f reference=pau",
+		"images -f before=" + busybox, "images -f since=" + p.c.Registry.Ref("pause"), "images -f odd=1", "images -o yaml", "images " + busybox, "image", "img -q",
+		"inspect -o table -q " + running, "inspect -o table -q " + exited, "inspect -o yaml -q " + running, "inspect -o go-template --template {{.status.metadata.name}} " + running,
+		"inspect -o go-template --template {{.nosuch}} " + running, "inspectp -o table -q " + pod, "inspectp -o yaml -q " + pod, "inspecti -o table -q " + busybox, "imagefsinfo -o yaml",
+		"inspect nosuch", "inspectp nosuch", "inspecti nosuch", "info -q -o yaml", "info -o what", "runtime-config", "checkpoint -e /nosuch/x.tar " + running, "metricsp", "metricdescs",
+		"update-runtime-config -p 10.66.0.0/16", "config --get timeout", "config --list", "config --get nosuch", "start nosuch", "stop", "update --cpu-share 512 " + running,
+		"logs " + running, "logs -t " + running, "logs --tail 1 " + running, "logs --tail 0 " + running, "logs --limit-bytes 5 " + running, "logs -s stdout " + running,
+		"logs -s stderr " + running, "logs --since 1h " + running, "logs --since 2100-01-02T03:04:05Z " + running, "logs -r " + running, "logs -p " + running, "logs nosuch", "logs -f " + exited,
+		"exec -s " + running + " echo hello", "exec " + running + " sh -c exit", "exec nosuch x", "exec --name ^runs$ hostname",
+	} {
+		normal := plain
+		if strings.HasPrefix(args, "imagefsinfo") {
+			normal = anyAmount
 		}
-	})
-	t.Run("text", func(t *testing.T) {
-		for _, args := range []string{
-			"version", "ps", "ps -a", "ps -q", "ps -aq", "ps -v", "ps -a --no-trunc", "ps -l", "ps -n 1", "ps -r", "ps -a --id " + exited[:7], "ps -a --name ^en", "ps -p " + pod,
-			"ps -s exited", "ps --image " + busybox, "ps --image nosuch", "ps --label tier=test", "ps --label tier=none", "ps --namespace ^spaced$", "ps -o yaml", "ps -s what", "ps -o what",
-			"pods", "pods -q", "pods -v", "pods --no-trunc", "pods --state ready", "pods -s NotReady", "pods -l", "pods -n 1", "pods --name first", "pods --namespace spa", "pods --id " + pod[:9],
-			"pods --label app=first", "pods -o yaml", "images", "images -q", "images -v", "images --digests --pinned", "images --no-trunc", "images -f dangling=false", "images -f reference=pau",
-			"images -f before=" + busybox, "images -f since=" + p.c.Registry.Ref("pause"), "images -f odd=1", "images -o yaml", "images " + busybox, "image", "img -q",
-			"inspect -o table -q " + running, "inspect -o table -q " + exited, "inspect -o yaml -q " + running, "inspect -o go-template --template {{.status.metadata.name}} " + running,
-			"inspect -o go-template --template {{.nosuch}} " + running, "inspectp -o table -q " + pod, "inspectp -o yaml -q " + pod, "inspecti -o table -q " + busybox, "imagefsinfo -o yaml",
-			"inspect nosuch", "inspectp nosuch", "inspecti nosuch", "info -q -o yaml", "info -o what", "runtime-config", "checkpoint -e /nosuch/x.tar " + running, "metricsp", "metricdescs",
-			"update-runtime-config -p 10.222.0.0/16", "config --get timeout", "config --list", "config --get nosuch", "start nosuch", "stop", "update --cpu-share 512 " + running,
-			"logs " + running, "logs -t " + running, "logs --tail 1 " + running, "logs --tail 0 " + running, "logs --limit-bytes 5 " + running, "logs -s stdout " + running,
-			"logs -s stderr " + running, "logs --since 1h " + running, "logs --since 2100-01-02T03:04:05Z " + running, "logs -r " + running, "logs -p " + running, "logs nosuch", "logs -f " + exited,
-			"exec -s " + running + " echo hello", "exec " + running + " sh -c exit", "exec nosuch x", "exec --name ^runs$ hostname",
-		} {
-			normal := plain
-			if strings.HasPrefix(args, "imagefsinfo") {
-				normal = anyAmount
-			}
-			p.same(t, normal, strings.Fields(args)...)
-		}
-		p.same(t, anyAmount, "stats")
-		p.same(t, anyAmount, "stats", "-a", "--id", running[:13])
-		p.same(t, anyAmount, "statsp", pod)
-		p.same(t, anyAmount, "imagefsinfo", "-o", "table")
-	})
-	t.Run("better", func(t *testing.T) {
-		if o := p.run(t, p.ours, "ps", "-o", "wide"); !strings.Contains(o.Stdout, "10.222.0.") || !strings.Contains(o.Stdout, "80/tcp") || !strings.Contains(o.Stdout, "first") {
-			t.Errorf("ps -o wide:\n%s", o.Stdout)
-		}
-		if o := p.run(t, p.ours, "exec", running, "--", "sh", "-c", "echo a; echo b >&2; exit 9"); o.Code != 9 || o.Stdout != "a\n" || o.Stderr != "b\n" {
-			t.Errorf("exec: %+v", o)
-		}
-		if o := p.run(t, p.ours, "exec", "-s", running, "sh", "-c", "printf a; printf b >&2; exit 9"); o.Code != 9 || o.Stdout != "a" || o.Stderr != "b" {
-			t.Errorf("exec -s: %+v", o)
-		}
-		if o := p.run(t, p.ours, "exec", "-r", "websocket", running, "echo", "socket"); o.Code != 0 || o.Stdout != "socket\n" {
-			t.Errorf("exec over a WebSocket: %+v", o)
-		}
-		if o := p.run(t, p.ours, "debug", running); o.Code != 1 || !strings.Contains(o.Stderr, "debug needs minid") {
-			t.Errorf("debug: %+v", o)
-		}
-	})
+		p.same(t, normal, strings.Fields(args)...)
+	}
+	p.same(t, anyAmount, "stats")
+	p.same(t, anyAmount, "stats", "-a", "--id", running[:13])
+	p.same(t, anyAmount, "statsp", pod)
+	p.same(t, anyAmount, "imagefsinfo", "-o", "table")
+}
+
+// better is where minicrictl differs on purpose.
+func (p *peers) better(t *testing.T, running string) {
+	t.Helper()
+	if o := p.run(t, p.ours, "ps", "-o", "wide"); !strings.Contains(o.Stdout, "10.66.0.") || !strings.Contains(o.Stdout, "80/tcp") || !strings.Contains(o.Stdout, "first") {
+		t.Errorf("ps -o wide:\n%s", o.Stdout)
+	}
+	if o := p.run(t, p.ours, "exec", running, "--", "sh", "-c", "echo a; echo b >&2; exit 9"); o.Code != 9 || o.Stdout != "a\n" || o.Stderr != "b\n" {
+		t.Errorf("exec: %+v", o)
+	}
+	if o := p.run(t, p.ours, "exec", "-s", running, "sh", "-c", "printf a; printf b >&2; exit 9"); o.Code != 9 || o.Stdout != "a" || o.Stderr != "b" {
+		t.Errorf("exec -s: %+v", o)
+	}
+	if o := p.run(t, p.ours, "exec", "-r", "websocket", running, "echo", "socket"); o.Code != 0 || o.Stdout != "socket\n" {
+		t.Errorf("exec over a WebSocket: %+v", o)
+	}
+	if o := p.run(t, p.ours, "debug", running); o.Code != 1 || !strings.Contains(o.Stderr, "debug needs minid") {
+		t.Errorf("debug: %+v", o)
+	}
 }
 
 // TestCrictlLifecycle lets both make, change and remove the same things, each its own.
@@ -253,7 +266,7 @@ func TestCrictlLifecycle(t *testing.T) {
 			if (o.Code == 0) != (code == 0) {
 				t.Errorf("%s: code %d\n%s", strings.Join(args, " "), o.Code, o.Stderr)
 			}
-			texts[program] = append(texts[program], args[0]+": "+plain(o.Stdout))
+			texts[program] = append(texts[program], args[0]+":\n"+plain(o.Stdout))
 			return strings.TrimSpace(o.Stdout)
 		}
 		// A pod of the same name is the same pod: the second client gets its own names.
@@ -290,7 +303,9 @@ func TestCrictlLifecycle(t *testing.T) {
 		step(0, "images", "-q")
 		step(0, "pull", p.c.Registry.Ref("busybox"))
 		step(0, "rmi", p.c.Registry.Ref("busybox"))
-		p.do(t, "pull", p.c.Registry.Ref("busybox"))
+		for _, image := range []string{p.c.Registry.Ref("busybox"), testenv.SuiteBusybox} { // for the other one to remove too
+			p.do(t, "pull", image)
+		}
 	}
 	for i, theirs := range texts[p.theirs] {
 		if ours := texts[p.ours][i]; sorted(ours) != sorted(theirs) {
@@ -314,46 +329,47 @@ func TestCrictlStreams(t *testing.T) {
 	pod := p.do(t, "runp", podFile)
 	server := p.start(t, pod, podFile, "server", "mkdir /www; echo page > /www/index.html; exec httpd -f -p 80 -h /www", nil)
 	for i, program := range []string{p.theirs, p.ours} {
-		name := filepath.Base(program)
-		t.Run("tty "+name, func(t *testing.T) {
-			s := showProgram(t, 81, 25, program, "--runtime-endpoint", p.c.Endpoint, "exec", "-it", server, "sh", "-c", "tty; read line; echo \"<$line>\"; stty size; exit 4")
-			s.sees("/dev/pts/")
-			s.resize(133, 44)
-			time.Sleep(300 * time.Millisecond) // for the size to arrive
-			s.typed("a word\r")
-			s.sees("<a word>\r\n44 133\r\n")
-			if code := s.code(); program == p.ours && code != 4 || code == 0 {
-				t.Errorf("code %d", code)
-			}
-		})
-		t.Run("attach "+name, func(t *testing.T) {
-			id := p.start(t, pod, podFile, fmt.Sprintf("cat%d", i), "while read line; do echo \"<$line>\"; done", object{"stdin": true, "stdin_once": true})
-			o := runCrictl(t, program, "a\nb\n", "--runtime-endpoint", p.c.Endpoint, "attach", "-i", id)
-			if o.Code != 0 || o.Stdout != "<a>\n<b>\n" {
-				t.Errorf("%+v", o)
-			}
-		})
-		t.Run("port-forward "+name, func(t *testing.T) { p.forwards(t, program, pod) })
+		p.terminal(t, program, server)
+		id := p.start(t, pod, podFile, fmt.Sprintf("cat%d", i), "while read line; do echo \"<$line>\"; done", object{"stdin": true, "stdin_once": true})
+		o := runCrictl(t, program, "a\nb\n", "--runtime-endpoint", p.endpoint, "attach", "-i", id)
+		if o.Code != 0 || o.Stdout != "<a>\n<b>\n" {
+			t.Errorf("%s attach: %+v", program, o)
+		}
+		p.forwards(t, program, pod)
 	}
-	t.Run("detach", func(t *testing.T) {
-		id := p.start(t, pod, podFile, "term", "while read line; do echo \"<$line>\"; done", object{"stdin": true, "tty": true})
-		s := showProgram(t, 80, 25, p.ours, "--runtime-endpoint", p.c.Endpoint, "attach", "-it", id)
-		s.typed("x\r")
-		s.sees("<x>")
-		s.typed("\x10\x11")
-		if code := s.code(); code != 0 {
-			t.Errorf("code %d", code)
-		}
-		if state := p.do(t, "ps", "-q", "--id", id); state != id {
-			t.Errorf("the container does not run any more: %q", state)
-		}
-	})
-	t.Run("stdin", func(t *testing.T) {
-		o := runCrictl(t, p.ours, strings.Repeat("0123456789", 200_000), "--runtime-endpoint", p.c.Endpoint, "exec", "-i", server, "wc", "-c")
-		if o.Code != 0 || strings.TrimSpace(o.Stdout) != "2000000" {
-			t.Errorf("%+v", o)
-		}
-	})
+	o := runCrictl(t, p.ours, strings.Repeat("0123456789", 200_000), "--runtime-endpoint", p.endpoint, "exec", "-i", server, "wc", "-c")
+	if o.Code != 0 || strings.TrimSpace(o.Stdout) != "2000000" {
+		t.Errorf("exec -i: %+v", o)
+	}
+	p.detach(t, p.start(t, pod, podFile, "term", "while read line; do echo \"<$line>\"; done", object{"stdin": true, "tty": true}))
+}
+
+func (p *peers) terminal(t *testing.T, program, id string) {
+	t.Helper()
+	s := showProgram(t, 81, 25, program, "--runtime-endpoint", p.endpoint, "exec", "-it", id, "sh", "-c", "tty; read line; echo \"<$line>\"; stty size; exit 4")
+	s.sees("/dev/pts/")
+	s.resize(133, 44)
+	time.Sleep(300 * time.Millisecond) // for the size to arrive
+	s.typed("a word\r")
+	s.sees("<a word>\r\n44 133\r\n")
+	if code := s.code(); program == p.ours && code != 4 || code == 0 {
+		t.Errorf("%s exec -it: code %d", program, code)
+	}
+}
+
+// detach types the detach keys: the container runs on.
+func (p *peers) detach(t *testing.T, id string) {
+	t.Helper()
+	s := showProgram(t, 80, 25, p.ours, "--runtime-endpoint", p.endpoint, "attach", "-it", id)
+	s.typed("x\r")
+	s.sees("<x>")
+	s.typed("\x10\x11")
+	if code := s.code(); code != 0 {
+		t.Errorf("code %d", code)
+	}
+	if state := p.do(t, "ps", "-q", "--id", id); state != id {
+		t.Errorf("the container does not run any more: %q", state)
+	}
 }
 
 func (p *peers) forwards(t *testing.T, program, pod string) {
@@ -363,18 +379,13 @@ func (p *peers) forwards(t *testing.T, program, pod string) {
 	}
 	port := l.Addr().(*net.TCPAddr).Port
 	_ = l.Close() // its number is what is wanted
-	cmd := exec.CommandContext(t.Context(), program, "--runtime-endpoint", p.c.Endpoint, "port-forward", pod, strconv.Itoa(port)+":80")
+	cmd := exec.CommandContext(t.Context(), program, "--runtime-endpoint", p.endpoint, "port-forward", pod, strconv.Itoa(port)+":80")
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
 	testenv.Eventually(t, 10*time.Second, "the page comes", func() bool {
-		r, err := http.Get(fmt.Sprintf("http://127.0.0.1:%d/", port))
-		if err != nil {
-			return false
-		}
-		defer r.Body.Close()
-		body, err := io.ReadAll(r.Body)
-		return err == nil && string(body) == "page\n"
+		page, err := testenv.Get(fmt.Sprintf("127.0.0.1:%d", port))
+		return err == nil && page == "page\n"
 	})
 	if err := cmd.Process.Signal(os.Interrupt); err != nil {
 		t.Fatal(err)
@@ -392,7 +403,7 @@ func TestCrictlLogsFollow(t *testing.T) {
 	pod := p.do(t, "runp", podFile)
 	id := p.start(t, pod, podFile, "writer", "n=0; while [ $n -lt 400 ]; do echo line $n; n=$((n+1)); sleep 0.01; done", nil)
 	log := filepath.Join(p.dir, "logs/logs/writer/0.log")
-	follower := exec.CommandContext(t.Context(), p.ours, "--runtime-endpoint", p.c.Endpoint, "logs", "-f", id)
+	follower := exec.CommandContext(t.Context(), p.ours, "--runtime-endpoint", p.endpoint, "logs", "-f", id)
 	var out strings.Builder
 	follower.Stdout = &out
 	if err := follower.Start(); err != nil {
@@ -417,7 +428,7 @@ func TestCrictlLogsFollow(t *testing.T) {
 	if len(lines) != 400 {
 		t.Errorf("%d lines, want 400", len(lines))
 	}
-	interrupted := exec.CommandContext(t.Context(), p.ours, "--runtime-endpoint", p.c.Endpoint, "events")
+	interrupted := exec.CommandContext(t.Context(), p.ours, "--runtime-endpoint", p.endpoint, "events")
 	var errs strings.Builder
 	interrupted.Stderr = &errs
 	if err := interrupted.Start(); err != nil {
