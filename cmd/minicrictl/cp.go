@@ -90,6 +90,9 @@ func inContainer(c *cli.Context, d *client.Client, target *api.Container, do fun
 // machine's, with links as usual.
 func openDir(root, path string) (*os.Root, error) {
 	if root == "" {
+		if info, err := os.Stat(path); err == nil && !info.IsDir() {
+			return nil, &os.PathError{Op: "open", Path: path, Err: unix.ENOTDIR}
+		}
 		return os.OpenRoot(path)
 	}
 	top, err := os.OpenFile(root, unix.O_PATH|unix.O_DIRECTORY, 0)

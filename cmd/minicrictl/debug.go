@@ -54,7 +54,7 @@ func runDebug(c *cli.Context, d *client.Client) error {
 	if err != nil {
 		return err
 	}
-	request := debugRequest(target, root, c.Args().Tail(), terminal(os.Stdin))
+	request := debugRequest(target, root, commandOf(c.Args().Tail()), terminal(os.Stdin))
 	data, err := json.Marshal(request)
 	if err != nil {
 		return err

@@ -12,6 +12,7 @@ import (
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	icli "github.com/minirt/mini/cmd/internal/cli"
+	"github.com/minirt/mini/internal/grpcx"
 )
 
 func execCommand() *cli.Command {
@@ -63,12 +64,12 @@ func runExec(c *cli.Context, r *runtime, chosen bool) error {
 	if err != nil {
 		return err
 	}
-	x := execution{r: r, s: s, command: c.Args().Tail(), sync: c.Bool("sync"), timeout: c.Int64("timeout"), out: c.App.Writer, errs: c.App.ErrWriter,
+	x := execution{r: r, s: s, command: commandOf(c.Args().Tail()), sync: c.Bool("sync"), timeout: c.Int64("timeout"), out: c.App.Writer, errs: c.App.ErrWriter,
 		streams: streams{in: c.Bool("interactive"), tty: c.Bool("tty")}}
 	if !chosen {
 		return x.in(c.Context, c.Args().First())
 	}
-	x.command = c.Args().Slice()
+	x.command = commandOf(c.Args().Slice())
 	wanted, err := readSelection(c)
 	if err != nil {
 		return err
@@ -84,6 +85,14 @@ func runExec(c *cli.Context, r *runtime, chosen bool) error {
 		return fmt.Errorf("exec: the input can go to one container only, and %d are meant: leave out --interactive, or choose one: %w", len(all), errdefs.ErrInvalidArgument)
 	}
 	return x.inAll(c.Context, all, c.Bool("parallel"), !c.Bool("quiet"))
+}
+
+// commandOf leaves out the -- that people put before a command out of habit.
+func commandOf(args []string) []string {
+	if len(args) > 1 && args[0] == "--" {
+		return args[1:]
+	}
+	return args
 }
 
 // execution is one command for one or more containers.
@@ -105,7 +114,7 @@ func (x execution) inAll(ctx context.Context, all []*cri.Container, parallel, na
 			group.Go(func() { errs[i] = x.in(ctx, c.Id) })
 		}
 		group.Wait()
-		return errors.Join(errs...)
+		return x.join(errs)
 	}
 	for i, c := range all {
 		if names {
@@ -115,7 +124,22 @@ func (x execution) inAll(ctx context.Context, all []*cri.Container, parallel, na
 			break
 		}
 	}
-	return errors.Join(errs...)
+	return x.join(errs)
+}
+
+// join is the end of several commands: the first code that is not 0, and what else went wrong is told before.
+func (x execution) join(errs []error) error {
+	all := errors.Join(errs...)
+	var code icli.ExitError
+	if !errors.As(all, &code) {
+		return all
+	}
+	for _, err := range errs {
+		if own := (icli.ExitError{}); err != nil && !errors.As(err, &own) {
+			fmt.Fprintf(x.errs, "%s: %s\n", program, grpcx.Message(err))
+		}
+	}
+	return code
 }
 
 // in runs the command in one container.

@@ -126,7 +126,11 @@ func printImage(w io.Writer, i *cri.Image) {
 		fmt.Fprintf(w, "Size: %d\n", i.Size)
 	}
 	if i.Uid != nil {
-		fmt.Fprintf(w, "Uid: value:%d\n", i.Uid.Value)
+		uid := "" // of root, as crictl has it: protobuf's text has no zeros
+		if i.Uid.Value != 0 {
+			uid = fmt.Sprintf("value:%d", i.Uid.Value)
+		}
+		fmt.Fprintf(w, "Uid: %s\n", uid)
 	}
 	if i.Username != "" {
 		fmt.Fprintf(w, "Username: %v\n", i.Username)

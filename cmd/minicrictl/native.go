@@ -38,6 +38,10 @@ func withNative(act func(*cli.Context, *client.Client) error) cli.ActionFunc {
 		if s.Debug {
 			o.Trace = func(call string) { fmt.Fprintln(c.App.ErrWriter, "debug:", call) }
 		}
+		// First by itself, for the words that fit this program's flags.
+		if err := (&runtime{settings: s}).once(c.Context, at); err != nil {
+			return fmt.Errorf("%s needs minid: %w", c.Command.Name, err)
+		}
 		d, err := client.Dial(c.Context, o)
 		if err != nil {
 			return fmt.Errorf("%s needs minid: %w", c.Command.Name, err)

@@ -7,7 +7,6 @@ import (
 	"io"
 	"net/http"
 	"net/url"
-	"os"
 
 	"github.com/containerd/errdefs"
 	"github.com/urfave/cli/v2"
@@ -43,11 +42,13 @@ func streamFlags() []cli.Flag {
 type streamer struct {
 	transport string
 	config    *rest.Config
+	in        io.Reader
+	out, errs io.Writer
 	debug     func(format string, args ...any)
 }
 
 func newStreamer(c *cli.Context, r *runtime) (streamer, error) {
-	s := streamer{transport: c.String("transport"), debug: func(string, ...any) {}}
+	s := streamer{transport: c.String("transport"), in: c.App.Reader, out: c.App.Writer, errs: c.App.ErrWriter, debug: func(string, ...any) {}}
 	if r.Debug {
 		s.debug = r.console
 	}
@@ -105,13 +106,13 @@ func (s streamer) run(ctx context.Context, address string, st streams) error {
 	}
 	ctx, detach := context.WithCancel(ctx)
 	defer detach()
-	o := remotecommand.StreamOptions{Stdout: os.Stdout, Tty: st.tty}
+	o := remotecommand.StreamOptions{Stdout: s.out, Tty: st.tty}
 	if !st.tty {
-		o.Stderr = os.Stderr
+		o.Stderr = s.errs
 	}
 	left := false
 	if st.in {
-		o.Stdin = os.Stdin
+		o.Stdin = s.in
 	}
 	if st.tty {
 		restore, err := rawStreams(&o, func() { left = true; detach() })

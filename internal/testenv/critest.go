@@ -64,10 +64,23 @@ func (r SuiteReport) of(match func(Spec) bool) []Spec {
 	return found
 }
 
+// conformanceDir is where "make conformance-tools" builds upstream's programs.
+func conformanceDir(t testing.TB) string { return filepath.Join(Repository(t), ".cache/conformance") }
+
+// Crictl is upstream's crictl. Tests that need it are skipped where it is not built.
+func Crictl(t testing.TB) string {
+	t.Helper()
+	path := filepath.Join(conformanceDir(t), "crictl")
+	if !executable(path) {
+		t.Skip("needs upstream's crictl, which is not built (make conformance-tools)")
+	}
+	return path
+}
+
 // Suite runs upstream's CRI conformance suite (critest) against a runtime. The test is skipped where it is not built.
 func Suite(t testing.TB, o SuiteOptions) SuiteReport {
 	t.Helper()
-	tools := filepath.Join(Repository(t), ".cache/conformance")
+	tools := conformanceDir(t)
 	critest := filepath.Join(tools, "critest")
 	if !executable(critest) || !executable(filepath.Join(tools, "ginkgo")) {
 		t.Skip("needs critest, which is not built (make conformance-tools)")

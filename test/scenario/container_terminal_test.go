@@ -15,7 +15,7 @@ import (
 	"github.com/minirt/mini/internal/testenv"
 )
 
-// screen is a minictr on a terminal of its own, as a person has it before them.
+// screen is a program, minictr most of the time, on a terminal of its own, as a person has it before them.
 type screen struct {
 	t      *testing.T
 	cmd    *exec.Cmd
@@ -27,6 +27,12 @@ type screen struct {
 
 // show starts minictr on a terminal of this size.
 func show(t *testing.T, d *testenv.DaemonProcess, width, height uint16, args ...string) *screen {
+	t.Helper()
+	return showProgram(t, width, height, testenv.Binary(t, "minictr"), append([]string{"--address", d.Address}, args...)...)
+}
+
+// showProgram starts any program on a terminal of this size.
+func showProgram(t *testing.T, width, height uint16, program string, args ...string) *screen {
 	t.Helper()
 	master, name, err := console.NewPty()
 	if err != nil {
@@ -40,7 +46,7 @@ func show(t *testing.T, d *testenv.DaemonProcess, width, height uint16, args ...
 		t.Fatal(err)
 	}
 	defer slave.Close()
-	s.cmd = exec.CommandContext(t.Context(), testenv.Binary(t, "minictr"), append([]string{"--address", d.Address}, args...)...)
+	s.cmd = exec.CommandContext(t.Context(), program, args...)
 	s.cmd.Stdin, s.cmd.Stdout, s.cmd.Stderr = slave, slave, slave
 	s.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
 	if err := s.cmd.Start(); err != nil {
