@@ -57,8 +57,8 @@ func TestCRIBadPods(t *testing.T) {
 	_, err := s.Runtime.RunPodSandbox(t.Context(), &runtimeapi.RunPodSandboxRequest{})
 	declined(t, "no configuration", err, codes.InvalidArgument)
 	// An annotation of 1 MB is large, but nothing forbids it.
-	large := s.RunPod("large", func(c *config) { c.Annotations = map[string]string{"large": strings.Repeat("a", 1<<20)} })
-	if n := len(s.PodStatus(large.ID).Annotations["large"]); n != 1<<20 {
+	large := s.RunPod("large", func(c *config) { c.Annotations = map[string]string{"large": strings.Repeat("a", 1_000_000)} })
+	if n := len(s.PodStatus(large.ID).Annotations["large"]); n != 1_000_000 {
 		t.Errorf("of an annotation of 1 MB, %d bytes came back", n)
 	}
 	large.Remove()
