@@ -140,7 +140,7 @@ func TestCRIRuntimeHandlers(t *testing.T) {
 		id := pod.Run("main", "sh", "-c", "echo out; sleep 600")
 		// The runtime's own first program gives way to the container's a moment after the start.
 		testenv.Eventually(t, 5*time.Second, "the container's own program runs under the handler "+handler, func() bool {
-			return s.Exec(id, "cat", "/proc/1/comm") == "sh\n"
+			return strings.Contains(s.Exec(id, "cat", "/proc/1/cmdline"), "sleep")
 		})
 		pod.Remove()
 	}
