@@ -152,6 +152,8 @@ func (d *DaemonProcess) Stop() {
 		d.t.Fatal(err)
 	}
 	if !d.WaitEnd(20 * time.Second) {
+		_ = d.process.Signal(syscall.SIGQUIT) // its log then has what every goroutine waits for
+		d.WaitEnd(5 * time.Second)
 		d.t.Errorf("minid does not end 20 s after SIGTERM:\n%s", d.Log())
 		d.Kill9()
 	}

@@ -63,6 +63,11 @@ func runCorner(t *testing.T, c corner) {
 		o.CNI = []testenv.CNIPlugin{testenv.CNIBridge(t, 66), testenv.CNIPortmap()}
 	}
 	s := testenv.StartCRI(t, o)
+	probe := s.RunPod("probe")
+	if ip := s.PodStatus(probe.ID).GetNetwork().GetIp(); strings.HasPrefix(ip, "10.66.") != c.cni {
+		t.Errorf("%s: a pod has the address %s; those of the CNI configuration begin with 10.66", c, ip)
+	}
+	probe.Remove()
 	names := make([]string, 0, len(leftOut()))
 	for name := range leftOut() {
 		names = append(names, name)

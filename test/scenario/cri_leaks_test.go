@@ -29,7 +29,7 @@ const podsEnv = "MINI_CRI_PODS"
 // TestCRINothingLeaks makes and removes many pods, twenty at a time, with a tenth of the calls given up at any moment.
 // Afterwards everything that can leak is where it was after the first few.
 func TestCRINothingLeaks(t *testing.T) {
-	count := 100
+	count := 500
 	if text := os.Getenv(podsEnv); text != "" {
 		var err error
 		count, err = strconv.Atoi(text)

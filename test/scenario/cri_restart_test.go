@@ -152,23 +152,11 @@ func TestCRIRestartUnderLoad(t *testing.T) {
 		group.Go(func() {
 			for n := 0; ctx.Err() == nil; n++ {
 				config := s.PodConfig(fmt.Sprintf("load-%d-%d", worker, n))
-				if err := stubborn(t, &again, func() error { _, _, err := tryPod(t.Context(), c, config); return err }); err != nil {
+				if err := comeAndGo(t.Context(), c, config, &again); err != nil {
 					t.Errorf("pod %s: %v", config.Metadata.Name, err)
 					return
 				}
 				made.Add(1)
-				answer, err := c.Runtime.RunPodSandbox(t.Context(), &runtimeapi.RunPodSandboxRequest{Config: config})
-				for rpc.Code(err) == codes.Unavailable {
-					time.Sleep(20 * time.Millisecond)
-					answer, err = c.Runtime.RunPodSandbox(t.Context(), &runtimeapi.RunPodSandboxRequest{Config: config})
-				}
-				if err == nil {
-					err = stubborn(t, &again, func() error { return c.RemovePod(t.Context(), answer.PodSandboxId) })
-				}
-				if err != nil {
-					t.Errorf("pod %s: %v", config.Metadata.Name, err)
-					return
-				}
 			}
 		})
 	}
@@ -183,9 +171,44 @@ func TestCRIRestartUnderLoad(t *testing.T) {
 	nothingLeft(t, &testenv.CRIServer{CRI: testenv.DialCRI(t, s.Socket)})
 }
 
-// stubborn calls again while the daemon is away, for as long as a kubelet would at least.
-func stubborn(t *testing.T, again *atomic.Int64, call func() error) error {
-	t.Helper()
+// comeAndGo makes a pod with a running container and removes it; each call is made again while the daemon is away, as the
+// kubelet does. A start whose answer was lost is found out by the container's state.
+func comeAndGo(ctx context.Context, c *testenv.CRI, config *runtimeapi.PodSandboxConfig, again *atomic.Int64) error {
+	var pod, container string
+	err := stubborn(again, func() error {
+		answer, err := c.Runtime.RunPodSandbox(ctx, &runtimeapi.RunPodSandboxRequest{Config: config})
+		pod = answer.GetPodSandboxId()
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("run pod: %w", err)
+	}
+	err = stubborn(again, func() error {
+		answer, err := c.Runtime.CreateContainer(ctx, &runtimeapi.CreateContainerRequest{
+			PodSandboxId: pod, Config: testenv.ContainerConfig("main", testenv.SuiteBusybox, "sleep", "3600"), SandboxConfig: config,
+		})
+		container = answer.GetContainerId()
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("create container: %w", err)
+	}
+	err = stubborn(again, func() error {
+		status, err := c.Runtime.ContainerStatus(ctx, &runtimeapi.ContainerStatusRequest{ContainerId: container})
+		if err != nil || status.Status.State != runtimeapi.ContainerState_CONTAINER_CREATED {
+			return err
+		}
+		_, err = c.Runtime.StartContainer(ctx, &runtimeapi.StartContainerRequest{ContainerId: container})
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("start container: %w", err)
+	}
+	return stubborn(again, func() error { return c.RemovePod(ctx, pod) })
+}
+
+// stubborn calls again while the daemon is away, for 30 s.
+func stubborn(again *atomic.Int64, call func() error) error {
 	deadline := time.Now().Add(30 * time.Second)
 	for {
 		err := call()
