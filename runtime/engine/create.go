@@ -193,7 +193,11 @@ func (e *Engine) build(ctx context.Context, l *live, o CreateOptions) error {
 	if err := failpoint.Hit("create-bundled"); err != nil {
 		return err
 	}
-	return e.save(l, func(c *Container) { c.State, c.Warnings = Created, warnings })
+	record := e.save
+	if c.AutoRemove {
+		record = e.note // after a power cut nobody comes back to it
+	}
+	return record(l, func(c *Container) { c.State, c.Warnings = Created, warnings })
 }
 
 // mountRootfs mounts the container's snapshot in its bundle, unless it is there already.
