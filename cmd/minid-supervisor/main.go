@@ -35,7 +35,6 @@ func main() {
 	var err error
 	switch mode {
 	case "init":
-		debug.SetGCPercent(-1) // it ends, or becomes the container's program, before collecting pays
 		if err = confine.Arm(); err == nil {
 			libcontainer.Init() // does not return
 		}

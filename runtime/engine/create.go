@@ -253,7 +253,11 @@ func (e *Engine) build(ctx context.Context, l *live, o CreateOptions) error {
 	if ctx.Err() != nil {
 		return fmt.Errorf("nobody waits for it any more: %w", context.Cause(ctx))
 	}
-	return e.save(l, func(c *Container) { c.State, c.Warnings = Created, warnings })
+	record := e.save
+	if c.AutoRemove || c.Pod != "" {
+		record = e.note // after a power cut nobody comes back to it
+	}
+	return record(l, func(c *Container) { c.State, c.Warnings = Created, warnings })
 }
 
 // snapshotOptions are those of a container's snapshots. A pod that is being ended has none made any more: the container
