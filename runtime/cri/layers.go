@@ -17,8 +17,9 @@ const (
 	// A count is made again when it is asked for and so many times older than it took, within bounds: counting a large
 	// tree all the time would cost more than all else.
 	layerPace   = 50
-	layerMinAge = 2 * time.Second
+	layerMinAge = 5 * time.Second
 	layerMaxAge = time.Minute
+	layerDelay  = 50 * time.Millisecond // so that the answer which asked for it does not share the processors with it
 )
 
 // layers knows what the containers have written. Counting walks directories, so one goroutine does it in the background,
@@ -59,7 +60,7 @@ func (l *layers) usage(c engine.Container) (u snapshot.Usage, at time.Time, ok b
 		l.pending = append(l.pending, c)
 		if !l.working {
 			l.working = true
-			go l.work()
+			time.AfterFunc(layerDelay, l.work)
 		}
 	}
 	return k.usage, k.at, !k.at.IsZero()

@@ -40,7 +40,10 @@ func (e *Engine) Stats(ctx context.Context, ns string, ids []string) (map[string
 	}
 	sources := make([]stats.Source, len(of))
 	for i, c := range of {
-		sources[i] = stats.Source{CgroupPaths: c.CgroupPaths, PID: c.PID}
+		sources[i] = stats.Source{CgroupPaths: groupsOf(c), PID: c.PID}
+		if c.Pod != "" {
+			sources[i].PID = 0 // the network is the pod's
+		}
 	}
 	out := make(map[string]stats.Stats, len(of))
 	for i, r := range stats.ReadAll(sources) {
