@@ -14,7 +14,7 @@ import (
 	"time"
 
 	"golang.org/x/net/websocket"
-	"k8s.io/apimachinery/pkg/util/httpstream"
+	"k8s.io/streaming/pkg/httpstream"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/portforward"
 	"k8s.io/client-go/transport/spdy"
@@ -30,14 +30,14 @@ var dialers = map[string]func(address string) (httpstream.Dialer, error){
 		if err != nil {
 			return nil, err
 		}
-		return spdy.NewDialer(upgrader, &http.Client{Transport: transport}, "POST", u), nil
+		return spdy.NewDialerForStreaming(upgrader, &http.Client{Transport: transport}, "POST", u), nil
 	},
 	"tunnel": func(address string) (httpstream.Dialer, error) {
 		u, err := url.Parse(address)
 		if err != nil {
 			return nil, err
 		}
-		return portforward.NewSPDYOverWebsocketDialer(u, &rest.Config{})
+		return portforward.NewSPDYOverWebsocketDialerForStreaming(u, &rest.Config{})
 	},
 }
 
@@ -54,7 +54,7 @@ func forward(t *testing.T, s *Server, dial func(string) (httpstream.Dialer, erro
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	ready := make(chan struct{})
-	f, err := portforward.NewOnAddressesWithContext(ctx, dialer, []string{"127.0.0.1"}, []string{fmt.Sprintf("0:%d", port)}, ready, io.Discard, io.Discard)
+	f, err := portforward.NewOnAddressesForStreamingWithContext(ctx, dialer, []string{"127.0.0.1"}, []string{fmt.Sprintf("0:%d", port)}, ready, io.Discard, io.Discard)
 	if err != nil {
 		t.Fatal(err)
 	}
