@@ -10,7 +10,9 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+	"time"
 
+	profiles "github.com/moby/profiles/seccomp"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/minirt/mini/runtime/supervisor/wire"
@@ -83,6 +85,23 @@ func (w *world) changed(id, exec string, long bool, change func(*specs.Process),
 // longWays counts the execs that were left to libcontainer.
 func (w *world) longWays() int { return strings.Count(w.supervisorLog(), "an exec takes the long way") }
 
+// untilDirect waits until a container's execs need libcontainer no more: a seccomp profile is compiled beside the first.
+func (w *world) untilDirect(id string) {
+	w.t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+		before := w.longWays()
+		if _, _, err := w.changed(id, "first", false, nil, "true"); err != nil {
+			w.t.Fatal(err)
+		}
+		if w.longWays() == before {
+			return
+		}
+		if time.Now().After(deadline) {
+			w.t.Fatalf("%s: execs are left to libcontainer:\n%s", id, w.supervisorLog())
+		}
+	}
+}
+
 var keyNumbers = regexp.MustCompile(`(?m)^[0-9a-f]{8} .*\n`)
 
 // TestDirectExecIsTheSame compares what a process sees that was executed by runtime/supervisor/enter with one executed by
@@ -91,6 +110,7 @@ func TestDirectExecIsTheSame(t *testing.T) {
 	w := newWorld(t, ScopeNode)
 	for id, change := range directContainers(w) {
 		w.start(container{id: id, args: []string{"sleep", "1000"}, change: change})
+		w.untilDirect(id)
 		for what, change := range directRequests() {
 			t.Run(id+"/"+what, func(t *testing.T) {
 				name := strings.ReplaceAll(what, " ", "-")
@@ -186,6 +206,13 @@ func directContainers(w *world) map[string]func(*specs.Spec) {
 		"limited": func(s *specs.Spec) {
 			s.Process.OOMScoreAdj, s.Process.User.Umask = &score, &umask
 			s.Process.Rlimits = []specs.POSIXRlimit{{Type: "RLIMIT_NOFILE", Soft: 77, Hard: 88}, {Type: "RLIMIT_CORE"}}
+		},
+		"seccomp": func(s *specs.Spec) {
+			profile, err := profiles.GetDefaultProfile(s)
+			if err != nil {
+				w.t.Fatal(err)
+			}
+			s.Linux.Seccomp = profile
 		},
 		"cgroup-namespace": func(s *specs.Spec) {
 			s.Linux.Namespaces = append(s.Linux.Namespaces, specs.LinuxNamespace{Type: specs.CgroupNamespace})
