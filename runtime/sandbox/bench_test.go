@@ -141,3 +141,41 @@ func status(t *testing.T, pid int) string {
 	}
 	return strings.Join(want, ", ")
 }
+
+// BenchmarkExec executes "true" in a running container.
+func BenchmarkExec(b *testing.B) {
+	w := newWorld(b, ScopeNode)
+	w.start(container{id: "x", args: []string{"sleep", "1000"}, change: usual})
+	var shares []time.Duration
+	for b.Loop() {
+		id := fmt.Sprint("e", len(shares))
+		result, err := w.exec("x", id, wire.Stdio{}, nil, "true")
+		if err != nil {
+			b.Fatal(err)
+		}
+		w.awaitExit(execKey("x", id))
+		shares = append(shares, result.Created)
+	}
+	b.ReportMetric(float64(median(shares).Microseconds()), "start-µs")
+	b.ReportMetric(float64(cpuOf(b, w.supervisorPID()).Microseconds())/float64(len(shares)), "cpu-µs/op")
+}
+
+// cpuOf is the processor time of a process and of the children it has waited for (proc_pid_stat(5)), with the start of
+// its container in it.
+func cpuOf(t testing.TB, pid int) time.Duration {
+	t.Helper()
+	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	fields := strings.Fields(string(data[strings.LastIndexByte(string(data), ')')+1:]))
+	var ticks int
+	for _, f := range fields[11:15] {
+		n, err := strconv.Atoi(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ticks += n
+	}
+	return time.Duration(ticks) * 10 * time.Millisecond
+}

@@ -243,8 +243,9 @@ static const char *find(const struct enter_request *r)
 }
 
 /* The second process becomes the program. The order is that of libcontainer's setns init. */
-static _Noreturn void become_program(const struct enter_request *r)
+static int become_program(void *arg)
 {
+	const struct enter_request *r = arg;
 	if (setsid() < 0)
 		fail(SOCKET, AT_session);
 	if (syscall(SYS_setuid, 0) < 0 || syscall(SYS_setgid, 0) < 0)
@@ -304,11 +305,10 @@ static _Noreturn void go_there(const struct enter_request *r, int socket)
 	/* CVE-2024-21626, CVE-2016-9962: nothing of the host is open in the namespaces but this. */
 	if (syscall(SYS_close_range, SOCKET + 1, ~0U, 0) < 0)
 		fail(SOCKET, AT_close);
-	pid_t pid = clone_process(CLONE_PARENT, 0, -1);
-	if (pid < 0)
+	/* The second borrows the memory of the first, which nobody else has, until execve or its end. */
+	static char stack[64 << 10] __attribute__((aligned(16)));
+	if (clone(become_program, stack + sizeof stack, CLONE_PARENT | CLONE_VM | CLONE_VFORK, (void *)r) < 0)
 		fail(SOCKET, AT_second_clone);
-	if (pid == 0)
-		become_program(r);
 	_exit(0);
 }
 

@@ -2,8 +2,8 @@
 // exec, without executing this program once more as init, without Go in the process, and without a protocol. A probe's
 // exec is 2 ms instead of 12.
 //
-//	caller ──clone3──▶ first: cgroups, limits, setns ──clone3(CLONE_PARENT)──▶ second: user, capabilities, filter, execve
-//	   ▲                  exits at once                                          │
+//	caller ──clone3──▶ first: cgroups, limits, setns ──clone(CLONE_PARENT)──▶ second: user, capabilities, filter, execve
+//	   ▲                  exits when the second has begun its program           │
 //	   └────────────────── socket: "ready" and its number, or the stage that failed
 //
 // It is all or nothing. When any step fails the program has not begun, both processes are gone, and the caller may run
@@ -23,8 +23,9 @@
 // The half-way process. Until execve it is a copy of the supervisor, in the container's namespaces and with more rights
 // than the container. It is not dumpable before it goes there (PR_SET_DUMPABLE; CVE-2016-9962): without CAP_SYS_PTRACE in
 // the host's user namespace nobody can trace it, read its memory, or follow the links of its /proc/PID (fd, cwd, root, exe).
-// A container that has this capability is the host's equal, here as with libcontainer. Its memory is its own: it is
-// forked, not vforked, so that what happens to it does not happen to the supervisor.
+// A container that has this capability is the host's equal, here as with libcontainer. Its memory is a copy: the first
+// process is forked, not vforked, so that nothing in the container's namespaces shares the supervisor's; the second, which
+// the container can see, borrows the first one's.
 //
 // The program file (CVE-2019-5736). /proc/PID/exe of that process is the supervisor's. It cannot be written, because the
 // supervisor runs from a sealed memory file, as libcontainer's init does; the caller must not use this package
