@@ -295,8 +295,8 @@ static _Noreturn void go_there(const struct enter_request *r, int socket)
 	static const unsigned long all[1024] = {[0 ... 1023] = ~0UL };
 	syscall(SYS_sched_setaffinity, 0, sizeof all, all);
 	for (int i = 0; i < r->rlimit_count; i++) {
-		struct rlimit64 l = { r->rlimits[i].soft, r->rlimits[i].hard };
-		if (syscall(SYS_prlimit64, 0, r->rlimits[i].resource, &l, NULL) < 0)
+		uint64_t l[2] = { r->rlimits[i].soft, r->rlimits[i].hard };	/* struct rlimit64 */
+		if (syscall(SYS_prlimit64, 0, r->rlimits[i].resource, l, NULL) < 0)
 			fail(socket, AT_rlimit);
 	}
 	/* From here on the socket is SOCKET; the descriptors of the namespaces are used first, and must not be in the way. */
