@@ -2,9 +2,12 @@ package enter
 
 import (
 	"errors"
+	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -74,6 +77,65 @@ func TestStart(t *testing.T) {
 	n, _ := r.Read(buf)
 	if out := strings.Fields(string(buf[:n])); len(out) != 3 || out[0] != "b" || out[1] != "2" {
 		t.Errorf("output %q, want b and the second process of its namespace", buf[:n])
+	}
+}
+
+// act is the environment variable that makes this test's program one that a test starts.
+const act = "ENTER_TEST_ACT"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(act) == "" {
+		os.Exit(m.Run())
+	}
+	keyring, err := unix.KeyctlString(unix.KEYCTL_DESCRIBE, unix.KEY_SPEC_SESSION_KEYRING)
+	if err != nil {
+		keyring = err.Error()
+	}
+	var set unix.CPUSet
+	if err := unix.SchedGetaffinity(0, &set); err != nil {
+		os.Exit(1)
+	}
+	fmt.Println(keyring[strings.LastIndexByte(keyring, ';')+1:], set.Count())
+	os.Exit(0)
+}
+
+// What a shell cannot see of itself: the session keyring, and the processors it may run on, which are all, though the
+// thread that starts it may not.
+func TestStartOfKeyringAndProcessors(t *testing.T) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	q := request(host(t), self)
+	q.Stdout, q.Keyring, q.Environ = w, "_ses.enter-test", []string{act + "=1"}
+
+	runtime.LockOSThread() // for good: the thread ends with this
+	var all, one unix.CPUSet
+	if err := unix.SchedGetaffinity(0, &all); err != nil {
+		t.Fatal(err)
+	}
+	for cpu := 0; one.Count() == 0; cpu++ {
+		if all.IsSet(cpu) {
+			one.Set(cpu)
+		}
+	}
+	if err := unix.SchedSetaffinity(0, &one); err != nil {
+		t.Fatal(err)
+	}
+	pid, err := Start(q)
+	w.Close()
+	if err != nil {
+		t.Fatal(err)
+	}
+	wait(t, pid)
+	out, err := io.ReadAll(r)
+	if want := fmt.Sprintln("_ses.enter-test", all.Count()); err != nil || string(out) != want {
+		t.Errorf("%q, error %v; want %q", out, err, want)
 	}
 }
 
