@@ -14,10 +14,10 @@ import (
 	"time"
 
 	"golang.org/x/net/websocket"
-	"k8s.io/streaming/pkg/httpstream"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/portforward"
 	"k8s.io/client-go/transport/spdy"
+	"k8s.io/streaming/pkg/httpstream"
 )
 
 var dialers = map[string]func(address string) (httpstream.Dialer, error){
@@ -261,5 +261,20 @@ func TestPortForwardOfAnUnknownPod(t *testing.T) {
 	err := Forwarder{newLocalEngine()}.PortForward(t.Context(), "q", 80, stream)
 	if err == nil || strings.Count(err.Error(), "pod q: not found") != 1 {
 		t.Errorf("error %v, want that the pod is not found, once", err)
+	}
+}
+
+func TestStopEndsPortForwards(t *testing.T) {
+	for name, dial := range dialers {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s, _, _ := serve(t, Config{})
+			forward(t, s, dial, listen(t, "127.0.0.1:0", answer))
+			began := time.Now()
+			s.Stop()
+			if took := time.Since(began); took > stopGrace*3/4 {
+				t.Errorf("an idle client held the server's end up for %s", took)
+			}
+		})
 	}
 }
