@@ -48,7 +48,7 @@ func TestSpeed(t *testing.T) {
 	}
 	w := newWorld(t, ScopeNode)
 	const rounds = 30
-	var ours, starts, deletes, theirs, execs []time.Duration
+	var ours, starts, deletes, theirs, execs, shares []time.Duration
 	// In turns, because the machine is not the same from second to second.
 	for i := range rounds {
 		id := fmt.Sprint("b", i)
@@ -78,14 +78,16 @@ func TestSpeed(t *testing.T) {
 		id := fmt.Sprint("e", i)
 		pause()
 		began := time.Now()
-		if _, err := w.exec("x", id, wire.Stdio{}, nil, "true"); err != nil {
+		result, err := w.exec("x", id, wire.Stdio{}, nil, "true")
+		if err != nil {
 			t.Fatal(err)
 		}
 		w.awaitExit(execKey("x", id))
 		execs = append(execs, time.Since(began))
+		shares = append(shares, result.Created)
 	}
-	fmt.Printf("start→exit→delete %s (start %s, delete %s), runc run %s, ratio %.2f; exec→exit %s\n",
-		median(ours), median(starts), median(deletes), median(theirs), float64(median(ours))/float64(median(theirs)), median(execs))
+	fmt.Printf("start→exit→delete %s (start %s, delete %s), runc run %s, ratio %.2f; exec→exit %s (supervisor's start %s)\n",
+		median(ours), median(starts), median(deletes), median(theirs), float64(median(ours))/float64(median(theirs)), median(execs), median(shares))
 }
 
 // TestMemory prints what 200 containers cost. Set SANDBOX_SPEED to run it.
@@ -138,4 +140,42 @@ func status(t *testing.T, pid int) string {
 		}
 	}
 	return strings.Join(want, ", ")
+}
+
+// BenchmarkExec executes "true" in a running container.
+func BenchmarkExec(b *testing.B) {
+	w := newWorld(b, ScopeNode)
+	w.start(container{id: "x", args: []string{"sleep", "1000"}, change: usual})
+	var shares []time.Duration
+	for b.Loop() {
+		id := fmt.Sprint("e", len(shares))
+		result, err := w.exec("x", id, wire.Stdio{}, nil, "true")
+		if err != nil {
+			b.Fatal(err)
+		}
+		w.awaitExit(execKey("x", id))
+		shares = append(shares, result.Created)
+	}
+	b.ReportMetric(float64(median(shares).Microseconds()), "start-µs")
+	b.ReportMetric(float64(cpuOf(b, w.supervisorPID()).Microseconds())/float64(len(shares)), "cpu-µs/op")
+}
+
+// cpuOf is the processor time of a process and of the children it has waited for (proc_pid_stat(5)), with the start of
+// its container in it.
+func cpuOf(t testing.TB, pid int) time.Duration {
+	t.Helper()
+	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	fields := strings.Fields(string(data[strings.LastIndexByte(string(data), ')')+1:]))
+	var ticks int
+	for _, f := range fields[11:15] {
+		n, err := strconv.Atoi(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ticks += n
+	}
+	return time.Duration(ticks) * 10 * time.Millisecond
 }

@@ -86,6 +86,9 @@ func makeRootfs(root string) error {
 	if err := os.WriteFile(filepath.Join(root, "etc/plain"), []byte("no program\n"), 0o644); err != nil {
 		return err
 	}
+	if err := os.WriteFile(filepath.Join(root, "etc/script"), []byte("echo has no first line\n"), 0o755); err != nil {
+		return err
+	}
 	return os.WriteFile(filepath.Join(root, "etc/passwd"), []byte("root:x:0:0:root:/root:/bin/sh\n"), 0o644)
 }
 

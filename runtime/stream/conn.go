@@ -76,13 +76,13 @@ type taker struct {
 	http.ResponseWriter
 	server *Server
 	leave  context.CancelCauseFunc
-	taken  *conn
+	taken  atomic.Pointer[conn]
 }
 
 // close ends a connection that was taken over; cri-streaming leaves it open when the client's streams have not come.
 func (t *taker) close() {
-	if t.taken != nil {
-		t.taken.Close()
+	if c := t.taken.Load(); c != nil {
+		c.Close()
 	}
 }
 
@@ -94,7 +94,7 @@ func (t *taker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	}
 	_ = raw.SetDeadline(time.Time{}) // of reading the head
 	c := &conn{Conn: raw, server: t.server, leave: t.leave}
-	t.taken = c
+	t.taken.Store(c)
 	t.server.mu.Lock()
 	stopped := t.server.stopped
 	t.server.conns[c] = struct{}{}

@@ -14,10 +14,10 @@ import (
 	"time"
 
 	"golang.org/x/net/websocket"
-	"k8s.io/apimachinery/pkg/util/httpstream"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/portforward"
 	"k8s.io/client-go/transport/spdy"
+	"k8s.io/streaming/pkg/httpstream"
 )
 
 var dialers = map[string]func(address string) (httpstream.Dialer, error){
@@ -30,14 +30,14 @@ var dialers = map[string]func(address string) (httpstream.Dialer, error){
 		if err != nil {
 			return nil, err
 		}
-		return spdy.NewDialer(upgrader, &http.Client{Transport: transport}, "POST", u), nil
+		return spdy.NewDialerForStreaming(upgrader, &http.Client{Transport: transport}, "POST", u), nil
 	},
 	"tunnel": func(address string) (httpstream.Dialer, error) {
 		u, err := url.Parse(address)
 		if err != nil {
 			return nil, err
 		}
-		return portforward.NewSPDYOverWebsocketDialer(u, &rest.Config{})
+		return portforward.NewSPDYOverWebsocketDialerForStreaming(u, &rest.Config{})
 	},
 }
 
@@ -54,7 +54,7 @@ func forward(t *testing.T, s *Server, dial func(string) (httpstream.Dialer, erro
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	ready := make(chan struct{})
-	f, err := portforward.NewOnAddressesWithContext(ctx, dialer, []string{"127.0.0.1"}, []string{fmt.Sprintf("0:%d", port)}, ready, io.Discard, io.Discard)
+	f, err := portforward.NewOnAddressesForStreamingWithContext(ctx, dialer, []string{"127.0.0.1"}, []string{fmt.Sprintf("0:%d", port)}, ready, io.Discard, io.Discard)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -261,5 +261,20 @@ func TestPortForwardOfAnUnknownPod(t *testing.T) {
 	err := Forwarder{newLocalEngine()}.PortForward(t.Context(), "q", 80, stream)
 	if err == nil || strings.Count(err.Error(), "pod q: not found") != 1 {
 		t.Errorf("error %v, want that the pod is not found, once", err)
+	}
+}
+
+func TestStopEndsPortForwards(t *testing.T) {
+	for name, dial := range dialers {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s, _, _ := serve(t, Config{})
+			forward(t, s, dial, listen(t, "127.0.0.1:0", answer))
+			began := time.Now()
+			s.Stop()
+			if took := time.Since(began); took > stopGrace*3/4 {
+				t.Errorf("an idle client held the server's end up for %s", took)
+			}
+		})
 	}
 }

@@ -44,6 +44,9 @@ func (s *Server) redeeming(verb string, serve func(http.ResponseWriter, *http.Re
 		defer context.AfterFunc(s.ctx, func() { leave(context.Cause(s.ctx)) })()
 		t := &taker{ResponseWriter: w, server: s, leave: leave}
 		defer t.close()
+		if verb == "portforward" { // nothing in it looks at the context while no port is in use
+			defer context.AfterFunc(ctx, t.close)()
+		}
 		serve(t, r.WithContext(ctx), req)
 	}
 }

@@ -138,6 +138,9 @@ func (s *Server) Serve() error {
 	return nil
 }
 
+// stopGrace is how long clients may take to hear how their streams have ended: without a word SPDY's believe in success.
+const stopGrace = 2 * time.Second
+
 // Stop ends all connections and waits for what served them. It may be called without Serve.
 func (s *Server) Stop() {
 	s.mu.Lock()
@@ -146,12 +149,21 @@ func (s *Server) Stop() {
 	s.stop(ErrStopping)
 	s.http.Close()
 	s.listener.Close() // Serve may never have taken it
+	for end := time.Now().Add(stopGrace); s.connected() && time.Now().Before(end); {
+		time.Sleep(5 * time.Millisecond)
+	}
 	s.mu.Lock()
 	for c := range s.conns {
 		c.abort()
 	}
 	s.mu.Unlock()
 	s.handlers.Wait()
+}
+
+func (s *Server) connected() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.conns) > 0
 }
 
 // ExecURL is the address at which a client gets the streams of a command, which runs when the client comes.

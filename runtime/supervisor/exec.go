@@ -19,7 +19,7 @@ func (s *Supervisor) exec(req wire.Exec, files []*os.File) (wire.StartResult, []
 	if req.Exec == "" {
 		return wire.StartResult{}, nil, fmt.Errorf("exec in %s: the exec id is empty: %w", name(req.Process), errdefs.ErrInvalidArgument)
 	}
-	c, _, err := s.running(containerKey(req.Process))
+	c, first, err := s.running(containerKey(req.Process))
 	if err != nil {
 		return wire.StartResult{}, nil, err
 	}
@@ -32,7 +32,7 @@ func (s *Supervisor) exec(req wire.Exec, files []*os.File) (wire.StartResult, []
 		spec.ConsoleSize = &specs.Box{Width: uint(req.Stdio.Width), Height: uint(req.Stdio.Height)}
 	}
 	p := s.newProcess(req.Process, req.Dir, req.Stdio)
-	create := func(io childIO) (int, error) { return c.rt.exec(spec, io) }
+	create := func(io childIO) (int, error) { return c.rt.exec(spec, io, first.pidfd) }
 	// The process runs as soon as it exists; its record can only follow.
 	err = s.launch(c, p, req.Attach, files, create, func() error {
 		return record{Exec: &req, PID: p.pid, StartTime: p.startTime, OOMBase: p.oomBase}.save(req.Dir)

@@ -137,7 +137,7 @@ func (e *external) create(io childIO) (int, error) {
 	return pid, nil
 }
 
-func (e *external) exec(spec *specs.Process, io childIO) (int, error) {
+func (e *external) exec(spec *specs.Process, io childIO, _ *os.File) (int, error) {
 	f, err := os.CreateTemp(e.start.Dir, "process-*.json")
 	if err != nil {
 		return 0, err

@@ -3,6 +3,7 @@ package supervisor
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"os"
 	"path/filepath"
@@ -27,6 +28,7 @@ type native struct {
 	start   wire.Start
 	spec    *specs.Spec // until the container is created
 	filters *confine.Filters
+	log     *slog.Logger
 
 	mu      sync.Mutex
 	ctr     *libcontainer.Container
@@ -36,8 +38,8 @@ type native struct {
 	made    sync.WaitGroup // premake
 }
 
-func newNative(s wire.Start, filters *confine.Filters, load bool) (*native, error) {
-	n := &native{start: s, filters: filters}
+func newNative(s wire.Start, filters *confine.Filters, log *slog.Logger, load bool) (*native, error) {
+	n := &native{start: s, filters: filters, log: log}
 	if load {
 		// A state that cannot be read spoils what needs it, and is told then; the process is watched all the same.
 		if _, err := n.container(); err != nil {
@@ -215,11 +217,16 @@ func (n *native) release() error {
 
 const releaseTimeout = 30 * time.Second
 
-func (n *native) exec(spec *specs.Process, io childIO) (int, error) {
+func (n *native) exec(spec *specs.Process, io childIO, first *os.File) (int, error) {
 	ctr, err := n.container()
 	if err != nil {
 		return 0, err
 	}
+	pid, err := n.direct(ctr, spec, io, first)
+	if err == nil {
+		return pid, nil
+	}
+	n.log.Debug("an exec takes the long way", "id", n.start.ID, "error", err)
 	size := wire.Stdio{}
 	if spec.ConsoleSize != nil {
 		size.Width, size.Height = uint16(spec.ConsoleSize.Width), uint16(spec.ConsoleSize.Height)

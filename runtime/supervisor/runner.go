@@ -26,8 +26,8 @@ type runner interface {
 	// that of a checkpoint and runs at once.
 	create(io childIO) (pid int, err error)
 	release() error
-	// exec runs one more process.
-	exec(spec *specs.Process, io childIO) (pid int, err error)
+	// exec runs one more process; first is a pidfd of the container's first one.
+	exec(spec *specs.Process, io childIO, first *os.File) (pid int, err error)
 	// processes lists all processes in the container's cgroup.
 	processes() ([]int, error)
 	// killsAll says whether the kernel ends all processes with the first, because it has a PID namespace of its own.
@@ -46,7 +46,7 @@ func (s *Supervisor) newRunner(start wire.Start, load bool) (runner, error) {
 	if start.Runtime != "" {
 		return newExternal(start, load)
 	}
-	return newNative(start, &s.filters, load)
+	return newNative(start, &s.filters, s.Log, load)
 }
 
 // loadSpec reads the bundle's config.json and makes its relative paths absolute: this process serves many bundles, and

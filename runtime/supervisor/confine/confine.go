@@ -25,7 +25,11 @@
 // container's program does not get it; were it opened through /proc/self/fd/3 as a program or a working directory, it
 // would be found to be neither.
 //
-// What does not live here: what a profile contains (oci/spec), and when a filter is put in force (libcontainer).
+// The child also watches what libcontainer gives the kernel in the end (capture_linux.go), for processes that are executed
+// without it (runtime/supervisor/enter).
+//
+// What does not live here: what a profile contains (oci/spec), and when a filter is put in force (libcontainer,
+// runtime/supervisor/enter).
 package confine
 
 import (
@@ -55,8 +59,35 @@ func Compile(r io.Reader, w io.Writer) error {
 	if err != nil {
 		return fmt.Errorf("seccomp profile: %w", err)
 	}
-	_, err = w.Write(data)
+	_, err = w.Write(finalOf(&profile).after(data))
 	return err
+}
+
+// final is what libcontainer puts in force for a profile. It is for those who start a process without libcontainer.
+type final struct {
+	program []byte // empty: not known
+	flags   uint32 // of seccomp(2)
+}
+
+// after appends to a file: the program, its flags and its length (4 bytes each, little-endian).
+func (f final) after(file []byte) []byte {
+	out := binary.LittleEndian.AppendUint32(append(file, f.program...), f.flags)
+	return binary.LittleEndian.AppendUint32(out, uint32(len(f.program)))
+}
+
+// cutFinal is the other way round.
+func cutFinal(out []byte) (file []byte, f final, err error) {
+	const tail = 8
+	if len(out) < tail {
+		return nil, final{}, fmt.Errorf("compiled seccomp filter: %d bytes: %w", len(out), errdefs.ErrDataLoss)
+	}
+	out, end := out[:len(out)-tail], out[len(out)-tail:]
+	length := binary.LittleEndian.Uint32(end[4:])
+	if uint64(length) > uint64(len(out)) || length%instruction != 0 || length > maxLength*instruction {
+		return nil, final{}, fmt.Errorf("compiled seccomp filter: a final program of %d bytes: %w", length, errdefs.ErrDataLoss)
+	}
+	at := len(out) - int(length)
+	return out[:at], final{program: out[at:], flags: binary.LittleEndian.Uint32(end)}, nil
 }
 
 // A file is: magic, length of the calls (4 bytes, little-endian), calls, filter.

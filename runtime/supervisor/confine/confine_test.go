@@ -162,12 +162,12 @@ func remembered(t testing.TB, profile *configs.Seccomp) []byte {
 	if err != nil {
 		t.Fatal(err)
 	}
-	file, err := compiled(data)
+	one, err := compiled(data)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer file.Close()
-	content, err := io.ReadAll(io.NewSectionReader(file, 0, 1<<30))
+	defer one.close()
+	content, err := io.ReadAll(io.NewSectionReader(one.file, 0, 1<<30))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -241,6 +241,50 @@ func TestFilterIsTheRemembered(t *testing.T) {
 }
 
 // TestOtherCallsAreCompiled gives a process the file of another profile, whose program would allow everything.
+// The final program is what the kernel has of a process that libcontainer has confined.
+func TestFinalIsInForce(t *testing.T) {
+	testenv.Root(t)
+	for name, profile := range map[string]*configs.Seccomp{
+		"docker": dockerProfile(t, nil),
+		"log":    dockerProfile(t, func(s *specs.LinuxSeccomp) { s.Flags = []specs.LinuxSeccompFlag{specs.LinuxSeccompFlagLog} }),
+		"none":   dockerProfile(t, func(s *specs.LinuxSeccomp) { s.Flags = []specs.LinuxSeccompFlag{} }),
+	} {
+		t.Run(name, func(t *testing.T) {
+			data, err := json.Marshal(profile)
+			if err != nil {
+				t.Fatal(err)
+			}
+			want, flags, _ := confined(t, profile, nil)
+			// The kernel tells of its flags only SECCOMP_FILTER_FLAG_LOG (ptrace(2), PTRACE_SECCOMP_GET_METADATA).
+			same(t, want, flags, func() ([]unix.SockFilter, uint64) {
+				one, err := compiled(data)
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer one.close()
+				var got []unix.SockFilter
+				for p := one.final.program; len(p) >= instruction; p = p[instruction:] {
+					got = append(got, unix.SockFilter{
+						Code: binary.NativeEndian.Uint16(p), Jt: p[2], Jf: p[3], K: binary.NativeEndian.Uint32(p[4:]),
+					})
+				}
+				return got, uint64(one.final.flags) & unix.SECCOMP_FILTER_FLAG_LOG
+			})
+		})
+	}
+}
+
+func FuzzCutFinal(f *testing.F) {
+	f.Add(final{program: make([]byte, 2*instruction), flags: 4}.after([]byte("file")))
+	f.Add(final{}.after(nil))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		file, last, err := cutFinal(data)
+		if err == nil && !bytes.Equal(last.after(slices.Clone(file)), data) {
+			t.Errorf("%q is read and written otherwise", data)
+		}
+	})
+}
+
 func TestOtherCallsAreCompiled(t *testing.T) {
 	testenv.Root(t)
 	calls, _, err := parse(remembered(t, dockerProfile(t, nil)))

@@ -24,7 +24,19 @@ type Filters struct {
 	Log *slog.Logger
 
 	mu    sync.Mutex
-	known map[[sha256.Size]byte]*os.File // nil while it is compiled, and when that was in vain
+	known map[[sha256.Size]byte]filter
+}
+
+// filter is empty while it is compiled, and when that was in vain.
+type filter struct {
+	file  *os.File
+	final final
+}
+
+func (f filter) close() {
+	if f.file != nil {
+		f.file.Close()
+	}
 }
 
 const (
@@ -35,43 +47,55 @@ const (
 // Get returns the file to be passed as the first of the process's ExtraFiles, for the caller to close; nil when the
 // profile's filter is not known yet.
 func (f *Filters) Get(profile *configs.Seccomp) *os.File {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if file := f.find(profile).file; file != nil {
+		return duplicate(file)
+	}
+	return nil
+}
+
+// Final returns the program that libcontainer gives the kernel for a profile, and with which flags (seccomp(2)); known is
+// false when that is not known yet, or when the process would need somebody who listens to its filter.
+func (f *Filters) Final(profile *configs.Seccomp) (program []byte, flags uint, known bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	last := f.find(profile).final
+	return last.program, uint(last.flags), len(last.program) > 0 && last.flags&unix.SECCOMP_FILTER_FLAG_NEW_LISTENER == 0
+}
+
+// find has a filter that was not seen before compiled. The lock is held.
+func (f *Filters) find(profile *configs.Seccomp) filter {
 	if !Enabled || profile == nil {
-		return nil
+		return filter{}
 	}
 	data, err := json.Marshal(profile)
 	if err != nil {
-		return nil
+		return filter{}
 	}
 	key := sha256.Sum256(data)
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	file, seen := f.known[key]
-	if file != nil {
-		return duplicate(file)
-	}
+	one, seen := f.known[key]
 	if !seen {
 		f.make(key, data)
 	}
-	return nil
+	return one
 }
 
 // make has a filter compiled. The lock is held.
 func (f *Filters) make(key [sha256.Size]byte, profile []byte) {
 	if f.known == nil {
-		f.known = map[[sha256.Size]byte]*os.File{}
+		f.known = map[[sha256.Size]byte]filter{}
 	}
-	for other, file := range f.known { // any one goes: so many profiles are not in use at once
+	for other, one := range f.known { // any one goes: so many profiles are not in use at once
 		if len(f.known) < maxProfiles {
 			break
 		}
 		delete(f.known, other)
-		if file != nil {
-			file.Close()
-		}
+		one.close()
 	}
-	f.known[key] = nil
+	f.known[key] = filter{}
 	go f.Run(func() {
-		file, err := compiled(profile)
+		one, err := compiled(profile)
 		if err != nil {
 			f.Log.Warn("a seccomp filter is compiled anew at each start: it was not possible ahead", "error", err)
 			return
@@ -79,15 +103,15 @@ func (f *Filters) make(key [sha256.Size]byte, profile []byte) {
 		f.mu.Lock()
 		defer f.mu.Unlock()
 		if _, wanted := f.known[key]; wanted {
-			f.known[key] = file
+			f.known[key] = one
 		} else {
-			file.Close()
+			one.close()
 		}
 	})
 }
 
 // compiled has a child of this program compile a profile.
-func compiled(profile []byte) (*os.File, error) {
+func compiled(profile []byte) (filter, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), compileTimeout)
 	defer cancel()
 	var stderr bytes.Buffer
@@ -96,12 +120,17 @@ func compiled(profile []byte) (*os.File, error) {
 	child.Env = []string{"GOMAXPROCS=1"}
 	data, err := child.Output()
 	if err != nil {
-		return nil, fmt.Errorf("%w: %s", err, bytes.TrimSpace(stderr.Bytes()))
+		return filter{}, fmt.Errorf("%w: %s", err, bytes.TrimSpace(stderr.Bytes()))
+	}
+	data, last, err := cutFinal(data)
+	if err != nil {
+		return filter{}, err
 	}
 	if _, _, err := parse(data); err != nil {
-		return nil, err
+		return filter{}, err
 	}
-	return seal(data)
+	file, err := seal(data)
+	return filter{file: file, final: last}, err
 }
 
 func duplicate(f *os.File) *os.File {
