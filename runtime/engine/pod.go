@@ -78,7 +78,8 @@ func (e *Engine) requireReady(p *livePod, what string) error {
 	return fmt.Errorf("pod %s is %s: cannot %s: run another pod: %w", p.key.id, state, what, errdefs.ErrFailedPrecondition)
 }
 
-// savePod changes a record on disk, then in memory; it is the one writer of pods' records.
+// savePod changes a record in the store, then in memory; it is the one writer of pods' records. No pod outlives a power cut,
+// which may undo the last changes: the record that is left is of a pod without namespaces, and is settled as such.
 func (e *Engine) savePod(p *livePod, change func(*Pod)) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -87,7 +88,7 @@ func (e *Engine) savePod(p *livePod, change func(*Pod)) error {
 	}
 	next := p.rec
 	change(&next)
-	if err := e.Pods.Put(p.key.ns, p.key.id, next); err != nil {
+	if err := e.Pods.PutSoon(p.key.ns, p.key.id, next); err != nil {
 		return fmt.Errorf("save the record of pod %s: %w", p.key.id, err)
 	}
 	p.rec = next

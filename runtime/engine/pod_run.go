@@ -127,14 +127,14 @@ func (e *Engine) makePod(ctx context.Context, ns string, o PodOptions) (Pod, err
 	return p.record(), nil
 }
 
-// reservePod puts the record on disk and the pod in the table, with its lock held.
+// reservePod writes the record and puts the pod in the table, with its lock held.
 func (e *Engine) reservePod(ctx context.Context, rec Pod) (*livePod, func(), error) {
 	k := key{rec.Namespace, rec.ID}
 	unlock, err := e.locks.Lock(ctx, podLock(k))
 	if err != nil {
 		return nil, nil, fmt.Errorf("pod %s is busy: %w", rec.ID, err)
 	}
-	if err := e.Pods.Create(k.ns, k.id, rec); err != nil {
+	if err := e.Pods.CreateSoon(k.ns, k.id, rec); err != nil {
 		unlock()
 		if errdefs.IsAlreadyExists(err) {
 			return nil, nil, fmt.Errorf("pod %s exists: choose another id, or remove it first: %w", rec.ID, errdefs.ErrAlreadyExists)

@@ -187,7 +187,7 @@ func (e *Engine) each(list []*live, do func(*live) error) error {
 // forgetPod deletes the record, and the pod with it.
 func (e *Engine) forgetPod(ctx context.Context, p *livePod, before PodState) error {
 	p.mu.Lock()
-	err := e.Pods.Delete(p.key.ns, p.key.id)
+	err := e.Pods.DeleteSoon(p.key.ns, p.key.id)
 	p.gone = err == nil // no save comes between, which would bring the record back
 	p.mu.Unlock()
 	if err != nil {
