@@ -37,7 +37,7 @@ build: $(addprefix bin/,$(BINARIES)) ## build all binaries into bin/
 # What the linker writes, it writes by a mapping, and it lies in the page cache in single pages. A copy lies there in
 # larger ones, and starts a quarter quicker.
 bin/%: $(SOURCES) go.mod go.sum $(TOOLBOX) | go
-	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $@.linked ./cmd/$*
+	CGO_ENABLED=0 $(GO) build -trimpath -tags nri_no_wasm -ldflags '$(LDFLAGS)' -o $@.linked ./cmd/$*
 	@install -m 0755 $@.linked $@ && rm $@.linked
 
 # libcontainer's nsenter is C, and seccomp needs libseccomp. Each start executes it once more, which is quicker without
@@ -70,7 +70,7 @@ check: go ## format, vet, lint, unit tests
 	cd toolbox && $(GO) vet ./... && $(GO) test ./internal/...
 
 .PHONY: test
-test: build images ## everything this machine can run (as root; what cannot run is skipped with its reason)
+test: build images conformance-tools ## everything this machine can run (as root; what cannot run is skipped with its reason)
 	$(GO) run ./test/report \
 		-- $(GO) test -json -race $(RACE) \
 		-- $(GO) test -json -tags seccomp $$($(GO) list -tags seccomp ./... | grep -vFx -e '' $$($(GO) list $(RACE) | sed 's/^/-e /') | grep -vE '/test/(scenario|vm)') \
@@ -80,6 +80,25 @@ test: build images ## everything this machine can run (as root; what cannot run 
 .PHONY: images
 images: go ## build the test images into .cache/images (from Debian's own packages)
 	@$(GO) run ./test/images -o .cache/images
+
+# The suite and its client are built from a module of their own, which pins their versions.
+CONFORMANCE := .cache/conformance
+
+.PHONY: conformance-tools
+conformance-tools: $(addprefix $(CONFORMANCE)/,critest crictl ginkgo) ## build upstream's CRI suite and client into .cache/conformance
+
+$(CONFORMANCE)/critest: test/conformance/go.mod test/conformance/go.sum | go
+	cd test/conformance && CGO_ENABLED=0 $(GO) test -c -trimpath -ldflags '-s -w' -o ../../$@ sigs.k8s.io/cri-tools/cmd/critest
+
+$(CONFORMANCE)/crictl: test/conformance/go.mod test/conformance/go.sum | go
+	cd test/conformance && CGO_ENABLED=0 $(GO) build -trimpath -tags nri_no_wasm -ldflags '-s -w' -o ../../$@ sigs.k8s.io/cri-tools/cmd/crictl
+
+$(CONFORMANCE)/ginkgo: test/conformance/go.mod test/conformance/go.sum | go
+	cd test/conformance && CGO_ENABLED=0 $(GO) build -trimpath -tags nri_no_wasm -ldflags '-s -w' -o ../../$@ github.com/onsi/ginkgo/v2/ginkgo
+
+.PHONY: conformance
+conformance: build images conformance-tools ## run upstream's CRI suite against minid in every setting (as root)
+	$(GO) run ./test/report -- $(GO) test -json -count=1 -timeout 15m -run '^TestConformance' ./test/scenario
 
 .PHONY: test-vm
 test-vm: build kernel ## boot a virtual machine with cgroup v2 alone, AppArmor and systemd, and run containers there (minutes: it is emulated)
@@ -94,7 +113,7 @@ generate: go ## write the generated code and documents anew
 	$(GO) generate ./...
 
 .PHONY: bench
-bench: build images ## compare with runc and containerd, and print the ratios (as root)
+bench: build images ## compare with runc and containerd, over CRI too, and print the ratios (as root)
 	$(GO) test -tags bench -count=1 -timeout 60m -run TestBench -v ./test/bench
 
 .PHONY: install

@@ -83,19 +83,6 @@ func TestRunFlagsRefused(t *testing.T) {
 	}
 }
 
-func TestParseSignal(t *testing.T) {
-	for s, want := range map[string]int{"TERM": 15, "sigkill": 9, "SIGUSR1": 10, "1": 1, "0": 0, "64": 64} {
-		if got, err := parseSignal(s); err != nil || got != want {
-			t.Errorf("%s: %d, %v; want %d", s, got, err, want)
-		}
-	}
-	for _, s := range []string{"", "65", "-1", "SIGNOPE"} {
-		if got, err := parseSignal(s); err == nil {
-			t.Errorf("%s: %d, want an error", s, got)
-		}
-	}
-}
-
 func TestTree(t *testing.T) {
 	got := strings.Join(tree([]*api.Snapshot{{Name: "b", Parent: "a"}, {Name: "a"}, {Name: "c", Parent: "b"}, {Name: "d", Parent: "a"}}), "\n")
 	if want := "a\n\\_ b\n  \\_ c\n\\_ d"; got != want {

@@ -22,7 +22,7 @@ func newApp() *cli.App {
 	app.Commands = []*cli.Command{
 		versionCommand(), infoCommand(), runCommand(), execCommand(), logsCommand(),
 		imagesCommand(), containersCommand(), tasksCommand(), contentCommand(), snapshotsCommand(), leasesCommand(),
-		namespacesCommand(), eventsCommand(), checkCommand(), ociCommand(), pprofCommand(), completionCommand(), manCommand(),
+		namespacesCommand(), eventsCommand(), checkCommand(), ociCommand(), pprofCommand(), icli.CompletionCommand(), icli.ManCommand(),
 	}
 	return app
 }

@@ -140,20 +140,6 @@ func ociCommand() *cli.Command {
 	}
 }
 
-func manCommand() *cli.Command {
-	return &cli.Command{
-		Name: "man", Usage: "print this program's manual page",
-		Action: func(c *cli.Context) error {
-			page, err := c.App.ToMan()
-			if err != nil {
-				return err
-			}
-			_, err = fmt.Fprint(c.App.Writer, page)
-			return err
-		},
-	}
-}
-
 func logsCommand() *cli.Command {
 	return &cli.Command{
 		Name: "logs", Usage: "print what a container has written", ArgsUsage: "CONTAINER",

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	icli "github.com/minirt/mini/cmd/internal/cli"
+	"github.com/minirt/mini/oci/spec"
 	"github.com/minirt/mini/runtime/api"
 )
 
@@ -69,7 +70,7 @@ func tasksKillCommand() *cli.Command {
 			if c.NArg() == 2 {
 				name = c.Args().Get(1)
 			}
-			sig, err := parseSignal(name)
+			sig, err := spec.ParseSignal(name)
 			if err != nil {
 				return err
 			}
@@ -79,21 +80,6 @@ func tasksKillCommand() *cli.Command {
 			return err
 		}),
 	}
-}
-
-// parseSignal reads SIGTERM, TERM, term or 15.
-func parseSignal(s string) (int, error) {
-	if n, err := strconv.Atoi(s); err == nil && n >= 0 && n <= 64 {
-		return n, nil
-	}
-	name := strings.ToUpper(s)
-	if !strings.HasPrefix(name, "SIG") {
-		name = "SIG" + name
-	}
-	if n := unix.SignalNum(name); n != 0 {
-		return int(n), nil
-	}
-	return 0, fmt.Errorf("signal %q: write a name as SIGTERM or a number from 0 to 64", s)
 }
 
 func containerVerb(name, usage string, act func(c *cli.Context, d *daemon, r *api.ContainerRequest) error) *cli.Command {

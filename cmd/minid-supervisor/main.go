@@ -4,7 +4,8 @@
 // Command minid-supervisor is the parent of container processes. The daemon starts it; nobody else needs to.
 //
 // Its modes: serve (the supervisor), init (libcontainer's half inside the container), pause (the first process of a
-// shared PID namespace: it reaps, and ends on TERM or INT), seccomp-compile (a filter is compiled ahead), version.
+// shared PID namespace: it reaps, and ends on TERM or INT), seccomp-compile (a filter is compiled ahead),
+// features (what libcontainer can do, as JSON of the runtime specification), version.
 package main
 
 import (
@@ -20,6 +21,7 @@ import (
 
 	"github.com/minirt/mini/runtime/supervisor"
 	"github.com/minirt/mini/runtime/supervisor/confine"
+	_ "github.com/minirt/mini/runtime/supervisor/pause" // another one, which never lets Go begin
 )
 
 // version is set by the linker.
@@ -38,14 +40,14 @@ func main() {
 		}
 	case "seccomp-compile":
 		err = confine.Compile(os.Stdin, os.Stdout)
-	case "pause":
-		err = supervisor.Pause()
 	case "serve":
 		err = serve(os.Args[2:])
+	case "features":
+		err = supervisor.Features(os.Stdout, build())
 	case "version":
 		fmt.Println(build())
 	default:
-		err = fmt.Errorf("usage: %s serve|init|pause|seccomp-compile|version (the daemon starts it)", os.Args[0])
+		err = fmt.Errorf("usage: %s serve|init|pause|seccomp-compile|features|version (the daemon starts it)", os.Args[0])
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "minid-supervisor:", err)

@@ -40,6 +40,9 @@ func newConn(c *net.UnixConn) *Conn {
 // Dial connects to the socket at path, which may be longer than a socket address can hold (108 bytes).
 func Dial(ctx context.Context, path string) (*Conn, error) {
 	short, done, err := shorten(path)
+	if errors.Is(err, os.ErrNotExist) { // a directory that is not there has no listener
+		return nil, fmt.Errorf("socket %s: nobody answers: %w: %w", path, err, errdefs.ErrUnavailable)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("socket %s: %w", path, err)
 	}

@@ -148,8 +148,21 @@ func TestListenDialLongPath(t *testing.T) {
 			c.Close()
 			l.Close()
 		}
+		if _, err := Dial(context.Background(), filepath.Join(filepath.Dir(path), "none", "sock")); !errdefs.IsUnavailable(err) {
+			t.Errorf("dial in a directory that is not there: %v", err)
+		}
 		if _, err := Dial(context.Background(), path); !errdefs.IsUnavailable(err) {
 			t.Errorf("got %v", err)
+		}
+	}
+}
+
+// TestDialNobody has paths of which nothing is there, not even the directory: whoever dials may then start a server.
+func TestDialNobody(t *testing.T) {
+	for _, depth := range []int{1, 150} {
+		path := filepath.Join(t.TempDir(), strings.Repeat("d", depth), "sock")
+		if _, err := Dial(context.Background(), path); !errdefs.IsUnavailable(err) {
+			t.Errorf("%d bytes: error %v, want unavailable", len(path), err)
 		}
 	}
 }

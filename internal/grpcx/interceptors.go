@@ -2,6 +2,7 @@ package grpcx
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"runtime/debug"
@@ -38,11 +39,19 @@ func (i Interceptors) finish(ctx context.Context, method string, start time.Time
 		*err = status.Errorf(codes.Internal, "%s: the daemon has a fault: its log has the stack", method)
 	}
 	took := time.Since(start)
-	s := Status(*err)
+	s := Status(timedOut(ctx, *err))
 	i.log(ctx, method, s, took)
 	if *err = s.Err(); i.Observe != nil {
 		i.Observe(method, s.Code(), took)
 	}
+}
+
+// timedOut lets a call that failed because its own time was up say so, whatever gave up first on its way.
+func timedOut(ctx context.Context, err error) error {
+	if err == nil || !errors.Is(err, context.DeadlineExceeded) || !errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		return err
+	}
+	return status.Error(codes.DeadlineExceeded, err.Error())
 }
 
 func (i Interceptors) log(ctx context.Context, method string, s *status.Status, took time.Duration) {

@@ -5,9 +5,9 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strings"
 
+	"github.com/minirt/mini/internal/osthread"
 	"golang.org/x/sys/unix"
 )
 
@@ -15,43 +15,19 @@ import (
 // mount of another mount namespace (EINVAL), so a thread goes into that of the process, clones the tree there as a
 // detached one, and ends; threads that share their directory with others cannot change the namespace.
 func OfProcess(pid int, source, target string) error {
-	type result struct {
-		tree int
-		err  error
-	}
-	done := make(chan result, 1)
-	onThread(func() {
-		tree, err := cloneOf(pid, source)
-		done <- result{tree, err}
+	tree, err := -1, error(nil)
+	osthread.Run(func() bool {
+		tree, err = cloneOf(pid, source)
+		return false
 	})
-	r := <-done
-	if r.err != nil {
-		return fmt.Errorf("mount %s of process %d: %w", source, pid, r.err)
+	if err != nil {
+		return fmt.Errorf("mount %s of process %d: %w", source, pid, err)
 	}
-	defer unix.Close(r.tree)
-	if err := unix.MoveMount(r.tree, "", unix.AT_FDCWD, target, unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
+	defer unix.Close(tree)
+	if err := unix.MoveMount(tree, "", unix.AT_FDCWD, target, unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
 		return fmt.Errorf("mount %s of process %d at %s: %w", source, pid, target, class(err))
 	}
 	return nil
-}
-
-// onThread runs do on a thread that ends with it. The first thread of the program never ends, and is the one that
-// /proc/self tells of: when the goroutine has got that one, another is started while it is held.
-func onThread(do func()) {
-	go func() {
-		runtime.LockOSThread()
-		if unix.Gettid() != unix.Getpid() {
-			do() // and not unlocked
-			return
-		}
-		defer runtime.UnlockOSThread()
-		again := make(chan struct{})
-		onThread(func() {
-			close(again)
-			do()
-		})
-		<-again
-	}()
 }
 
 // cloneOf leaves its thread in the other namespace. The source is looked up below the process's root.

@@ -134,6 +134,11 @@ func readProcesses() []process {
 	return all
 }
 
+// ProcessesIn counts the processes in cgroups that have the mark in their path.
+func ProcessesIn(mark string) int {
+	return len(processes(func(p process) bool { return strings.Contains(p.cgroup, mark) }))
+}
+
 func processes(match func(process) bool) []int {
 	var pids []int
 	for _, p := range readProcesses() {

@@ -4,6 +4,7 @@
 package testenv
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -36,6 +37,12 @@ func Long(t testing.TB) {
 	if testing.Short() {
 		t.Skip("takes long; left out of a short run")
 	}
+}
+
+// Measured notes what a test has measured; the report of a run shows it though the test has passed.
+func Measured(t testing.TB, format string, args ...any) {
+	t.Helper()
+	t.Logf("measured: "+format, args...)
 }
 
 // find looks for a program in PATH and where Debian puts those of root.
@@ -88,6 +95,9 @@ func Dir(t testing.TB) string {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if err := os.Chmod(dir, 0o711); err != nil { // root of a user namespace goes through it
+		t.Fatal(err)
+	}
 	t.Cleanup(func() {
 		if err := os.RemoveAll(dir); err != nil {
 			t.Errorf("remove the test's directory: %v", err)
@@ -133,4 +143,17 @@ func Run(t testing.TB, program string, args ...string) string {
 		t.Fatalf("%s %s: %v\n%s%s", program, strings.Join(args, " "), err, out.String(), errs.String())
 	}
 	return out.String()
+}
+
+// Try runs a program of the machine, which may fail; the error has what it printed.
+func Try(t testing.TB, program string, args ...string) error {
+	t.Helper()
+	path, err := find(program)
+	if err != nil {
+		return err
+	}
+	if out, err := exec.CommandContext(t.Context(), path, args...).CombinedOutput(); err != nil {
+		return fmt.Errorf("%s %s: %w: %s", program, strings.Join(args, " "), err, out)
+	}
+	return nil
 }

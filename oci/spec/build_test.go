@@ -89,6 +89,7 @@ func TestBuild(t *testing.T) {
 		"user unknown number": {Request{User: "4000000000"}, func(s *specs.Spec) any { return s.Process.User }, specs.User{UID: 4000000000, AdditionalGids: []uint32{0}}},
 		"user and group":      {Request{User: "app:docker"}, func(s *specs.Spec) any { return s.Process.User }, specs.User{UID: 1000, GID: 999, AdditionalGids: []uint32{999}}},
 		"groups":              {Request{User: "app", Groups: []string{"docker", "5"}}, func(s *specs.Spec) any { return s.Process.User.AdditionalGids }, []uint32{5, 999, 1001, 2000, 2001}},
+		"groups merge":        {Request{User: "app:7", GroupPolicy: "merge", Groups: []string{"5"}}, func(s *specs.Spec) any { return s.Process.User.AdditionalGids }, []uint32{5, 7, 2000, 2001}},
 		"groups strict":       {Request{User: "app", GroupPolicy: "strict", Groups: []string{"5"}}, func(s *specs.Spec) any { return s.Process.User.AdditionalGids }, []uint32{5, 1001}},
 		"home":                {Request{User: "app"}, env("HOME"), "HOME=/home/app"},
 		"home removed":        {Request{User: "app", Env: []string{"HOME"}}, env("HOME"), ""},
@@ -150,6 +151,7 @@ func TestBuild(t *testing.T) {
 		"net devices":                   {Request{NetDevices: map[string]specs.LinuxNetDevice{"eth1": {Name: "data0"}}}, func(s *specs.Spec) any { return s.Linux.NetDevices["eth1"].Name }, "data0"},
 		"memory policy":                 {Request{MemoryPolicy: &specs.LinuxMemoryPolicy{Mode: specs.MpolBind, Nodes: "0"}}, func(s *specs.Spec) any { return s.Linux.MemoryPolicy.Nodes }, "0"},
 		"hostname variable of the host": {Request{Namespaces: map[string]string{"uts": "host"}}, env("HOSTNAME"), "HOSTNAME=node1"},
+		"shared mounts":                 {Request{Mounts: []Mount{{Source: "/a", Target: "/b", Options: []string{"rbind", "rshared"}}}}, func(s *specs.Spec) any { return s.Linux.RootfsPropagation }, "rshared"},
 		"personality":                   {Request{Personality: "LINUX32"}, func(s *specs.Spec) any { return s.Linux.Personality.Domain }, specs.PerLinux32},
 		"patch":                         {Request{Patch: []byte(`{"hostname":null,"process":{"cwd":"/p"},"linux":{"resources":{"memory":{"limit":9223372036854775807}}}}`)}, func(s *specs.Spec) any { return s.Hostname + s.Process.Cwd + show(*s.Linux.Resources.Memory.Limit) }, "/p9223372036854775807"},
 	} {
@@ -342,7 +344,7 @@ func TestProbeHost(t *testing.T) {
 	if h.Kernel == "" || h.CPUs == "" || h.CgroupMode == "" || len(h.Capabilities) == 0 && os.Getuid() == 0 || len(h.Rlimits) != 16 {
 		t.Errorf("got %s", show(h))
 	}
-	if h.kernelBefore(3, 0) || !h.kernelBefore(99, 0) {
+	if h.KernelBefore(3, 0) || !h.KernelBefore(99, 0) {
 		t.Errorf("kernel %s", h.Kernel)
 	}
 	t.Log(show(h))

@@ -36,8 +36,8 @@ type Host struct {
 	OOMScoreAdj  int                          `json:"oomScoreAdj"`
 }
 
-// kernelBefore compares the release; an unknown one counts as new.
-func (h *Host) kernelBefore(major, minor int) bool {
+// KernelBefore compares the release; an unknown one counts as new.
+func (h *Host) KernelBefore(major, minor int) bool {
 	var x, y int
 	if n, _ := fmt.Sscanf(h.Kernel, "%d.%d", &x, &y); n != 2 {
 		return false

@@ -163,11 +163,22 @@ func mountsRule(b *builder) error {
 			return err
 		}
 		b.spec.Mounts = append(b.spec.Mounts, made)
+		b.letThrough(made)
 	}
 	slices.SortStableFunc(b.spec.Mounts[defaults:], func(x, y specs.Mount) int {
 		return strings.Count(x.Destination, "/") - strings.Count(y.Destination, "/")
 	})
 	return nil
+}
+
+// letThrough makes the root let mounts pass that are to show on the host: in the mount namespace of the container all
+// mounts are slaves of the host's first, unless its root is shared, and what is mounted below a slave stays there
+// (mount_namespaces(7)).
+func (b *builder) letThrough(m specs.Mount) {
+	shared := slices.Contains(m.Options, "shared") || slices.Contains(m.Options, "rshared")
+	if shared && b.spec.Linux.RootfsPropagation == "" {
+		b.spec.Linux.RootfsPropagation = "rshared"
+	}
 }
 
 // mount checks one mount of the request and makes the document's. Errors name the target.
@@ -228,7 +239,7 @@ func (b *builder) checkMountOptions(m specs.Mount) error {
 			}
 			propagation = o
 		case "rro", "rnosuid", "rnodev", "rnoexec", "rrelatime", "rnoatime":
-			if b.host.kernelBefore(5, 12) {
+			if b.host.KernelBefore(5, 12) {
 				return unable("mount %s: option %s needs Linux 5.12, and this is %s", m.Destination, o, b.host.Kernel)
 			}
 		}
@@ -245,7 +256,7 @@ func (b *builder) checkIDMapped(m specs.Mount) error {
 	switch {
 	case m.Type != "bind":
 		return invalid("mount %s: only a bind can be idmapped, and this is of type %s", m.Destination, m.Type)
-	case b.host.kernelBefore(5, 12):
+	case b.host.KernelBefore(5, 12):
 		return unable("mount %s: idmapped mounts need Linux 5.12, and this is %s", m.Destination, b.host.Kernel)
 	case (len(m.UIDMappings) == 0) != (len(m.GIDMappings) == 0):
 		return invalid("mount %s: an idmapped mount needs both a uid map and a gid map", m.Destination)

@@ -8,13 +8,15 @@ import (
 // native API carries it as JSON. The zero value means "the default" everywhere.
 type Request struct {
 	// Process.
-	Args        []string   `json:"args,omitempty"`       // replaces the image's Cmd
-	Entrypoint  *[]string  `json:"entrypoint,omitempty"` // replaces the image's; an empty list clears it, and Cmd with it
-	Env         []string   `json:"env,omitempty"`        // KEY=VALUE over the image's; KEY alone removes it
-	Cwd         string     `json:"cwd,omitempty"`
-	User        string     `json:"user,omitempty"`        // name|uid[:group|gid], resolved in the container's /etc/passwd
-	Groups      []string   `json:"groups,omitempty"`      // supplementary, names or numbers
-	GroupPolicy string     `json:"groupPolicy,omitempty"` // merge (default: /etc/group too) or strict
+	Args       []string  `json:"args,omitempty"`       // replaces the image's Cmd
+	Entrypoint *[]string `json:"entrypoint,omitempty"` // replaces the image's; an empty list clears it, and Cmd with it
+	Env        []string  `json:"env,omitempty"`        // KEY=VALUE over the image's; KEY alone removes it
+	Cwd        string    `json:"cwd,omitempty"`
+	User       string    `json:"user,omitempty"`   // name|uid[:group|gid], resolved in the container's /etc/passwd
+	Groups     []string  `json:"groups,omitempty"` // supplementary, names or numbers
+	// GroupPolicy says where supplementary groups come from: "" adds the user's of /etc/group unless User names a group,
+	// merge adds them always, strict never.
+	GroupPolicy string     `json:"groupPolicy,omitempty"`
 	Umask       *uint32    `json:"umask,omitempty"`
 	Terminal    bool       `json:"terminal,omitempty"`
 	ConsoleSize *specs.Box `json:"consoleSize,omitempty"`
@@ -80,7 +82,8 @@ type Request struct {
 	Patch []byte `json:"patch,omitempty"`
 }
 
-// Mount is one mount asked for. Type is bind, tmpfs or any filesystem; for a bind with no Source made yet, CreateSource
+// Mount is one mount asked for. Type is bind, tmpfs, any filesystem, or image, which whoever runs the container turns into
+// a bind before Build sees it; for a bind with no Source made yet, CreateSource
 // makes a directory.
 type Mount struct {
 	Type         string                 `json:"type"`
@@ -90,6 +93,7 @@ type Mount struct {
 	CreateSource bool                   `json:"createSource,omitempty"`
 	UIDMap       []specs.LinuxIDMapping `json:"uidMap,omitempty"` // idmapped mount, Linux 5.12
 	GIDMap       []specs.LinuxIDMapping `json:"gidMap,omitempty"`
+	SubPath      string                 `json:"subPath,omitempty"` // of an image
 }
 
 // Device is a device node of the host put into the container, or a directory of them.

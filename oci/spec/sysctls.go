@@ -14,7 +14,7 @@ func sysctlsRule(b *builder) error {
 	set := make(map[string]string, len(b.in.Defaults.Sysctls)+len(b.req.Sysctls))
 	for name, value := range b.in.Defaults.Sysctls {
 		name = sysctlName(name)
-		if t, ok := sysctlNamespace(name); ok && b.makes(t) {
+		if t, ok := SysctlNamespace(name); ok && b.makes(t) {
 			set[name] = value
 		}
 	}
@@ -47,7 +47,7 @@ func (b *builder) checkSysctl(name string) error {
 	if name == "kernel.hostname" {
 		return invalid("sysctl kernel.hostname: use the hostname")
 	}
-	t, namespaced := sysctlNamespace(name)
+	t, namespaced := SysctlNamespace(name)
 	if !namespaced {
 		return invalid("sysctl %s belongs to no namespace and would change the host: set it there", name)
 	}
@@ -67,8 +67,8 @@ func sysctlName(name string) string {
 	return name
 }
 
-// sysctlNamespace tells the namespace of a parameter: ipc_namespaces(7), network_namespaces(7), uts_namespaces(7).
-func sysctlNamespace(name string) (specs.LinuxNamespaceType, bool) {
+// SysctlNamespace tells the namespace of a kernel parameter: ipc_namespaces(7), network_namespaces(7), uts_namespaces(7).
+func SysctlNamespace(name string) (specs.LinuxNamespaceType, bool) {
 	dotted := strings.ReplaceAll(name, "/", ".")
 	switch dotted {
 	case "kernel.msgmax", "kernel.msgmnb", "kernel.msgmni", "kernel.sem", "kernel.shmall", "kernel.shmmax",

@@ -31,7 +31,11 @@ func userRule(b *builder) error {
 	}
 	gids := id.groups
 	switch b.req.GroupPolicy {
-	case "", "merge":
+	case "":
+	case "merge":
+		if gids, err = groupsOf(b.files, id.name, id.gid); err != nil {
+			return err
+		}
 	case "strict":
 		gids = nil
 	default:
@@ -78,8 +82,9 @@ func (b *builder) checkMapped(uid, gid uint32) error {
 
 // identity is a user as the container's account files have it.
 type identity struct {
+	name     string // "" when there is no account
 	uid, gid uint32
-	groups   []uint32 // of /etc/group that list the user; without gid
+	groups   []uint32 // of /etc/group that list the user, without gid; none beside a chosen group
 	home     string
 }
 
@@ -101,7 +106,7 @@ func resolveUser(files fs.FS, want string) (identity, error) {
 	uid, numeric := parseID(name)
 	switch {
 	case found:
-		id = identity{uid: account.uid, gid: account.gid, home: account.home}
+		id = identity{name: account.name, uid: account.uid, gid: account.gid, home: account.home}
 		if id.home == "" {
 			id.home = "/"
 		}
@@ -182,6 +187,9 @@ func findAccount(files fs.FS, want string) (account, bool, error) {
 
 // groupsOf lists the groups that name a user as a member, without its own.
 func groupsOf(files fs.FS, name string, own uint32) ([]uint32, error) {
+	if name == "" {
+		return nil, nil
+	}
 	var gids []uint32
 	err := readLines(files, "etc/group", func(line string) bool {
 		if g, ok := parseGroup(line); ok && g.gid != own && slices.Contains(g.members, name) {

@@ -88,3 +88,22 @@ func (d *detachReader) scan(in []byte) {
 		}
 	}
 }
+
+// DetachReader reads from r until the key sequence is typed; then leave is called, and the reader is at its end.
+func DetachReader(r io.Reader, keys []byte, leave func()) io.Reader {
+	return &leavingReader{detachReader{r: r, keys: keys}, leave}
+}
+
+type leavingReader struct {
+	detachReader
+	leave func()
+}
+
+func (l *leavingReader) Read(p []byte) (int, error) {
+	n, err := l.detachReader.Read(p)
+	if errors.Is(err, errDetached) {
+		l.leave()
+		err = io.EOF
+	}
+	return n, err
+}

@@ -13,6 +13,8 @@ import (
 
 	"github.com/containerd/errdefs"
 	"github.com/pelletier/go-toml/v2"
+
+	"github.com/minirt/mini/runtime/network"
 )
 
 // DefaultConfigPath is read when it is there; a path given by the user must be there.
@@ -26,23 +28,28 @@ const (
 
 // Config is the daemon's configuration file, in TOML. What is empty is derived by Load, as the comments say.
 type Config struct {
-	Name       string             `toml:"name" comment:"The daemon's own name, also that of its cgroup. Empty: \"minid\" with the default root, else made from the root.\nTwo daemons on one machine need different names, roots and states."`
-	Root       string             `toml:"root" comment:"What survives a reboot: images, containers, records."`
-	State      string             `toml:"state" comment:"What does not: bundles, sockets, mounts."`
-	Address    string             `toml:"address" comment:"The Unix socket. Empty: minid.sock in the state directory."`
-	LogLevel   string             `toml:"log_level" comment:"debug, info, warn or error. Reloaded."`
-	LogFormat  string             `toml:"log_format" comment:"text or json, on the standard error."`
-	Registry   RegistryConfig     `toml:"registry" comment:"Where images come from. The paths are reloaded."`
-	CNI        CNIConfig          `toml:"cni" comment:"The networks of pods."`
-	Cgroup     CgroupConfig       `toml:"cgroup"`
-	Supervisor SupervisorConfig   `toml:"supervisor" comment:"The parents of container processes."`
-	Runtimes   map[string]Runtime `toml:"runtimes" comment:"Other OCI runtimes than the built-in one, by name: [runtimes.crun] path = \"/usr/bin/crun\""`
-	Metrics    MetricsConfig      `toml:"metrics"`
-	Debug      DebugConfig        `toml:"debug"`
-	Tracing    TracingConfig      `toml:"tracing"`
-	Snapshot   SnapshotConfig     `toml:"snapshot"`
-	GC         GCConfig           `toml:"gc" comment:"The collection of content and snapshots that nothing refers to."`
-	Log        LogConfig          `toml:"log" comment:"The logs of containers that do not say otherwise."`
+	Name          string              `toml:"name" comment:"The daemon's own name, also that of its cgroup. Empty: \"minid\" with the default root, else made from the root.\nTwo daemons on one machine need different names, roots and states."`
+	Root          string              `toml:"root" comment:"What survives a reboot: images, containers, records."`
+	State         string              `toml:"state" comment:"What does not: bundles, sockets, mounts."`
+	Address       string              `toml:"address" comment:"The Unix socket. Empty: minid.sock in the state directory."`
+	LogLevel      string              `toml:"log_level" comment:"debug, info, warn or error. Reloaded."`
+	LogFormat     string              `toml:"log_format" comment:"text or json, on the standard error."`
+	Registry      RegistryConfig      `toml:"registry" comment:"Where images come from. The paths are reloaded."`
+	CNI           CNIConfig           `toml:"cni" comment:"The networks of pods."`
+	Network       NetworkConfig       `toml:"network"`
+	CRI           CRIConfig           `toml:"cri" comment:"The socket also serves the Kubernetes CRI; its streams (exec, attach, port-forward) have a listener of their own."`
+	Cgroup        CgroupConfig        `toml:"cgroup"`
+	Supervisor    SupervisorConfig    `toml:"supervisor" comment:"The parents of container processes."`
+	Runtimes      map[string]Runtime  `toml:"runtimes" comment:"Other OCI runtimes than the built-in one, by name: [runtimes.crun] path = \"/usr/bin/crun\""`
+	NRI           NRIConfig           `toml:"nri" comment:"Plugins of the Node Resource Interface."`
+	OCI           OCIConfig           `toml:"oci" comment:"What every container gets."`
+	ImageVerifier ImageVerifierConfig `toml:"image_verifier" comment:"Programs that are asked whether an image may be pulled."`
+	Metrics       MetricsConfig       `toml:"metrics"`
+	Debug         DebugConfig         `toml:"debug"`
+	Tracing       TracingConfig       `toml:"tracing"`
+	Snapshot      SnapshotConfig      `toml:"snapshot"`
+	GC            GCConfig            `toml:"gc" comment:"The collection of content and snapshots that nothing refers to."`
+	Log           LogConfig           `toml:"log" comment:"The logs of containers that do not say otherwise."`
 }
 
 // RegistryConfig says how registries are reached.
@@ -54,8 +61,27 @@ type RegistryConfig struct {
 
 // CNIConfig says where the network plugins and their configuration are.
 type CNIConfig struct {
-	ConfDir string   `toml:"conf_dir"`
-	BinDirs []string `toml:"bin_dirs"`
+	ConfDir      string   `toml:"conf_dir" comment:"Watched. Without a configuration in it, pods are in the built-in network."`
+	BinDirs      []string `toml:"bin_dirs"`
+	MaxConfNum   int      `toml:"max_conf_num" comment:"How many configurations a pod joins, as eth0, eth1, …; 0: all."`
+	ConfTemplate string   `toml:"conf_template" comment:"A template for a configuration, written when the kubelet tells the pods' subnets. Empty: none."`
+	IPPref       string   `toml:"ip_pref" comment:"Which address of a pod is its main one: ipv4, ipv6 or cni (the plugin's order)."`
+}
+
+// NetworkConfig says how the networks of pods are made.
+type NetworkConfig struct {
+	Provider string   `toml:"provider" comment:"auto (CNI where it is configured, else the built-in one), cni or builtin."`
+	Subnets  []string `toml:"subnets" comment:"Of the built-in network, one of each family at most. Empty: 10.88.0.0/16, or another one when that is used, and a unique local one of IPv6."`
+	MTU      int      `toml:"mtu" comment:"Of the built-in network; 0: that of the host's uplink."`
+	Spares   int      `toml:"spares" comment:"How many namespaces are made ahead, so that a pod need not wait for one."`
+}
+
+// CRIConfig says where the streams of the CRI are served.
+type CRIConfig struct {
+	StreamAddress     string   `toml:"stream_address" comment:"HOST:PORT; port 0 is any free one. Who can reach it can use only addresses that the CRI has just given away."`
+	StreamCert        string   `toml:"stream_cert" comment:"PEM files for TLS, read again when they change. Empty: plain HTTP."`
+	StreamKey         string   `toml:"stream_key"`
+	StreamIdleTimeout Duration `toml:"stream_idle_timeout" comment:"How long a stream may be silent."`
 }
 
 // CgroupConfig says who makes the cgroups, and where.
@@ -72,7 +98,18 @@ type SupervisorConfig struct {
 
 // Runtime is an OCI runtime binary.
 type Runtime struct {
-	Path string `toml:"path"`
+	Path           string   `toml:"path"`
+	Args           []string `toml:"args" comment:"Options given to it before each verb."`
+	PodAnnotations []string `toml:"pod_annotations" comment:"Patterns (\"io.katacontainers.*\") of annotations of a pod that its containers get as well."`
+}
+
+// runtimePaths are the binaries of the runtimes by name.
+func (c Config) runtimePaths() map[string]string {
+	paths := make(map[string]string, len(c.Runtimes))
+	for name, r := range c.Runtimes {
+		paths[name] = r.Path
+	}
+	return paths
 }
 
 // MetricsConfig says where Prometheus finds the metrics.
@@ -113,12 +150,15 @@ func Default() Config {
 	return Config{
 		Root: defaultRoot, State: defaultState, LogLevel: "info", LogFormat: "text",
 		Registry:   RegistryConfig{ConfigPath: "/etc/minid/certs.d:/etc/containerd/certs.d:/etc/docker/certs.d", MaxConcurrentDownloads: 6},
-		CNI:        CNIConfig{ConfDir: "/etc/cni/net.d", BinDirs: []string{"/opt/cni/bin", "/usr/lib/cni"}},
+		CNI:        CNIConfig{ConfDir: "/etc/cni/net.d", BinDirs: []string{"/opt/cni/bin", "/usr/lib/cni"}, MaxConfNum: 1, IPPref: "ipv4"},
+		Network:    NetworkConfig{Provider: network.ProviderAuto, Subnets: []string{}, Spares: network.DefaultSpares},
+		CRI:        CRIConfig{StreamAddress: "127.0.0.1:0", StreamIdleTimeout: Duration(4 * time.Hour)},
 		Supervisor: SupervisorConfig{Scope: "node"},
 		Runtimes:   map[string]Runtime{},
-		Tracing:    TracingConfig{Sampling: 1},
-		GC:         GCConfig{Interval: Duration(10 * time.Minute), Grace: Duration(time.Hour)},
-		Log:        LogConfig{MaxSize: 64 << 20, MaxFiles: 3},
+		NRI:        defaultNRI(), OCI: defaultOCI(), ImageVerifier: defaultImageVerifier(),
+		Tracing: TracingConfig{Sampling: 1},
+		GC:      GCConfig{Interval: Duration(10 * time.Minute), Grace: Duration(time.Hour)},
+		Log:     LogConfig{MaxSize: 64 << 20, MaxFiles: 3},
 	}
 }
 

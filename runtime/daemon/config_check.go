@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/containerd/errdefs"
+
+	"github.com/minirt/mini/runtime/network"
 )
 
 // validName is what a daemon may be called: its name is part of cgroup paths and systemd units.
@@ -55,18 +57,19 @@ func (c Config) check() error {
 	oneOf("snapshot.default", c.Snapshot.Default, "", "overlay", "native")
 	absolute("supervisor.path", c.Supervisor.Path)
 	absolute("cni.conf_dir", c.CNI.ConfDir)
+	absolute("cni.conf_template", c.CNI.ConfTemplate)
+	oneOf("cni.ip_pref", c.CNI.IPPref, "", "ipv4", "ipv6", "cni")
+	oneOf("network.provider", c.Network.Provider, network.ProviderAuto, network.ProviderCNI, network.ProviderBuiltin)
+	if _, err := parseSubnets(c.Network.Subnets); err != nil {
+		bad("network.subnets", "%v", err)
+	}
 	for _, dir := range c.CNI.BinDirs {
 		absolute("cni.bin_dirs", dir)
 	}
 	for _, dir := range c.Registry.hostsDirs() {
 		absolute("registry.config_path", dir)
 	}
-	for name, r := range c.Runtimes {
-		if r.Path == "" {
-			bad("runtimes."+name+".path", "it is empty: say where the binary is")
-		}
-		absolute("runtimes."+name+".path", r.Path)
-	}
+	c.checkPlugins(bad, absolute)
 	c.checkNumbers(bad)
 	if err := checkListener(c.Metrics.Address); err != nil {
 		bad("metrics.address", "%s", err)
@@ -75,6 +78,12 @@ func (c Config) check() error {
 }
 
 func (c Config) checkNumbers(bad func(key, format string, args ...any)) {
+	if n := c.Network.Spares; n < 0 || n > 128 {
+		bad("network.spares", "%d is not between 0 and 128", n)
+	}
+	if n := c.Network.MTU; n != 0 && (n < 1280 || n > 65535) {
+		bad("network.mtu", "%d is not between 1280, the least that IPv6 needs, and 65535", n)
+	}
 	if n := c.Registry.MaxConcurrentDownloads; n < 1 || n > 64 {
 		bad("registry.max_concurrent_downloads", "%d is not between 1 and 64", n)
 	}

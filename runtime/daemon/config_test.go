@@ -75,6 +75,12 @@ func TestComplaints(t *testing.T) {
 		{"[gc]\nintervall = \"1m\"", `line 2: there is no key "gc.intervall": did you mean "gc.interval"?`},
 		{"max_size = 5", `there is no key "max_size": did you mean "log.max_size"?`},
 		{"[runtimes.x]\npaht = \"/x\"", `there is no key "runtimes.x.paht": did you mean "runtimes.*.path"?`},
+		{"[nri]\nplugin_request_timeout = \"0s\"", "nri.plugin_request_timeout: 0s is less than a millisecond"},
+		{"[nri]\nsocket_path = \"nri.sock\"", "nri.socket_path: \"nri.sock\" is not an absolute path"},
+		{"[nri.default_validator]\nrejct_oci_hook_adjustment = true", `did you mean "nri.default_validator.reject_oci_hook_adjustment"?`},
+		{"[oci]\nhooks_dirs = [\"x\"]", "oci.hooks_dirs: \"x\" is not an absolute path"},
+		{"[image_verifier]\nmax_verifiers = 0", "image_verifier.max_verifiers: 0 is neither above 0 nor -1"},
+		{"[runtimes.x]\npath = \"/x\"\npod_annotations = [\"[\"]", "runtimes.x.pod_annotations"},
 		{"zzzzzz = 1", `line 1: there is no key "zzzzzz": invalid`},
 		{"root = ", "line 1"},
 		{"root = 5", "line 1"},
@@ -124,7 +130,7 @@ func TestReload(t *testing.T) {
 	}
 	next := now
 	next.LogLevel, next.GC.Interval, next.Registry.ConfigPath = "debug", 7, "/certs"
-	next.Root, next.Metrics.Address, next.Runtimes = "/other", "/x", map[string]Runtime{"a": {"/a"}}
+	next.Root, next.Metrics.Address, next.Runtimes = "/other", "/x", map[string]Runtime{"a": {Path: "/a"}}
 	changed, restart := differences(now, next)
 	if want := []string{"log_level", "registry.config_path", "gc.interval"}; !slices.Equal(changed, want) {
 		t.Errorf("changed: %v, want %v", changed, want)

@@ -27,13 +27,16 @@ import (
 	"github.com/minirt/mini/oci/spec"
 	"github.com/minirt/mini/oci/spec/cdi"
 	"github.com/minirt/mini/runtime/content"
+	"github.com/minirt/mini/runtime/cri"
 	"github.com/minirt/mini/runtime/engine"
 	"github.com/minirt/mini/runtime/events"
 	"github.com/minirt/mini/runtime/image"
+	"github.com/minirt/mini/runtime/network"
 	"github.com/minirt/mini/runtime/sandbox"
 	"github.com/minirt/mini/runtime/server"
 	"github.com/minirt/mini/runtime/snapshot"
 	"github.com/minirt/mini/runtime/store"
+	"github.com/minirt/mini/runtime/stream"
 	"github.com/minirt/mini/runtime/toolbox"
 )
 
@@ -78,6 +81,7 @@ type Daemon struct {
 	events       *events.Bus
 	images       *image.Service
 	sandboxes    *sandbox.Sandboxes
+	network      *network.Networks
 	engine       *engine.Engine
 	metrics      *metrics
 	health       *health.Server
@@ -96,6 +100,7 @@ func Open(ctx context.Context, o Options) (*Daemon, error) {
 		{"", d.openStores},
 		{"snapshots", d.openSnapshots},
 		{"images", d.openImages},
+		{"network", func(context.Context) error { return d.openNetwork() }},
 		{"containers", d.openContainers},
 		{"server", d.openServer},
 		{"observation", d.openObservation},
@@ -163,8 +168,8 @@ func (d *Daemon) openSnapshots(ctx context.Context) (err error) {
 func (d *Daemon) openImages(context.Context) (err error) {
 	d.images, err = image.New(image.Deps{
 		Content: d.content, Snapshotters: d.snapshotters, Default: d.snapshotter, NewRegistry: d.newRegistry,
-		Embedded: image.Embedded{Name: toolbox.Name, Open: toolbox.Archive},
-		Images:   store.NewTable[image.Image](d.store, "images", 1, nil), Leases: d.leases, Events: d.events, Log: d.Log,
+		Embedded: image.Embedded{Name: toolbox.Name, Open: toolbox.Archive}, Verifier: imageVerifier(d),
+		Images: store.NewTable[image.Image](d.store, "images", 1, nil), Leases: d.leases, Events: d.events, Log: d.Log,
 		Config: image.Config{MaxDownloads: d.Config.Registry.MaxConcurrentDownloads, LeaseExpiry: time.Duration(d.Config.GC.Grace)},
 	})
 	return err
@@ -177,24 +182,26 @@ func (d *Daemon) openContainers(ctx context.Context) (err error) {
 		driver = string(cgroup.DetectDriver())
 	}
 	d.host.CgroupDriver = driver
-	runtimes := map[string]string{}
-	for name, r := range d.Config.Runtimes {
-		runtimes[name] = r.Path
-	}
-	d.engine, err = engine.New(engine.Deps{
-		Name: d.Config.Name, Root: d.Config.Root, State: d.Config.State,
-		Containers: store.NewTable[engine.Container](d.store, "containers", 1, nil),
-		Images:     d.images, Snapshotters: d.snapshotters, Snapshotter: d.snapshotter,
-		Leases: d.leases, Namespaces: d.namespaces, Store: d.store, Events: d.events, Host: d.host, CDI: cdi.New(), Log: d.Log,
-		Config: engine.Config{
-			CgroupDriver: driver, CgroupParent: d.Config.Cgroup.Parent, Runtimes: runtimes, RecoveryTimeout: recoveryTimeout,
-			LogMaxSize: int64(d.Config.Log.MaxSize), LogMaxFiles: d.Config.Log.MaxFiles,
-		},
-	})
+	plugins, err := newPlugins(d)
 	if err != nil {
 		return err
 	}
 	binary, err := supervisorBinary(d.Config.Supervisor.Path)
+	if err != nil {
+		return err
+	}
+	d.engine, err = engine.New(withPlugins(engine.Deps{
+		Name: d.Config.Name, Root: d.Config.Root, State: d.Config.State,
+		Containers: store.NewTable[engine.Container](d.store, "containers", 1, nil),
+		Pods:       store.NewTable[engine.Pod](d.store, "pods", 1, nil), Network: d.network,
+		Images: d.images, Snapshotters: d.snapshotters, Snapshotter: d.snapshotter,
+		Leases: d.leases, Namespaces: d.namespaces, Store: d.store, Events: d.events, Host: d.host, CDI: cdi.New(), Log: d.Log,
+		Config: engine.Config{
+			CgroupDriver: driver, CgroupParent: d.Config.Cgroup.Parent, Runtimes: d.Config.runtimePaths(),
+			RuntimeOptions: d.Config.runtimeOptions(), SupervisorPath: binary, Pause: binary, RecoveryTimeout: recoveryTimeout,
+			LogMaxSize: int64(d.Config.Log.MaxSize), LogMaxFiles: d.Config.Log.MaxFiles,
+		},
+	}, plugins, d.Config))
 	if err != nil {
 		return err
 	}
@@ -217,7 +224,7 @@ func (d *Daemon) openContainers(ctx context.Context) (err error) {
 	if err := d.engine.Recover(ctx); err != nil {
 		return fmt.Errorf("recover: %w", err)
 	}
-	return nil
+	return d.startPlugins(plugins)
 }
 
 func (d *Daemon) openServer(ctx context.Context) error {
@@ -238,6 +245,16 @@ func (d *Daemon) openServer(ctx context.Context) error {
 		Namespaces: d.namespaces, Leases: d.leases, Events: d.events, Daemon: d, Log: d.Log,
 		Serving: serving,
 	})
+	streaming, err := d.openStreaming()
+	if err != nil {
+		stopServing()
+		return err
+	}
+	cri.Register(d.grpc, cri.Deps{
+		Engine: d.engine, Images: d.images, Streams: urls{streaming}, Events: d.events, Disk: disk{d}, Host: d.host,
+		Version: d.Options.Version, CgroupDriver: d.host.CgroupDriver, Runtimes: d.Config.runtimePaths(), Config: func() any { return d.config.Load() }, Networks: d.networks,
+		Log: d.Log, Serving: serving,
+	})
 	d.health = health.NewServer()
 	healthpb.RegisterHealthServer(d.grpc, d.health)
 	reflection.Register(d.grpc)
@@ -246,6 +263,24 @@ func (d *Daemon) openServer(ctx context.Context) error {
 		return d.stopServer()
 	})
 	return nil
+}
+
+// openStreaming serves the streams of the CRI beside its socket.
+func (d *Daemon) openStreaming() (*stream.Server, error) {
+	c := d.Config.CRI
+	s, err := stream.New(stream.Config{
+		Address: c.StreamAddress, CertFile: c.StreamCert, KeyFile: c.StreamKey, IdleTimeout: time.Duration(c.StreamIdleTimeout),
+	}, newStreamer(d), d.Log)
+	if err != nil {
+		return nil, err
+	}
+	served := make(chan error, 1)
+	go func() { served <- s.Serve() }()
+	d.closers.Add(func(context.Context) error {
+		s.Stop()
+		return <-served
+	})
+	return s, nil
 }
 
 // stopServer lets running requests end, for a while. Those that would never end have been told, subscriptions are by

@@ -24,7 +24,7 @@ func sharedDir(bundle string) string { return filepath.Join(bundle, "shm") }
 
 // unmountBundle takes away what is mounted in a bundle; only then may its files be deleted.
 func unmountBundle(bundle string) error {
-	return errors.Join(mount.Unmount(rootfsDir(bundle)), mount.Unmount(sharedDir(bundle)))
+	return errors.Join(mount.Unmount(rootfsDir(bundle)), mount.Unmount(sharedDir(bundle)), unmountImages(bundle))
 }
 
 // execDir is where a process executed in a container has its process.json, its named pipes and its exit file.
@@ -35,25 +35,11 @@ func (e *Engine) logPath(c Container) string { return filepath.Join(e.home(c), "
 // writeBundle mounts the root filesystem, builds the spec and writes config.json. It can be repeated: the bundle lives
 // in the state directory, which a reboot empties.
 func (e *Engine) writeBundle(ctx context.Context, c Container) ([]string, error) {
-	dir := e.Bundle(c)
-	if err := os.MkdirAll(dir, 0o711); err != nil {
-		return nil, fmt.Errorf("make the bundle directory: %w", err)
-	}
-	if c.Log.Path != "" {
-		if err := os.MkdirAll(filepath.Dir(c.Log.Path), 0o700); err != nil {
-			return nil, fmt.Errorf("make the log directory: %w", err)
-		}
-	}
-	if c.Request != nil {
-		if err := spec.PrepareSources(c.Request.Mounts); err != nil {
-			return nil, err
-		}
-	}
-	s, warnings, err := e.buildSpec(ctx, c)
+	s, warnings, err := e.document(ctx, c)
 	if err != nil {
 		return nil, err
 	}
-	return warnings, bundle.Write(dir, s)
+	return warnings, bundle.Write(e.Bundle(c), s)
 }
 
 func (e *Engine) buildSpec(ctx context.Context, c Container) (*specs.Spec, []string, error) {
@@ -70,7 +56,13 @@ func (e *Engine) buildSpec(ctx context.Context, c Container) (*specs.Spec, []str
 	if c.Spec != nil {
 		return e.completeSpec(c, root)
 	}
-	request, err := e.sharedMemory(c)
+	request, err := e.asked(c)
+	if err == nil {
+		request, err = e.sharedMemory(c, request)
+	}
+	if err == nil {
+		request, err = e.bindImages(ctx, c, request)
+	}
 	if err != nil {
 		return nil, nil, err
 	}
@@ -83,8 +75,7 @@ func (e *Engine) buildSpec(ctx context.Context, c Container) (*specs.Spec, []str
 
 // sharedMemory gives a container that joins another's IPC namespace its POSIX shared memory too, which is a mount: a
 // namespace of System V objects alone is not what people mean by sharing.
-func (e *Engine) sharedMemory(c Container) (spec.Request, error) {
-	request := *c.Request
+func (e *Engine) sharedMemory(c Container, request spec.Request) (spec.Request, error) {
 	other, joins := strings.CutPrefix(request.Namespaces["ipc"], "container:")
 	if !joins {
 		return request, nil

@@ -40,9 +40,13 @@ func (e *Engine) Check(ctx context.Context, repair, quick bool) ([]Problem, int,
 	for _, c := range containers {
 		all = append(all, e.checkContainer(ctx, c, repair)...)
 	}
-	all = append(all, e.checkLeftovers(ctx, repair)...)
+	pods := e.livePods("")
+	for _, p := range pods {
+		all = append(all, e.checkPodRecord(ctx, p, repair)...)
+	}
+	all = append(all, e.checkLeftovers(repair)...)
 	blobs, err := e.Images.Count(ctx)
-	return all, blobs + len(containers), err
+	return all, blobs + len(containers) + len(pods), err
 }
 
 // checkContainer looks for what a record promises and the host does not have.
@@ -63,6 +67,9 @@ func (e *Engine) checkContainer(ctx context.Context, c Container, repair bool) [
 			p.Repaired = repaired
 			found = append(found, p)
 		}
+	}
+	if c.Pod != "" && !e.ownedPod(c.Namespace, c.Pod) {
+		found = append(found, problem("its pod "+c.Pod+" has no record", "delete it"))
 	}
 	if c.Snapshot != "" && c.State != Creating && c.State != Removing {
 		found = append(found, e.checkSnapshot(ctx, c)...)
@@ -98,8 +105,9 @@ func (e *Engine) checkSnapshot(ctx context.Context, c Container) []Problem {
 	return nil
 }
 
-// checkLeftovers looks for what is on the host and has no record: bundles with their mounts, log directories, cgroups.
-func (e *Engine) checkLeftovers(ctx context.Context, repair bool) []Problem {
+// checkLeftovers looks for what is on the host and has no record: bundles with their mounts, log directories, cgroups,
+// and the directories of pods with their pinned namespaces and shared memory.
+func (e *Engine) checkLeftovers(repair bool) []Problem {
 	var found []Problem
 	report := func(kind, path, what string, remove func() error) {
 		p := Problem{Kind: kind, Object: path, Problem: what, Remedy: "minictr check --repair removes it"}
@@ -108,14 +116,17 @@ func (e *Engine) checkLeftovers(ctx context.Context, repair bool) []Problem {
 		}
 		found = append(found, p)
 	}
-	for _, dir := range e.unowned(filepath.Join(e.State, "containers")) {
+	for _, dir := range unowned(filepath.Join(e.State, "pods"), e.ownedPod) {
+		report("pod", dir, "namespaces and files of no pod", func() error { return removePodDir(dir) })
+	}
+	for _, dir := range unowned(filepath.Join(e.State, "containers"), e.owned) {
 		report("mount", dir, "a bundle of no container", func() error { return removeBundle(dir) })
 	}
-	for _, dir := range e.unowned(filepath.Join(e.Root, "containers")) {
+	for _, dir := range unowned(filepath.Join(e.Root, "containers"), e.owned) {
 		report("container", dir, "log files of no container", func() error { return os.RemoveAll(dir) })
 	}
 	for _, root := range cgroupRoots() {
-		for _, dir := range e.unowned(filepath.Join(root, e.cgroupParent())) {
+		for _, dir := range unowned(filepath.Join(root, e.cgroupParent()), e.owned) {
 			report("cgroup", dir, "a control group of no container", func() error {
 				paths := map[string]string{"": dir}
 				return errors.Join(cgroup.Kill(paths), cgroup.Remove(dir))
@@ -125,8 +136,8 @@ func (e *Engine) checkLeftovers(ctx context.Context, repair bool) []Problem {
 	return found
 }
 
-// unowned lists dir/NAMESPACE/ID directories whose container is not known.
-func (e *Engine) unowned(dir string) []string {
+// unowned lists dir/NAMESPACE/ID directories whose owner is not known.
+func unowned(dir string, owned func(ns, id string) bool) []string {
 	var found []string
 	spaces, err := os.ReadDir(dir)
 	if err != nil {
@@ -144,7 +155,7 @@ func (e *Engine) unowned(dir string) []string {
 			if !id.IsDir() {
 				continue
 			}
-			if !e.owned(ns.Name(), id.Name()) {
+			if !owned(ns.Name(), id.Name()) {
 				found = append(found, filepath.Join(dir, ns.Name(), id.Name()))
 			}
 		}

@@ -24,13 +24,14 @@ import (
 // crashDir tells the test binary, started again, that it is the one to be killed.
 const crashDir = "ENGINE_CRASH_DIR"
 
-// crash is where an engine is killed, and what has become of its containers after the next one has recovered.
+// crash is where an engine is killed, and what has become of its containers and pods after the next one has recovered.
 type crash struct {
 	point string // n*: the nth time
 	want  string // "" when nothing is left
 }
 
-// crashes has every failure point of the engine. The life below passes those of a removal twice.
+// crashes has every failure point of the engine. The life below passes those of a container twice, and then those of a
+// pod, with the holder of its process namespace and another container in it.
 func crashes() []crash {
 	return []crash{
 		{"create-recorded=kill", ""},
@@ -48,6 +49,15 @@ func crashes() []crash {
 		{"remove-stopped=2*kill", ""},
 		{"remove-unmounted=2*kill", ""},
 		{"remove-before-record=2*kill", ""},
+		{"pod-recorded=kill", ""},
+		{"pod-pinned=kill", ""},
+		{"pod-attached=kill", ""},
+		{"create-recorded=4*kill", "pod pod ready, pod running"},
+		{"start-running=4*kill", "inside running, pod pod ready, pod running"},
+		{"pod-removing=kill", ""},
+		{"remove-unmounted=3*kill", ""},
+		{"remove-before-record=4*kill", ""},
+		{"pod-before-record=kill", ""},
 	}
 }
 
@@ -120,7 +130,7 @@ func TestKilledAtEverySave(t *testing.T) {
 				}
 			}
 			if n < least {
-				t.Errorf("only %d in two lives", n)
+				t.Errorf("only %d in three lives", n)
 			}
 		})
 	}
@@ -130,9 +140,9 @@ func TestKilledAtEverySave(t *testing.T) {
 func TestFailurePointsThatFail(t *testing.T) {
 	testenv.Root(t)
 	for _, c := range crashes() {
-		point := strings.Replace(strings.Replace(c.point, "2*", "", 1), "kill", "1*error", 1)
-		if strings.Contains(c.point, "2*") {
-			point = strings.Replace(point, "1*", "2*", 1)
+		point := strings.Replace(c.point, "kill", "error", 1)
+		if !strings.Contains(point, "*") {
+			point = strings.Replace(point, "error", "1*error", 1)
 		}
 		t.Run(point, func(t *testing.T) {
 			t.Parallel()
@@ -169,7 +179,7 @@ func liveAndDie(t *testing.T, dir, point string) (killed bool, out string) {
 	return errors.As(err, &exit) && !exit.Exited(), both.String()
 }
 
-// TestLife is what is killed: a container that is deleted by force, and one that removes itself.
+// TestLife is what is killed: a container that is deleted by force, one that removes itself, and a pod.
 func TestLife(t *testing.T) {
 	dir := os.Getenv(crashDir)
 	if dir == "" {
@@ -199,7 +209,13 @@ func TestLife(t *testing.T) {
 		_, err = w.Delete(t.Context(), ns, id, DeleteOptions{Force: true})
 		return err
 	}
-	err := errors.Join(live("plain", false), live("auto", true))
+	err := errors.Join(live("plain", false), live("auto", true), w.livePod())
+	if err != nil && strings.HasSuffix(os.Getenv(failpoint.Env), "kill") {
+		t.Error(err)
+	}
+	if again := w.RemovePod(t.Context(), ns, "pod"); again != nil && !errdefs.IsNotFound(again) {
+		t.Errorf("the pod: %v after %v", again, err)
+	}
 	for _, id := range []string{"plain", "auto"} { // what has failed before
 		if _, again := w.Delete(t.Context(), ns, id, DeleteOptions{Force: true}); again != nil && !errdefs.IsNotFound(again) {
 			t.Errorf("%s: %v after %v", id, again, err)
@@ -208,6 +224,21 @@ func TestLife(t *testing.T) {
 	w.sandboxes.tell.Wait()
 	w.clean()
 	w.shut()
+}
+
+// livePod runs a pod with a container in it, stops it and removes it.
+func (w *world) livePod() error {
+	ctx := context.Background()
+	if _, err := w.RunPod(ctx, ns, w.podOptions("pod")); err != nil {
+		return err
+	}
+	o := w.imaged("inside")
+	o.Pod = "pod"
+	_, err := w.Create(ctx, ns, o)
+	if err == nil {
+		_, err = w.Start(ctx, ns, "inside", StartOptions{})
+	}
+	return errors.Join(err, w.RemovePod(ctx, ns, "pod"))
 }
 
 // afterCrash recovers, and says what is left, which must be whole: it can be used, and deleted without a trace.
@@ -222,7 +253,13 @@ func afterCrash(t *testing.T, dir string) string {
 	var left []string
 	for _, c := range list {
 		left = append(left, c.ID+" "+string(c.State))
-		w.whole(c)
+		if c.Pod == "" {
+			w.whole(c)
+		}
+	}
+	for _, p := range w.livePods("") {
+		left = append(left, "pod "+p.key.id+" "+string(p.record().State))
+		w.wholePod(p.record())
 	}
 	w.sandboxes.tell.Wait()
 	w.clean()
@@ -231,6 +268,21 @@ func afterCrash(t *testing.T, dir string) string {
 	}
 	slices.Sort(left)
 	return strings.Join(left, ", ")
+}
+
+// wholePod uses a pod up to its end: a container is made and started in it.
+func (w *world) wholePod(p Pod) {
+	w.t.Helper()
+	if p.State == PodReady {
+		o := w.options("later")
+		o.Pod = p.ID
+		w.create(o)
+		w.start("later")
+		if ids := w.network.inside(); len(ids) != 1 || ids[0] != p.ID {
+			w.t.Errorf("in the network are %v", ids)
+		}
+	}
+	w.ok(w.RemovePod(context.Background(), ns, p.ID))
 }
 
 // whole uses a container up to its end.

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -18,6 +19,7 @@ import (
 	"github.com/minirt/mini/oci/bundle"
 	"github.com/minirt/mini/oci/name"
 	"github.com/minirt/mini/runtime/image"
+	"github.com/minirt/mini/runtime/plugin"
 	"github.com/minirt/mini/runtime/snapshot"
 )
 
@@ -26,7 +28,21 @@ var validID = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}$`)
 
 // Create makes a container of an image, a root filesystem or a whole spec: its record, its snapshot and its bundle.
 // No process starts. An id that is taken is ErrAlreadyExists.
+//
+// One that is asked for again under the same key is the one that is being made, or that is there and has not run.
 func (e *Engine) Create(ctx context.Context, ns string, o CreateOptions) (Container, error) {
+	return e.flights.do(ctx, flightKey(ns, o.Key), func(ctx context.Context) (Container, error) {
+		if l := e.byKey(ns, o.Key); l != nil {
+			return createdAgain(l)
+		}
+		return e.create(ctx, ns, o)
+	})
+}
+
+func (e *Engine) create(ctx context.Context, ns string, o CreateOptions) (Container, error) {
+	if err := e.fromPod(ns, &o); err != nil {
+		return Container{}, err
+	}
 	if err := e.checkCreate(&o); err != nil {
 		return Container{}, err
 	}
@@ -51,6 +67,7 @@ func (e *Engine) Create(ctx context.Context, ns string, o CreateOptions) (Contai
 		return Container{}, fmt.Errorf("create container %s: %w", l.key.id, err)
 	}
 	e.publish(l, "create", map[string]string{"image": l.record().Image})
+	e.tellContainer(ctx, l, plugin.ContainerCreated)
 	return l.record(), nil
 }
 
@@ -73,8 +90,7 @@ func (e *Engine) checkCreate(o *CreateOptions) error {
 			strings.Join(slices.Sorted(maps.Keys(e.Snapshotters)), ", "), errdefs.ErrInvalidArgument)
 	}
 	if _, known := e.Config.Runtimes[o.Runtime]; o.Runtime != "" && !known {
-		return fmt.Errorf("runtime %q: not in the configuration: add [runtimes.%s] with its path: %w",
-			o.Runtime, o.Runtime, errdefs.ErrInvalidArgument)
+		return e.unknownRuntime(o.Runtime)
 	}
 	switch {
 	case o.Spec != nil && o.Request != nil:
@@ -87,6 +103,37 @@ func (e *Engine) checkCreate(o *CreateOptions) error {
 		return fmt.Errorf("container %s: neither an image nor a root filesystem: name one: %w", o.ID, errdefs.ErrInvalidArgument)
 	}
 	return nil
+}
+
+func (e *Engine) unknownRuntime(name string) error {
+	known := slices.Sorted(maps.Keys(e.Config.Runtimes))
+	return fmt.Errorf("runtime %q: not in the configuration, which has %s beside the built-in one: add [runtimes.%s] with its path: %w",
+		name, cmp.Or(strings.Join(known, ", "), "none"), name, errdefs.ErrInvalidArgument)
+}
+
+// byKey finds the container that a client has named so.
+func (e *Engine) byKey(ns, name string) *live {
+	if name == "" {
+		return nil
+	}
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	for k, l := range e.containers {
+		if k.ns == ns && l.name == name {
+			return l
+		}
+	}
+	return nil
+}
+
+// createdAgain answers who asks for a container that is there.
+func createdAgain(l *live) (Container, error) {
+	c := l.record()
+	if c.State == Created {
+		return c, nil
+	}
+	return Container{}, fmt.Errorf("container %s is there under the same name and is %s: remove it, or make the next attempt: %w",
+		c.ID, c.State, errdefs.ErrAlreadyExists)
 }
 
 // unpacked resolves the image and unpacks it for the snapshotter when it is not.
@@ -110,7 +157,7 @@ func (e *Engine) newRecord(ns string, o CreateOptions, r image.Resolved) Contain
 	c := Container{
 		ID: o.ID, Namespace: ns, State: Creating,
 		Image: r.Image.Name, ImageDigest: r.Manifest.Digest.String(), ChainID: r.ChainID, ImageConfig: r.Config.Config,
-		Runtime: o.Runtime, Supervisor: o.Supervisor, Labels: o.Labels, Log: o.Log,
+		Runtime: o.Runtime, Supervisor: o.Supervisor, Pod: o.Pod, Role: o.Role, Key: o.Key, Front: o.Front, Labels: o.Labels, Log: o.Log,
 		Stdin: o.Stdin, StdinOnce: o.StdinOnce, AutoRemove: o.AutoRemove, NoPivot: o.NoPivot,
 		Request: o.Request, Spec: o.Spec, CreatedAt: time.Now(),
 	}
@@ -118,6 +165,9 @@ func (e *Engine) newRecord(ns string, o CreateOptions, r image.Resolved) Contain
 		c.Snapshotter, c.Snapshot = o.Snapshotter, o.ID
 	} else {
 		c.ImageDigest = ""
+	}
+	if len(imageMounts(c)) > 0 {
+		c.Snapshotter = o.Snapshotter
 	}
 	if ref, err := name.Parse(c.Image); err == nil {
 		c.Image = ref.String()
@@ -157,7 +207,7 @@ func (e *Engine) reserve(ctx context.Context, c Container) (*live, func(), error
 		unlock()
 		return nil, nil, fmt.Errorf("record container %s: %w", c.ID, err)
 	}
-	l := &live{key: k, rec: c, procs: map[string]*proc{}}
+	l := &live{key: k, pod: c.Pod, name: c.Key, rec: c, procs: map[string]*proc{}}
 	e.mu.Lock()
 	e.containers[k] = l
 	e.mu.Unlock()
@@ -170,34 +220,61 @@ func (e *Engine) build(ctx context.Context, l *live, o CreateOptions) error {
 	if err := failpoint.Hit("create-recorded"); err != nil {
 		return err
 	}
+	l.at("preparing its snapshot")
+	opts, err := e.snapshotOptions(c, o)
+	if err != nil {
+		return err
+	}
 	if c.Snapshot != "" {
-		l.at("preparing its snapshot")
-		// What removes itself does not come back after a power cut.
-		opts := snapshot.Options{Labels: o.SnapshotLabels, Volatile: c.AutoRemove}
-		if c.Request != nil {
-			opts.UIDMap, opts.GIDMap = idMap(c.Request.UIDMap), idMap(c.Request.GIDMap)
-		}
 		_, err := e.Snapshotters[c.Snapshotter].Prepare(ctx, snapshot.Key{Namespace: c.Namespace, Name: c.Snapshot}, c.ChainID, opts)
 		if err != nil {
 			return fmt.Errorf("prepare its snapshot: %w", err)
 		}
 	}
+	if err := e.viewImages(ctx, c, opts); err != nil {
+		return err
+	}
 	if err := failpoint.Hit("create-prepared"); err != nil {
 		return err
 	}
+	release, err := e.consult(ctx, l)
+	defer release()
+	if err != nil {
+		return err
+	}
 	l.at("writing its bundle")
-	warnings, err := e.writeBundle(ctx, c)
+	warnings, err := e.writeBundle(ctx, l.record())
 	if err != nil {
 		return err
 	}
 	if err := failpoint.Hit("create-bundled"); err != nil {
 		return err
 	}
+	if ctx.Err() != nil {
+		return fmt.Errorf("nobody waits for it any more: %w", context.Cause(ctx))
+	}
 	record := e.save
 	if c.AutoRemove {
 		record = e.note // after a power cut nobody comes back to it
 	}
 	return record(l, func(c *Container) { c.State, c.Warnings = Created, warnings })
+}
+
+// snapshotOptions are those of a container's snapshots. A pod that is being ended has none made any more: the container
+// is in the table by now, where who ends the pod looks.
+func (e *Engine) snapshotOptions(c Container, o CreateOptions) (snapshot.Options, error) {
+	opts := snapshot.Options{Labels: o.SnapshotLabels, Volatile: c.AutoRemove} // what removes itself does not come back after a power cut
+	if c.Request == nil {
+		return opts, nil
+	}
+	if err := e.requirePod(c, "make a container in it"); err != nil {
+		return opts, err
+	}
+	request, err := e.asked(c)
+	if err == nil {
+		opts.UIDMap, opts.GIDMap = idMap(request.UIDMap), idMap(request.GIDMap)
+	}
+	return opts, err
 }
 
 // mountRootfs mounts the container's snapshot in its bundle, unless it is there already.

@@ -205,6 +205,9 @@ func (e *Engine) settleExecs(ctx context.Context, l *live) {
 }
 
 func (e *Engine) removeSnapshot(ctx context.Context, c Container) error {
+	if err := e.removeImageViews(ctx, c); err != nil {
+		return err
+	}
 	if c.Snapshot == "" || c.KeepSnapshot {
 		return nil
 	}
@@ -236,5 +239,6 @@ func (e *Engine) forget(l *live) error {
 	if announced {
 		e.publish(l, "delete", nil)
 	}
+	e.tellRemoved(l, announced)
 	return nil
 }

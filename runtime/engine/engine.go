@@ -10,6 +10,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"sort"
@@ -19,11 +20,13 @@ import (
 
 	"github.com/containerd/errdefs"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	specs "github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/minirt/mini/internal/keylock"
 	"github.com/minirt/mini/oci/spec"
 	"github.com/minirt/mini/runtime/events"
 	"github.com/minirt/mini/runtime/image"
+	"github.com/minirt/mini/runtime/network"
 	"github.com/minirt/mini/runtime/sandbox"
 	"github.com/minirt/mini/runtime/snapshot"
 	"github.com/minirt/mini/runtime/store"
@@ -35,8 +38,11 @@ type Config struct {
 	CgroupDriver    string            // cgroupfs or systemd
 	CgroupParent    string            // empty: the daemon's own name
 	Runtimes        map[string]string // name → path of an OCI runtime binary; the empty name is libcontainer in the supervisor
-	LogMaxSize      int64             // bytes; 0: logs are not rotated
+	RuntimeOptions  map[string]RuntimeOptions
+	SupervisorPath  string // asked for the features of the built-in runtime
+	LogMaxSize      int64  // bytes; 0: logs are not rotated
 	LogMaxFiles     int
+	Pause           string        // path of the program that holds a shared PID namespace, when told "pause"
 	RecoveryTimeout time.Duration // bounds what Recover waits for a supervisor
 }
 
@@ -47,6 +53,7 @@ type Publisher interface{ Publish(events.Event) }
 type Images interface {
 	Resolve(ctx context.Context, ns, name, platform string) (image.Resolved, error)
 	Unpack(ctx context.Context, ns, name, snapshotter, platform string, progress func(image.Progress)) (string, error)
+	Artifact(ctx context.Context, ns, name string) (files []image.ArtifactFile, is bool, err error)
 	CollectGarbage(ctx context.Context, o image.CollectOptions) (image.Collected, error)
 	Count(ctx context.Context) (int, error)
 	Problems(ctx context.Context, repair, quick bool) ([]image.Problem, error)
@@ -59,7 +66,9 @@ type Images interface {
 type Deps struct {
 	Name, Root, State string
 	Containers        *store.Table[Container]
+	Pods              *store.Table[Pod]
 	Images            Images
+	Network           Network
 	Snapshotters      map[string]snapshot.Snapshotter
 	Snapshotter       string // the default one's name
 	Leases            *store.Leases
@@ -68,6 +77,8 @@ type Deps struct {
 	Events            Publisher
 	Host              spec.Host
 	CDI               spec.CDI // nil: CDI devices are not known
+	Plugins           Plugins  // nil: nobody is told
+	Hooks             Hooks    // nil: none but those asked for
 	Config            Config
 	Log               *slog.Logger
 }
@@ -75,8 +86,11 @@ type Deps struct {
 // Engine runs containers.
 type Engine struct {
 	Deps
-	sandboxes Sandboxes
-	locks     keylock.Locks
+	sandboxes  Sandboxes
+	locks      keylock.Locks
+	podFlights flights[Pod]
+	flights    flights[Container]
+	said       saidFeatures
 
 	ctx        context.Context // ends with Close
 	close      context.CancelFunc
@@ -86,6 +100,27 @@ type Engine struct {
 
 	mu         sync.RWMutex
 	containers map[key]*live
+	pods       map[key]*livePod
+}
+
+// Network is what the engine wants of the pods' network; *network.Network is one.
+type Network interface {
+	// NewNamespace pins a new namespace at a path; AdoptNamespace makes one that is pinned there ready.
+	NewNamespace(ctx context.Context, path string) error
+	AdoptNamespace(ctx context.Context, path string) error
+	RemoveNamespace(ctx context.Context, path string) error
+	Attach(ctx context.Context, r network.Request) (network.Attachment, error)
+	Detach(ctx context.Context, r network.Request, a *network.Attachment) error
+	Restore(ctx context.Context, all []network.Attachment) error
+	Collect(ctx context.Context, live []string) error // ids of pods
+	Status(ctx context.Context) network.Status
+	SetPodCIDR(ctx context.Context, cidrs []netip.Prefix) error
+	Stats(ctx context.Context, path string) ([]network.InterfaceStats, error)
+}
+
+// Hooks adds the hooks that the host has for containers like this one to its document; *hooks.Directories is one.
+type Hooks interface {
+	Add(s *specs.Spec, binds bool) (warnings []string)
 }
 
 // Sandboxes is what the engine wants of the keeper of supervisors; *sandbox.Sandboxes is one.
@@ -118,7 +153,7 @@ func New(d Deps) (*Engine, error) {
 		return nil, fmt.Errorf("snapshotter %q is not one of this daemon's: %w", d.Snapshotter, errdefs.ErrInvalidArgument)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	return &Engine{Deps: d, ctx: ctx, close: cancel, recovered: make(chan struct{}), closing: make(chan struct{}, 1), containers: map[key]*live{}}, nil
+	return &Engine{Deps: d, ctx: ctx, close: cancel, recovered: make(chan struct{}), closing: make(chan struct{}, 1), containers: map[key]*live{}, pods: map[key]*livePod{}}, nil
 }
 
 // Close ends the engine's background work. Containers go on.

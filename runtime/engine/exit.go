@@ -54,6 +54,9 @@ func (e *Engine) exited(l *live, p *proc, x wire.Exit) {
 		e.publish(l, "oom", attributes)
 	}
 	e.publish(l, "exit", attributes)
+	if p.execID == "" {
+		e.tellStopped(l)
+	}
 	close(p.exited)
 	if p.execID == "" && l.record().AutoRemove {
 		e.autoRemove(l)

@@ -11,13 +11,18 @@ import (
 
 // live is a container in memory: its record as saved, and its processes.
 type live struct {
-	key key
+	key  key
+	pod  string // it is in; empty for none
+	name string // the record's Key
 
 	mu    sync.Mutex
 	rec   Container
 	procs map[string]*proc // by exec id; the first process has none
 	gone  bool             // removed: the record is deleted
 	doing string           // the stage of the operation under way, for messages
+
+	told     bool          // plugins have been asked for it
+	stopTold chan struct{} // closed when plugins know of its exit; nil: nobody tells them
 }
 
 // proc is one process of a container, from before its start until it is forgotten.

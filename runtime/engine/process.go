@@ -10,6 +10,7 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/minirt/mini/oci/spec"
+	"github.com/minirt/mini/runtime/plugin"
 	"github.com/minirt/mini/runtime/supervisor/wire"
 )
 
@@ -144,6 +145,17 @@ func (e *Engine) turn(ctx context.Context, ns, id, verb string, from, to State, 
 
 // Update changes the limits of a container, now if it runs, and for its later starts.
 func (e *Engine) Update(ctx context.Context, ns, id string, r *specs.LinuxResources) error {
+	err := e.update(ctx, ns, id, r, e.consultUpdate)
+	if l, found := e.find(ns, id); err == nil && found == nil {
+		e.tellContainer(ctx, l, plugin.ContainerUpdated)
+	}
+	return err
+}
+
+// consulting is asked for its opinion on the limits that a container is to have.
+type consulting func(ctx context.Context, l *live, asked *specs.LinuxResources) (*specs.LinuxResources, error)
+
+func (e *Engine) update(ctx context.Context, ns, id string, r *specs.LinuxResources, consult consulting) error {
 	l, unlock, err := e.locked(ctx, ns, id)
 	if err != nil {
 		return err
@@ -153,8 +165,11 @@ func (e *Engine) Update(ctx context.Context, ns, id string, r *specs.LinuxResour
 		return err
 	}
 	merged, err := mergeResources(l.record(), r)
+	if err == nil {
+		merged, err = consult(ctx, l, merged)
+	}
 	if err != nil {
-		return err
+		return fmt.Errorf("update container %s: %w", l.key.id, err)
 	}
 	merged, warnings, err := spec.CheckResources(merged, &e.Host)
 	if err != nil {
@@ -189,7 +204,7 @@ func (e *Engine) Update(ctx context.Context, ns, id string, r *specs.LinuxResour
 	}
 	e.publish(l, "update", nil)
 	c := l.record()
-	if c.Request != nil && joins(c.Request.Namespaces) {
+	if e.joinsOthers(c) {
 		return nil // the next start writes the bundle; those joined need not run now
 	}
 	_, err = e.writeBundle(ctx, c)
@@ -205,6 +220,11 @@ func mergeResources(c Container, r *specs.LinuxResources) (*specs.LinuxResources
 	case c.Request != nil && c.Request.Resources != nil:
 		has = c.Request.Resources
 	}
+	return overlaid(has, r)
+}
+
+// overlaid are limits with others over them.
+func overlaid(has, r *specs.LinuxResources) (*specs.LinuxResources, error) {
 	over, err := json.Marshal(&specs.Spec{Linux: &specs.Linux{Resources: r}})
 	if err != nil {
 		return nil, err

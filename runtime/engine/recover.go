@@ -22,6 +22,10 @@ const removals = 4
 // Call it once, before the first request; exits that come meanwhile wait.
 func (e *Engine) Recover(ctx context.Context) error {
 	defer close(e.recovered)
+	allPods, err := e.loadPods()
+	if err != nil {
+		return err
+	}
 	records, err := e.Containers.List("")
 	if errdefs.IsDataLoss(err) {
 		e.Log.Error("some containers are not known; see what check says", "error", err)
@@ -33,7 +37,7 @@ func (e *Engine) Recover(ctx context.Context) error {
 	for _, r := range records {
 		c := r.Value
 		k := key{r.Namespace, r.Key}
-		e.containers[k] = &live{key: k, rec: c, procs: map[string]*proc{}}
+		e.containers[k] = &live{key: k, pod: c.Pod, name: c.Key, rec: c, procs: map[string]*proc{}}
 		known = append(known, sandbox.Known{
 			Process: wire.Process{Namespace: c.Namespace, ID: c.ID}, Group: c.Supervisor, Dir: e.Bundle(c),
 			State: string(c.State), PID: c.PID, StartTime: c.StartTime,
@@ -53,6 +57,9 @@ func (e *Engine) Recover(ctx context.Context) error {
 		}
 	}
 	e.background.Go(func() { e.removeAll(remove) })
+	if err := e.recoverPods(ctx, allPods); err != nil {
+		return err
+	}
 	e.removeUnowned()
 	e.Log.Info("containers recovered", "records", len(records), "processes", len(found), "to remove", len(remove))
 	return nil
@@ -61,7 +68,7 @@ func (e *Engine) Recover(ctx context.Context) error {
 // removeUnowned removes the log files of containers whose record a power cut has undone; what else such a container had
 // is cleared away by the snapshotter, or was in the state directory.
 func (e *Engine) removeUnowned() {
-	for _, dir := range e.unowned(filepath.Join(e.Root, "containers")) {
+	for _, dir := range unowned(filepath.Join(e.Root, "containers"), e.owned) {
 		if err := os.RemoveAll(dir); err != nil {
 			e.Log.Warn("log files of no container stay", "dir", dir, "error", err)
 		}

@@ -35,6 +35,7 @@ type sandboxes struct {
 	hang       map[string]chan struct{} // by method: it waits for this, or its context
 	quick      bool                     // what starts has ended before the answer to its start
 	unkillable bool
+	deaf       bool // only SIGKILL ends what runs
 	slow       bool // what is killed takes a while to die
 	silent     bool // exits are not told
 	script     func([]sandbox.Known) ([]sandbox.Recovered, error)
@@ -182,6 +183,18 @@ func (s *sandboxes) end(e *wire.Entry, code, signal int) {
 	}
 }
 
+// tellAll tells of the exits that have not been told.
+func (s *sandboxes) tellAll() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.silent = false
+	for _, e := range s.entries {
+		if e.Exit != nil {
+			s.tell.Go(func() { s.handler(wire.Exited{Process: e.Process, Exit: *e.Exit}) })
+		}
+	}
+}
+
 // exit ends a process by itself.
 func (s *sandboxes) exit(t *testing.T, id, exec string, code int) {
 	t.Helper()
@@ -226,7 +239,7 @@ func (s *sandboxes) Signal(ctx context.Context, r wire.Signal) error {
 		return err
 	}
 	switch {
-	case s.unkillable || r.Signal == 0:
+	case s.unkillable || r.Signal == 0 || s.deaf && r.Signal != int(syscall.SIGKILL):
 	case s.slow:
 		s.tell.Go(func() {
 			time.Sleep(100 * time.Millisecond) // of the bubble's time

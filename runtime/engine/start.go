@@ -12,6 +12,7 @@ import (
 	"github.com/containerd/errdefs"
 
 	"github.com/minirt/mini/internal/failpoint"
+	"github.com/minirt/mini/runtime/plugin"
 	"github.com/minirt/mini/runtime/supervisor/wire"
 )
 
@@ -28,11 +29,17 @@ func (e *Engine) Start(ctx context.Context, ns, id string, o StartOptions) (Proc
 	if err := l.require("start", Created, Exited); err != nil {
 		return Process{}, err
 	}
+	if err := e.requirePod(l.record(), "start a container in it"); err != nil {
+		return Process{}, err
+	}
 	if err := e.readyBundle(ctx, l); err != nil {
 		return Process{}, fmt.Errorf("start container %s: %w", l.key.id, err)
 	}
 	if err := failpoint.Hit("start-bundled"); err != nil {
 		return Process{}, err
+	}
+	if err := e.tellContainer(ctx, l, plugin.ContainerStart); err != nil {
+		return Process{}, fmt.Errorf("start container %s: %w", l.key.id, err)
 	}
 	p := e.firstProc(l)
 	l.at("starting its first process")
@@ -54,7 +61,7 @@ func (e *Engine) startRequest(l *live, o StartOptions, a *wire.Attachment) wire.
 	w, h := consoleSize(c)
 	return wire.Start{
 		Process: process(l, ""), Dir: e.Bundle(c), SystemdCgroup: e.Config.CgroupDriver == "systemd", NoPivot: c.NoPivot,
-		Runtime: e.Config.Runtimes[c.Runtime], Attach: a, Restore: o.Restore, TCPEstablished: o.TCPEstablished,
+		Runtime: e.Config.Runtimes[c.Runtime], RuntimeArgs: e.Config.RuntimeOptions[c.Runtime].Args, Attach: a, Restore: o.Restore, TCPEstablished: o.TCPEstablished,
 		Stdio: wire.Stdio{Terminal: terminal(c), Stdin: c.Stdin, StdinOnce: c.StdinOnce, Width: w, Height: h, Log: c.Log},
 	}
 }
@@ -82,6 +89,7 @@ func (e *Engine) started(ctx context.Context, l *live, p *proc, r wire.StartResu
 		e.Log.Warn("container started with a warning", "id", l.key.id, "warning", w)
 	}
 	e.publish(l, "start", map[string]string{"pid": fmt.Sprint(r.PID)})
+	e.tellContainer(ctx, l, plugin.ContainerStarted)
 	return p.info(false), nil
 }
 

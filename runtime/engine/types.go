@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"encoding/json"
 	"os"
 	"time"
 
@@ -45,6 +46,10 @@ type Container struct {
 	Snapshot     string              `json:"snapshot,omitempty"`
 	Runtime      string              `json:"runtime,omitempty"`
 	Supervisor   string              `json:"supervisor"` // the group it runs in
+	Pod          string              `json:"pod,omitempty"`
+	Role         string              `json:"role,omitempty"` // RolePause, or empty
+	Key          string              `json:"key,omitempty"`  // as CreateOptions has it
+	Front        json.RawMessage     `json:"front,omitempty"`
 	Labels       map[string]string   `json:"labels,omitempty"`
 	Log          wire.Log            `json:"log"`
 	Stdin        bool                `json:"stdin,omitempty"`
@@ -53,7 +58,8 @@ type Container struct {
 	NoPivot      bool                `json:"noPivot,omitempty"`
 	KeepSnapshot bool                `json:"keepSnapshot,omitempty"` // Remove leaves the snapshot
 	Request      *spec.Request       `json:"request,omitempty"`
-	Spec         *specs.Spec         `json:"spec,omitempty"` // given whole by the client, instead of a request
+	Spec         *specs.Spec         `json:"spec,omitempty"`    // given whole by the client, instead of a request
+	Changes      json.RawMessage     `json:"changes,omitempty"` // of plugins, to the document of the request
 	ImageConfig  ocispec.ImageConfig `json:"imageConfig"`
 	CreatedAt    time.Time           `json:"createdAt"`
 	StartedAt    time.Time           `json:"startedAt,omitzero"`
@@ -81,6 +87,13 @@ type CreateOptions struct {
 	AutoRemove     bool
 	NoPivot        bool
 	Supervisor     string // the group, with supervisor scope "pod"; empty: the id
+	// Pod is the id of the pod that the container joins: its namespaces, files, cgroup and runtime are the default.
+	Pod  string
+	Role string // RolePause, or empty
+	// Key names the container towards its client: one that is asked for twice under the same key is made once. Empty: none.
+	Key string
+	// Front is what the front end keeps with the container, and nobody else reads.
+	Front json.RawMessage
 }
 
 // Streams are the files of one attachment. They are handed over: the engine closes them, whatever happens.

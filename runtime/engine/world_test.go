@@ -42,6 +42,7 @@ type world struct {
 	store     *store.Store
 	snapshots *faulty
 	images    *images
+	network   *pods
 	sandboxes *sandboxes
 	events    *record
 }
@@ -77,7 +78,7 @@ func open(t *testing.T, dir string, s *sandboxes) *world {
 	if testing.Verbose() {
 		log = slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug}))
 	}
-	w := &world{t: t, dir: dir, sandboxes: s, events: &record{}, images: &images{}}
+	w := &world{t: t, dir: dir, sandboxes: s, events: &record{}, images: &images{}, network: newNetwork()}
 	var err error
 	if w.store, err = store.Open(ctx, store.Options{Path: filepath.Join(dir, "root/meta.db"), Logger: log}); err != nil {
 		t.Fatal(err)
@@ -89,9 +90,10 @@ func open(t *testing.T, dir string, s *sandboxes) *world {
 	w.snapshots = &faulty{Snapshotter: n}
 	w.Engine, err = New(Deps{
 		Name: "minid", Root: filepath.Join(dir, "root"), State: filepath.Join(dir, "state"),
-		Containers: store.NewTable[Container](w.store, "containers", 1, nil), Namespaces: store.NewNamespaces(w.store), Store: w.store,
+		Containers: store.NewTable[Container](w.store, "containers", 1, nil), Pods: store.NewTable[Pod](w.store, "pods", 1, nil),
+		Network: w.network, Namespaces: store.NewNamespaces(w.store), Store: w.store,
 		Images: w.images, Snapshotters: map[string]snapshot.Snapshotter{native.Name: w.snapshots}, Snapshotter: native.Name,
-		Events: w.events, Config: Config{CgroupDriver: "cgroupfs", CgroupParent: "mini-engine-test"}, Log: log,
+		Events: w.events, Config: Config{CgroupDriver: "cgroupfs", CgroupParent: "mini-engine-test", Pause: "/proc/self/exe"}, Log: log,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -208,7 +210,8 @@ func stateOf(table *store.Table[Container], id string) State {
 	return c.State
 }
 
-// clean fails the test when something is left of any container: records, snapshots, bundles, logs, mounts, processes.
+// clean fails the test when something is left of any container or pod: records, snapshots, bundles, logs, mounts, pinned
+// namespaces, attachments, processes.
 func (w *world) clean() {
 	w.t.Helper()
 	records, err := w.Containers.List("")
@@ -221,19 +224,25 @@ func (w *world) clean() {
 	known, err := w.List(context.Background(), "")
 	w.ok(err)
 	var left []string
-	for _, pattern := range []string{"state/containers/*/*", "root/containers/*/*"} {
+	for _, pattern := range []string{"state/containers/*/*", "root/containers/*/*", "state/pods/*/*"} {
 		found, err := filepath.Glob(filepath.Join(w.dir, pattern))
 		w.ok(err)
 		left = append(left, found...)
 	}
+	pods, err := w.Pods.List("")
+	w.ok(err)
 	if has := w.sandboxes.has(); len(records)+len(infos)+len(mounts)+len(left)+len(has)+len(known) > 0 {
 		w.t.Errorf("left: records %v, snapshots %v, mounts %v, files %v, processes %v, known %v", records, infos, mounts, left, has, known)
+	}
+	if inside := w.network.inside(); len(pods)+len(inside)+len(w.livePods("")) > 0 {
+		w.t.Errorf("left: pods %v, known %d, in the network %v", pods, len(w.livePods("")), inside)
 	}
 }
 
 // record keeps the events with the state that the store has when they are published.
 type record struct {
 	table *store.Table[Container]
+	pods  bool // those of pods too
 	mu    sync.Mutex
 	list  []string
 }
@@ -241,6 +250,12 @@ type record struct {
 func (r *record) Publish(e events.Event) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if e.Type == "pod" {
+		if r.pods {
+			r.list = append(r.list, "pod "+e.Action+" "+e.ID)
+		}
+		return
+	}
 	exec := ""
 	if x := e.Attributes["exec"]; x != "" {
 		exec = "/" + x
@@ -273,6 +288,10 @@ func (i *images) Resolve(_ context.Context, _, name, _ string) (image.Resolved, 
 
 func (i *images) Unpack(context.Context, string, string, string, string, func(image.Progress)) (string, error) {
 	return base, i.unpack
+}
+
+func (i *images) Artifact(context.Context, string, string) ([]image.ArtifactFile, bool, error) {
+	return nil, false, nil
 }
 
 func (i *images) CollectGarbage(context.Context, image.CollectOptions) (image.Collected, error) {

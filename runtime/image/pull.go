@@ -31,7 +31,7 @@ type PullOptions struct {
 // written when everything it needs is on the disk to stay.
 //
 // Errors: ErrNotFound, ErrUnauthenticated, ErrUnavailable, ErrDataLoss (wrong bytes), ErrResourceExhausted (rate limit, disk
-// full), ErrInvalidArgument.
+// full), ErrInvalidArgument, ErrPermissionDenied (a verifier refuses it).
 func (s *Service) Pull(ctx context.Context, ns string, o PullOptions, progress func(Progress)) (Image, error) {
 	if carried, err := s.embedded(ctx, ns, o.Name); err != nil {
 		return Image{}, err
@@ -134,6 +134,7 @@ func (t *transfer) bring(ctx context.Context) (target ocispec.Descriptor, err er
 		then string // failpoint
 	}{
 		{"resolve", func() error { target, err = t.registry.Resolve(ctx, t.ref); return err }, "pull-resolved"},
+		{"verify", func() error { return t.verify(ctx, target) }, ""},
 		{"documents", func() error { manifests, err = t.documents(ctx, target); return err }, ""},
 		{"plan", func() error { u, err = t.unpacking(ctx, manifests); return err }, ""},
 		{"layers", func() error { return t.layers(ctx, manifests, u) }, ""},
@@ -155,6 +156,13 @@ func (t *transfer) bring(ctx context.Context) (target ocispec.Descriptor, err er
 	}
 	t.s.Log.DebugContext(ctx, "content brought", append(took, "image", t.ref)...)
 	return target, nil
+}
+
+func (t *transfer) verify(ctx context.Context, target ocispec.Descriptor) error {
+	if t.s.Verifier == nil {
+		return nil
+	}
+	return t.s.Verifier.Verify(ctx, t.ref.String(), target)
 }
 
 func (t *transfer) close() {

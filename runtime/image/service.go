@@ -69,6 +69,12 @@ type Registry interface {
 	Close()
 }
 
+// Verifier says whether an image may be pulled; *verify.Programs is one.
+type Verifier interface {
+	// Verify is asked when a name is resolved, before anything is fetched.
+	Verify(ctx context.Context, name string, target ocispec.Descriptor) error
+}
+
 // RegistryOptions is what one request says of the registry.
 type RegistryOptions struct {
 	Override *registry.HostOverride
@@ -120,6 +126,7 @@ type Deps struct {
 	Leases       Leases
 	Events       interface{ Publish(events.Event) }
 	Embedded     Embedded // zero: none
+	Verifier     Verifier // nil: every image may be pulled
 	Config       Config
 	Log          *slog.Logger
 }

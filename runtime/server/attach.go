@@ -5,9 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -16,24 +14,18 @@ import (
 	"github.com/minirt/mini/runtime/api"
 	"github.com/minirt/mini/runtime/engine"
 	"github.com/minirt/mini/runtime/logs"
+	"github.com/minirt/mini/runtime/stdio"
 	"github.com/minirt/mini/runtime/supervisor/wire"
 )
 
-const (
-	// linger is how long after the exit of a process the silence of its output must last before the output counts as
-	// over: a child that has inherited it may hold it open for ever.
-	linger = 2 * time.Second
-	// pendingInput bounds the messages of standard input that wait for the process to read, so that a resize or a signal
-	// overtakes them.
-	pendingInput = 16
-	attachBuffer = 32 << 10
-)
+// pendingInput bounds the messages of standard input that wait for the process to read, so that a resize or a signal
+// overtakes them.
+const pendingInput = 16
 
-// Attach joins a client to the streams of a process. The supervisor has one end of a pipe per stream, the attachment
-// the other; whoever ends first closes its ends, and the rest follows:
+// Attach joins a client to the streams of a process by the pipes of runtime/stdio:
 //
-//	client ──recv──▶ input queue ──▶ pipe ──▶ supervisor ──▶ process
-//	client ◀─send──  two pumps   ◀── pipes ◀── supervisor ◀── process
+//	client ──recv──▶ input queue ──▶ pipes
+//	client ◀─send──  two pumps   ◀── pipes
 //
 // The handler's return cancels the stream's context and closes the pipes, which ends all the goroutines here.
 func (s *processesServer) Attach(stream grpc.BidiStreamingServer[api.AttachInput, api.AttachOutput]) error {
@@ -73,11 +65,9 @@ type attachment struct {
 	ctx    context.Context
 	cancel context.CancelFunc
 
-	stdin          *os.File // our ends of the pipes; nil when not wanted
-	stdout, stderr *os.File
-	input          chan []byte
-	exited         atomic.Bool // the process has: see linger
-	workers        sync.WaitGroup
+	pipes   *stdio.Pipes
+	input   chan []byte
+	workers sync.WaitGroup
 
 	sendLock sync.Mutex // one sender at a time, says gRPC
 	over     bool       // nothing is sent any more
@@ -87,10 +77,11 @@ type attachment struct {
 var errDetached = errors.New("detached")
 
 func (a *attachment) run() error {
-	streams, err := a.pipes()
+	pipes, streams, err := stdio.Open(a.open.Stdin, a.open.Stdout, a.open.Stderr)
 	if err != nil {
 		return err
 	}
+	a.pipes = pipes
 	begun := time.Now()
 	p, err := a.begin(streams)
 	if err != nil {
@@ -125,41 +116,13 @@ func (a *attachment) run() error {
 // close ends what still runs, and lets nothing be sent after it.
 func (a *attachment) close() {
 	a.cancel()
-	for _, f := range []*os.File{a.stdin, a.stdout, a.stderr} {
-		if f != nil {
-			f.Close()
-		}
+	if a.pipes != nil {
+		a.pipes.Close()
 	}
 	a.workers.Wait()
 	a.sendLock.Lock()
 	defer a.sendLock.Unlock()
 	a.over = true
-}
-
-// pipes makes a pipe for each stream that is wanted, and returns the ends for the supervisor; nil when none is.
-func (a *attachment) pipes() (*engine.Streams, error) {
-	s := &engine.Streams{}
-	var err error
-	pipe := func(wanted bool, read, write **os.File) {
-		if wanted && err == nil {
-			*read, *write, err = os.Pipe()
-		}
-	}
-	pipe(a.open.Stdin, &s.Stdin, &a.stdin)
-	pipe(a.open.Stdout, &a.stdout, &s.Stdout)
-	pipe(a.open.Stderr, &a.stderr, &s.Stderr)
-	if err != nil {
-		for _, f := range []*os.File{s.Stdin, s.Stdout, s.Stderr} {
-			if f != nil {
-				f.Close()
-			}
-		}
-		return nil, fmt.Errorf("make a pipe for an attachment: %w", err)
-	}
-	if *s == (engine.Streams{}) {
-		return nil, nil
-	}
-	return s, nil
 }
 
 // begin attaches the streams to a process, which is started or made first when the client wants that.
@@ -171,7 +134,7 @@ func (a *attachment) begin(streams *engine.Streams) (engine.Process, error) {
 		o, err := execOf(a.open.Exec)
 		o.Streams, o.Stdin, o.AutoRemove = streams, o.Stdin || a.open.Stdin, true
 		if err != nil {
-			closeStreams(streams)
+			stdio.CloseStreams(streams)
 			return engine.Process{}, err
 		}
 		return a.Engine.Exec(a.ctx, a.ns, a.open.Id, o)
@@ -182,17 +145,6 @@ func (a *attachment) begin(streams *engine.Streams) (engine.Process, error) {
 		}
 	}
 	return a.Engine.Process(a.ctx, a.ns, a.open.Id, a.open.ExecId)
-}
-
-func closeStreams(s *engine.Streams) {
-	if s == nil {
-		return
-	}
-	for _, f := range []*os.File{s.Stdin, s.Stdout, s.Stderr} {
-		if f != nil {
-			f.Close()
-		}
-	}
 }
 
 // opened tells the client that it is attached, and gives the terminal its size.
@@ -223,75 +175,20 @@ func (a *attachment) replay(begun time.Time) error {
 	})
 }
 
-// deliver copies the output until it is over, and then sends the exit.
+// deliver sends the output until it is over, and then the exit.
 func (a *attachment) deliver() error {
-	failed := make(chan error, 2)
-	var pumps sync.WaitGroup
-	pump := func(f *os.File, send func([]byte) error) {
-		if f != nil {
-			pumps.Go(func() {
-				if err := a.pump(f, send); err != nil {
-					failed <- err
-					a.cancel()
-				}
-			})
-		}
-	}
-	pump(a.stdout, a.sendStdout)
-	pump(a.stderr, a.sendStderr)
-	exit, waitErr := a.exit()
-	pumps.Wait()
-	select {
-	case err := <-failed:
+	exit, err := a.pipes.Deliver(a.ctx, a.wait, a.sendStdout, a.sendStderr)
+	if err != nil {
 		return err
-	default:
-	}
-	if waitErr != nil {
-		return waitErr
 	}
 	return a.send(&api.AttachOutput{Output: &api.AttachOutput_Exit{Exit: exitOf(&exit)}})
-}
-
-// exit waits for the exit, and puts a limit to the silence of the output after it.
-func (a *attachment) exit() (wire.Exit, error) {
-	exit, err := a.wait(a.ctx)
-	a.exited.Store(true)
-	for _, f := range []*os.File{a.stdout, a.stderr} {
-		if f != nil {
-			_ = f.SetReadDeadline(time.Now().Add(linger)) // closed: its pump has ended
-		}
-	}
-	return exit, err
-}
-
-// pump sends what comes out of a pipe until its other end is closed, or until it is silent after the exit.
-func (a *attachment) pump(f *os.File, send func([]byte) error) error {
-	buf := make([]byte, attachBuffer)
-	for {
-		n, err := f.Read(buf)
-		if n > 0 {
-			if err := send(buf[:n]); err != nil {
-				return err
-			}
-			if a.exited.Load() {
-				_ = f.SetReadDeadline(time.Now().Add(linger))
-			}
-		}
-		switch {
-		case err == nil:
-		case errors.Is(err, io.EOF), errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, os.ErrClosed):
-			return nil
-		default:
-			return fmt.Errorf("read the output of container %s: %w", a.open.Id, err)
-		}
-	}
 }
 
 // feed writes queued input to the process.
 func (a *attachment) feed() {
 	defer func() {
-		if a.stdin != nil {
-			a.stdin.Close()
+		if a.pipes.Stdin != nil {
+			a.pipes.Stdin.Close()
 		}
 	}()
 	for {
@@ -302,10 +199,10 @@ func (a *attachment) feed() {
 			if data == nil {
 				return
 			}
-			if a.stdin == nil {
+			if a.pipes.Stdin == nil {
 				continue
 			}
-			if _, err := a.stdin.Write(data); err != nil {
+			if _, err := a.pipes.Stdin.Write(data); err != nil {
 				a.discard() // the process has closed its input, and goes on
 				return
 			}

@@ -77,6 +77,7 @@ func (e *external) command(args ...string) *exec.Cmd {
 	if e.start.SystemdCgroup {
 		global = append(global, "--systemd-cgroup")
 	}
+	global = append(global, e.start.RuntimeArgs...)
 	cmd := exec.Command(e.start.Runtime, append(global, args...)...)
 	cmd.Dir = e.start.Dir
 	return cmd

@@ -3,9 +3,11 @@ package supervisor
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -14,6 +16,7 @@ import (
 	"github.com/containerd/errdefs"
 	"github.com/opencontainers/cgroups"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"github.com/opencontainers/runtime-spec/specs-go/features"
 	"golang.org/x/sys/unix"
 
 	"github.com/minirt/mini/runtime/supervisor/wire"
@@ -363,5 +366,28 @@ no json
 `
 	if got := lastMessage([]byte(log)); got != "last" {
 		t.Errorf("got %q", got)
+	}
+}
+
+// TestRuntimeArgs has a runtime's configured arguments before the verb, where its global options belong.
+func TestRuntimeArgs(t *testing.T) {
+	e := &external{start: wire.Start{Dir: "/b", Runtime: "/bin/runtime", RuntimeArgs: []string{"--debug", "--x=1"}}}
+	want := "/bin/runtime --root /b/state --log /b/runtime.log --log-format json --debug --x=1 start id"
+	if got := strings.Join(e.command("start", "id").Args, " "); got != want {
+		t.Errorf("%s; want %s", got, want)
+	}
+}
+
+func TestFeatures(t *testing.T) {
+	var b bytes.Buffer
+	if err := Features(&b, "build"); err != nil {
+		t.Fatal(err)
+	}
+	var f features.Features
+	if err := json.Unmarshal(b.Bytes(), &f); err != nil {
+		t.Fatal(err)
+	}
+	if !slices.Contains(f.MountOptions, "rro") || !slices.Contains(f.Linux.Namespaces, "user") || !*f.Linux.MountExtensions.IDMap.Enabled {
+		t.Errorf("features %s", b.String())
 	}
 }

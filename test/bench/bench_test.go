@@ -22,12 +22,12 @@ import (
 func TestBench(t *testing.T) {
 	registry := testenv.Registry(t, testenv.RegistryOptions{})
 	minid := testenv.Daemon(t, testenv.DaemonOptions{})
-	theirs := startContainerd(t)
+	theirs := testenv.StartContainerd(t, testenv.ContainerdOptions{})
 	native := dial(t, minid)
 
 	busybox, large := registry.Ref("busybox"), registry.Ref("large")
 	minid.Minictr("images", "pull", busybox)
-	theirs.ctr("images", "pull", "--plain-http", busybox)
+	theirs.Ctr("images", "pull", "--plain-http", busybox)
 
 	rounds, pulls := setting(t, "BENCH_ROUNDS", 25), setting(t, "BENCH_PULLS", 5)
 	lines := append([]string{about(t, minid), "", header}, startNative(t, native, busybox, rounds)...)
@@ -38,7 +38,7 @@ func TestBench(t *testing.T) {
 	)
 	// The memory is that of daemons that have done nothing else: what a pull leaves in the heap would hide it.
 	minid.Stop()
-	lines = append(lines, memory(t, testenv.Daemon(t, testenv.DaemonOptions{}), startContainerd(t), busybox)...)
+	lines = append(lines, memory(t, testenv.Daemon(t, testenv.DaemonOptions{}), testenv.StartContainerd(t, testenv.ContainerdOptions{}), busybox)...)
 	text := strings.Join(lines, "\n") + "\n"
 	fmt.Print("\n", text)
 	out := filepath.Join(testenv.Repository(t), ".cache/bench.md")
@@ -112,20 +112,20 @@ func oneContainer(ctx context.Context, c *client.Client, id, image string, reque
 }
 
 // startCLI is the whole of both command lines.
-func startCLI(t *testing.T, minid *testenv.DaemonProcess, theirs *containerd, image string, rounds int) comparison {
+func startCLI(t *testing.T, minid *testenv.DaemonProcess, theirs *testenv.Containerd, image string, rounds int) comparison {
 	return comparison{
 		what: "run --rm of true", goal: 0.3, rounds: rounds,
 		a: contender{name: "minictr", once: func(round int) {
 			minid.Minictr("run", "--rm", image, fmt.Sprintf("cli-%d", round), "true")
 		}},
 		b: contender{name: "ctr", once: func(round int) {
-			theirs.ctr("run", "--rm", image, fmt.Sprintf("cli-%d", round), "true")
+			theirs.Ctr("run", "--rm", image, fmt.Sprintf("cli-%d", round), "true")
 		}},
 	}
 }
 
 // pull is the download and the unpacking of 400 MB in 30 layers, with nothing of it there before.
-func pull(t *testing.T, minid *testenv.DaemonProcess, theirs *containerd, image string, rounds int) comparison {
+func pull(t *testing.T, minid *testenv.DaemonProcess, theirs *testenv.Containerd, image string, rounds int) comparison {
 	return comparison{
 		what: "pull and unpack 400 MB in 30 layers", goal: 0.6, rounds: rounds,
 		a: contender{
@@ -139,10 +139,10 @@ func pull(t *testing.T, minid *testenv.DaemonProcess, theirs *containerd, image 
 		b: contender{
 			name: "ctr",
 			prepare: func(int) {
-				_ = theirs.try("images", "rm", "--sync", image)
+				_ = theirs.Try("images", "rm", "--sync", image)
 				settle(t)
 			},
-			once: func(int) { theirs.ctr("images", "pull", "--plain-http", image) },
+			once: func(int) { theirs.Ctr("images", "pull", "--plain-http", image) },
 		},
 	}
 }

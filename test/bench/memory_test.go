@@ -5,10 +5,6 @@ package bench
 import (
 	"encoding/json"
 	"fmt"
-	"os"
-	"path/filepath"
-	"strconv"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -24,19 +20,14 @@ const theirContainers = 20
 
 // memory is the proportional set size (PSS, KiB) of the daemons and what they keep running for their containers, without
 // the containers' own processes.
-func memory(t *testing.T, minid *testenv.DaemonProcess, theirs *containerd, image string) []string {
+func memory(t *testing.T, minid *testenv.DaemonProcess, theirs *testenv.Containerd, image string) []string {
 	native := dial(t, minid)
-	for _, pull := range []func(...string) string{minid.Minictr, theirs.ctr} {
+	for _, pull := range []func(...string) string{minid.Minictr, theirs.Ctr} {
 		pull("images", "pull", "--plain-http", image)
 		pull("run", "--rm", image, "first", "true")
 	}
 	n := setting(t, "BENCH_CONTAINERS", 200)
-	ours := func() (daemon, parents int64) {
-		for _, pid := range minid.Supervisors() {
-			parents += pss(pid)
-		}
-		return pss(minid.PID()), parents
-	}
+	ours := func() (daemon, parents int64) { return testenv.PSS(minid.PID()), sumPSS(minid.Supervisors()) }
 	daemon0, parents0 := ours()
 	began := time.Now()
 	startMany(t, native, image, n)
@@ -45,12 +36,12 @@ func memory(t *testing.T, minid *testenv.DaemonProcess, theirs *containerd, imag
 	daemon1, parents1 := ours()
 	perOurs := float64(daemon1+parents1-daemon0-parents0) / float64(n)
 
-	cDaemon0 := pss(theirs.pid)
+	cDaemon0 := testenv.PSS(theirs.PID())
 	for i := range theirContainers {
-		theirs.ctr("run", "-d", image, fmt.Sprintf("memory-%d", i), "sleep", "3600")
+		theirs.Ctr("run", "-d", image, fmt.Sprintf("memory-%d", i), "sleep", "3600")
 	}
 	time.Sleep(2 * time.Second)
-	cDaemon1, shims := pss(theirs.pid), shimsOf(theirs)
+	cDaemon1, shims := testenv.PSS(theirs.PID()), sumPSS(theirs.Shims())
 	perTheirs := float64(cDaemon1-cDaemon0+shims) / theirContainers
 	verdict := "met"
 	if perOurs > 0.3*1024 {
@@ -96,39 +87,10 @@ func startMany(t *testing.T, native *client.Client, image string, n int) {
 	group.Wait()
 }
 
-// pss is the proportional set size of a process in KiB (smaps_rollup, Linux 4.14); 0 when it is gone.
-func pss(pid int) int64 {
-	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", pid))
-	if err != nil {
-		return 0
-	}
-	for line := range strings.Lines(string(data)) {
-		if rest, ok := strings.CutPrefix(line, "Pss:"); ok {
-			n, err := strconv.ParseInt(strings.Fields(rest)[0], 10, 64)
-			if err != nil {
-				return 0
-			}
-			return n
-		}
-	}
-	return 0
-}
-
-// shimsOf sums the shims that serve this containerd.
-func shimsOf(c *containerd) int64 {
-	files, err := filepath.Glob("/proc/[0-9]*/cmdline")
-	if err != nil {
-		return 0
-	}
+func sumPSS(pids []int) int64 {
 	var sum int64
-	for _, file := range files {
-		cmdline, err := os.ReadFile(file)
-		if err != nil || !strings.Contains(string(cmdline), "containerd-shim") || !strings.Contains(string(cmdline), c.socket) {
-			continue
-		}
-		if pid, err := strconv.Atoi(filepath.Base(filepath.Dir(file))); err == nil {
-			sum += pss(pid)
-		}
+	for _, pid := range pids {
+		sum += testenv.PSS(pid)
 	}
 	return sum
 }

@@ -25,6 +25,7 @@ type comparison struct {
 	what   string
 	goal   float64 // the ratio wanted of a to b
 	rounds int
+	count  int // of things made in a round; more than one are shown as a rate
 	a, b   contender
 }
 
@@ -53,6 +54,12 @@ func (c comparison) run(t *testing.T) string {
 	if ratio > c.goal {
 		verdict = "missed"
 	}
+	if c.count > 1 {
+		line := fmt.Sprintf("| %s | %s %s | %s %s | %.1f × | ≥ %.1f × | %s | %d |", c.what,
+			c.a.name, rate(c.count, a), c.b.name, rate(c.count, b), 1/ratio, 1/c.goal, verdict, c.rounds)
+		t.Log(line)
+		return line
+	}
 	line := fmt.Sprintf("| %s | %s %s (%s) | %s %s (%s) | %.2f | ≤ %.2f | %s | %d |", c.what,
 		c.a.name, ms(median(a)), spread(a), c.b.name, ms(median(b)), spread(b), ratio, c.goal, verdict, c.rounds)
 	t.Log(line)
@@ -68,6 +75,12 @@ func median(d []time.Duration) time.Duration {
 
 // spread is the fastest and the slowest round.
 func spread(d []time.Duration) string { return ms(slices.Min(d)) + " to " + ms(slices.Max(d)) }
+
+// rate is how many a second, with the slowest and the fastest round.
+func rate(count int, d []time.Duration) string {
+	of := func(d time.Duration) string { return fmt.Sprintf("%.1f", float64(count)/d.Seconds()) }
+	return of(median(d)) + "/s (" + of(slices.Max(d)) + " to " + of(slices.Min(d)) + ")"
+}
 
 func ms(d time.Duration) string { return fmt.Sprintf("%.1f ms", float64(d.Microseconds())/1000) }
 

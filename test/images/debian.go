@@ -1,9 +1,12 @@
 package main
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -59,15 +62,17 @@ func installed(path string) bool {
 	return err == nil
 }
 
-func nginx() image {
+func nginx() image { return nginxOn(80) }
+
+func nginxOn(port int) image {
 	l := newLayer().program("/usr/sbin/nginx")
 	l.host("/etc/nginx/mime.types", "etc/nginx/mime.types", 0o644)
-	l.file("etc/nginx/nginx.conf", 0o644, nginxConf)
+	l.file("etc/nginx/nginx.conf", 0o644, strings.ReplaceAll(nginxConf, "PORT", strconv.Itoa(port)))
 	l.file("usr/share/nginx/html/index.html", 0o644, "<title>Welcome to nginx!</title>\n")
 	l.dir("var/log/nginx", 0o755).symlink("var/log/nginx/access.log", "/dev/stdout").symlink("var/log/nginx/error.log", "/dev/stderr")
 	l.dir("var/lib/nginx", 0o755).dir("run", 0o755)
 	return image{repo: "nginx", layers: of(busybox(), l), config: ocispec.ImageConfig{
-		Cmd: []string{"nginx", "-g", "daemon off;"}, ExposedPorts: map[string]struct{}{"80/tcp": {}}, StopSignal: "SIGQUIT",
+		Cmd: []string{"nginx", "-g", "daemon off;"}, ExposedPorts: map[string]struct{}{fmt.Sprintf("%d/tcp", port): {}}, StopSignal: "SIGQUIT",
 	}}
 }
 
@@ -80,8 +85,8 @@ http {
     include mime.types;
     access_log /var/log/nginx/access.log;
     server {
-        listen 80;
-        listen [::]:80;
+        listen PORT;
+        listen [::]:PORT;
         root /usr/share/nginx/html;
     }
 }
@@ -100,4 +105,28 @@ func redis() image {
 func tools() image {
 	l := newLayer().program("/usr/bin/pgrep", "/usr/bin/ipcs")
 	return image{repo: "tools", layers: of(busybox(), l), config: ocispec.ImageConfig{Cmd: []string{"sh"}}}
+}
+
+// pause is a sandbox image for runtimes that want one: a single static program, built here.
+func pause() image {
+	l := newLayer()
+	if l.err = buildProgram("./test/images/pause", 0o755, l); l.err != nil {
+		l.err = fmt.Errorf("build pause: %w", l.err)
+	}
+	return image{repo: "pause", layers: of(l), config: ocispec.ImageConfig{Entrypoint: []string{"/pause"}, User: "65535:65535"}}
+}
+
+func buildProgram(pkg string, mode int64, l *layer) error {
+	dir, err := os.MkdirTemp("", "images-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	name := filepath.Base(pkg)
+	build := exec.Command("go", "build", "-buildvcs=false", "-trimpath", "-ldflags", "-s -w", "-o", filepath.Join(dir, name), pkg)
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		return fmt.Errorf("%w: %s", err, out)
+	}
+	return l.host(filepath.Join(dir, name), name, mode).err
 }

@@ -8,6 +8,7 @@ package main
 import (
 	"crypto/sha256"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -84,7 +85,8 @@ func read(list string) (catalog, error) {
 // recipe is the digest of everything that the images depend on: this program and the packages' versions.
 func recipe() (string, error) {
 	sources, err := filepath.Glob("test/images/*.go")
-	if err != nil || len(sources) == 0 {
+	programs, programsErr := filepath.Glob("test/images/*/*.go")
+	if sources = append(sources, programs...); errors.Join(err, programsErr) != nil || len(sources) == 0 {
 		return "", fmt.Errorf("no test/images/*.go here; run it in the repository's root")
 	}
 	h := sha256.New()

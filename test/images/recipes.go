@@ -27,7 +27,7 @@ func build(s *storage) ([]built, error) {
 		}
 		recipes = append(recipes, p.recipe())
 	}
-	for _, i := range append(recipes, large()) {
+	for _, i := range append(recipes, pause(), large()) {
 		_, b, err := i.put(s, "latest")
 		if err != nil {
 			return nil, err
@@ -41,6 +41,11 @@ func build(s *storage) ([]built, error) {
 		}
 		all = append(all, b)
 	}
+	suite, err := conformance(s)
+	if err != nil {
+		return nil, err
+	}
+	all = append(all, suite...)
 	return all, referrer(s, all[0])
 }
 

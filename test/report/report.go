@@ -28,6 +28,7 @@ type report struct {
 	passed  int
 	failed  []string
 	skipped []string
+	notes   []string // what tests that passed say they have measured
 	failure []string // packages and builds that failed, and commands that broke
 }
 
@@ -89,6 +90,7 @@ func (r *report) end(e event, key string) {
 	switch e.Action {
 	case "pass":
 		r.passed++
+		r.notes = append(r.notes, measured(r.output[key])...)
 	case "skip":
 		r.skipped = append(r.skipped, short(e.Package)+" "+e.Test+": "+reason(r.output[key]))
 	case "fail":
@@ -152,6 +154,7 @@ func (r *report) summary() bool {
 			fmt.Fprintln(r.out, "  "+item)
 		}
 	}
+	list("measured", r.notes)
 	list("skipped", r.skipped)
 	list("failed", r.failed)
 	list("failed outside of a test", r.failure)
@@ -160,6 +163,17 @@ func (r *report) summary() bool {
 	}
 	fmt.Fprintf(r.out, "\n%d passed, %d failed, %d skipped\n", r.passed, len(r.failed), len(r.skipped))
 	return r.problems() == 0 && r.passed > 0
+}
+
+// measured finds the texts of testenv.Measured.
+func measured(output []string) []string {
+	var found []string
+	for _, line := range output {
+		if at, text, ok := strings.Cut(strings.TrimSpace(line), ": measured: "); ok && strings.Contains(at, ".go:") {
+			found = append(found, text)
+		}
+	}
+	return found
 }
 
 // reason finds the text of t.Skip: the last line of the form "file.go:12: text" before "--- SKIP".

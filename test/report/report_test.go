@@ -20,6 +20,9 @@ func TestReport(t *testing.T) {
 		{"skip", pass + `{"Action":"output","Package":"p","Test":"TestS","Output":"    s_test.go:9: needs root\n"}
 {"Action":"skip","Package":"p","Test":"TestS"}
 `, true, "p TestS: needs root"},
+		{"measured", `{"Action":"output","Package":"p","Test":"TestM","Output":"    m_test.go:9: measured: 7 ms\n"}
+{"Action":"pass","Package":"p","Test":"TestM"}
+`, true, "measured:\n  7 ms\n"},
 		{"fail", pass + `{"Action":"output","Package":"p","Test":"TestF","Output":"    f_test.go:9: got 1\n"}
 {"Action":"fail","Package":"p","Test":"TestF"}
 {"Action":"fail","Package":"p"}

@@ -44,16 +44,10 @@ type CodedError struct {
 func (e CodedError) Error() string { return e.Err.Error() }
 func (e CodedError) Unwrap() error { return e.Err }
 
-// NewApp returns an application with the flags that every command line has.
+// NewApp returns an application with the flags that every command line of the daemon's native API has.
 func NewApp(name, usage, version string) *cli.App {
-	app := cli.NewApp()
-	app.Name, app.Usage, app.Version = name, usage, version
-	app.EnableBashCompletion = true
-	app.UseShortOptionHandling = true
-	app.HideVersion = false
-	app.Suggest = true
+	app := NewBareApp(name, usage, version)
 	app.DisableSliceFlagSeparator = true // a mount has commas
-	app.ExitErrHandler = func(*cli.Context, error) {}
 	app.Flags = []cli.Flag{
 		&cli.StringFlag{Name: "address", Aliases: []string{"a"}, Value: DefaultAddress, EnvVars: []string{"MINID_ADDRESS"}, Usage: "the daemon's `SOCKET`"},
 		&cli.StringFlag{Name: "namespace", Aliases: []string{"n"}, Value: "default", EnvVars: []string{"MINID_NAMESPACE"}, Usage: "`NAME` of the namespace to work in"},
@@ -64,9 +58,40 @@ func NewApp(name, usage, version string) *cli.App {
 	return app
 }
 
-// Main runs an application and returns the program's exit code. A first interrupt cancels the command's context, which
-// cleans up; a second one ends the program at once. So does --timeout.
+// NewBareApp returns an application without flags.
+func NewBareApp(name, usage, version string) *cli.App {
+	app := cli.NewApp()
+	app.Name, app.Usage, app.Version = name, usage, version
+	app.EnableBashCompletion = true
+	app.UseShortOptionHandling = true
+	app.HideVersion = false
+	app.Suggest = true
+	app.ExitErrHandler = func(*cli.Context, error) {}
+	return app
+}
+
+// Main runs an application that NewApp has made and returns the program's exit code. --timeout ends the command.
 func Main(app *cli.App, args []string) int {
+	var limit time.Duration
+	app.Before = func(c *cli.Context) error {
+		if limit = c.Duration("timeout"); limit > 0 {
+			var cancel context.CancelFunc
+			c.Context, cancel = context.WithTimeout(c.Context, limit)
+			context.AfterFunc(c.Context, cancel)
+		}
+		return nil
+	}
+	return Run(app, args, func(err error) error {
+		if limit > 0 && errors.Is(err, context.DeadlineExceeded) {
+			return fmt.Errorf("not done after %s, which --timeout allows: %w", limit, err)
+		}
+		return err
+	})
+}
+
+// Run runs an application and returns the program's exit code. A first interrupt cancels the command's context, which
+// cleans up; a second one ends the program at once. explain may say more about an error; nil does not.
+func Run(app *cli.App, args []string, explain func(error) error) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	context.AfterFunc(ctx, stop)
@@ -78,22 +103,12 @@ func Main(app *cli.App, args []string) int {
 	} else {
 		remember(app)
 	}
-	var limit time.Duration
-	app.Before = func(c *cli.Context) error {
-		if limit = c.Duration("timeout"); limit > 0 {
-			var cancel context.CancelFunc
-			c.Context, cancel = context.WithTimeout(c.Context, limit)
-			context.AfterFunc(c.Context, cancel)
-		}
-		return nil
-	}
 	err := app.RunContext(ctx, args)
-	switch {
-	case err == nil:
-	case ctx.Err() != nil && errors.Is(err, context.Canceled):
+	if err != nil && ctx.Err() != nil && errors.Is(err, context.Canceled) {
 		return Report(os.Stderr, app.Name, CodedError{Err: errors.New("interrupted"), Code: CodeInterrupted})
-	case limit > 0 && errors.Is(err, context.DeadlineExceeded):
-		err = fmt.Errorf("not done after %s, which --timeout allows: %w", limit, err)
+	}
+	if err != nil && explain != nil {
+		err = explain(err)
 	}
 	return Report(os.Stderr, app.Name, err)
 }

@@ -2,13 +2,11 @@ package cli
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"os/signal"
 	"syscall"
 
-	"github.com/containerd/console"
 	"github.com/urfave/cli/v2"
 
 	"github.com/minirt/mini/runtime/api"
@@ -77,34 +75,15 @@ func (s Session) Run(ctx context.Context, open *api.AttachOpen) error {
 
 // raw hands the local terminal to the process. Without one (a pipe), the process's terminal is fed and read as a pipe.
 func (s Session) raw(open *api.AttachOpen, a *client.Attachment) (restore func(), err error) {
-	term, err := console.ConsoleFromFile(os.Stdin)
-	if err != nil {
-		return func() {}, nil
+	term, err := RawTerminal()
+	if err != nil || term == nil {
+		return func() {}, err
 	}
-	if size, err := term.Size(); err == nil {
-		open.Size = &api.TerminalSize{Width: uint32(size.Width), Height: uint32(size.Height)}
+	if size := term.Size(); size.Width > 0 {
+		open.Size = &api.TerminalSize{Width: size.Width, Height: size.Height}
 	}
-	// The process's terminal has made carriage returns of its newlines already.
-	if err := errors.Join(term.SetRaw(), console.ClearONLCR(os.Stdin.Fd())); err != nil {
-		_ = term.Reset() // half of it may have been done
-		return nil, fmt.Errorf("put the terminal in raw mode: %w", err)
-	}
-	sizes := make(chan client.Size, 1)
-	winch := make(chan os.Signal, 1)
-	signal.Notify(winch, syscall.SIGWINCH)
-	go func() {
-		for range winch {
-			if size, err := term.Size(); err == nil {
-				sizes <- client.Size{Width: uint32(size.Width), Height: uint32(size.Height)}
-			}
-		}
-	}()
-	a.Resize = sizes
-	return func() {
-		signal.Stop(winch)
-		close(winch)
-		term.Reset()
-	}, nil
+	a.Resize = term.Changes
+	return term.Restore, nil
 }
 
 // forward gives the signals that this program gets, as far as they can be meant for the process.

@@ -126,7 +126,9 @@ type Start struct {
 	SystemdCgroup bool   `json:"systemd_cgroup,omitempty"`
 	NoPivot       bool   `json:"no_pivot,omitempty"`
 	Runtime       string `json:"runtime,omitempty"` // path of an OCI runtime binary; empty: libcontainer in-process
-	Stdio         Stdio  `json:"stdio"`
+	// RuntimeArgs come before each verb of that binary.
+	RuntimeArgs []string `json:"runtime_args,omitempty"`
+	Stdio       Stdio    `json:"stdio"`
 	// Attach, when set, is attached before the process starts; its fds come with the request.
 	Attach *Attachment `json:"attach,omitempty"`
 	// Restore is the directory of a checkpoint to start from.

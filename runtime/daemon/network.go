@@ -1,0 +1,75 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"path/filepath"
+
+	"github.com/minirt/mini/runtime/network"
+	"github.com/minirt/mini/runtime/network/bridge"
+	"github.com/minirt/mini/runtime/network/cni"
+)
+
+// openNetwork makes the networks of pods: CNI where it is configured, else the built-in one.
+func (d *Daemon) openNetwork() error {
+	c := d.Config
+	subnets, err := parseSubnets(c.Network.Subnets)
+	if err != nil {
+		return err
+	}
+	builtin, err := bridge.New(bridge.Config{Name: c.Name, Subnets: subnets, MTU: c.Network.MTU, Log: d.Log})
+	if err != nil {
+		return err
+	}
+	d.closers.Add(func(context.Context) error { return builtin.Close() })
+	plugins, err := cni.New(cni.Config{
+		Name: c.Name, ConfDir: c.CNI.ConfDir, BinDirs: c.CNI.BinDirs, CacheDir: filepath.Join(c.Root, "cni"),
+		MaxConfNum: c.CNI.MaxConfNum, ConfTemplate: c.CNI.ConfTemplate, IPPref: c.CNI.IPPref, Log: d.Log,
+	})
+	if err != nil {
+		return err
+	}
+	d.network, err = network.New(network.Options{Provider: c.Network.Provider, Spares: c.Network.Spares, Log: d.Log}, plugins, builtin)
+	if err != nil {
+		return err
+	}
+	d.closers.Add(d.closeNetwork)
+	return nil
+}
+
+// closeNetwork leaves the pods their network; without pods, nothing of it stays.
+func (d *Daemon) closeNetwork(ctx context.Context) error {
+	if d.engine == nil {
+		return d.network.Close()
+	}
+	pods, err := d.engine.ListPods(ctx, "")
+	if err == nil && len(pods) == 0 {
+		return d.network.Destroy(ctx)
+	}
+	return errors.Join(err, d.network.Close())
+}
+
+func parseSubnets(texts []string) ([]netip.Prefix, error) {
+	subnets := make([]netip.Prefix, 0, len(texts))
+	for _, text := range texts {
+		p, err := netip.ParsePrefix(text)
+		if err != nil {
+			return nil, fmt.Errorf("network.subnets: %q is not a subnet like 10.88.0.0/16: %w", text, err)
+		}
+		subnets = append(subnets, p)
+	}
+	return subnets, nil
+}
+
+// networks is what is known of the networks of pods, for people.
+func (d *Daemon) networks() map[string]any {
+	ctx := context.Background()
+	status := d.network.Status(ctx)
+	load := "OK"
+	if !status.Ready {
+		load = status.Message
+	}
+	return map[string]any{"cniconfig": d.network.Config(ctx), "lastCNILoadStatus": load}
+}

@@ -1,0 +1,215 @@
+package bridge
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"slices"
+
+	"github.com/containerd/errdefs"
+	"github.com/minirt/mini/internal/failpoint"
+	"github.com/minirt/mini/runtime/network"
+	"github.com/minirt/mini/runtime/network/netns"
+	"github.com/minirt/mini/runtime/network/rtnl"
+	"github.com/minirt/mini/runtime/network/rules"
+	"golang.org/x/sys/unix"
+)
+
+// reserve takes an address of each subnet and the name of a link, in memory.
+func (n *Network) reserve(holder string) (network.Attachment, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if _, ok := n.attached[holder]; ok {
+		return network.Attachment{}, fmt.Errorf("it is attached already: detach it first: %w", errdefs.ErrAlreadyExists)
+	}
+	link := network.Link{Network: n.names.bridge, Interface: network.DefaultInterface, HostInterface: n.names.newVeth(), MTU: n.mtu}
+	a := network.Attachment{Provider: network.ProviderBuiltin}
+	for _, s := range n.subnets {
+		// Held by the link's name, which does not change when the attachment becomes a pod's.
+		addr, err := s.Allocate(link.HostInterface)
+		if err != nil {
+			for _, s := range n.subnets {
+				s.Release(link.HostInterface)
+			}
+			return network.Attachment{}, err
+		}
+		a.IPs = append(a.IPs, addr)
+		link.Addresses = append(link.Addresses, netip.PrefixFrom(addr, s.Prefix().Bits()))
+		link.Gateways = append(link.Gateways, s.Gateway())
+	}
+	link.MAC = macOf(a.IPs[0]).String()
+	a.Links = []network.Link{link}
+	return a, nil
+}
+
+// connect makes the veth pair and configures its end in the namespace: one batch outside, one inside.
+func (n *Network) connect(ns *os.File, l network.Link) error {
+	n.mu.Lock()
+	master := n.bridge
+	n.mu.Unlock()
+	veth := rtnl.Veth{Host: l.HostInterface, Master: master, MTU: l.MTU, Peer: l.Interface, MAC: macOf(l.Addresses[0].Addr()), NS: ns}
+	if err := n.link.Do(rtnl.NewVeth(veth), rtnl.Hairpin(l.HostInterface)); err != nil {
+		return err
+	}
+	inside, err := rtnl.OpenIn(ns)
+	if err != nil {
+		return err
+	}
+	defer inside.Close()
+	index, err := inside.Index(l.Interface)
+	if err != nil {
+		return err
+	}
+	requests := []rtnl.Request{rtnl.SetUp(index)}
+	for _, p := range l.Addresses {
+		requests = append(requests, rtnl.NewAddress(index, p))
+	}
+	for _, gateway := range l.Gateways {
+		requests = append(requests, rtnl.NewDefaultRoute(index, gateway))
+	}
+	return inside.Do(requests...)
+}
+
+// claim makes what depends on the pod: the record in memory, ports and bandwidth. It returns what is to be undone when it
+// fails.
+func (n *Network) claim(ctx context.Context, r network.Request, a network.Attachment, published []network.Port) (network.Attachment, error) {
+	a.ID, a.Pod = r.ID, r.Namespace+"/"+r.Name
+	a.Links = slices.Clone(a.Links)
+	a.Links[0].Bandwidth = r.Bandwidth
+	withPorts := a
+	withPorts.Ports = published
+	forwards, err := forwardsOf(withPorts)
+	if err != nil {
+		return a, err
+	}
+	if err := n.remember(withPorts); err != nil {
+		return a, err
+	}
+	a = withPorts
+	for _, f := range forwards {
+		if err := probe(f); err != nil {
+			return a, err
+		}
+	}
+	if err := n.limit(a.Links[0]); err != nil {
+		return a, err
+	}
+	if err := failpoint.Hit("network.attach.linked"); err != nil {
+		return a, err
+	}
+	return a, n.publish(ctx, forwards)
+}
+
+// remember claims the ports and keeps the attachment.
+func (n *Network) remember(a network.Attachment) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if err := n.ports.Claim(a.ID, a.Pod, a.Ports); err != nil {
+		return err
+	}
+	delete(n.prepared, a.Links[0].HostInterface)
+	n.attached[a.ID] = a
+	return nil
+}
+
+func (n *Network) publish(ctx context.Context, forwards []rules.Forward) error {
+	if len(forwards) == 0 {
+		return nil
+	}
+	if err := n.table.Update(forwards, nil); err != nil {
+		return err
+	}
+	n.forgetFlows(ctx, forwards)
+	return nil
+}
+
+// takeAway ends the publishing of an attachment's ports and forgets it; its links are deleted now, or watched until they
+// go with their namespace. It may be repeated.
+func (n *Network) takeAway(ctx context.Context, a network.Attachment, now bool) error {
+	if forwards, err := forwardsOf(a); err == nil && len(forwards) > 0 && n.publishes(a) {
+		if err := n.table.Update(nil, forwards); err != nil {
+			return err
+		}
+		n.forgetFlows(ctx, forwards)
+	}
+	if now {
+		for _, l := range a.Links {
+			if err := n.removeLink(l); err != nil {
+				return err
+			}
+			n.release(l)
+		}
+	}
+	n.forget(a)
+	if !now {
+		n.reapLater(a)
+	}
+	return nil
+}
+
+// publishes is false when the ports of an attachment were never its own, or are no more: then another may have them.
+func (n *Network) publishes(a network.Attachment) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	_, ok := n.attached[a.ID]
+	return ok
+}
+
+func (n *Network) forget(a network.Attachment) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if known, ok := n.attached[a.ID]; ok && known.Links[0].HostInterface == a.Links[0].HostInterface {
+		n.ports.Release(a.ID)
+		delete(n.attached, a.ID)
+	}
+}
+
+// removeInside deletes the interface of a pod of which nothing else is known.
+func removeInside(path, name string) error {
+	ns, err := netns.Open(path)
+	if errdefs.IsNotFound(err) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer ns.Close()
+	inside, err := rtnl.OpenIn(ns)
+	if err != nil {
+		return err
+	}
+	defer inside.Close()
+	if err := inside.Do(rtnl.DeleteLink(name)); err != nil && !errors.Is(err, unix.ENODEV) {
+		return err
+	}
+	return nil
+}
+
+// forwardsOf decides the elements of the table for an attachment's ports.
+func forwardsOf(a network.Attachment) ([]rules.Forward, error) {
+	var all []rules.Forward
+	for _, p := range a.Ports {
+		if p.HostIP == netip.IPv6Loopback() {
+			return nil, fmt.Errorf("host port %d/%s on ::1: Linux forwards nothing from there: publish it on 127.0.0.1: %w", p.HostPort, p.Protocol, errdefs.ErrInvalidArgument)
+		}
+		before := len(all)
+		for _, ip := range a.IPs {
+			host := p.HostIP
+			switch {
+			case !host.IsValid() && ip.Is4():
+				host = netip.IPv4Unspecified()
+			case !host.IsValid():
+				host = netip.IPv6Unspecified()
+			case host.Is4() != ip.Is4():
+				continue
+			}
+			all = append(all, rules.Forward{Protocol: p.Protocol, Host: netip.AddrPortFrom(host, p.HostPort), To: netip.AddrPortFrom(ip, p.ContainerPort)})
+		}
+		if len(all) == before {
+			return nil, fmt.Errorf("host port %d/%s on %s: the pod has no address of that family: %w", p.HostPort, p.Protocol, p.HostIP, errdefs.ErrInvalidArgument)
+		}
+	}
+	return all, nil
+}
