@@ -90,33 +90,26 @@ func runPs(c *cli.Context, r *runtime) error {
 	if err != nil {
 		return err
 	}
-	w := c.App.Writer
-	switch {
-	case format == formatJSON || format == formatYAML:
-		return printMessage(w, &cri.ListContainersResponse{Containers: all}, format, "")
-	case c.Bool("quiet"):
-		for _, ctr := range all {
-			fmt.Fprintln(w, ctr.Id)
-		}
-		return nil
-	case c.Bool("verbose"):
-		for _, ctr := range all {
-			printContainer(w, ctr, time.Now())
-		}
-		return nil
-	}
+	return listed[*cri.Container]{
+		message: &cri.ListContainersResponse{Containers: all}, id: (*cri.Container).GetId,
+		detail: func(w io.Writer, ctr *cri.Container) { printContainer(w, ctr, time.Now()) },
+		table:  func() error { return r.printContainerTable(c, all, format == formatWide) },
+	}.print(c, format, all)
+}
+
+func (r *runtime) printContainerTable(c *cli.Context, all []*cri.Container, wide bool) (err error) {
 	t := containerTable{now: time.Now(), whole: c.Bool("no-trunc")}
 	if c.Bool("resolve-image-path") {
 		if t.names, err = r.imageNames(c.Context, all); err != nil {
 			return err
 		}
 	}
-	if format == formatWide {
+	if wide {
 		if t.pods, err = r.podsOf(c.Context, all); err != nil {
 			return err
 		}
 	}
-	return printTable(w, t.header(), t.rows(all))
+	return printTable(c.App.Writer, t.header(), t.rows(all))
 }
 
 // containerTable makes the rows of ps.

@@ -58,23 +58,13 @@ func runImages(c *cli.Context, r *runtime) error {
 	if err != nil {
 		return err
 	}
-	w := c.App.Writer
-	switch {
-	case format != formatTable:
-		return printMessage(w, &cri.ListImagesResponse{Images: all}, format, "")
-	case c.Bool("quiet"):
-		for _, i := range all {
-			fmt.Fprintln(w, i.Id)
-		}
-		return nil
-	case c.Bool("verbose"):
-		for _, i := range all {
-			printImage(w, i)
-		}
-		return nil
-	}
-	t := imageTable{digests: c.Bool("digests"), pinned: c.Bool("pinned"), whole: c.Bool("no-trunc")}
-	return printTable(w, t.header(), t.rows(all))
+	return listed[*cri.Image]{
+		message: &cri.ListImagesResponse{Images: all}, id: (*cri.Image).GetId, detail: printImage,
+		table: func() error {
+			t := imageTable{digests: c.Bool("digests"), pinned: c.Bool("pinned"), whole: c.Bool("no-trunc")}
+			return printTable(c.App.Writer, t.header(), t.rows(all))
+		},
+	}.print(c, format, all)
 }
 
 // imageTable makes the rows of images.

@@ -55,22 +55,12 @@ func runPods(c *cli.Context, r *runtime) error {
 	if err != nil {
 		return err
 	}
-	w := c.App.Writer
-	switch {
-	case format != formatTable:
-		return printMessage(w, &cri.ListPodSandboxResponse{Items: all}, format, "")
-	case c.Bool("quiet"):
-		for _, p := range all {
-			fmt.Fprintln(w, p.Id)
-		}
-		return nil
-	case c.Bool("verbose"):
-		for _, p := range all {
-			printPod(w, p)
-		}
-		return nil
-	}
-	return printTable(w, []string{"POD ID", "CREATED", "STATE", "NAME", "NAMESPACE", "ATTEMPT", "RUNTIME"}, podRows(all, c.Bool("no-trunc"), time.Now()))
+	return listed[*cri.PodSandbox]{
+		message: &cri.ListPodSandboxResponse{Items: all}, id: (*cri.PodSandbox).GetId, detail: printPod,
+		table: func() error {
+			return printTable(c.App.Writer, []string{"POD ID", "CREATED", "STATE", "NAME", "NAMESPACE", "ATTEMPT", "RUNTIME"}, podRows(all, c.Bool("no-trunc"), time.Now()))
+		},
+	}.print(c, format, all)
 }
 
 func podRows(all []*cri.PodSandbox, whole bool, now time.Time) [][]string {

@@ -148,6 +148,31 @@ func printTable(w io.Writer, header []string, rows [][]string) error {
 	return err
 }
 
+// listed is a list of objects with the faces that ps, pods and images have.
+type listed[T any] struct {
+	message proto.Message // -o json and -o yaml
+	id      func(T) string
+	detail  func(io.Writer, T) // --verbose
+	table   func() error
+}
+
+func (l listed[T]) print(c *cli.Context, format string, all []T) error {
+	switch {
+	case format == formatJSON || format == formatYAML:
+		return printMessage(c.App.Writer, l.message, format, "")
+	case !c.Bool("quiet") && !c.Bool("verbose"):
+		return l.table()
+	}
+	for _, one := range all {
+		if c.Bool("quiet") {
+			fmt.Fprintln(c.App.Writer, l.id(one))
+		} else {
+			l.detail(c.App.Writer, one)
+		}
+	}
+	return nil
+}
+
 // colours says whether w is a terminal of somebody who wants them (https://no-color.org).
 func colours(w io.Writer) bool { return terminal(w) && os.Getenv("NO_COLOR") == "" }
 
