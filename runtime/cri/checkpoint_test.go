@@ -134,6 +134,9 @@ func TestCheckpointAndRestorePod(t *testing.T) {
 	if k := unpack(c); c.State != engine.Created || c.Pod != out.PodSandboxId || k.Restore != filepath.Join(dir, "containers/0/checkpoint") {
 		t.Errorf("restored: %+v", k)
 	}
+	if _, err := w.StartContainer(t.Context(), &v1.StartContainerRequest{ContainerId: c.ID}); err != nil || w.engine.started.Restore != unpack(c).Restore || !w.engine.started.TCPEstablished {
+		t.Errorf("started with %+v, %v", w.engine.started, err)
+	}
 	_, err = w.RestorePod(within(t), restore)
 	wants(t, err, codes.AlreadyExists, "same metadata")
 }

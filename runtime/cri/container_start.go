@@ -20,7 +20,8 @@ func (s *runtimeServer) StartContainer(ctx context.Context, r *v1.StartContainer
 	if c.State != engine.Created {
 		return nil, unable("container %s is %s: a container is started once", c.ID, c.State)
 	}
-	if _, err := s.Engine.Start(ctx, Namespace, c.ID, engine.StartOptions{Restore: unpack(c).Restore}); err != nil {
+	restore := unpack(c).Restore
+	if _, err := s.Engine.Start(ctx, Namespace, c.ID, engine.StartOptions{Restore: restore, TCPEstablished: restore != ""}); err != nil {
 		return nil, err
 	}
 	return &v1.StartContainerResponse{}, nil

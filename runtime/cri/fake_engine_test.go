@@ -40,6 +40,7 @@ type fakeEngine struct {
 	checkpoint  func(o engine.CheckpointOptions) error
 	reading     stats.Stats
 	startError  error
+	started     engine.StartOptions
 	runPodError error
 }
 
@@ -212,10 +213,11 @@ func (e *fakeEngine) change(id string, change func(*engine.Container)) error {
 	return nil
 }
 
-func (e *fakeEngine) Start(_ context.Context, _, id string, _ engine.StartOptions) (engine.Process, error) {
+func (e *fakeEngine) Start(_ context.Context, _, id string, o engine.StartOptions) (engine.Process, error) {
 	if e.startError != nil {
 		return engine.Process{}, e.startError
 	}
+	e.started = o
 	err := e.change(id, func(c *engine.Container) { c.State, c.PID, c.StartedAt = engine.Running, 42, time.Now() })
 	e.publish("container", "start", id)
 	return engine.Process{PID: 42}, err
