@@ -65,6 +65,9 @@ func Registry(t testing.TB, o RegistryOptions) *RegistryServer {
 // Ref is an image's full name in this registry.
 func (r *RegistryServer) Ref(repo string) string { return r.Address + "/" + repo + ":latest" }
 
+// Tagged is a test image's name in this registry: some have other tags than "latest".
+func (r *RegistryServer) Tagged(i ImageInfo) string { return r.Address + "/" + i.Repo + ":" + i.Tag }
+
 // URL is the registry's root.
 func (r *RegistryServer) URL() string {
 	if r.options.TLS {

@@ -10,6 +10,7 @@ import (
 // Bounds of what a record keeps for a client. A kubelet stays far below: an object's annotations have 256 KiB at most.
 const (
 	maxName     = 1024    // bytes of a name, uid or namespace
+	maxLabel    = 4096    // bytes of a label's key and value, as in containerd (labels.Validate)
 	maxMetadata = 3 << 20 // bytes of all labels and annotations: an object fits a message of a streamed list
 	maxItems    = 4096    // mounts, devices, ports, …
 	maxWords    = 4 << 20 // bytes of a command line or an environment
@@ -47,7 +48,10 @@ func checkLabels(labels, annotations map[string]string) error {
 	total := 0
 	for k, v := range labels {
 		if k == "" {
-			return invalid("label with the value %q has no key", v)
+			return invalid("label with the value %.128q has no key", v)
+		}
+		if len(k)+len(v) > maxLabel {
+			return invalid("label %.128q has %d bytes: the limit is %d; what is longer is an annotation", k, len(k)+len(v), maxLabel)
 		}
 		total += len(k) + len(v)
 	}

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/opencontainers/runtime-spec/specs-go/features"
+	"golang.org/x/mod/semver"
 
 	"github.com/minirt/mini/oci/spec"
 )
@@ -124,6 +125,23 @@ func askFeatures(ctx context.Context, binary string) (*features.Features, error)
 		return nil, fmt.Errorf("%s features: the answer is not as the runtime specification has it: %w", binary, err)
 	}
 	return said, nil
+}
+
+// oldestVersion is what a document says for a runtime without the verb "features", which came with version 1.1 of the
+// specification. Such runtimes refuse what is newer (crun 1.8: "unknown version specified").
+const oldestVersion = "1.0.2"
+
+// versionFor is the ociVersion of a document for a runtime that says what it can, or nothing: the document's own, or the
+// newest that the runtime knows.
+func versionFor(own string, said *features.Features) string {
+	newest := oldestVersion
+	if said != nil && semver.IsValid("v"+said.OCIVersionMax) {
+		newest = said.OCIVersionMax
+	}
+	if semver.Compare("v"+own, "v"+newest) > 0 {
+		return newest
+	}
+	return own
 }
 
 // withAnnotations is a container's request with the annotations of its pod that the runtime is to see.

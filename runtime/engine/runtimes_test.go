@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/opencontainers/runtime-spec/specs-go/features"
+
 	"github.com/minirt/mini/oci/spec"
 )
 
@@ -95,5 +97,20 @@ func TestPassed(t *testing.T) {
 	}
 	if got := passed(nil, pod, []string{"x"}); len(got) != 1 || len(own) != 1 {
 		t.Errorf("%v, and the container's own are %v", got, own)
+	}
+}
+
+func TestVersionFor(t *testing.T) {
+	for _, c := range []struct{ own, newest, want string }{
+		{"1.3.0", "-", "1.0.2"}, {"1.0.0", "-", "1.0.0"}, {"1.3.0", "", "1.0.2"}, {"1.3.0", "latest", "1.0.2"},
+		{"1.3.0", "1.0.2-dev", "1.0.2-dev"}, {"1.3.0", "1.3.0", "1.3.0"}, {"1.1.0", "1.3.0", "1.1.0"}, {"1.10.0", "1.9.0", "1.9.0"},
+	} {
+		var said *features.Features
+		if c.newest != "-" {
+			said = &features.Features{OCIVersionMax: c.newest}
+		}
+		if got := versionFor(c.own, said); got != c.want {
+			t.Errorf("a document of %s for a runtime that knows %q: %q, want %q", c.own, c.newest, got, c.want)
+		}
 	}
 }

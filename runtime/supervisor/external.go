@@ -131,7 +131,7 @@ func (e *external) create(io childIO) (int, error) {
 	}
 	pid, err := e.launch(verb, []string{e.start.ID}, io)
 	if err != nil {
-		return 0, startError(nil, "", err)
+		return 0, e.named(startError(nil, "", err))
 	}
 	e.cgroups = cgroupsOf(pid)
 	return pid, nil
@@ -153,7 +153,7 @@ func (e *external) exec(spec *specs.Process, io childIO, _ *os.File) (int, error
 	}
 	pid, err := e.launch(verb, []string{e.start.ID}, io)
 	if err != nil {
-		return 0, startError(spec.Args, spec.Cwd, err)
+		return 0, e.named(startError(spec.Args, spec.Cwd, err))
 	}
 	return pid, nil
 }
@@ -277,9 +277,14 @@ func (e *external) release() error {
 		return nil
 	}
 	if err := e.run(e.command("start", e.start.ID)); err != nil {
-		return startError(nil, "", err)
+		return e.named(startError(nil, "", err))
 	}
 	return nil
+}
+
+// named says whose error it is: another runtime's words may mean something to its users alone.
+func (e *external) named(err error) error {
+	return fmt.Errorf("runtime %s: %w", e.start.Runtime, err)
 }
 
 func (e *external) processes() ([]int, error) {

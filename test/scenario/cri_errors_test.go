@@ -221,5 +221,5 @@ func TestCRIWrongStates(t *testing.T) {
 	_, err = s.Runtime.CreateContainer(ctx, &runtimeapi.CreateContainerRequest{
 		PodSandboxId: pod.ID, Config: testenv.ContainerConfig("late", testenv.SuiteBusybox, "true"), SandboxConfig: pod.Config,
 	})
-	declined(t, "a container in a stopped pod", err, codes.FailedPrecondition, pod.ID, "not ready")
+	declined(t, "a container in a stopped pod", err, codes.FailedPrecondition, pod.ID, "ready")
 }

@@ -18,16 +18,16 @@ func TestPullAll(t *testing.T) {
 		if i.Repo == "large" && testing.Short() {
 			continue
 		}
-		d.Minictr("images", "pull", r.Ref(i.Repo))
+		d.Minictr("images", "pull", r.Tagged(i))
 	}
 	list := d.Minictr("images", "ls")
 	for _, i := range images {
-		if !strings.Contains(list, r.Ref(i.Repo)) || !strings.Contains(list, i.Digest) {
+		if !strings.Contains(list, r.Tagged(i)) || !strings.Contains(list, i.Digest) {
 			t.Errorf("%s: not listed with digest %s", i.Repo, i.Digest)
 		}
 	}
 	for _, i := range images {
-		d.Minictr("images", "rm", "--sync", r.Ref(i.Repo))
+		d.Minictr("images", "rm", "--sync", r.Tagged(i))
 	}
 	if left := d.Minictr("content", "ls", "-q"); left != carried {
 		t.Errorf("blobs after the last image was removed:\n%s\nwant:\n%s", left, carried)
