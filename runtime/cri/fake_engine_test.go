@@ -143,7 +143,7 @@ func (e *fakeEngine) UpdatePod(_ context.Context, _, id string, resources, overh
 	return e.changePod(id, func(p *engine.Pod) { p.Resources, p.Overhead = resources, overhead })
 }
 
-func (e *fakeEngine) PodStats(ctx context.Context, _ string, ids []string) ([]engine.PodStats, error) {
+func (e *fakeEngine) PodStats(ctx context.Context, _ string, ids []string, _ stats.Parts) ([]engine.PodStats, error) {
 	pods, _ := e.ListPods(ctx, "")
 	containers, _ := e.List(ctx, "")
 	var out []engine.PodStats
@@ -334,7 +334,7 @@ func (e *fakeEngine) Checkpoint(_ context.Context, _, _ string, o engine.Checkpo
 	return os.WriteFile(filepath.Join(o.Path, "pages-1.img"), []byte("memory"), 0o600)
 }
 
-func (e *fakeEngine) Stats(ctx context.Context, _ string, ids []string) (map[string]stats.Stats, error) {
+func (e *fakeEngine) Stats(ctx context.Context, _ string, ids []string, _ stats.Parts) (map[string]stats.Stats, error) {
 	list, _ := e.List(ctx, "")
 	out := map[string]stats.Stats{}
 	for _, c := range list {

@@ -74,7 +74,7 @@ func (s *runtimeServer) StreamPodSandboxMetrics(_ *v1.StreamPodSandboxMetricsReq
 }
 
 func (s *runtimeServer) listMetrics(ctx context.Context) ([]*v1.PodSandboxMetrics, error) {
-	all, containers, err := s.readPods(ctx)
+	all, containers, err := s.readPods(ctx, stats.All)
 	if err != nil {
 		return nil, err
 	}

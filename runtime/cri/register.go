@@ -40,7 +40,7 @@ type Engine interface {
 	Pod(ctx context.Context, ns, id string) (engine.Pod, error)
 	ListPods(ctx context.Context, ns string) ([]engine.Pod, error)
 	UpdatePod(ctx context.Context, ns, id string, resources, overhead *specs.LinuxResources) error
-	PodStats(ctx context.Context, ns string, ids []string) ([]engine.PodStats, error)
+	PodStats(ctx context.Context, ns string, ids []string, parts stats.Parts) ([]engine.PodStats, error)
 	SetPodCIDR(ctx context.Context, cidrs []string) error
 	NetworkStatus(ctx context.Context) (ready bool, reason, message string)
 	Runtimes(ctx context.Context) []engine.RuntimeInfo
@@ -59,7 +59,7 @@ type Engine interface {
 	Update(ctx context.Context, ns, id string, r *specs.LinuxResources) error
 	ReopenLog(ctx context.Context, ns, id string) error
 	Checkpoint(ctx context.Context, ns, id string, o engine.CheckpointOptions) error
-	Stats(ctx context.Context, ns string, ids []string) (map[string]stats.Stats, error)
+	Stats(ctx context.Context, ns string, ids []string, parts stats.Parts) (map[string]stats.Stats, error)
 	CollectGarbage(ctx context.Context, dryRun bool) (image.Collected, error)
 }
 

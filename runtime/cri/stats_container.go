@@ -20,7 +20,7 @@ func (s *runtimeServer) ContainerStats(ctx context.Context, r *v1.ContainerStats
 	}
 	var reading *stats.Stats
 	if alive(c) {
-		all, err := s.Engine.Stats(ctx, Namespace, []string{c.ID})
+		all, err := s.Engine.Stats(ctx, Namespace, []string{c.ID}, 0)
 		if err != nil {
 			return nil, err
 		}
@@ -57,7 +57,7 @@ func (s *runtimeServer) listContainerStats(ctx context.Context, f *v1.ContainerS
 		return nil, err
 	}
 	s.forget(containers, nil)
-	readings, err := s.Engine.Stats(ctx, Namespace, nil)
+	readings, err := s.Engine.Stats(ctx, Namespace, nil, 0)
 	if err != nil {
 		return nil, err
 	}

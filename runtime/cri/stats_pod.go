@@ -18,7 +18,7 @@ func (s *runtimeServer) PodSandboxStats(ctx context.Context, r *v1.PodSandboxSta
 	if err != nil {
 		return nil, err
 	}
-	all, err := s.Engine.PodStats(ctx, Namespace, []string{p.ID})
+	all, err := s.Engine.PodStats(ctx, Namespace, []string{p.ID}, stats.Tasks)
 	if err != nil {
 		return nil, err
 	}
@@ -54,7 +54,7 @@ func (s *runtimeServer) StreamPodSandboxStats(r *v1.StreamPodSandboxStatsRequest
 }
 
 func (s *runtimeServer) listPodStats(ctx context.Context, f *v1.PodSandboxStatsFilter) ([]*v1.PodSandboxStats, error) {
-	all, containers, err := s.readPods(ctx)
+	all, containers, err := s.readPods(ctx, stats.Tasks)
 	if err != nil {
 		return nil, err
 	}
@@ -68,8 +68,8 @@ func (s *runtimeServer) listPodStats(ctx context.Context, f *v1.PodSandboxStatsF
 }
 
 // readPods reads every pod that is ready, and gives the containers by pod.
-func (s *runtimeServer) readPods(ctx context.Context) ([]engine.PodStats, map[string][]kept, error) {
-	all, err := s.Engine.PodStats(ctx, Namespace, nil)
+func (s *runtimeServer) readPods(ctx context.Context, parts stats.Parts) ([]engine.PodStats, map[string][]kept, error) {
+	all, err := s.Engine.PodStats(ctx, Namespace, nil, parts)
 	if err != nil {
 		return nil, nil, err
 	}

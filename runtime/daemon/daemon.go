@@ -11,6 +11,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -323,15 +324,13 @@ func (d *Daemon) openObservation(context.Context) error {
 // Serve answers until ctx ends, and then closes everything; containers run on. Each value from reload makes it read its
 // configuration again.
 func (d *Daemon) Serve(ctx context.Context, reload <-chan os.Signal) error {
-	collecting := make(chan struct{})
 	collectCtx, stopCollecting := context.WithCancel(ctx)
-	go func() {
-		defer close(collecting)
-		d.collectGarbage(collectCtx)
-	}()
+	var tidying sync.WaitGroup
+	tidying.Go(func() { d.collectGarbage(collectCtx) })
+	tidying.Go(func() { d.rest(collectCtx) })
 	d.closers.Add(func(context.Context) error {
 		stopCollecting()
-		<-collecting
+		tidying.Wait()
 		return nil
 	})
 	served := make(chan error, 1)

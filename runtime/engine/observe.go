@@ -17,8 +17,9 @@ import (
 	"github.com/minirt/mini/runtime/stats"
 )
 
-// Stats reads the use of resources of running containers, of all in the namespace when no ids are given.
-func (e *Engine) Stats(ctx context.Context, ns string, ids []string) (map[string]stats.Stats, error) {
+// Stats reads the use of resources of running containers, of all in the namespace when no ids are given; parts says what
+// beside processors, memory and pressure.
+func (e *Engine) Stats(ctx context.Context, ns string, ids []string, parts stats.Parts) (map[string]stats.Stats, error) {
 	var of []Container
 	if len(ids) == 0 {
 		all, err := e.List(ctx, ns)
@@ -40,7 +41,7 @@ func (e *Engine) Stats(ctx context.Context, ns string, ids []string) (map[string
 	}
 	sources := make([]stats.Source, len(of))
 	for i, c := range of {
-		sources[i] = stats.Source{CgroupPaths: groupsOf(c), PID: c.PID}
+		sources[i] = stats.Source{CgroupPaths: groupsOf(c), PID: c.PID, Parts: parts}
 		if c.Pod != "" {
 			sources[i].PID = 0 // the network is the pod's
 		}

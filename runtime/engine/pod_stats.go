@@ -24,8 +24,8 @@ const networkReaders = 8
 // PodStats reads the use of resources of pods and of their running containers, of all in the namespace when no ids are
 // given, the oldest pod first. All cgroups are read in one go, and each file once: what is a pod's is not read of its
 // containers too. The process that holds a pod's PID namespace counts for the pod and is not among its containers. A pod
-// that is not ready has no figures.
-func (e *Engine) PodStats(ctx context.Context, ns string, ids []string) ([]PodStats, error) {
+// that is not ready has no figures. parts says what is read beside processors, memory, pressure and network.
+func (e *Engine) PodStats(ctx context.Context, ns string, ids []string, parts stats.Parts) ([]PodStats, error) {
 	pods, err := e.podsOf(ns, ids)
 	if err != nil {
 		return nil, err
@@ -34,7 +34,7 @@ func (e *Engine) PodStats(ctx context.Context, ns string, ids []string) ([]PodSt
 	var sources []stats.Source
 	for _, r := range pods {
 		r.first = len(sources)
-		sources = append(sources, r.sources()...)
+		sources = append(sources, r.sources(parts)...)
 	}
 	var reading sync.WaitGroup
 	reading.Go(func() { e.readNetworks(ctx, pods) })
@@ -121,14 +121,14 @@ func (e *Engine) addRunning(pods []*podReading) {
 
 // sources are the cgroups to read: the pod's where it has one, and those of its containers. Without a PID the network is
 // left out of them: it is the pod's.
-func (r *podReading) sources() []stats.Source {
+func (r *podReading) sources(parts stats.Parts) []stats.Source {
 	own := ownGroup(r.pod, r.running)
 	if own != nil {
 		r.running = slices.DeleteFunc(r.running, func(c Container) bool { return c.Role == RolePause })
 	}
-	list := []stats.Source{{CgroupPaths: own}}
+	list := []stats.Source{{CgroupPaths: own, Parts: parts}}
 	for _, c := range r.running {
-		list = append(list, stats.Source{CgroupPaths: groupsOf(c)})
+		list = append(list, stats.Source{CgroupPaths: groupsOf(c), Parts: parts})
 	}
 	return list
 }

@@ -164,7 +164,7 @@ func TestPodStats(t *testing.T) {
 			w.putIn(id+"-b", groups["b"])
 		}
 		for _, ids := range [][]string{nil, {"summed", "owned", "host", "owned"}} {
-			all, err := w.PodStats(t.Context(), ns, ids)
+			all, err := w.PodStats(t.Context(), ns, ids, stats.All)
 			if err != nil || len(all) != 3 {
 				t.Fatalf("%v: %d pods, %v", ids, len(all), err)
 			}
@@ -184,12 +184,12 @@ func TestPodStats(t *testing.T) {
 				t.Errorf("on the host: %+v", s)
 			}
 		}
-		_, err := w.PodStats(t.Context(), ns, []string{"none"})
+		_, err := w.PodStats(t.Context(), ns, []string{"none"}, stats.All)
 		w.is(err, errdefs.ErrNotFound)
 		w.network.setFail("Stats", errBroken)
-		_, err = w.PodStats(t.Context(), ns, []string{"summed"})
+		_, err = w.PodStats(t.Context(), ns, []string{"summed"}, stats.All)
 		w.is(err, errBroken)
-		all, err := w.PodStats(t.Context(), ns, nil)
+		all, err := w.PodStats(t.Context(), ns, nil, stats.All)
 		if err != nil || len(all) != 3 || all[0].Stats.Pids.Current != 3 || all[0].Stats.Networks != nil {
 			t.Errorf("without the network: %v", err)
 		}
@@ -197,7 +197,7 @@ func TestPodStats(t *testing.T) {
 		for _, id := range []string{"owned", "summed", "host"} {
 			w.ok(w.StopPod(t.Context(), ns, id))
 		}
-		all, err = w.PodStats(t.Context(), ns, []string{"owned"})
+		all, err = w.PodStats(t.Context(), ns, []string{"owned"}, stats.All)
 		if err != nil || len(all) != 1 || len(all[0].Containers) > 0 || all[0].Stats.Pids.Current != 0 || all[0].Pod.State != PodStopped {
 			t.Errorf("stopped: %+v, %v", all, err)
 		}
@@ -220,7 +220,7 @@ func BenchmarkPodStats(b *testing.B) {
 		e.containers[key{ns, c.ID}] = &live{key: key{ns, c.ID}, pod: id, rec: c}
 	}
 	for b.Loop() {
-		all, err := e.PodStats(b.Context(), ns, nil)
+		all, err := e.PodStats(b.Context(), ns, nil, stats.All)
 		if err != nil || len(all) != 30 || all[7].Stats.Pids.Current != 1 || len(all[7].Containers) != 1 {
 			b.Fatal(err, len(all))
 		}

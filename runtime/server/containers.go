@@ -16,6 +16,7 @@ import (
 	"github.com/minirt/mini/runtime/engine"
 	"github.com/minirt/mini/runtime/events"
 	"github.com/minirt/mini/runtime/logs"
+	"github.com/minirt/mini/runtime/stats"
 	"github.com/minirt/mini/runtime/supervisor/wire"
 )
 
@@ -172,7 +173,7 @@ func (s *containersServer) Update(ctx context.Context, r *api.UpdateContainerReq
 }
 
 func (s *containersServer) Stats(ctx context.Context, r *api.StatsRequest) (*api.StatsResponse, error) {
-	all, err := s.Engine.Stats(ctx, namespace(r), r.Ids)
+	all, err := s.Engine.Stats(ctx, namespace(r), r.Ids, stats.All)
 	if err != nil {
 		return nil, err
 	}

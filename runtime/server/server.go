@@ -51,7 +51,7 @@ type Engine interface {
 	Pause(ctx context.Context, ns, id string) error
 	Resume(ctx context.Context, ns, id string) error
 	Update(ctx context.Context, ns, id string, r *specs.LinuxResources) error
-	Stats(ctx context.Context, ns string, ids []string) (map[string]stats.Stats, error)
+	Stats(ctx context.Context, ns string, ids []string, parts stats.Parts) (map[string]stats.Stats, error)
 	Top(ctx context.Context, ns, id string) ([]engine.ProcessInfo, error)
 	Logs(ctx context.Context, ns, id string, o engine.LogOptions, each func(logs.Entry) error) error
 	ReopenLog(ctx context.Context, ns, id string) error

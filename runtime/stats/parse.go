@@ -18,25 +18,59 @@ const maxFile = 1 << 20
 // pageLeast is what a read of a longer file returns at least, in bytes: a page but for the next line.
 const pageLeast = 3 << 10
 
-// reader reads small files of cgroupfs and procfs into one buffer: each result is valid until the next read. It opens a
-// file once and makes no os.File, which would register with the poller.
+// reader reads small files of cgroupfs and procfs into one buffer: each result is valid until the next read. It makes no
+// os.File, which would register with the poller. Finding a directory costs as much as opening, reading and closing a
+// file in it, because cgroupfs asks for each part of the path anew whether it is still there: so the directory of the
+// last file is kept open for the next one.
 type reader struct {
 	buf   []byte
 	found int // files that were there
+	parts Parts
+	dir   string // open as fd; empty: none
+	fd    int
 }
 
 func newReader() *reader { return &reader{buf: make([]byte, 8<<10)} }
 
+func (r *reader) wants(p Parts) bool { return r.parts&p != 0 }
+
+// enter opens a directory, and leaves the one before.
+func (r *reader) enter(dir string) bool {
+	if dir == r.dir {
+		return true
+	}
+	r.close()
+	fd, err := openat(unix.AT_FDCWD, dir, unix.O_PATH|unix.O_DIRECTORY)
+	if err != nil {
+		return false
+	}
+	r.dir, r.fd = dir, fd
+	return true
+}
+
+func (r *reader) close() {
+	if r.dir != "" {
+		unix.Close(r.fd)
+		r.dir = ""
+	}
+}
+
+func openat(dir int, name string, flags int) (int, error) {
+	for {
+		fd, err := unix.Openat(dir, name, flags|unix.O_CLOEXEC, 0)
+		if err != unix.EINTR {
+			return fd, err
+		}
+	}
+}
+
 // read returns a file's content, and nil when it isn't there: a controller or a kernel without it, or a group just
 // removed.
 func (r *reader) read(dir, name string) []byte {
-	if dir == "" {
+	if dir == "" || !r.enter(dir) {
 		return nil
 	}
-	fd, err := unix.Open(dir+"/"+name, unix.O_RDONLY|unix.O_CLOEXEC, 0)
-	for err == unix.EINTR {
-		fd, err = unix.Open(dir+"/"+name, unix.O_RDONLY|unix.O_CLOEXEC, 0)
-	}
+	fd, err := openat(r.fd, name, unix.O_RDONLY)
 	if err != nil {
 		return nil
 	}

@@ -4,6 +4,7 @@
 package stats
 
 import (
+	"cmp"
 	"fmt"
 	"runtime"
 	"strconv"
@@ -123,13 +124,27 @@ type Interface struct {
 // process, for the network; 0 leaves the network out, and so does a network namespace that is the host's (its traffic
 // isn't the container's). About 0.1 ms. Errors: ErrNotFound when neither the groups nor the process exist.
 func Read(cgroupPaths map[string]string, pid int) (Stats, error) {
-	return newReader().container(Source{CgroupPaths: cgroupPaths, PID: pid})
+	r := newReader()
+	defer r.close()
+	return r.container(Source{CgroupPaths: cgroupPaths, PID: pid, Parts: All})
 }
 
-// Source is a container to read, as the parameters of Read.
+// Parts are what is read beside the use of processors and memory and the pressure. Each of them is some files more, and
+// the opening of files is most of what a reading costs.
+type Parts uint
+
+const (
+	Tasks   Parts = 1 << iota // Pids
+	Events                    // how often a limit was hit, and the most memory that was in use
+	Devices                   // BlockIO and Hugetlb
+	All     = Tasks | Events | Devices
+)
+
+// Source is a container to read, as the parameters of Read, and what of it.
 type Source struct {
 	CgroupPaths map[string]string
 	PID         int
+	Parts       Parts
 }
 
 // Result is one container's reading or the error of it.
@@ -147,6 +162,7 @@ func ReadAll(sources []Source) []Result {
 	for range min(runtime.GOMAXPROCS(0), len(sources)) {
 		workers.Go(func() {
 			r := newReader()
+			defer r.close()
 			for i := next.Add(1) - 1; i < int64(len(sources)); i = next.Add(1) - 1 {
 				results[i].Stats, results[i].Err = r.container(sources[i])
 			}
@@ -165,7 +181,7 @@ func (r *reader) container(of Source) (Stats, error) {
 		}
 		of.CgroupPaths = paths
 	}
-	r.found = 0
+	r.found, r.parts = 0, of.Parts
 	s := Stats{Time: time.Now()}
 	r.groups(&s, of.CgroupPaths)
 	if r.found == 0 {
@@ -190,25 +206,28 @@ func (r *reader) groups(s *Stats, paths map[string]string) {
 	} else if unified != "" {
 		r.memoryV2(&s.Memory, unified)
 	}
+	if r.wants(Devices) {
+		r.devices(s, paths)
+	}
+	if pids := cmp.Or(paths["pids"], unified); pids != "" && r.wants(Tasks) {
+		s.Pids.Current = number(r.read(pids, "pids.current"))
+		s.Pids.Limit = limit(r.read(pids, "pids.max"))
+	}
+	if unified != "" {
+		s.Pressure = r.pressure(unified)
+	}
+}
+
+func (r *reader) devices(s *Stats, paths map[string]string) {
+	unified := paths[""]
 	if dir := paths["blkio"]; dir != "" {
 		s.BlockIO = r.blockIOV1(dir)
 	} else if unified != "" {
 		s.BlockIO = r.blockIOV2(unified)
 	}
-	pids := paths["pids"]
-	if pids == "" {
-		pids = unified
-	}
-	if pids != "" {
-		s.Pids.Current = number(r.read(pids, "pids.current"))
-		s.Pids.Limit = limit(r.read(pids, "pids.max"))
-	}
 	if dir := paths["hugetlb"]; dir != "" {
 		s.Hugetlb = r.hugetlbV1(dir)
 	} else if unified != "" && paths["memory"] == "" {
 		s.Hugetlb = r.hugetlbV2(unified)
-	}
-	if unified != "" {
-		s.Pressure = r.pressure(unified)
 	}
 }

@@ -95,6 +95,28 @@ func TestReadHybrid(t *testing.T) {
 	check(t, "usage", s.Memory.Usage, uint64(6291456))
 }
 
+func TestReadParts(t *testing.T) {
+	for name, paths := range map[string]map[string]string{"v1": v1Paths(), "v2": {"": "testdata/v2"}} {
+		r := newReader()
+		defer r.close()
+		whole, err := r.container(Source{CgroupPaths: paths, Parts: All})
+		if err != nil {
+			t.Fatal(err)
+		}
+		all := r.found
+		s, err := r.container(Source{CgroupPaths: paths})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if s.CPU.Usage != whole.CPU.Usage || s.Memory.WorkingSet != whole.Memory.WorkingSet || s.Memory.Limit != whole.Memory.Limit {
+			t.Errorf("%s: without parts: %s, want the usage of %s", name, show(s), show(whole))
+		}
+		if s.Pids.Current != 0 || s.Memory.OOMKills != 0 || s.CPU.Periods != 0 && name == "v1" || s.BlockIO != nil || r.found >= all {
+			t.Errorf("%s: without parts: %d files of %d: %s", name, r.found, all, show(s))
+		}
+	}
+}
+
 func TestReadOfNothing(t *testing.T) {
 	if _, err := Read(map[string]string{"memory": filepath.Join(t.TempDir(), "gone")}, 0); !errors.Is(err, errdefs.ErrNotFound) {
 		t.Errorf("got %v, want not found", err)

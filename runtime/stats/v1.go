@@ -3,7 +3,7 @@ package stats
 import "bytes"
 
 // cpuV1 reads cpuacct.usage_all (nanoseconds of user and system time for each CPU, Linux 4.8; their sum is what
-// cpuacct.usage says) and cpu.stat. Each file costs about 8 µs, so none is read for what another has.
+// cpuacct.usage says) and, for events, cpu.stat. Each file costs about 8 µs, so none is read for what another has.
 func (r *reader) cpuV1(c *CPU, acct, cpu string) {
 	for line := range lines(r.read(acct, "cpuacct.usage_all")) {
 		_, rest := word(line) // the CPU's number; the first line is a heading
@@ -17,6 +17,9 @@ func (r *reader) cpuV1(c *CPU, acct, cpu string) {
 		c.PerCPU = append(c.PerCPU, u+s)
 	}
 	c.Usage = c.User + c.System
+	if !r.wants(Events) {
+		return
+	}
 	for line := range lines(r.read(cpu, "cpu.stat")) {
 		switch key, value := word(line); string(key) {
 		case "nr_periods":
@@ -61,6 +64,9 @@ func (r *reader) memoryV1(m *Memory, dir string) {
 	}
 	m.Usage = number(r.read(dir, "memory.usage_in_bytes"))
 	m.WorkingSet = m.Usage - min(inactive, m.Usage)
+	if !r.wants(Events) {
+		return
+	}
 	m.MaxUsage = number(r.read(dir, "memory.max_usage_in_bytes"))
 	m.FailCount = number(r.read(dir, "memory.failcnt"))
 	for line := range lines(r.read(dir, "memory.oom_control")) {

@@ -45,12 +45,15 @@ func (r *reader) memoryV2(m *Memory, dir string) {
 	m.Usage = number(r.read(dir, "memory.current"))
 	m.WorkingSet = m.Usage - min(inactive, m.Usage)
 	m.Limit = limit(r.read(dir, "memory.max"))
-	m.MaxUsage = number(r.read(dir, "memory.peak"))
 	m.SwapUsage = number(r.read(dir, "memory.swap.current"))
 	if swap := r.read(dir, "memory.swap.max"); len(swap) > 0 && swap[0] != 'm' {
 		n := number(swap)
 		m.SwapLimit = &n
 	}
+	if !r.wants(Events) {
+		return
+	}
+	m.MaxUsage = number(r.read(dir, "memory.peak"))
 	for line := range lines(r.read(dir, "memory.events")) {
 		switch key, value := word(line); string(key) {
 		case "max":
