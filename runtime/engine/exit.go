@@ -26,7 +26,8 @@ func (e *Engine) HandleExit(x wire.Exited) {
 func (e *Engine) exited(l *live, p *proc, x wire.Exit) {
 	<-p.begun
 	p.mu.Lock()
-	if p.exit != nil {
+	another := x.PID != 0 && p.pid != 0 && x.PID != p.pid // one of an earlier start, which had to give way
+	if p.exit != nil || another {
 		p.mu.Unlock()
 		return
 	}

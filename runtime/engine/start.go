@@ -45,6 +45,13 @@ func (e *Engine) Start(ctx context.Context, ns, id string, o StartOptions) (Proc
 	l.at("starting its first process")
 	// A started process outlives the caller's patience: once asked for, it is either running and recorded or gone.
 	result, err := e.sandboxes.Start(context.WithoutCancel(ctx), l.record().Supervisor, e.startRequest(l, o, attachment), files)
+	if errdefs.IsAlreadyExists(err) {
+		// A daemon that was killed had asked for it too, and was heard after this one had looked for what there is.
+		l.at("removing what an earlier start has left")
+		if err = e.wipe(context.WithoutCancel(ctx), process(l, "")); err == nil {
+			result, err = e.sandboxes.Start(context.WithoutCancel(ctx), l.record().Supervisor, e.startRequest(l, o, attachment), files)
+		}
+	}
 	if err != nil {
 		failure := wire.Exit{Code: startCode(err), Time: time.Now(), Reason: err.Error()}
 		l.forgetProc(p)

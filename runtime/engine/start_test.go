@@ -205,6 +205,26 @@ func TestStartWhoseAnswerIsLost(t *testing.T) {
 	}
 }
 
+// TestStartBesideAnEarlierOne starts a container that a daemon which was killed had asked for too, and which has come up
+// since: that one gives way, and its exit is not taken for the new one's.
+func TestStartBesideAnEarlierOne(t *testing.T) {
+	in(t, func(t *testing.T, w *world) {
+		c := w.create(w.options("c"))
+		w.sandboxes.mu.Lock()
+		early, err := w.sandboxes.launch(wire.Process{Namespace: ns, ID: "c"}, w.Bundle(c), wire.Stdio{})
+		w.sandboxes.mu.Unlock()
+		w.ok(err)
+		p, err := w.Start(t.Context(), ns, "c", StartOptions{})
+		w.ok(err)
+		w.sandboxes.tell.Wait()
+		c, err = w.Get(t.Context(), ns, "c")
+		w.ok(err)
+		if c.State != Running || c.PID != p.PID || p.PID == early.PID || w.sandboxes.called("signal 9") != 1 {
+			t.Errorf("it is %s as process %d; the earlier one was %d", c.State, c.PID, early.PID)
+		}
+	})
+}
+
 // TestStreamsAreHandedOver closes them, whatever happens.
 func TestStreamsAreHandedOver(t *testing.T) {
 	in(t, func(t *testing.T, w *world) {

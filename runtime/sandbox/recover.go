@@ -124,7 +124,8 @@ func (s *Sandboxes) ask(ctx context.Context, name string) (map[wire.Process]wire
 	if err != nil {
 		return nil, err
 	}
-	has, err := listed(ctx, c)
+	// What the last daemon has asked for may be under way.
+	has, err := listedBy(ctx, c, wire.ListParams{Settled: true})
 	if err != nil {
 		return nil, err
 	}

@@ -203,16 +203,20 @@ func duplicate(f *os.File) (*os.File, error) {
 
 // listed are all entries of a supervisor, by name.
 func listed(ctx context.Context, c *link.Caller) (map[wire.Process]wire.Entry, error) {
+	return listedBy(ctx, c, wire.ListParams{})
+}
+
+func listedBy(ctx context.Context, c *link.Caller, from wire.ListParams) (map[wire.Process]wire.Entry, error) {
 	all := map[wire.Process]wire.Entry{}
-	for after := ""; ; {
+	for {
 		var page wire.ListResult
-		if _, err := c.Call(ctx, wire.MethodList, wire.ListParams{After: after}, nil, &page); err != nil {
+		if _, err := c.Call(ctx, wire.MethodList, from, nil, &page); err != nil {
 			return nil, err
 		}
 		for _, e := range page.Entries {
 			all[e.Process] = e
 		}
-		if after = page.Next; after == "" {
+		if from = (wire.ListParams{After: page.Next}); page.Next == "" {
 			return all, nil
 		}
 	}

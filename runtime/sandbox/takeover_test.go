@@ -223,6 +223,34 @@ func TestStartCutOff(t *testing.T) {
 	w.awaitExit(key("half"))
 }
 
+// TestStartUnderWay asks a supervisor, as a new daemon does, while it starts what an earlier one has asked for.
+func TestStartUnderWay(t *testing.T) {
+	t.Setenv("MINI_FAILPOINT", "supervisor-created=sleep:500ms")
+	w := newWorld(t, ScopeNode)
+	ctx := context.Background()
+	s := w.bundle(container{id: "slow", args: []string{"sleep", "1000"}})
+	started := make(chan error, 1)
+	go func() {
+		_, err := w.boxes.Start(ctx, "slow", s, nil)
+		started <- err
+	}()
+	w.awaitFile(filepath.Join(s.Dir, "supervisor.json"))
+	c, err := w.boxes.groupFor("slow").connected(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if has, err := listed(ctx, c); err != nil || len(has) != 0 {
+		t.Errorf("before it runs: %v, %v", has, err)
+	}
+	has, err := listedBy(ctx, c, wire.ListParams{Settled: true})
+	if err != nil || has[s.Process].State != "running" {
+		t.Errorf("asked to wait: %v, %v", has, err)
+	}
+	if err := <-started; err != nil {
+		t.Fatal(err)
+	}
+}
+
 // untilNot polls what nobody tells: the kernel's and the supervisor's files.
 func (w *world) untilNot(holds func() bool) {
 	w.t.Helper()

@@ -17,6 +17,10 @@ import (
 // this supervisor does not know, but whose directory has something of one, is wiped: a start that was cut off.
 func (s *Supervisor) remove(d wire.Delete) (wire.Exit, error) {
 	c, p, err := s.process(d.Process)
+	if errdefs.IsNotFound(err) {
+		s.starts.settle(func(p wire.Process) bool { return p == d.Process })
+		c, p, err = s.process(d.Process)
+	}
 	if errdefs.IsNotFound(err) && d.Dir != "" {
 		return s.removeUnknown(d)
 	}

@@ -19,6 +19,7 @@ func (s *Supervisor) exec(req wire.Exec, files []*os.File) (wire.StartResult, []
 	if req.Exec == "" {
 		return wire.StartResult{}, nil, fmt.Errorf("exec in %s: the exec id is empty: %w", name(req.Process), errdefs.ErrInvalidArgument)
 	}
+	defer s.starts.begin(req.Process)()
 	c, first, err := s.running(containerKey(req.Process))
 	if err != nil {
 		return wire.StartResult{}, nil, err

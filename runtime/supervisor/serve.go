@@ -273,6 +273,9 @@ const pageSize = 24
 
 // list is one page of all processes, in the order of their names.
 func (s *Supervisor) list(l wire.ListParams) (wire.ListResult, error) {
+	if l.Settled {
+		s.starts.settle(func(wire.Process) bool { return true })
+	}
 	entries := s.entries()
 	sort.Slice(entries, func(i, j int) bool { return cursor(entries[i].Process) < cursor(entries[j].Process) })
 	from := sort.Search(len(entries), func(i int) bool { return cursor(entries[i].Process) > l.After })

@@ -17,6 +17,7 @@ import (
 func (s *Supervisor) startContainer(req wire.Start, files []*os.File) (_ wire.StartResult, held []*os.File, err error) {
 	s.warm.touch()
 	began := time.Now()
+	defer s.starts.begin(req.Process)()
 	rt, err := s.newRunner(req, false)
 	if err != nil {
 		return wire.StartResult{}, nil, err

@@ -45,6 +45,7 @@ type Supervisor struct {
 	warm       *warmer
 	filters    confine.Filters
 	orphans    *orphans
+	starts     starts
 	buffers    sync.Pool // *[]byte of readSize
 	stop       chan struct{}
 	stopOnce   sync.Once

@@ -10,7 +10,9 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -390,4 +392,36 @@ func TestFeatures(t *testing.T) {
 	if !slices.Contains(f.MountOptions, "rro") || !slices.Contains(f.Linux.Namespaces, "user") || !*f.Linux.MountExtensions.IDMap.Enabled {
 		t.Errorf("features %s", b.String())
 	}
+}
+
+// TestSettle waits for the starts that are under way, and for no others.
+func TestSettle(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var s starts
+		all := func(wire.Process) bool { return true }
+		s.settle(all) // none: at once
+		one, other := wire.Process{ID: "one"}, wire.Process{ID: "other"}
+		endOne, endOther := s.begin(one), s.begin(other)
+		var settled atomic.Bool
+		go func() {
+			s.settle(func(p wire.Process) bool { return p == one })
+			settled.Store(true)
+		}()
+		synctest.Wait()
+		if settled.Load() {
+			t.Fatal("it did not wait")
+		}
+		defer s.begin(one)() // comes later
+		endOne()
+		synctest.Wait()
+		if !settled.Load() {
+			t.Fatal("it waits for others")
+		}
+		began := time.Now()
+		s.settle(all)
+		if took := time.Since(began); took != settlePatience {
+			t.Errorf("one that hangs was waited for %s", took)
+		}
+		endOther()
+	})
 }

@@ -245,7 +245,8 @@ type HoldResult struct {
 
 // ListParams asks for one page.
 type ListParams struct {
-	After string `json:"after,omitempty"` // the Next of the page before
+	After   string `json:"after,omitempty"`   // the Next of the page before
+	Settled bool   `json:"settled,omitempty"` // wait, for some seconds, until what is being started is there
 }
 
 // ListResult is one page of entries, bounded so that it fits a packet.
