@@ -128,7 +128,11 @@ func TestNothingElseChanges(t *testing.T) {
 				w.start(container{id: id, args: []string{"sh", "-c", script}, change: change}, nil, out.give(), out.give())
 				first = out.all()
 				out = newCapture(t)
-				w.start(container{id: id + "x", args: []string{"sleep", "1000"}, change: change})
+				pid := w.start(container{id: id + "x", args: []string{"sleep", "1000"}, change: change}).PID
+				w.untilNot(func() bool { // libcontainer's init gives way to the program a moment after the start
+					line, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
+					return err != nil || !strings.HasPrefix(string(line), "sleep")
+				})
 				if _, err := w.exec(id+"x", "e", wire.Stdio{}, []*os.File{nil, out.give(), out.give()}, "sh", "-c", script); err != nil {
 					t.Fatal(err)
 				}
