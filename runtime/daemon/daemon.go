@@ -297,8 +297,12 @@ func (d *Daemon) stopServer() error {
 	select {
 	case <-done:
 	case <-time.After(drainTimeout):
-		d.grpc.Stop()
-		<-done
+		go d.grpc.Stop() // ends the requests' contexts, and waits as well
+		select {
+		case <-done:
+		case <-time.After(drainTimeout):
+			d.Log.Warn("some requests do not end; they are cut off")
+		}
 	}
 	return nil
 }

@@ -193,7 +193,11 @@ func (g *group) dial(ctx context.Context) (*link.Caller, error) {
 
 // watch waits for the connection's end, and then sees to it that the group's processes have a supervisor again.
 func (g *group) watch(c *link.Caller) {
-	<-c.Done()
+	select {
+	case <-c.Done():
+	case <-g.s.ctx.Done():
+		c.Close() // one that was made while Close went through those that there were
+	}
 	if g.s.ctx.Err() != nil || g.isGone() {
 		return
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"path/filepath"
 	"runtime"
 	"strings"
 	"sync"
@@ -126,4 +127,30 @@ func TestScopePod(t *testing.T) {
 	if _, err := os.Stat(w.dir + "/supervisor/a"); err == nil {
 		t.Error("the directory of the supervisor is left")
 	}
+}
+
+// TestCloseBesideAConnection closes while the connection to a supervisor is being made: nobody waits for its end.
+func TestCloseBesideAConnection(t *testing.T) {
+	w := newWorld(t, ScopeNode)
+	w.start(container{id: "c", args: []string{"sleep", "1000"}}) // it keeps the supervisor
+	for round := range 40 {
+		if err := w.boxes.Close(); err != nil {
+			t.Fatal(err)
+		}
+		w.open(ScopeNode)
+		w.boxes.Warm("c")
+		time.Sleep(time.Duration(round) * 50 * time.Microsecond)
+		closed := make(chan error, 1)
+		go func() { closed <- w.boxes.Close() }()
+		select {
+		case err := <-closed:
+			if err != nil {
+				t.Fatal(err)
+			}
+		case <-time.After(15 * time.Second):
+			t.Fatalf("round %d: it does not close", round)
+		}
+		w.open(ScopeNode)
+	}
+	w.recover(Known{Process: key("c"), Dir: filepath.Join(w.dir, "bundle/c"), State: "running"})
 }

@@ -71,11 +71,11 @@ func TestTrees(t *testing.T) {
 			}
 			t.Run(snapshotter+" "+i.Repo, func(t *testing.T) {
 				d := d.In(t)
-				if got := d.Minictr("images", "pull", "-q", "--snapshotter", snapshotter, r.Ref(i.Repo)); strings.TrimSpace(got) != i.Digest {
+				if got := d.Minictr("images", "pull", "-q", "--snapshotter", snapshotter, r.Tagged(i)); strings.TrimSpace(got) != i.Digest {
 					t.Errorf("pulled %s, want %s", got, i.Digest)
 				}
 				sameBytes(t, d, i)
-				d.Minictr("images", "mount", "--snapshotter", snapshotter, r.Ref(i.Repo), dir)
+				d.Minictr("images", "mount", "--snapshotter", snapshotter, r.Tagged(i), dir)
 				defer d.Minictr("images", "unmount", "--rm", "--snapshotter", snapshotter, dir)
 				sameTree(t, dir, recipe(t, i))
 			})
