@@ -235,7 +235,7 @@ func (d *DaemonProcess) end() {
 		d.Stop()
 	}
 	d.endSupervisors()
-	d.before.compare(d.t, d.Name, d.Dir)
+	d.before.compare(d.t, append(linkMarks(d.Name), d.Name, d.Dir)...)
 }
 
 func (d *DaemonProcess) removeContainers() {

@@ -1,11 +1,14 @@
 package testenv
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"io/fs"
 	"maps"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -21,12 +24,19 @@ const strictEnv = "MINI_STRICT_LEFTOVERS"
 type snapshot map[string]bool
 
 // Leftovers looks at the host now, and again when the test has ended: what has any of the marks in its name and was not
-// there before is left over. Mounts, cgroups, links and the processes in such cgroups are looked at. Daemon does this by
-// itself.
+// there before is left over. Mounts (pinned namespaces are such), cgroups, links, tables of nftables, and the processes in such
+// cgroups are looked at; links and tables are those of the calling goroutine's network namespace. Daemon does this by itself.
 func Leftovers(t testing.TB, marks ...string) {
 	t.Helper()
 	before := look()
 	t.Cleanup(func() { before.compare(t, marks...) })
+}
+
+// linkMarks are in the names of a daemon's links, which have no room for its own (runtime/network/bridge/names.go).
+func linkMarks(daemon string) []string {
+	sum := sha256.Sum256([]byte(daemon))
+	mark := hex.EncodeToString(sum[:2])
+	return []string{"link mv" + mark, "link mi" + mark, "-" + mark}
 }
 
 func look() snapshot {
@@ -49,6 +59,11 @@ func look() snapshot {
 	if err == nil {
 		for _, l := range links {
 			s["link "+l.Name] = true
+		}
+	}
+	if tables, err := exec.Command("nft", "list", "tables").Output(); err == nil { // without nft there is no rule of ours either
+		for line := range strings.Lines(string(tables)) {
+			s[strings.TrimSpace(line)] = true
 		}
 	}
 	for _, p := range readProcesses() {

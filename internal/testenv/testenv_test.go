@@ -99,3 +99,22 @@ func TestLookSeesTheHost(t *testing.T) {
 		t.Error("neither /proc nor lo are seen")
 	}
 }
+
+// TestLeftoversOfNetworks finds a daemon's links and tables, which are called after it in three ways.
+func TestLeftoversOfNetworks(t *testing.T) {
+	Network(t)
+	Need(t, "nft")
+	before := look()
+	const daemon = "mini-test-1"
+	links := []string{"mv274600112233", "mi274600112233", "mini-test-2746"}
+	for _, name := range links {
+		Run(t, "ip", "link", "add", name, "type", "bridge")
+	}
+	Run(t, "ip", "link", "add", "other", "type", "bridge")
+	Run(t, "nft", "add", "table", "inet", daemon)
+	left := before.added(look(), append(linkMarks(daemon), daemon))
+	want := []string{"link mi274600112233", "link mini-test-2746", "link mv274600112233", "table inet mini-test-1"}
+	if !slices.Equal(left, want) {
+		t.Errorf("left over %q, want %q", left, want)
+	}
+}
