@@ -103,6 +103,28 @@ func TestRecoverPodsAfterAReboot(t *testing.T) {
 	})
 }
 
+// TestRunPodAfterACrashInIt: who asks again for a pod that a crash has left half made gets a new one, whether or not the
+// half has been removed by then.
+func TestRunPodAfterACrashInIt(t *testing.T) {
+	in(t, func(t *testing.T, w *world) {
+		o := w.podOptions("half")
+		o.Key = "web"
+		w.run(o)
+		w.ok(w.savePod(w.livePodNamed("half"), func(rec *Pod) { rec.State = PodCreating }))
+		w.again()
+		w.recover()
+		o.ID = "whole"
+		if p := w.run(o); p.ID != "whole" || p.State != PodReady {
+			t.Errorf("%s is %s", p.ID, p.State)
+		}
+		w.background.Wait()
+		if s := w.podState("half"); s != "-" {
+			t.Errorf("the half is %s", s)
+		}
+		w.gone("whole")
+	})
+}
+
 // TestRecoverPodKeys: a pod and a container are found by their keys after a restart.
 func TestRecoverPodKeys(t *testing.T) {
 	in(t, func(t *testing.T, w *world) {

@@ -21,7 +21,11 @@ func (e *Engine) RunPod(ctx context.Context, ns string, o PodOptions) (Pod, erro
 		return Pod{}, err
 	}
 	pod, err := e.podFlights.do(ctx, flightKey(ns, o.Key), func(ctx context.Context) (Pod, error) {
-		if p := e.podByKey(ns, o.Key); p != nil {
+		p := e.podByKey(ns, o.Key)
+		if p != nil && p.record().State == PodCreating && e.undoHalf(ctx, p) == nil {
+			p = e.podByKey(ns, o.Key)
+		}
+		if p != nil {
 			return e.again(p)
 		}
 		return e.makePod(ctx, ns, o)
@@ -32,6 +36,20 @@ func (e *Engine) RunPod(ctx context.Context, ns string, o PodOptions) (Pod, erro
 		}
 	}
 	return pod, err
+}
+
+// undoHalf undoes a pod that nobody makes any more, which a crash has left, or an undoing that failed, so that another can
+// have its key; where that is being done already, it is waited for.
+func (e *Engine) undoHalf(ctx context.Context, p *livePod) error {
+	unlock, err := e.lockedPod(ctx, p)
+	if errdefs.IsNotFound(err) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	return e.undoPod(ctx, p)
 }
 
 func flightKey(ns, name string) string {
