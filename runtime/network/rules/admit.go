@@ -29,6 +29,9 @@ func foreignFamilies() []nftables.TableFamily {
 func (t *Table) Admit(bridges []string) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if t.missing != nil {
+		return t.missing
+	}
 	for _, family := range foreignFamilies() {
 		chains, err := t.foreign(family)
 		if err != nil {
@@ -68,6 +71,9 @@ func (t *Table) Admit(bridges []string) error {
 func (t *Table) Withdraw() error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if t.missing != nil {
+		return nil
+	}
 	for _, family := range foreignFamilies() {
 		chains, err := t.foreign(family)
 		if err != nil {

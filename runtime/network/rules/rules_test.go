@@ -1,6 +1,7 @@
 package rules
 
 import (
+	"errors"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -8,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/containerd/errdefs"
 	"github.com/minirt/mini/internal/testenv"
 	"golang.org/x/sys/unix"
 )
@@ -231,5 +233,19 @@ func BenchmarkUpdate(b *testing.B) {
 		if err := table.Update(nil, forwards); err != nil {
 			b.Fatal(err)
 		}
+	}
+}
+
+// TestKernelWithoutTables says so when something is to be written, and has nothing to take away.
+func TestKernelWithoutTables(t *testing.T) {
+	table := &Table{missing: errdefs.ErrNotImplemented}
+	for what, err := range map[string]error{"apply": table.Apply(State{}), "update": table.Update(nil, nil), "admit": table.Admit(nil)} {
+		if !errdefs.IsNotImplemented(err) {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	_, err := table.Repair()
+	if err := errors.Join(err, table.Remove(), table.Withdraw(), table.Close()); err != nil {
+		t.Error(err)
 	}
 }

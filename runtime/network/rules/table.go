@@ -6,6 +6,7 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/containerd/errdefs"
 	"github.com/google/nftables"
 	"golang.org/x/sys/unix"
 )
@@ -14,14 +15,21 @@ import (
 type Table struct {
 	name string
 
+	missing error // why there can be no table: a kernel without nf_tables
+
 	mu    sync.Mutex
 	conn  *nftables.Conn
 	state State // as the kernel should have it
 }
 
-// Open makes the handle of a table; nothing is written before Apply.
+// Open makes the handle of a table; nothing is written before Apply. On a kernel without nf_tables what writes to it says
+// so (ErrNotImplemented), and there is nothing to take away: those who need no rules need no nftables.
 func Open(name string) (*Table, error) {
 	conn, err := nftables.New(nftables.AsLasting())
+	if errors.Is(err, unix.EPROTONOSUPPORT) { // socket(2): no nfnetlink
+		return &Table{name: name, missing: fmt.Errorf("nftables: this kernel has no nf_tables: load or build it (CONFIG_NF_TABLES), or configure CNI: %w: %w",
+			err, errdefs.ErrNotImplemented)}, nil
+	}
 	if err != nil {
 		return nil, fmt.Errorf("nftables: open a netlink socket: %w", err)
 	}
@@ -32,6 +40,9 @@ func Open(name string) (*Table, error) {
 func (t *Table) Close() error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if t.missing != nil {
+		return nil
+	}
 	return t.conn.CloseLasting()
 }
 
@@ -40,6 +51,9 @@ func (t *Table) Close() error {
 func (t *Table) Apply(s State) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if t.missing != nil {
+		return t.missing
+	}
 	return t.apply(s)
 }
 
@@ -48,6 +62,9 @@ func (t *Table) Apply(s State) error {
 func (t *Table) Update(add, remove []Forward) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if t.missing != nil {
+		return t.missing
+	}
 	s := t.state
 	s.Forwards = slices.DeleteFunc(slices.Clone(s.Forwards), func(f Forward) bool { return slices.Contains(remove, f) })
 	s.Forwards = append(s.Forwards, add...)
@@ -83,6 +100,9 @@ func (t *Table) Repair() (bool, error) {
 func (t *Table) Remove() error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if t.missing != nil {
+		return nil
+	}
 	table := t.handle()
 	t.conn.AddTable(table) // one that is not there cannot be deleted
 	t.conn.DelTable(table)
