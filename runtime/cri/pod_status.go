@@ -3,6 +3,7 @@ package cri
 import (
 	"context"
 	"encoding/json"
+	"slices"
 	"time"
 
 	v1 "k8s.io/cri-api/pkg/apis/runtime/v1"
@@ -27,7 +28,8 @@ func (s *runtimeServer) PodSandboxStatus(ctx context.Context, r *v1.PodSandboxSt
 	return out, err
 }
 
-// podContainers are the statuses of a pod's containers.
+// podContainers are the statuses of a pod's containers, the newest first: of several attempts at one, the kubelet takes
+// the first that it finds for the last.
 func (s *runtimeServer) podContainers(ctx context.Context, pod string) ([]*v1.ContainerStatus, error) {
 	all, err := s.containers(ctx)
 	if err != nil {
@@ -39,6 +41,7 @@ func (s *runtimeServer) podContainers(ctx context.Context, pod string) ([]*v1.Co
 			out = append(out, s.containerStatus(ctx, unpack(c)))
 		}
 	}
+	slices.Reverse(out)
 	return out, nil
 }
 
