@@ -188,7 +188,7 @@ func sealedFile(t testing.TB, content []byte) *os.File {
 func same(t testing.TB, want []unix.SockFilter, wantFlags uint64, get func() ([]unix.SockFilter, uint64)) {
 	t.Helper()
 	var got []unix.SockFilter
-	for range 30 {
+	for range 200 { // six orders and more, some of them rare
 		var flags uint64
 		if got, flags = get(); flags != wantFlags {
 			t.Fatalf("flags %d, want %d", flags, wantFlags)
