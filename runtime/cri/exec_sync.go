@@ -52,7 +52,7 @@ func (s *runtimeServer) ExecSync(ctx context.Context, r *v1.ExecSyncRequest) (*v
 		defer cancel()
 	}
 	p, err := s.Engine.Exec(ctx, Namespace, c.ID, engine.ExecOptions{
-		Process: spec.Exec{Args: r.GetCmd()}, AutoRemove: true, Streams: streams,
+		Process: spec.Exec{Args: r.GetCmd()}, Fleeting: true, Streams: streams,
 	})
 	if err != nil {
 		return nil, err

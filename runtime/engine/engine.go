@@ -129,6 +129,7 @@ type Sandboxes interface {
 	Warm(group string)
 	Start(ctx context.Context, group string, s wire.Start, attach []*os.File) (wire.StartResult, error)
 	Exec(ctx context.Context, x wire.Exec, attach []*os.File) (wire.StartResult, error)
+	Fleeting(p wire.Process) bool
 	Attach(ctx context.Context, p wire.Process, a wire.Attachment, files []*os.File) error
 	Signal(ctx context.Context, s wire.Signal) error
 	Resize(ctx context.Context, r wire.Resize) error

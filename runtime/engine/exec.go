@@ -36,7 +36,9 @@ func (e *Engine) Exec(ctx context.Context, ns, container string, o ExecOptions) 
 	}
 	result, err := e.runExec(ctx, l, p, o, attachment, files)
 	if err != nil {
-		os.RemoveAll(p.dir)
+		if p.dir != "" {
+			os.RemoveAll(p.dir)
+		}
 		l.forgetProc(p)
 		p.end(wire.Exit{Code: startCode(err), Time: time.Now(), Reason: err.Error()})
 		close(p.begun)
@@ -53,7 +55,7 @@ func (e *Engine) Exec(ctx context.Context, ns, container string, o ExecOptions) 
 // newExec puts the process in the table, so that its id is taken, and a removal that begins now waits for it.
 func (e *Engine) newExec(l *live, o ExecOptions) (*proc, error) {
 	p := newProc(o.ExecID, execDir(e.Bundle(l.record()), o.ExecID))
-	p.terminal, p.args, p.log, p.once = o.Process.Terminal, o.Process.Args, o.Log, o.AutoRemove
+	p.terminal, p.args, p.log, p.once = o.Process.Terminal, o.Process.Args, o.Log, o.AutoRemove || o.Fleeting
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if err := l.requireLocked("execute in", Running); err != nil {
@@ -87,6 +89,12 @@ func (e *Engine) runExec(ctx context.Context, l *live, p *proc, o ExecOptions, a
 	if err != nil {
 		return wire.StartResult{}, err
 	}
+	x := wire.Exec{Attach: a}
+	x.Process = wire.Process{Namespace: l.key.ns, ID: l.key.id, Exec: p.execID}
+	if o.Fleeting && a != nil && !a.Stdin && !o.Process.Terminal && len(data) <= wire.MaxSpec && e.sandboxes.Fleeting(x.Process) {
+		p.dir, x.Spec = "", data
+		return e.sandboxes.Exec(context.WithoutCancel(ctx), x, files)
+	}
 	if err := os.MkdirAll(p.dir, 0o700); err != nil {
 		return wire.StartResult{}, err
 	}
@@ -100,8 +108,7 @@ func (e *Engine) runExec(ctx context.Context, l *live, p *proc, o ExecOptions, a
 	if box := o.Process.ConsoleSize; box != nil {
 		stdio.Width, stdio.Height = uint16(min(box.Width, 0xffff)), uint16(min(box.Height, 0xffff))
 	}
-	x := wire.Exec{Dir: p.dir, Stdio: stdio, Attach: a}
-	x.Process = wire.Process{Namespace: l.key.ns, ID: l.key.id, Exec: p.execID}
+	x.Dir, x.Stdio = p.dir, stdio
 	return e.sandboxes.Exec(context.WithoutCancel(ctx), x, files)
 }
 
@@ -130,6 +137,10 @@ func (e *Engine) DeleteProcess(ctx context.Context, ns, container, execID string
 
 // dropExec removes what is left of a process that was executed in a container and has exited.
 func (e *Engine) dropExec(ctx context.Context, l *live, p *proc) error {
+	if p.dir == "" { // nothing is
+		l.forgetProc(p)
+		return nil
+	}
 	if _, err := e.sandboxes.Delete(ctx, process(l, p.execID)); err != nil && !errdefs.IsNotFound(err) {
 		return err
 	}

@@ -28,7 +28,7 @@ type live struct {
 // proc is one process of a container, from before its start until it is forgotten.
 type proc struct {
 	execID   string
-	dir      string
+	dir      string // empty: it leaves nothing there, see ExecOptions.Fleeting
 	terminal bool
 	args     []string
 	log      wire.Log

@@ -113,6 +113,7 @@ func (e *Engine) settle(l *live, r sandbox.Recovered) (remove bool) {
 func (l *live) known(r sandbox.Recovered) *proc {
 	p := newProc(r.Exec, r.Dir)
 	p.pid, p.terminal, p.log = r.PID, r.Stdio.Terminal, r.Stdio.Log
+	p.once = r.Dir == "" // nobody waits for it any more
 	close(p.begun)
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -373,3 +373,5 @@ func of(e *wire.Entry) sandbox.Recovered {
 
 // Warm does nothing: there is nothing to prepare.
 func (s *sandboxes) Warm(string) {}
+
+func (s *sandboxes) Fleeting(wire.Process) bool { return true }

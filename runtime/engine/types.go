@@ -112,6 +112,9 @@ type ExecOptions struct {
 	Streams *Streams // attached before the process starts; nil for none
 	// AutoRemove forgets the process when it has exited; only who has its Process can still wait for it.
 	AutoRemove bool
+	// Fleeting says that the process is of no use without who waits for it: it is removed as with AutoRemove, writes to
+	// Streams itself where that is possible, and may not outlive their reader.
+	Fleeting bool
 }
 
 // Process is what the engine knows of a process: a container's first one (no ExecID), or one executed in it.

@@ -189,6 +189,12 @@ func (s *Sandboxes) Start(ctx context.Context, wish string, start wire.Start, at
 	return s.launch(ctx, g, known, wire.MethodStart, start, attach)
 }
 
+// Fleeting says whether a container's supervisor runs processes that are described by wire.Exec's Spec.
+func (s *Sandboxes) Fleeting(p wire.Process) bool {
+	g, err := s.of(p)
+	return err == nil && g.hello().Version >= wire.VersionSpec
+}
+
 // Exec runs one more process in a container.
 func (s *Sandboxes) Exec(ctx context.Context, x wire.Exec, attach []*os.File) (wire.StartResult, error) {
 	container := x.Process
@@ -376,6 +382,9 @@ func (s *Sandboxes) exited(x wire.Exited) {
 		}
 		e.ended = true
 		e.drop()
+		if e.dir == "" { // its supervisor has forgotten it too
+			delete(s.entries, x.Process)
+		}
 	}
 	s.mu.Unlock()
 	s.work.Go(func() { s.handlers.Exit(x) })

@@ -22,9 +22,12 @@ func (s *Supervisor) adopt(a wire.Adopt, files []*os.File) (wire.AdoptResult, er
 	for i, n := range a.FDs {
 		given[n] = files[i]
 	}
-	rec := s.recordOf(a.Entry)
-	if exit, err := loadExit(a.Dir); err == nil && exit.PID == rec.PID {
-		return wire.AdoptResult{State: "exited", Exit: exit}, nil
+	rec := record{PID: a.PID, StartTime: a.StartTime} // all there is of a fleeting process
+	if a.Dir != "" {
+		rec = s.recordOf(a.Entry)
+		if exit, err := loadExit(a.Dir); err == nil && exit.PID == rec.PID {
+			return wire.AdoptResult{State: "exited", Exit: exit}, nil
+		}
 	}
 	p := s.newProcess(a.Process, a.Dir, a.Stdio)
 	p.adopted, p.oomBase, p.daemonsChild = true, rec.OOMBase, a.Child
@@ -39,8 +42,10 @@ func (s *Supervisor) adopt(a wire.Adopt, files []*os.File) (wire.AdoptResult, er
 		p.pidfd.Close()
 		return wire.AdoptResult{}, err
 	}
-	if err := s.adoptStreams(p, given); err != nil {
-		s.Log.Warn("some streams of a process are lost", "process", name(p.key), "error", err)
+	if !p.fleeting() { // which has its streams itself
+		if err := s.adoptStreams(p, given); err != nil {
+			s.Log.Warn("some streams of a process are lost", "process", name(p.key), "error", err)
+		}
 	}
 	p.pid = rec.PID
 	p.io.begin()
@@ -101,6 +106,9 @@ func (s *Supervisor) adoptLost(a wire.Adopt, rec record, cause error) (wire.Adop
 	exit := lostExit()
 	exit.PID, exit.Time = rec.PID, time.Now()
 	s.Log.Warn("a process is lost", "process", name(a.Process), "pid", rec.PID, "cause", cause)
+	if a.Dir == "" {
+		return wire.AdoptResult{State: "exited", Exit: &exit}, nil
+	}
 	if err := saveExit(a.Dir, exit); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return wire.AdoptResult{}, err
 	}

@@ -28,8 +28,10 @@ func (s *Supervisor) wait(c *container, p *process) {
 		s.killAll(c)
 	}
 	p.io.drain()
-	if err := saveExit(p.dir, exit); err != nil {
-		s.Log.Error("an exit cannot be written", "process", name(p.key), "error", err)
+	if !p.fleeting() {
+		if err := saveExit(p.dir, exit); err != nil {
+			s.Log.Error("an exit cannot be written", "process", name(p.key), "error", err)
+		}
 	}
 	p.mu.Lock()
 	p.exit = &exit
@@ -37,6 +39,9 @@ func (s *Supervisor) wait(c *container, p *process) {
 	p.pidfd.Close()
 	close(p.exited)
 	s.emit(wire.EventExit, wire.Exited{Process: p.key, Exit: exit})
+	if p.fleeting() {
+		c.release(p)
+	}
 }
 
 // awaitEnd waits in the runtime's poller until the process has exited: a pidfd is readable then (Linux 5.3). It returns

@@ -14,7 +14,11 @@ import (
 )
 
 // Version is the protocol's. A daemon and a supervisor of different versions talk as the lower of the two.
-const Version = 1
+// 2: Exec.Spec.
+const Version = 2
+
+// VersionSpec is the first version that has Exec.Spec.
+const VersionSpec = 2
 
 // MaxMessage is the largest packet in bytes, below the kernel's default for a Unix socket's send buffer (212,992).
 const MaxMessage = 128 << 10
@@ -147,13 +151,21 @@ type StartResult struct {
 	Created     time.Duration     `json:"created,omitempty"` // how long libcontainer took
 }
 
-// Exec starts a process in a running container. Spec is a runtime-spec Process document in Dir/process.json.
+// Exec starts a process in a running container. What it shall be is a runtime-spec Process document in Dir/process.json,
+// or Spec.
 type Exec struct {
 	Process
-	Dir    string      `json:"dir"`
+	Dir    string      `json:"dir,omitempty"`
 	Stdio  Stdio       `json:"stdio"`
 	Attach *Attachment `json:"attach,omitempty"`
+	// Spec is for a process that is of no use without the daemon that asks for it. It has no directory, so that it leaves no
+	// record and no exit.json; the descriptors of Attach, no input among them, are its standard streams themselves; and it is
+	// forgotten when its exit is told. At most MaxSpec bytes.
+	Spec json.RawMessage `json:"spec,omitempty"`
 }
+
+// MaxSpec bounds Exec.Spec, so that the whole fits a packet.
+const MaxSpec = 64 << 10
 
 // Delete forgets a process that has exited. Dir, when set, is where to look for what is left of a container that the
 // supervisor does not know: a start that was cut off by its death.
