@@ -118,6 +118,9 @@ func runLogs(c *cli.Context, r *runtime) error {
 	return errors.Join(errs...)
 }
 
+// late is for how long a runtime may write on to a log that it was told to reopen, on a busy machine.
+const late = 500 * time.Millisecond
+
 // printLog prints the log of one container.
 func (r *runtime) printLog(ctx context.Context, id string, wish logWish, p *logPrinter) error {
 	if wish.reopen {
@@ -133,7 +136,7 @@ func (r *runtime) printLog(ctx context.Context, id string, wish logWish, p *logP
 	if err != nil {
 		return err
 	}
-	o := logs.ReadOptions{Path: path, Follow: wish.follow && !wish.previous, Tail: wish.tail, Since: wish.since}
+	o := logs.ReadOptions{Path: path, Follow: wish.follow && !wish.previous, Tail: wish.tail, Since: wish.since, Late: late}
 	if o.Follow {
 		ctx, cancel := context.WithCancel(ctx)
 		defer cancel()

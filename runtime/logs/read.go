@@ -21,6 +21,9 @@ type ReadOptions struct {
 	Since, Until time.Time
 	// Done, when closed, tells a follower that nothing more will be written: it ends when it has read the rest.
 	Done <-chan struct{}
+	// Late is for how long after a rotation the writer may still write to the file before. Ours does not; others' write
+	// behind the back of the one who rotates (containerd).
+	Late time.Duration
 }
 
 // slack is by how much entries may be out of order: each stream takes the time before it waits for the file.
@@ -159,9 +162,15 @@ func (r *reader) chase(ctx context.Context, w *watcher) error {
 		if err := s.drain(ctx, math.MaxInt64, r.line); err != nil {
 			return err
 		}
+		known := len(r.files) > 1
 		next, err := r.next(s)
 		if err != nil {
 			return err
+		}
+		if next && !known && r.Late > 0 {
+			if err := sleep(ctx, nil, r.Late); err != nil {
+				return err
+			}
 		}
 		if next {
 			// The successor was made after the last write to s: what came since the reading above is all there is.

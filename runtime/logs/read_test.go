@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -355,3 +356,54 @@ func TestFollowAcrossRotations(t *testing.T) {
 }
 
 func line(i int) string { return fmt.Sprintf("%08d %s\n", i, strings.Repeat("x", 40)) }
+
+// TestFollowALateWriter has a writer go on for a moment in the file that was renamed, beside its successor.
+func TestFollowALateWriter(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "0.log")
+	open := func() *os.File {
+		t.Helper()
+		f, err := os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { f.Close() })
+		return f
+	}
+	write := func(f *os.File, text string) {
+		t.Helper()
+		if _, err := fmt.Fprintf(f, "2026-01-02T03:04:05Z stdout F %s\n", text); err != nil {
+			t.Fatal(err)
+		}
+	}
+	old := open()
+	write(old, "one")
+	read, done, finished := make(chan string, 10), make(chan struct{}), make(chan error, 1)
+	go func() {
+		o := ReadOptions{Driver: DriverCRI, Path: path, Follow: true, Tail: -1, Done: done, Late: time.Second}
+		finished <- Read(t.Context(), o, func(e Entry) error {
+			read <- strings.TrimSpace(string(e.Data))
+			return nil
+		})
+	}()
+	if got := <-read; got != "one" {
+		t.Fatalf("the first line is %q", got)
+	}
+	if err := os.Rename(path, path+".20260102-030405"); err != nil {
+		t.Fatal(err)
+	}
+	write(open(), "three")
+	time.Sleep(100 * time.Millisecond) // the follower knows of the new file
+	write(old, "two")
+	time.AfterFunc(2*time.Second, func() { close(done) })
+	if err := <-finished; err != nil {
+		t.Error(err)
+	}
+	close(read)
+	var got []string
+	for text := range read {
+		got = append(got, text)
+	}
+	if !slices.Equal(got, []string{"two", "three"}) {
+		t.Errorf("then came %q", got)
+	}
+}

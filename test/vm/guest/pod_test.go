@@ -2,6 +2,7 @@ package guest
 
 import (
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -32,12 +33,29 @@ func TestSystemdPods(t *testing.T) {
 	}
 }
 
+// groupNamed is the cgroup that has the container's id in its name.
+func groupNamed(t *testing.T, id string) string {
+	t.Helper()
+	found := ""
+	err := filepath.WalkDir("/sys/fs/cgroup", func(name string, d fs.DirEntry, err error) error {
+		if err == nil && d.IsDir() && strings.Contains(filepath.Base(name), id) {
+			found = name
+		}
+		return err
+	})
+	if err != nil || found == "" {
+		t.Fatalf("container %s has no group, error %v", id, err)
+	}
+	return found
+}
+
 // lifeOfAPod makes a pod with a container, runs more processes in it, and removes it; it returns the container's group.
 func lifeOfAPod(t *testing.T, parent string) string {
 	t.Helper()
 	d := start(t)
 	c := testenv.DialCRI(t, d.Address)
 	c.Parent = parent
+	t.Cleanup(c.RemoveAll)
 	// The kernel here has none of what pods' own networks are made of.
 	pod := c.RunPod("pod", testenv.HostNetwork)
 	config := testenv.ContainerConfig("main", toolbox, "sh", "-c", "echo begun; sleep 600")
@@ -48,17 +66,7 @@ func lifeOfAPod(t *testing.T, parent string) string {
 	if err != nil || answer.Status.State != runtimeapi.ContainerState_CONTAINER_RUNNING {
 		t.Fatalf("status %v, error %v", answer, err)
 	}
-	// The machine has one process with that argument.
-	dir := ""
-	procs, err := filepath.Glob("/proc/[0-9]*")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, proc := range procs {
-		if line, err := os.ReadFile(proc + "/cmdline"); err == nil && string(line) == "sleep\x00600\x00" {
-			dir = filepath.Join("/sys/fs/cgroup", strings.TrimPrefix(read(t, proc+"/cgroup"), "0::"))
-		}
-	}
+	dir := groupNamed(t, id)
 	holds(t, dir, map[string]string{"memory.max": "67108864", "cpu.max": "50000 100000", "pids.max": "50"})
 	for n := range 10 {
 		if out := c.Exec(id, "sh", "-c", fmt.Sprintf("cat /proc/self/cgroup; cat /sys/fs/cgroup/memory.max; echo %d", n)); out != fmt.Sprintf("0::/\n67108864\n%d\n", n) {
