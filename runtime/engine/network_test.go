@@ -25,6 +25,7 @@ import (
 type pods struct {
 	mu       sync.Mutex
 	attached map[string]network.Attachment
+	made     map[string]bool  // networks of users, by id
 	restored []string         // what Restore and Collect were called with
 	fail     map[string]error // by method
 	hang     map[string]chan struct{}
@@ -100,21 +101,28 @@ func (n *pods) Attach(ctx context.Context, r network.Request) (network.Attachmen
 	return a, nil
 }
 
-func (n *pods) Detach(ctx context.Context, r network.Request, _ *network.Attachment) error {
+func (n *pods) Detach(ctx context.Context, r network.Request, a *network.Attachment) error {
 	if err := n.enter(ctx, "Detach"); err != nil {
 		return err
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	if a != nil && a.Network != "" {
+		delete(n.attached, r.ID+" "+a.Network)
+		return nil
+	}
 	delete(n.attached, r.ID)
 	return nil
 }
 
-func (n *pods) Restore(ctx context.Context, all []network.Attachment) error {
+func (n *pods) Restore(ctx context.Context, _ []network.Record, all []network.Attachment) error {
 	ids := make([]string, len(all))
 	n.mu.Lock()
 	for i, a := range all {
 		ids[i] = a.ID
+		if a.Network != "" {
+			a.ID += " " + a.Network
+		}
 		n.attached[a.ID] = a // it outlives the daemon, but this network does not
 	}
 	n.mu.Unlock()
@@ -161,5 +169,5 @@ func (n *pods) inside() []string {
 }
 
 func newNetwork() *pods {
-	return &pods{attached: map[string]network.Attachment{}, fail: map[string]error{}, hang: map[string]chan struct{}{}}
+	return &pods{attached: map[string]network.Attachment{}, made: map[string]bool{}, fail: map[string]error{}, hang: map[string]chan struct{}{}}
 }
