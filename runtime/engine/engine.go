@@ -127,7 +127,7 @@ type UserNetworks interface {
 	RemoveNetwork(ctx context.Context, r network.Record) error
 	DefaultNetwork(ctx context.Context) (network.Record, error)
 	AttachTo(ctx context.Context, to network.Record, r network.Request) (network.Attachment, error)
-	DetachFrom(ctx context.Context, r network.Request, a network.Attachment) error
+	DetachFrom(ctx context.Context, r network.Request, a network.Attachment) (changed []network.Attachment, err error)
 	SetNames(ctx context.Context, a network.Attachment) error
 }
 

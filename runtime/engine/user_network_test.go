@@ -61,8 +61,8 @@ func (n *pods) AttachTo(ctx context.Context, to network.Record, r network.Reques
 	return a, nil
 }
 
-func (n *pods) DetachFrom(ctx context.Context, r network.Request, a network.Attachment) error {
-	return n.Detach(ctx, r, &a)
+func (n *pods) DetachFrom(ctx context.Context, r network.Request, a network.Attachment) ([]network.Attachment, error) {
+	return nil, n.Detach(ctx, r, &a)
 }
 
 func (n *pods) SetNames(ctx context.Context, _ network.Attachment) error {

@@ -73,7 +73,7 @@ type Segments interface {
 	RemoveNetwork(ctx context.Context, r Record) error
 	DefaultNetwork(ctx context.Context) (Record, error)
 	AttachTo(ctx context.Context, to Record, r Request) (Attachment, error)
-	DetachFrom(ctx context.Context, r Request, a Attachment) error
+	DetachFrom(ctx context.Context, r Request, a Attachment) (changed []Attachment, err error)
 	SetNames(ctx context.Context, a Attachment) error
 	// InUse says whether any attachment is known.
 	InUse() bool
@@ -132,8 +132,8 @@ func (r Request) in(to Record) Request {
 func (r Request) Network() string { return r.network }
 
 // DetachFrom takes one attachment of a container that goes on: its interface is gone at once, and where the default
-// routes went by it, they go by another one.
-func (n *Networks) DetachFrom(ctx context.Context, r Request, a Attachment) error {
+// routes went by it, they go by others, which are returned as they are now, for the container's record.
+func (n *Networks) DetachFrom(ctx context.Context, r Request, a Attachment) (changed []Attachment, err error) {
 	return n.segments().DetachFrom(ctx, r, a)
 }
 
