@@ -80,6 +80,10 @@ func (e *Engine) networkOwner(c Container) (Container, error) {
 	return other, nil
 }
 
+// Hostname is the name that a container's client has given its UTS namespace, or that is made of its id; it is the host's
+// with the host's network.
+func Hostname(c Container) string { return hostname(c, "") }
+
 // hostname is a container's name in its UTS namespace.
 func hostname(c Container, host string) string {
 	switch {
