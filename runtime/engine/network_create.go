@@ -14,8 +14,8 @@ import (
 	"github.com/minirt/mini/runtime/network"
 )
 
-// NetworkOptions are a network that is asked for.
-type NetworkOptions struct {
+// NewNetwork is a network that is asked for.
+type NewNetwork struct {
 	Name     string
 	Driver   string // empty: bridge
 	Labels   map[string]string
@@ -28,7 +28,7 @@ type NetworkOptions struct {
 var networkName = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}$`)
 
 // CreateNetwork makes a network: decided first, then recorded, then made on the host. When it fails nothing is left.
-func (e *Engine) CreateNetwork(ctx context.Context, ns string, o NetworkOptions) (NetworkInfo, error) {
+func (e *Engine) CreateNetwork(ctx context.Context, ns string, o NewNetwork) (NetworkInfo, error) {
 	if err := checkNetwork(o); err != nil {
 		return NetworkInfo{}, err
 	}
@@ -71,7 +71,7 @@ func (e *Engine) CreateNetwork(ctx context.Context, ns string, o NetworkOptions)
 	return NetworkInfo{Record: rec}, nil
 }
 
-func checkNetwork(o NetworkOptions) error {
+func checkNetwork(o NewNetwork) error {
 	switch {
 	case !networkName.MatchString(o.Name):
 		return fmt.Errorf("network name %q: use letters, digits, _ . - and begin with a letter or digit, at most 128: %w", o.Name, errdefs.ErrInvalidArgument)

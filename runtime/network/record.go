@@ -75,8 +75,6 @@ type Segments interface {
 	AttachTo(ctx context.Context, to Record, r Request) (Attachment, error)
 	DetachFrom(ctx context.Context, r Request, a Attachment) (changed []Attachment, err error)
 	SetNames(ctx context.Context, a Attachment) error
-	// InUse says whether any attachment is known.
-	InUse() bool
 }
 
 func (n *Networks) segments() Segments { return n.builtin.(Segments) }
@@ -141,6 +139,3 @@ func (n *Networks) DetachFrom(ctx context.Context, r Request, a Attachment) (cha
 func (n *Networks) SetNames(ctx context.Context, a Attachment) error {
 	return n.segments().SetNames(ctx, a)
 }
-
-// InUse says whether an attachment of the built-in network is known.
-func (n *Networks) InUse() bool { return n.segments().InUse() }

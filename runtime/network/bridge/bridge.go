@@ -186,26 +186,34 @@ func (n *Network) Claim(ctx context.Context, r network.Request, prepared network
 // Detach takes the attachment away; the interface in the namespace goes with that, or a little later. Without a record and
 // without memory, the interface in the namespace is removed, and with it the host's end.
 func (n *Network) Detach(ctx context.Context, r network.Request, a *network.Attachment) error {
-	n.mu.Lock()
-	key := r.ID
+	known := n.of(r.ID)
 	if a != nil {
-		key = keyOf(*a)
+		known = []network.Attachment{*a}
 	}
-	known, ok := n.attached[key]
-	n.mu.Unlock()
-	if !ok && a != nil {
-		known, ok = *a, true
+	var errs []error
+	for _, k := range known {
+		errs = append(errs, n.takeAway(ctx, k, false))
 	}
-	var err error
-	if ok {
-		err = n.takeAway(ctx, known, false)
-	} else if r.NetNS != "" {
-		err = removeInside(r.NetNS, network.DefaultInterface)
+	if len(known) == 0 && r.NetNS != "" {
+		errs = append(errs, removeInside(r.NetNS, network.DefaultInterface))
 	}
-	if err != nil {
+	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("built-in network: pod %s: %w", r.ID, err)
 	}
 	return nil
+}
+
+// of are the attachments of a pod or container.
+func (n *Network) of(id string) []network.Attachment {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	var all []network.Attachment
+	for _, a := range n.attached {
+		if a.ID == id {
+			all = append(all, a)
+		}
+	}
+	return all
 }
 
 // undo takes away what an Attach has made before it failed.

@@ -145,14 +145,9 @@ func (n *Network) DetachFrom(ctx context.Context, r network.Request, a network.A
 // reroute decides which attachments the default routes of one that is gone go by, in the order of the interfaces, and
 // remembers it.
 func (n *Network) reroute(gone network.Attachment) []network.Attachment {
+	others := n.of(gone.ID)
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	var others []network.Attachment
-	for _, a := range n.attached {
-		if a.ID == gone.ID {
-			others = append(others, a)
-		}
-	}
 	slices.SortFunc(others, func(a, b network.Attachment) int { return compareLinks(a.Links[0].Interface, b.Links[0].Interface) })
 	changed := map[string]network.Attachment{}
 	for _, gateway := range gone.Links[0].Gateways {

@@ -296,13 +296,6 @@ func (n *Network) DefaultNetwork(context.Context) (network.Record, error) {
 	return r, nil
 }
 
-// InUse says whether anything is attached.
-func (n *Network) InUse() bool {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	return len(n.attached) > 0
-}
-
 var _ interface {
 	network.Provider
 	network.Preparer
