@@ -96,7 +96,7 @@ func (n *pods) Attach(ctx context.Context, r network.Request) (network.Attachmen
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	a := network.Attachment{ID: r.ID, Provider: network.ProviderBuiltin, IPs: []netip.Addr{netip.AddrFrom4([4]byte{10, 0, 0, byte(len(n.attached) + 2)})}}
+	a := network.Attachment{ID: r.ID, Provider: network.ProviderBuiltin, Ports: r.Ports, IPs: []netip.Addr{netip.AddrFrom4([4]byte{10, 0, 0, byte(len(n.attached) + 2)})}}
 	n.attached[r.ID] = a
 	return a, nil
 }
