@@ -152,7 +152,7 @@ func (e *Engine) leaveQuietly(ctx context.Context, l *live) {
 
 // leaveAfterExit leaves the networks of a container that has exited, unless it has been started again, or is gone.
 func (e *Engine) leaveAfterExit(l *live) {
-	if c := l.record(); len(c.Net.Networks) == 0 {
+	if c := l.record(); len(c.Net.Networks) == 0 && len(c.Attachments) == 0 && !pin.Pinned(pinDir(e.Bundle(c)), pin.Network) {
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), removeTimeout)
@@ -200,7 +200,7 @@ func (e *Engine) resume() {
 				e.watchHealth(l, p)
 			}
 		case Created, Exited:
-			if len(c.Net.Networks) == 0 {
+			if !c.Net.managed() {
 				e.planned(l, daemonStarted)
 				continue
 			}

@@ -222,8 +222,10 @@ func containerResolv(c Container) (string, error) {
 		}
 	}
 	var wanted network.DNS
-	if len(c.Attachments) > 0 {
-		wanted = c.Attachments[0].DNS
+	for _, a := range slices.Backward(c.Attachments) { // the first that has a server
+		if len(a.DNS.Servers) > 0 {
+			wanted = a.DNS
+		}
 	}
 	return resolvFor(c.Net, wanted, text), nil
 }
