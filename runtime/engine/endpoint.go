@@ -48,7 +48,11 @@ func (e *Engine) joinNetworks(ctx context.Context, l *live) error {
 
 func (e *Engine) attachAll(ctx context.Context, l *live) error {
 	c := l.record()
-	if err := e.Network.NewNamespace(ctx, e.netns(c)); err != nil {
+	newNamespace := e.Network.NewBareNamespace
+	if c.Net.Networks[0].Network == NetworkBridge {
+		newNamespace = e.Network.NewNamespace
+	}
+	if err := newNamespace(ctx, e.netns(c)); err != nil {
 		return err
 	}
 	unlock, err := e.locks.Lock(ctx, portsLock)
