@@ -5761,6 +5761,26 @@ type Container struct {
 	Cgroup        string                 `protobuf:"bytes,19,opt,name=cgroup,proto3" json:"cgroup,omitempty"`
 	Pod           string                 `protobuf:"bytes,20,opt,name=pod,proto3" json:"pod,omitempty"`
 	Warnings      []string               `protobuf:"bytes,21,rep,name=warnings,proto3" json:"warnings,omitempty"`
+	Name          string                 `protobuf:"bytes,22,opt,name=name,proto3" json:"name,omitempty"` // unique in the namespace; empty: it has none
+	Networks      []*EndpointStatus      `protobuf:"bytes,23,rep,name=networks,proto3" json:"networks,omitempty"`
+	Ports         []*PublishedPort       `protobuf:"bytes,24,rep,name=ports,proto3" json:"ports,omitempty"` // as bound, while it runs; else as asked for
+	Restart       *RestartPolicy         `protobuf:"bytes,25,opt,name=restart,proto3" json:"restart,omitempty"`
+	RestartCount  int64                  `protobuf:"varint,26,opt,name=restart_count,json=restartCount,proto3" json:"restart_count,omitempty"` // by its policy, since it was last started by a client
+	Health        *Health                `protobuf:"bytes,27,opt,name=health,proto3" json:"health,omitempty"`                                  // unset: nothing checks it
+	Hostname      string                 `protobuf:"bytes,28,opt,name=hostname,proto3" json:"hostname,omitempty"`
+	Mounts        []*Mount               `protobuf:"bytes,29,rep,name=mounts,proto3" json:"mounts,omitempty"` // that its request names
+	Log           *LogConfig             `protobuf:"bytes,30,opt,name=log,proto3" json:"log,omitempty"`
+	AutoRemove    bool                   `protobuf:"varint,31,opt,name=auto_remove,json=autoRemove,proto3" json:"auto_remove,omitempty"`
+	StopTimeout   int64                  `protobuf:"varint,32,opt,name=stop_timeout,json=stopTimeout,proto3" json:"stop_timeout,omitempty"`
+	NetworkMode   string                 `protobuf:"bytes,33,opt,name=network_mode,json=networkMode,proto3" json:"network_mode,omitempty"`
+	ImageConfig   []byte                 `protobuf:"bytes,34,opt,name=image_config,json=imageConfig,proto3" json:"image_config,omitempty"` // JSON of image-spec's ImageConfig
+	Restarting    bool                   `protobuf:"varint,35,opt,name=restarting,proto3" json:"restarting,omitempty"`                     // it has exited and its policy will start it again
+	Init          bool                   `protobuf:"varint,36,opt,name=init,proto3" json:"init,omitempty"`
+	Exposed       []string               `protobuf:"bytes,37,rep,name=exposed,proto3" json:"exposed,omitempty"`                            // "80/tcp": of the image and asked for
+	HealthCheck   *HealthCheck           `protobuf:"bytes,38,opt,name=health_check,json=healthCheck,proto3" json:"health_check,omitempty"` // as it is done: the image's, with what was asked for laid over it
+	Size          *SnapshotUsage         `protobuf:"bytes,39,opt,name=size,proto3" json:"size,omitempty"`                                  // of what it has written; only when asked for
+	Dns           *DNSSettings           `protobuf:"bytes,40,opt,name=dns,proto3" json:"dns,omitempty"`
+	ExtraHosts    []string               `protobuf:"bytes,41,rep,name=extra_hosts,json=extraHosts,proto3" json:"extra_hosts,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -5942,6 +5962,715 @@ func (x *Container) GetWarnings() []string {
 	return nil
 }
 
+func (x *Container) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Container) GetNetworks() []*EndpointStatus {
+	if x != nil {
+		return x.Networks
+	}
+	return nil
+}
+
+func (x *Container) GetPorts() []*PublishedPort {
+	if x != nil {
+		return x.Ports
+	}
+	return nil
+}
+
+func (x *Container) GetRestart() *RestartPolicy {
+	if x != nil {
+		return x.Restart
+	}
+	return nil
+}
+
+func (x *Container) GetRestartCount() int64 {
+	if x != nil {
+		return x.RestartCount
+	}
+	return 0
+}
+
+func (x *Container) GetHealth() *Health {
+	if x != nil {
+		return x.Health
+	}
+	return nil
+}
+
+func (x *Container) GetHostname() string {
+	if x != nil {
+		return x.Hostname
+	}
+	return ""
+}
+
+func (x *Container) GetMounts() []*Mount {
+	if x != nil {
+		return x.Mounts
+	}
+	return nil
+}
+
+func (x *Container) GetLog() *LogConfig {
+	if x != nil {
+		return x.Log
+	}
+	return nil
+}
+
+func (x *Container) GetAutoRemove() bool {
+	if x != nil {
+		return x.AutoRemove
+	}
+	return false
+}
+
+func (x *Container) GetStopTimeout() int64 {
+	if x != nil {
+		return x.StopTimeout
+	}
+	return 0
+}
+
+func (x *Container) GetNetworkMode() string {
+	if x != nil {
+		return x.NetworkMode
+	}
+	return ""
+}
+
+func (x *Container) GetImageConfig() []byte {
+	if x != nil {
+		return x.ImageConfig
+	}
+	return nil
+}
+
+func (x *Container) GetRestarting() bool {
+	if x != nil {
+		return x.Restarting
+	}
+	return false
+}
+
+func (x *Container) GetInit() bool {
+	if x != nil {
+		return x.Init
+	}
+	return false
+}
+
+func (x *Container) GetExposed() []string {
+	if x != nil {
+		return x.Exposed
+	}
+	return nil
+}
+
+func (x *Container) GetHealthCheck() *HealthCheck {
+	if x != nil {
+		return x.HealthCheck
+	}
+	return nil
+}
+
+func (x *Container) GetSize() *SnapshotUsage {
+	if x != nil {
+		return x.Size
+	}
+	return nil
+}
+
+func (x *Container) GetDns() *DNSSettings {
+	if x != nil {
+		return x.Dns
+	}
+	return nil
+}
+
+func (x *Container) GetExtraHosts() []string {
+	if x != nil {
+		return x.ExtraHosts
+	}
+	return nil
+}
+
+// EndpointStatus is a container's part in a network.
+type EndpointStatus struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Network       string                 `protobuf:"bytes,1,opt,name=network,proto3" json:"network,omitempty"` // name; "bridge" is the default one
+	NetworkId     string                 `protobuf:"bytes,2,opt,name=network_id,json=networkId,proto3" json:"network_id,omitempty"`
+	Interface     string                 `protobuf:"bytes,3,opt,name=interface,proto3" json:"interface,omitempty"` // in the container; empty while it does not run
+	Ips           []string               `protobuf:"bytes,4,rep,name=ips,proto3" json:"ips,omitempty"`             // with the length of the prefix; none while it does not run
+	Gateways      []string               `protobuf:"bytes,5,rep,name=gateways,proto3" json:"gateways,omitempty"`
+	Mac           string                 `protobuf:"bytes,6,opt,name=mac,proto3" json:"mac,omitempty"`
+	Aliases       []string               `protobuf:"bytes,7,rep,name=aliases,proto3" json:"aliases,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EndpointStatus) Reset() {
+	*x = EndpointStatus{}
+	mi := &file_minid_proto_msgTypes[90]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EndpointStatus) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EndpointStatus) ProtoMessage() {}
+
+func (x *EndpointStatus) ProtoReflect() protoreflect.Message {
+	mi := &file_minid_proto_msgTypes[90]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EndpointStatus.ProtoReflect.Descriptor instead.
+func (*EndpointStatus) Descriptor() ([]byte, []int) {
+	return file_minid_proto_rawDescGZIP(), []int{90}
+}
+
+func (x *EndpointStatus) GetNetwork() string {
+	if x != nil {
+		return x.Network
+	}
+	return ""
+}
+
+func (x *EndpointStatus) GetNetworkId() string {
+	if x != nil {
+		return x.NetworkId
+	}
+	return ""
+}
+
+func (x *EndpointStatus) GetInterface() string {
+	if x != nil {
+		return x.Interface
+	}
+	return ""
+}
+
+func (x *EndpointStatus) GetIps() []string {
+	if x != nil {
+		return x.Ips
+	}
+	return nil
+}
+
+func (x *EndpointStatus) GetGateways() []string {
+	if x != nil {
+		return x.Gateways
+	}
+	return nil
+}
+
+func (x *EndpointStatus) GetMac() string {
+	if x != nil {
+		return x.Mac
+	}
+	return ""
+}
+
+func (x *EndpointStatus) GetAliases() []string {
+	if x != nil {
+		return x.Aliases
+	}
+	return nil
+}
+
+type NetworkAttachment struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Network       string                 `protobuf:"bytes,1,opt,name=network,proto3" json:"network,omitempty"` // name or id
+	Aliases       []string               `protobuf:"bytes,2,rep,name=aliases,proto3" json:"aliases,omitempty"`
+	Ip            string                 `protobuf:"bytes,3,opt,name=ip,proto3" json:"ip,omitempty"` // empty: any
+	Ip6           string                 `protobuf:"bytes,4,opt,name=ip6,proto3" json:"ip6,omitempty"`
+	Mac           string                 `protobuf:"bytes,5,opt,name=mac,proto3" json:"mac,omitempty"`
+	Links         []string               `protobuf:"bytes,6,rep,name=links,proto3" json:"links,omitempty"` // CONTAINER[:ALIAS]
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NetworkAttachment) Reset() {
+	*x = NetworkAttachment{}
+	mi := &file_minid_proto_msgTypes[91]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NetworkAttachment) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NetworkAttachment) ProtoMessage() {}
+
+func (x *NetworkAttachment) ProtoReflect() protoreflect.Message {
+	mi := &file_minid_proto_msgTypes[91]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NetworkAttachment.ProtoReflect.Descriptor instead.
+func (*NetworkAttachment) Descriptor() ([]byte, []int) {
+	return file_minid_proto_rawDescGZIP(), []int{91}
+}
+
+func (x *NetworkAttachment) GetNetwork() string {
+	if x != nil {
+		return x.Network
+	}
+	return ""
+}
+
+func (x *NetworkAttachment) GetAliases() []string {
+	if x != nil {
+		return x.Aliases
+	}
+	return nil
+}
+
+func (x *NetworkAttachment) GetIp() string {
+	if x != nil {
+		return x.Ip
+	}
+	return ""
+}
+
+func (x *NetworkAttachment) GetIp6() string {
+	if x != nil {
+		return x.Ip6
+	}
+	return ""
+}
+
+func (x *NetworkAttachment) GetMac() string {
+	if x != nil {
+		return x.Mac
+	}
+	return ""
+}
+
+func (x *NetworkAttachment) GetLinks() []string {
+	if x != nil {
+		return x.Links
+	}
+	return nil
+}
+
+type PublishedPort struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Protocol      string                 `protobuf:"bytes,1,opt,name=protocol,proto3" json:"protocol,omitempty"`                  // tcp (when empty), udp or sctp
+	HostIp        string                 `protobuf:"bytes,2,opt,name=host_ip,json=hostIp,proto3" json:"host_ip,omitempty"`        // empty: every address of the host
+	HostPort      uint32                 `protobuf:"varint,3,opt,name=host_port,json=hostPort,proto3" json:"host_port,omitempty"` // 0: a free one
+	ContainerPort uint32                 `protobuf:"varint,4,opt,name=container_port,json=containerPort,proto3" json:"container_port,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PublishedPort) Reset() {
+	*x = PublishedPort{}
+	mi := &file_minid_proto_msgTypes[92]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PublishedPort) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PublishedPort) ProtoMessage() {}
+
+func (x *PublishedPort) ProtoReflect() protoreflect.Message {
+	mi := &file_minid_proto_msgTypes[92]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PublishedPort.ProtoReflect.Descriptor instead.
+func (*PublishedPort) Descriptor() ([]byte, []int) {
+	return file_minid_proto_rawDescGZIP(), []int{92}
+}
+
+func (x *PublishedPort) GetProtocol() string {
+	if x != nil {
+		return x.Protocol
+	}
+	return ""
+}
+
+func (x *PublishedPort) GetHostIp() string {
+	if x != nil {
+		return x.HostIp
+	}
+	return ""
+}
+
+func (x *PublishedPort) GetHostPort() uint32 {
+	if x != nil {
+		return x.HostPort
+	}
+	return 0
+}
+
+func (x *PublishedPort) GetContainerPort() uint32 {
+	if x != nil {
+		return x.ContainerPort
+	}
+	return 0
+}
+
+type DNSSettings struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Servers       []string               `protobuf:"bytes,1,rep,name=servers,proto3" json:"servers,omitempty"`
+	Searches      []string               `protobuf:"bytes,2,rep,name=searches,proto3" json:"searches,omitempty"`
+	Options       []string               `protobuf:"bytes,3,rep,name=options,proto3" json:"options,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DNSSettings) Reset() {
+	*x = DNSSettings{}
+	mi := &file_minid_proto_msgTypes[93]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DNSSettings) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DNSSettings) ProtoMessage() {}
+
+func (x *DNSSettings) ProtoReflect() protoreflect.Message {
+	mi := &file_minid_proto_msgTypes[93]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DNSSettings.ProtoReflect.Descriptor instead.
+func (*DNSSettings) Descriptor() ([]byte, []int) {
+	return file_minid_proto_rawDescGZIP(), []int{93}
+}
+
+func (x *DNSSettings) GetServers() []string {
+	if x != nil {
+		return x.Servers
+	}
+	return nil
+}
+
+func (x *DNSSettings) GetSearches() []string {
+	if x != nil {
+		return x.Searches
+	}
+	return nil
+}
+
+func (x *DNSSettings) GetOptions() []string {
+	if x != nil {
+		return x.Options
+	}
+	return nil
+}
+
+type RestartPolicy struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`                                // no (when empty), always, on-failure, unless-stopped
+	MaxRetries    int32                  `protobuf:"varint,2,opt,name=max_retries,json=maxRetries,proto3" json:"max_retries,omitempty"` // of on-failure; 0: no limit
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RestartPolicy) Reset() {
+	*x = RestartPolicy{}
+	mi := &file_minid_proto_msgTypes[94]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RestartPolicy) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RestartPolicy) ProtoMessage() {}
+
+func (x *RestartPolicy) ProtoReflect() protoreflect.Message {
+	mi := &file_minid_proto_msgTypes[94]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RestartPolicy.ProtoReflect.Descriptor instead.
+func (*RestartPolicy) Descriptor() ([]byte, []int) {
+	return file_minid_proto_rawDescGZIP(), []int{94}
+}
+
+func (x *RestartPolicy) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *RestartPolicy) GetMaxRetries() int32 {
+	if x != nil {
+		return x.MaxRetries
+	}
+	return 0
+}
+
+type HealthCheck struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Test          []string               `protobuf:"bytes,1,rep,name=test,proto3" json:"test,omitempty"`          // ["NONE"], ["CMD", ARG…], ["CMD-SHELL", LINE]; empty: the image's
+	Interval      int64                  `protobuf:"varint,2,opt,name=interval,proto3" json:"interval,omitempty"` // 0 is the image's value, else docker's: 30 s, 30 s, 0, 5 s and 3
+	Timeout       int64                  `protobuf:"varint,3,opt,name=timeout,proto3" json:"timeout,omitempty"`
+	StartPeriod   int64                  `protobuf:"varint,4,opt,name=start_period,json=startPeriod,proto3" json:"start_period,omitempty"`
+	StartInterval int64                  `protobuf:"varint,5,opt,name=start_interval,json=startInterval,proto3" json:"start_interval,omitempty"`
+	Retries       int32                  `protobuf:"varint,6,opt,name=retries,proto3" json:"retries,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HealthCheck) Reset() {
+	*x = HealthCheck{}
+	mi := &file_minid_proto_msgTypes[95]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HealthCheck) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HealthCheck) ProtoMessage() {}
+
+func (x *HealthCheck) ProtoReflect() protoreflect.Message {
+	mi := &file_minid_proto_msgTypes[95]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HealthCheck.ProtoReflect.Descriptor instead.
+func (*HealthCheck) Descriptor() ([]byte, []int) {
+	return file_minid_proto_rawDescGZIP(), []int{95}
+}
+
+func (x *HealthCheck) GetTest() []string {
+	if x != nil {
+		return x.Test
+	}
+	return nil
+}
+
+func (x *HealthCheck) GetInterval() int64 {
+	if x != nil {
+		return x.Interval
+	}
+	return 0
+}
+
+func (x *HealthCheck) GetTimeout() int64 {
+	if x != nil {
+		return x.Timeout
+	}
+	return 0
+}
+
+func (x *HealthCheck) GetStartPeriod() int64 {
+	if x != nil {
+		return x.StartPeriod
+	}
+	return 0
+}
+
+func (x *HealthCheck) GetStartInterval() int64 {
+	if x != nil {
+		return x.StartInterval
+	}
+	return 0
+}
+
+func (x *HealthCheck) GetRetries() int32 {
+	if x != nil {
+		return x.Retries
+	}
+	return 0
+}
+
+type Health struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Status        string                 `protobuf:"bytes,1,opt,name=status,proto3" json:"status,omitempty"` // none, starting, healthy, unhealthy
+	FailingStreak int32                  `protobuf:"varint,2,opt,name=failing_streak,json=failingStreak,proto3" json:"failing_streak,omitempty"`
+	Log           []*HealthResult        `protobuf:"bytes,3,rep,name=log,proto3" json:"log,omitempty"` // the last five, the oldest first
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Health) Reset() {
+	*x = Health{}
+	mi := &file_minid_proto_msgTypes[96]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Health) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Health) ProtoMessage() {}
+
+func (x *Health) ProtoReflect() protoreflect.Message {
+	mi := &file_minid_proto_msgTypes[96]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Health.ProtoReflect.Descriptor instead.
+func (*Health) Descriptor() ([]byte, []int) {
+	return file_minid_proto_rawDescGZIP(), []int{96}
+}
+
+func (x *Health) GetStatus() string {
+	if x != nil {
+		return x.Status
+	}
+	return ""
+}
+
+func (x *Health) GetFailingStreak() int32 {
+	if x != nil {
+		return x.FailingStreak
+	}
+	return 0
+}
+
+func (x *Health) GetLog() []*HealthResult {
+	if x != nil {
+		return x.Log
+	}
+	return nil
+}
+
+type HealthResult struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Start         int64                  `protobuf:"varint,1,opt,name=start,proto3" json:"start,omitempty"`
+	End           int64                  `protobuf:"varint,2,opt,name=end,proto3" json:"end,omitempty"`
+	ExitCode      int32                  `protobuf:"varint,3,opt,name=exit_code,json=exitCode,proto3" json:"exit_code,omitempty"`
+	Output        string                 `protobuf:"bytes,4,opt,name=output,proto3" json:"output,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HealthResult) Reset() {
+	*x = HealthResult{}
+	mi := &file_minid_proto_msgTypes[97]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HealthResult) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HealthResult) ProtoMessage() {}
+
+func (x *HealthResult) ProtoReflect() protoreflect.Message {
+	mi := &file_minid_proto_msgTypes[97]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HealthResult.ProtoReflect.Descriptor instead.
+func (*HealthResult) Descriptor() ([]byte, []int) {
+	return file_minid_proto_rawDescGZIP(), []int{97}
+}
+
+func (x *HealthResult) GetStart() int64 {
+	if x != nil {
+		return x.Start
+	}
+	return 0
+}
+
+func (x *HealthResult) GetEnd() int64 {
+	if x != nil {
+		return x.End
+	}
+	return 0
+}
+
+func (x *HealthResult) GetExitCode() int32 {
+	if x != nil {
+		return x.ExitCode
+	}
+	return 0
+}
+
+func (x *HealthResult) GetOutput() string {
+	if x != nil {
+		return x.Output
+	}
+	return ""
+}
+
 type Exit struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Pid           int32                  `protobuf:"varint,1,opt,name=pid,proto3" json:"pid,omitempty"`
@@ -5956,7 +6685,7 @@ type Exit struct {
 
 func (x *Exit) Reset() {
 	*x = Exit{}
-	mi := &file_minid_proto_msgTypes[90]
+	mi := &file_minid_proto_msgTypes[98]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5968,7 +6697,7 @@ func (x *Exit) String() string {
 func (*Exit) ProtoMessage() {}
 
 func (x *Exit) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[90]
+	mi := &file_minid_proto_msgTypes[98]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5981,7 +6710,7 @@ func (x *Exit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Exit.ProtoReflect.Descriptor instead.
 func (*Exit) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{90}
+	return file_minid_proto_rawDescGZIP(), []int{98}
 }
 
 func (x *Exit) GetPid() int32 {
@@ -6044,13 +6773,26 @@ type CreateContainerRequest struct {
 	StdinOnce      bool                   `protobuf:"varint,14,opt,name=stdin_once,json=stdinOnce,proto3" json:"stdin_once,omitempty"`    // close it when the first attachment that had it ends
 	SnapshotLabels map[string]string      `protobuf:"bytes,15,rep,name=snapshot_labels,json=snapshotLabels,proto3" json:"snapshot_labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	NoPivot        bool                   `protobuf:"varint,16,opt,name=no_pivot,json=noPivot,proto3" json:"no_pivot,omitempty"` // change the root by MS_MOVE: for a root filesystem on a ramdisk
+	Name           string                 `protobuf:"bytes,17,opt,name=name,proto3" json:"name,omitempty"`                       // unique in the namespace; empty: none, unless one is to be made
+	GenerateName   bool                   `protobuf:"varint,18,opt,name=generate_name,json=generateName,proto3" json:"generate_name,omitempty"`
+	NetworkMode    string                 `protobuf:"bytes,19,opt,name=network_mode,json=networkMode,proto3" json:"network_mode,omitempty"` // "" or "none": loopback only; "host", "bridge" (the default network) or "container:ID"; empty with networks
+	Networks       []*NetworkAttachment   `protobuf:"bytes,20,rep,name=networks,proto3" json:"networks,omitempty"`                          // eth0, eth1 …
+	Ports          []*PublishedPort       `protobuf:"bytes,21,rep,name=ports,proto3" json:"ports,omitempty"`
+	PublishAll     bool                   `protobuf:"varint,22,opt,name=publish_all,json=publishAll,proto3" json:"publish_all,omitempty"` // the exposed ports, on free ports of the host
+	Expose         []string               `protobuf:"bytes,23,rep,name=expose,proto3" json:"expose,omitempty"`                            // PORT[-PORT][/PROTOCOL]
+	Dns            *DNSSettings           `protobuf:"bytes,24,opt,name=dns,proto3" json:"dns,omitempty"`
+	ExtraHosts     []string               `protobuf:"bytes,25,rep,name=extra_hosts,json=extraHosts,proto3" json:"extra_hosts,omitempty"` // NAME:IP, or NAME:host-gateway
+	Restart        *RestartPolicy         `protobuf:"bytes,26,opt,name=restart,proto3" json:"restart,omitempty"`
+	Health         *HealthCheck           `protobuf:"bytes,27,opt,name=health,proto3" json:"health,omitempty"`                               // unset: the image's
+	StopTimeout    int64                  `protobuf:"varint,28,opt,name=stop_timeout,json=stopTimeout,proto3" json:"stop_timeout,omitempty"` // 0: 10 s; negative: no end
+	Init           bool                   `protobuf:"varint,29,opt,name=init,proto3" json:"init,omitempty"`                                  // a small init is its first process, which forwards signals and reaps
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
 
 func (x *CreateContainerRequest) Reset() {
 	*x = CreateContainerRequest{}
-	mi := &file_minid_proto_msgTypes[91]
+	mi := &file_minid_proto_msgTypes[99]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6062,7 +6804,7 @@ func (x *CreateContainerRequest) String() string {
 func (*CreateContainerRequest) ProtoMessage() {}
 
 func (x *CreateContainerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[91]
+	mi := &file_minid_proto_msgTypes[99]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6075,7 +6817,7 @@ func (x *CreateContainerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateContainerRequest.ProtoReflect.Descriptor instead.
 func (*CreateContainerRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{91}
+	return file_minid_proto_rawDescGZIP(), []int{99}
 }
 
 func (x *CreateContainerRequest) GetNamespace() string {
@@ -6190,6 +6932,97 @@ func (x *CreateContainerRequest) GetNoPivot() bool {
 	return false
 }
 
+func (x *CreateContainerRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *CreateContainerRequest) GetGenerateName() bool {
+	if x != nil {
+		return x.GenerateName
+	}
+	return false
+}
+
+func (x *CreateContainerRequest) GetNetworkMode() string {
+	if x != nil {
+		return x.NetworkMode
+	}
+	return ""
+}
+
+func (x *CreateContainerRequest) GetNetworks() []*NetworkAttachment {
+	if x != nil {
+		return x.Networks
+	}
+	return nil
+}
+
+func (x *CreateContainerRequest) GetPorts() []*PublishedPort {
+	if x != nil {
+		return x.Ports
+	}
+	return nil
+}
+
+func (x *CreateContainerRequest) GetPublishAll() bool {
+	if x != nil {
+		return x.PublishAll
+	}
+	return false
+}
+
+func (x *CreateContainerRequest) GetExpose() []string {
+	if x != nil {
+		return x.Expose
+	}
+	return nil
+}
+
+func (x *CreateContainerRequest) GetDns() *DNSSettings {
+	if x != nil {
+		return x.Dns
+	}
+	return nil
+}
+
+func (x *CreateContainerRequest) GetExtraHosts() []string {
+	if x != nil {
+		return x.ExtraHosts
+	}
+	return nil
+}
+
+func (x *CreateContainerRequest) GetRestart() *RestartPolicy {
+	if x != nil {
+		return x.Restart
+	}
+	return nil
+}
+
+func (x *CreateContainerRequest) GetHealth() *HealthCheck {
+	if x != nil {
+		return x.Health
+	}
+	return nil
+}
+
+func (x *CreateContainerRequest) GetStopTimeout() int64 {
+	if x != nil {
+		return x.StopTimeout
+	}
+	return 0
+}
+
+func (x *CreateContainerRequest) GetInit() bool {
+	if x != nil {
+		return x.Init
+	}
+	return false
+}
+
 type LogConfig struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Driver        string                 `protobuf:"bytes,1,opt,name=driver,proto3" json:"driver,omitempty"`                   // json-file (default), cri, none
@@ -6202,7 +7035,7 @@ type LogConfig struct {
 
 func (x *LogConfig) Reset() {
 	*x = LogConfig{}
-	mi := &file_minid_proto_msgTypes[92]
+	mi := &file_minid_proto_msgTypes[100]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6214,7 +7047,7 @@ func (x *LogConfig) String() string {
 func (*LogConfig) ProtoMessage() {}
 
 func (x *LogConfig) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[92]
+	mi := &file_minid_proto_msgTypes[100]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6227,7 +7060,7 @@ func (x *LogConfig) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogConfig.ProtoReflect.Descriptor instead.
 func (*LogConfig) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{92}
+	return file_minid_proto_rawDescGZIP(), []int{100}
 }
 
 func (x *LogConfig) GetDriver() string {
@@ -6263,13 +7096,14 @@ type ContainerRequest struct {
 	Namespace     string                 `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
 	Id            string                 `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`
 	Spec          bool                   `protobuf:"varint,3,opt,name=spec,proto3" json:"spec,omitempty"`
+	Size          bool                   `protobuf:"varint,4,opt,name=size,proto3" json:"size,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ContainerRequest) Reset() {
 	*x = ContainerRequest{}
-	mi := &file_minid_proto_msgTypes[93]
+	mi := &file_minid_proto_msgTypes[101]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6281,7 +7115,7 @@ func (x *ContainerRequest) String() string {
 func (*ContainerRequest) ProtoMessage() {}
 
 func (x *ContainerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[93]
+	mi := &file_minid_proto_msgTypes[101]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6294,7 +7128,7 @@ func (x *ContainerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContainerRequest.ProtoReflect.Descriptor instead.
 func (*ContainerRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{93}
+	return file_minid_proto_rawDescGZIP(), []int{101}
 }
 
 func (x *ContainerRequest) GetNamespace() string {
@@ -6318,6 +7152,209 @@ func (x *ContainerRequest) GetSpec() bool {
 	return false
 }
 
+func (x *ContainerRequest) GetSize() bool {
+	if x != nil {
+		return x.Size
+	}
+	return false
+}
+
+type StopRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Namespace     string                 `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
+	Id            string                 `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`
+	Signal        string                 `protobuf:"bytes,3,opt,name=signal,proto3" json:"signal,omitempty"`          // empty: the container's, its image's, or SIGTERM
+	Timeout       *int64                 `protobuf:"varint,4,opt,name=timeout,proto3,oneof" json:"timeout,omitempty"` // unset: the container's; 0: killed at once; negative: no end
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StopRequest) Reset() {
+	*x = StopRequest{}
+	mi := &file_minid_proto_msgTypes[102]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StopRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StopRequest) ProtoMessage() {}
+
+func (x *StopRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_minid_proto_msgTypes[102]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StopRequest.ProtoReflect.Descriptor instead.
+func (*StopRequest) Descriptor() ([]byte, []int) {
+	return file_minid_proto_rawDescGZIP(), []int{102}
+}
+
+func (x *StopRequest) GetNamespace() string {
+	if x != nil {
+		return x.Namespace
+	}
+	return ""
+}
+
+func (x *StopRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *StopRequest) GetSignal() string {
+	if x != nil {
+		return x.Signal
+	}
+	return ""
+}
+
+func (x *StopRequest) GetTimeout() int64 {
+	if x != nil && x.Timeout != nil {
+		return *x.Timeout
+	}
+	return 0
+}
+
+type RenameRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Namespace     string                 `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
+	Id            string                 `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`
+	Name          string                 `protobuf:"bytes,3,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RenameRequest) Reset() {
+	*x = RenameRequest{}
+	mi := &file_minid_proto_msgTypes[103]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RenameRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RenameRequest) ProtoMessage() {}
+
+func (x *RenameRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_minid_proto_msgTypes[103]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RenameRequest.ProtoReflect.Descriptor instead.
+func (*RenameRequest) Descriptor() ([]byte, []int) {
+	return file_minid_proto_rawDescGZIP(), []int{103}
+}
+
+func (x *RenameRequest) GetNamespace() string {
+	if x != nil {
+		return x.Namespace
+	}
+	return ""
+}
+
+func (x *RenameRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *RenameRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+type ConnectRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Namespace     string                 `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
+	Id            string                 `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`
+	Network       *NetworkAttachment     `protobuf:"bytes,3,opt,name=network,proto3" json:"network,omitempty"`
+	Force         bool                   `protobuf:"varint,4,opt,name=force,proto3" json:"force,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ConnectRequest) Reset() {
+	*x = ConnectRequest{}
+	mi := &file_minid_proto_msgTypes[104]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ConnectRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ConnectRequest) ProtoMessage() {}
+
+func (x *ConnectRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_minid_proto_msgTypes[104]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ConnectRequest.ProtoReflect.Descriptor instead.
+func (*ConnectRequest) Descriptor() ([]byte, []int) {
+	return file_minid_proto_rawDescGZIP(), []int{104}
+}
+
+func (x *ConnectRequest) GetNamespace() string {
+	if x != nil {
+		return x.Namespace
+	}
+	return ""
+}
+
+func (x *ConnectRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *ConnectRequest) GetNetwork() *NetworkAttachment {
+	if x != nil {
+		return x.Network
+	}
+	return nil
+}
+
+func (x *ConnectRequest) GetForce() bool {
+	if x != nil {
+		return x.Force
+	}
+	return false
+}
+
 type ListContainersRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Namespace     string                 `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
@@ -6328,7 +7365,7 @@ type ListContainersRequest struct {
 
 func (x *ListContainersRequest) Reset() {
 	*x = ListContainersRequest{}
-	mi := &file_minid_proto_msgTypes[94]
+	mi := &file_minid_proto_msgTypes[105]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6340,7 +7377,7 @@ func (x *ListContainersRequest) String() string {
 func (*ListContainersRequest) ProtoMessage() {}
 
 func (x *ListContainersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[94]
+	mi := &file_minid_proto_msgTypes[105]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6353,7 +7390,7 @@ func (x *ListContainersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListContainersRequest.ProtoReflect.Descriptor instead.
 func (*ListContainersRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{94}
+	return file_minid_proto_rawDescGZIP(), []int{105}
 }
 
 func (x *ListContainersRequest) GetNamespace() string {
@@ -6379,7 +7416,7 @@ type ListContainersResponse struct {
 
 func (x *ListContainersResponse) Reset() {
 	*x = ListContainersResponse{}
-	mi := &file_minid_proto_msgTypes[95]
+	mi := &file_minid_proto_msgTypes[106]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6391,7 +7428,7 @@ func (x *ListContainersResponse) String() string {
 func (*ListContainersResponse) ProtoMessage() {}
 
 func (x *ListContainersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[95]
+	mi := &file_minid_proto_msgTypes[106]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6404,7 +7441,7 @@ func (x *ListContainersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListContainersResponse.ProtoReflect.Descriptor instead.
 func (*ListContainersResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{95}
+	return file_minid_proto_rawDescGZIP(), []int{106}
 }
 
 func (x *ListContainersResponse) GetContainers() []*Container {
@@ -6426,7 +7463,7 @@ type SetContainerLabelsRequest struct {
 
 func (x *SetContainerLabelsRequest) Reset() {
 	*x = SetContainerLabelsRequest{}
-	mi := &file_minid_proto_msgTypes[96]
+	mi := &file_minid_proto_msgTypes[107]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6438,7 +7475,7 @@ func (x *SetContainerLabelsRequest) String() string {
 func (*SetContainerLabelsRequest) ProtoMessage() {}
 
 func (x *SetContainerLabelsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[96]
+	mi := &file_minid_proto_msgTypes[107]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6451,7 +7488,7 @@ func (x *SetContainerLabelsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetContainerLabelsRequest.ProtoReflect.Descriptor instead.
 func (*SetContainerLabelsRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{96}
+	return file_minid_proto_rawDescGZIP(), []int{107}
 }
 
 func (x *SetContainerLabelsRequest) GetNamespace() string {
@@ -6494,7 +7531,7 @@ type DeleteContainerRequest struct {
 
 func (x *DeleteContainerRequest) Reset() {
 	*x = DeleteContainerRequest{}
-	mi := &file_minid_proto_msgTypes[97]
+	mi := &file_minid_proto_msgTypes[108]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6506,7 +7543,7 @@ func (x *DeleteContainerRequest) String() string {
 func (*DeleteContainerRequest) ProtoMessage() {}
 
 func (x *DeleteContainerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[97]
+	mi := &file_minid_proto_msgTypes[108]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6519,7 +7556,7 @@ func (x *DeleteContainerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteContainerRequest.ProtoReflect.Descriptor instead.
 func (*DeleteContainerRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{97}
+	return file_minid_proto_rawDescGZIP(), []int{108}
 }
 
 func (x *DeleteContainerRequest) GetNamespace() string {
@@ -6559,7 +7596,7 @@ type DeleteContainerResponse struct {
 
 func (x *DeleteContainerResponse) Reset() {
 	*x = DeleteContainerResponse{}
-	mi := &file_minid_proto_msgTypes[98]
+	mi := &file_minid_proto_msgTypes[109]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6571,7 +7608,7 @@ func (x *DeleteContainerResponse) String() string {
 func (*DeleteContainerResponse) ProtoMessage() {}
 
 func (x *DeleteContainerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[98]
+	mi := &file_minid_proto_msgTypes[109]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6584,7 +7621,7 @@ func (x *DeleteContainerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteContainerResponse.ProtoReflect.Descriptor instead.
 func (*DeleteContainerResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{98}
+	return file_minid_proto_rawDescGZIP(), []int{109}
 }
 
 func (x *DeleteContainerResponse) GetExit() *Exit {
@@ -6604,7 +7641,7 @@ type StartResponse struct {
 
 func (x *StartResponse) Reset() {
 	*x = StartResponse{}
-	mi := &file_minid_proto_msgTypes[99]
+	mi := &file_minid_proto_msgTypes[110]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6616,7 +7653,7 @@ func (x *StartResponse) String() string {
 func (*StartResponse) ProtoMessage() {}
 
 func (x *StartResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[99]
+	mi := &file_minid_proto_msgTypes[110]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6629,7 +7666,7 @@ func (x *StartResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StartResponse.ProtoReflect.Descriptor instead.
 func (*StartResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{99}
+	return file_minid_proto_rawDescGZIP(), []int{110}
 }
 
 func (x *StartResponse) GetPid() int64 {
@@ -6654,7 +7691,7 @@ type ContainerActionResponse struct {
 
 func (x *ContainerActionResponse) Reset() {
 	*x = ContainerActionResponse{}
-	mi := &file_minid_proto_msgTypes[100]
+	mi := &file_minid_proto_msgTypes[111]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6666,7 +7703,7 @@ func (x *ContainerActionResponse) String() string {
 func (*ContainerActionResponse) ProtoMessage() {}
 
 func (x *ContainerActionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[100]
+	mi := &file_minid_proto_msgTypes[111]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6679,7 +7716,7 @@ func (x *ContainerActionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContainerActionResponse.ProtoReflect.Descriptor instead.
 func (*ContainerActionResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{100}
+	return file_minid_proto_rawDescGZIP(), []int{111}
 }
 
 type UpdateContainerRequest struct {
@@ -6693,7 +7730,7 @@ type UpdateContainerRequest struct {
 
 func (x *UpdateContainerRequest) Reset() {
 	*x = UpdateContainerRequest{}
-	mi := &file_minid_proto_msgTypes[101]
+	mi := &file_minid_proto_msgTypes[112]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6705,7 +7742,7 @@ func (x *UpdateContainerRequest) String() string {
 func (*UpdateContainerRequest) ProtoMessage() {}
 
 func (x *UpdateContainerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[101]
+	mi := &file_minid_proto_msgTypes[112]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6718,7 +7755,7 @@ func (x *UpdateContainerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateContainerRequest.ProtoReflect.Descriptor instead.
 func (*UpdateContainerRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{101}
+	return file_minid_proto_rawDescGZIP(), []int{112}
 }
 
 func (x *UpdateContainerRequest) GetNamespace() string {
@@ -6752,7 +7789,7 @@ type StatsRequest struct {
 
 func (x *StatsRequest) Reset() {
 	*x = StatsRequest{}
-	mi := &file_minid_proto_msgTypes[102]
+	mi := &file_minid_proto_msgTypes[113]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6764,7 +7801,7 @@ func (x *StatsRequest) String() string {
 func (*StatsRequest) ProtoMessage() {}
 
 func (x *StatsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[102]
+	mi := &file_minid_proto_msgTypes[113]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6777,7 +7814,7 @@ func (x *StatsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatsRequest.ProtoReflect.Descriptor instead.
 func (*StatsRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{102}
+	return file_minid_proto_rawDescGZIP(), []int{113}
 }
 
 func (x *StatsRequest) GetNamespace() string {
@@ -6803,7 +7840,7 @@ type StatsResponse struct {
 
 func (x *StatsResponse) Reset() {
 	*x = StatsResponse{}
-	mi := &file_minid_proto_msgTypes[103]
+	mi := &file_minid_proto_msgTypes[114]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6815,7 +7852,7 @@ func (x *StatsResponse) String() string {
 func (*StatsResponse) ProtoMessage() {}
 
 func (x *StatsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[103]
+	mi := &file_minid_proto_msgTypes[114]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6828,7 +7865,7 @@ func (x *StatsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatsResponse.ProtoReflect.Descriptor instead.
 func (*StatsResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{103}
+	return file_minid_proto_rawDescGZIP(), []int{114}
 }
 
 func (x *StatsResponse) GetStats() []*ContainerStats {
@@ -6848,7 +7885,7 @@ type ContainerStats struct {
 
 func (x *ContainerStats) Reset() {
 	*x = ContainerStats{}
-	mi := &file_minid_proto_msgTypes[104]
+	mi := &file_minid_proto_msgTypes[115]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6860,7 +7897,7 @@ func (x *ContainerStats) String() string {
 func (*ContainerStats) ProtoMessage() {}
 
 func (x *ContainerStats) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[104]
+	mi := &file_minid_proto_msgTypes[115]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6873,7 +7910,7 @@ func (x *ContainerStats) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContainerStats.ProtoReflect.Descriptor instead.
 func (*ContainerStats) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{104}
+	return file_minid_proto_rawDescGZIP(), []int{115}
 }
 
 func (x *ContainerStats) GetId() string {
@@ -6899,7 +7936,7 @@ type TopResponse struct {
 
 func (x *TopResponse) Reset() {
 	*x = TopResponse{}
-	mi := &file_minid_proto_msgTypes[105]
+	mi := &file_minid_proto_msgTypes[116]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6911,7 +7948,7 @@ func (x *TopResponse) String() string {
 func (*TopResponse) ProtoMessage() {}
 
 func (x *TopResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[105]
+	mi := &file_minid_proto_msgTypes[116]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6924,7 +7961,7 @@ func (x *TopResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TopResponse.ProtoReflect.Descriptor instead.
 func (*TopResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{105}
+	return file_minid_proto_rawDescGZIP(), []int{116}
 }
 
 func (x *TopResponse) GetProcesses() []*ProcessInfo {
@@ -6950,7 +7987,7 @@ type ProcessInfo struct {
 
 func (x *ProcessInfo) Reset() {
 	*x = ProcessInfo{}
-	mi := &file_minid_proto_msgTypes[106]
+	mi := &file_minid_proto_msgTypes[117]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6962,7 +7999,7 @@ func (x *ProcessInfo) String() string {
 func (*ProcessInfo) ProtoMessage() {}
 
 func (x *ProcessInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[106]
+	mi := &file_minid_proto_msgTypes[117]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6975,7 +8012,7 @@ func (x *ProcessInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProcessInfo.ProtoReflect.Descriptor instead.
 func (*ProcessInfo) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{106}
+	return file_minid_proto_rawDescGZIP(), []int{117}
 }
 
 func (x *ProcessInfo) GetPid() int64 {
@@ -7048,7 +8085,7 @@ type LogsRequest struct {
 
 func (x *LogsRequest) Reset() {
 	*x = LogsRequest{}
-	mi := &file_minid_proto_msgTypes[107]
+	mi := &file_minid_proto_msgTypes[118]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7060,7 +8097,7 @@ func (x *LogsRequest) String() string {
 func (*LogsRequest) ProtoMessage() {}
 
 func (x *LogsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[107]
+	mi := &file_minid_proto_msgTypes[118]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7073,7 +8110,7 @@ func (x *LogsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogsRequest.ProtoReflect.Descriptor instead.
 func (*LogsRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{107}
+	return file_minid_proto_rawDescGZIP(), []int{118}
 }
 
 func (x *LogsRequest) GetNamespace() string {
@@ -7130,7 +8167,7 @@ type LogEntry struct {
 
 func (x *LogEntry) Reset() {
 	*x = LogEntry{}
-	mi := &file_minid_proto_msgTypes[108]
+	mi := &file_minid_proto_msgTypes[119]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7142,7 +8179,7 @@ func (x *LogEntry) String() string {
 func (*LogEntry) ProtoMessage() {}
 
 func (x *LogEntry) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[108]
+	mi := &file_minid_proto_msgTypes[119]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7155,7 +8192,7 @@ func (x *LogEntry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogEntry.ProtoReflect.Descriptor instead.
 func (*LogEntry) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{108}
+	return file_minid_proto_rawDescGZIP(), []int{119}
 }
 
 func (x *LogEntry) GetTime() int64 {
@@ -7205,7 +8242,7 @@ type CheckpointRequest struct {
 
 func (x *CheckpointRequest) Reset() {
 	*x = CheckpointRequest{}
-	mi := &file_minid_proto_msgTypes[109]
+	mi := &file_minid_proto_msgTypes[120]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7217,7 +8254,7 @@ func (x *CheckpointRequest) String() string {
 func (*CheckpointRequest) ProtoMessage() {}
 
 func (x *CheckpointRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[109]
+	mi := &file_minid_proto_msgTypes[120]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7230,7 +8267,7 @@ func (x *CheckpointRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckpointRequest.ProtoReflect.Descriptor instead.
 func (*CheckpointRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{109}
+	return file_minid_proto_rawDescGZIP(), []int{120}
 }
 
 func (x *CheckpointRequest) GetNamespace() string {
@@ -7320,7 +8357,7 @@ type CheckpointResponse struct {
 
 func (x *CheckpointResponse) Reset() {
 	*x = CheckpointResponse{}
-	mi := &file_minid_proto_msgTypes[110]
+	mi := &file_minid_proto_msgTypes[121]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7332,7 +8369,7 @@ func (x *CheckpointResponse) String() string {
 func (*CheckpointResponse) ProtoMessage() {}
 
 func (x *CheckpointResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[110]
+	mi := &file_minid_proto_msgTypes[121]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7345,7 +8382,7 @@ func (x *CheckpointResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckpointResponse.ProtoReflect.Descriptor instead.
 func (*CheckpointResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{110}
+	return file_minid_proto_rawDescGZIP(), []int{121}
 }
 
 func (x *CheckpointResponse) GetPath() string {
@@ -7376,7 +8413,7 @@ type RestoreRequest struct {
 
 func (x *RestoreRequest) Reset() {
 	*x = RestoreRequest{}
-	mi := &file_minid_proto_msgTypes[111]
+	mi := &file_minid_proto_msgTypes[122]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7388,7 +8425,7 @@ func (x *RestoreRequest) String() string {
 func (*RestoreRequest) ProtoMessage() {}
 
 func (x *RestoreRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[111]
+	mi := &file_minid_proto_msgTypes[122]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7401,7 +8438,7 @@ func (x *RestoreRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RestoreRequest.ProtoReflect.Descriptor instead.
 func (*RestoreRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{111}
+	return file_minid_proto_rawDescGZIP(), []int{122}
 }
 
 func (x *RestoreRequest) GetNamespace() string {
@@ -7446,6 +8483,630 @@ func (x *RestoreRequest) GetLive() bool {
 	return false
 }
 
+type Network struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Namespace     string                 `protobuf:"bytes,2,opt,name=namespace,proto3" json:"namespace,omitempty"`
+	Name          string                 `protobuf:"bytes,3,opt,name=name,proto3" json:"name,omitempty"`
+	Driver        string                 `protobuf:"bytes,4,opt,name=driver,proto3" json:"driver,omitempty"` // bridge, macvlan, ipvlan
+	Labels        map[string]string      `protobuf:"bytes,5,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	Options       map[string]string      `protobuf:"bytes,6,rep,name=options,proto3" json:"options,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	Subnets       []*Subnet              `protobuf:"bytes,7,rep,name=subnets,proto3" json:"subnets,omitempty"`
+	Internal      bool                   `protobuf:"varint,8,opt,name=internal,proto3" json:"internal,omitempty"` // no way out of it
+	Ipv6          bool                   `protobuf:"varint,9,opt,name=ipv6,proto3" json:"ipv6,omitempty"`
+	CreatedAt     int64                  `protobuf:"varint,10,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
+	Containers    []*NetworkMember       `protobuf:"bytes,11,rep,name=containers,proto3" json:"containers,omitempty"` // that are in it now
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Network) Reset() {
+	*x = Network{}
+	mi := &file_minid_proto_msgTypes[123]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Network) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Network) ProtoMessage() {}
+
+func (x *Network) ProtoReflect() protoreflect.Message {
+	mi := &file_minid_proto_msgTypes[123]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Network.ProtoReflect.Descriptor instead.
+func (*Network) Descriptor() ([]byte, []int) {
+	return file_minid_proto_rawDescGZIP(), []int{123}
+}
+
+func (x *Network) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *Network) GetNamespace() string {
+	if x != nil {
+		return x.Namespace
+	}
+	return ""
+}
+
+func (x *Network) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Network) GetDriver() string {
+	if x != nil {
+		return x.Driver
+	}
+	return ""
+}
+
+func (x *Network) GetLabels() map[string]string {
+	if x != nil {
+		return x.Labels
+	}
+	return nil
+}
+
+func (x *Network) GetOptions() map[string]string {
+	if x != nil {
+		return x.Options
+	}
+	return nil
+}
+
+func (x *Network) GetSubnets() []*Subnet {
+	if x != nil {
+		return x.Subnets
+	}
+	return nil
+}
+
+func (x *Network) GetInternal() bool {
+	if x != nil {
+		return x.Internal
+	}
+	return false
+}
+
+func (x *Network) GetIpv6() bool {
+	if x != nil {
+		return x.Ipv6
+	}
+	return false
+}
+
+func (x *Network) GetCreatedAt() int64 {
+	if x != nil {
+		return x.CreatedAt
+	}
+	return 0
+}
+
+func (x *Network) GetContainers() []*NetworkMember {
+	if x != nil {
+		return x.Containers
+	}
+	return nil
+}
+
+type Subnet struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Subnet        string                 `protobuf:"bytes,1,opt,name=subnet,proto3" json:"subnet,omitempty"`
+	Gateway       string                 `protobuf:"bytes,2,opt,name=gateway,proto3" json:"gateway,omitempty"`
+	IpRange       string                 `protobuf:"bytes,3,opt,name=ip_range,json=ipRange,proto3" json:"ip_range,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Subnet) Reset() {
+	*x = Subnet{}
+	mi := &file_minid_proto_msgTypes[124]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Subnet) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Subnet) ProtoMessage() {}
+
+func (x *Subnet) ProtoReflect() protoreflect.Message {
+	mi := &file_minid_proto_msgTypes[124]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Subnet.ProtoReflect.Descriptor instead.
+func (*Subnet) Descriptor() ([]byte, []int) {
+	return file_minid_proto_rawDescGZIP(), []int{124}
+}
+
+func (x *Subnet) GetSubnet() string {
+	if x != nil {
+		return x.Subnet
+	}
+	return ""
+}
+
+func (x *Subnet) GetGateway() string {
+	if x != nil {
+		return x.Gateway
+	}
+	return ""
+}
+
+func (x *Subnet) GetIpRange() string {
+	if x != nil {
+		return x.IpRange
+	}
+	return ""
+}
+
+type NetworkMember struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Name          string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	Endpoint      *EndpointStatus        `protobuf:"bytes,3,opt,name=endpoint,proto3" json:"endpoint,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NetworkMember) Reset() {
+	*x = NetworkMember{}
+	mi := &file_minid_proto_msgTypes[125]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NetworkMember) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NetworkMember) ProtoMessage() {}
+
+func (x *NetworkMember) ProtoReflect() protoreflect.Message {
+	mi := &file_minid_proto_msgTypes[125]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NetworkMember.ProtoReflect.Descriptor instead.
+func (*NetworkMember) Descriptor() ([]byte, []int) {
+	return file_minid_proto_rawDescGZIP(), []int{125}
+}
+
+func (x *NetworkMember) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *NetworkMember) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *NetworkMember) GetEndpoint() *EndpointStatus {
+	if x != nil {
+		return x.Endpoint
+	}
+	return nil
+}
+
+type CreateNetworkRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Namespace     string                 `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
+	Name          string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	Driver        string                 `protobuf:"bytes,3,opt,name=driver,proto3" json:"driver,omitempty"` // empty: bridge
+	Labels        map[string]string      `protobuf:"bytes,4,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	Options       map[string]string      `protobuf:"bytes,5,rep,name=options,proto3" json:"options,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	Subnets       []*Subnet              `protobuf:"bytes,6,rep,name=subnets,proto3" json:"subnets,omitempty"`
+	Internal      bool                   `protobuf:"varint,7,opt,name=internal,proto3" json:"internal,omitempty"`
+	Ipv6          bool                   `protobuf:"varint,8,opt,name=ipv6,proto3" json:"ipv6,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CreateNetworkRequest) Reset() {
+	*x = CreateNetworkRequest{}
+	mi := &file_minid_proto_msgTypes[126]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CreateNetworkRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CreateNetworkRequest) ProtoMessage() {}
+
+func (x *CreateNetworkRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_minid_proto_msgTypes[126]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CreateNetworkRequest.ProtoReflect.Descriptor instead.
+func (*CreateNetworkRequest) Descriptor() ([]byte, []int) {
+	return file_minid_proto_rawDescGZIP(), []int{126}
+}
+
+func (x *CreateNetworkRequest) GetNamespace() string {
+	if x != nil {
+		return x.Namespace
+	}
+	return ""
+}
+
+func (x *CreateNetworkRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *CreateNetworkRequest) GetDriver() string {
+	if x != nil {
+		return x.Driver
+	}
+	return ""
+}
+
+func (x *CreateNetworkRequest) GetLabels() map[string]string {
+	if x != nil {
+		return x.Labels
+	}
+	return nil
+}
+
+func (x *CreateNetworkRequest) GetOptions() map[string]string {
+	if x != nil {
+		return x.Options
+	}
+	return nil
+}
+
+func (x *CreateNetworkRequest) GetSubnets() []*Subnet {
+	if x != nil {
+		return x.Subnets
+	}
+	return nil
+}
+
+func (x *CreateNetworkRequest) GetInternal() bool {
+	if x != nil {
+		return x.Internal
+	}
+	return false
+}
+
+func (x *CreateNetworkRequest) GetIpv6() bool {
+	if x != nil {
+		return x.Ipv6
+	}
+	return false
+}
+
+type NetworkRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Namespace     string                 `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
+	Name          string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NetworkRequest) Reset() {
+	*x = NetworkRequest{}
+	mi := &file_minid_proto_msgTypes[127]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NetworkRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NetworkRequest) ProtoMessage() {}
+
+func (x *NetworkRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_minid_proto_msgTypes[127]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NetworkRequest.ProtoReflect.Descriptor instead.
+func (*NetworkRequest) Descriptor() ([]byte, []int) {
+	return file_minid_proto_rawDescGZIP(), []int{127}
+}
+
+func (x *NetworkRequest) GetNamespace() string {
+	if x != nil {
+		return x.Namespace
+	}
+	return ""
+}
+
+func (x *NetworkRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+type ListNetworksRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Namespace     string                 `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
+	Filters       []string               `protobuf:"bytes,2,rep,name=filters,proto3" json:"filters,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListNetworksRequest) Reset() {
+	*x = ListNetworksRequest{}
+	mi := &file_minid_proto_msgTypes[128]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListNetworksRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListNetworksRequest) ProtoMessage() {}
+
+func (x *ListNetworksRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_minid_proto_msgTypes[128]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListNetworksRequest.ProtoReflect.Descriptor instead.
+func (*ListNetworksRequest) Descriptor() ([]byte, []int) {
+	return file_minid_proto_rawDescGZIP(), []int{128}
+}
+
+func (x *ListNetworksRequest) GetNamespace() string {
+	if x != nil {
+		return x.Namespace
+	}
+	return ""
+}
+
+func (x *ListNetworksRequest) GetFilters() []string {
+	if x != nil {
+		return x.Filters
+	}
+	return nil
+}
+
+type ListNetworksResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Networks      []*Network             `protobuf:"bytes,1,rep,name=networks,proto3" json:"networks,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListNetworksResponse) Reset() {
+	*x = ListNetworksResponse{}
+	mi := &file_minid_proto_msgTypes[129]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListNetworksResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListNetworksResponse) ProtoMessage() {}
+
+func (x *ListNetworksResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_minid_proto_msgTypes[129]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListNetworksResponse.ProtoReflect.Descriptor instead.
+func (*ListNetworksResponse) Descriptor() ([]byte, []int) {
+	return file_minid_proto_rawDescGZIP(), []int{129}
+}
+
+func (x *ListNetworksResponse) GetNetworks() []*Network {
+	if x != nil {
+		return x.Networks
+	}
+	return nil
+}
+
+type RemoveNetworkResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RemoveNetworkResponse) Reset() {
+	*x = RemoveNetworkResponse{}
+	mi := &file_minid_proto_msgTypes[130]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RemoveNetworkResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RemoveNetworkResponse) ProtoMessage() {}
+
+func (x *RemoveNetworkResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_minid_proto_msgTypes[130]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RemoveNetworkResponse.ProtoReflect.Descriptor instead.
+func (*RemoveNetworkResponse) Descriptor() ([]byte, []int) {
+	return file_minid_proto_rawDescGZIP(), []int{130}
+}
+
+type PruneNetworksRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Namespace     string                 `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
+	Filters       []string               `protobuf:"bytes,2,rep,name=filters,proto3" json:"filters,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PruneNetworksRequest) Reset() {
+	*x = PruneNetworksRequest{}
+	mi := &file_minid_proto_msgTypes[131]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PruneNetworksRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PruneNetworksRequest) ProtoMessage() {}
+
+func (x *PruneNetworksRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_minid_proto_msgTypes[131]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PruneNetworksRequest.ProtoReflect.Descriptor instead.
+func (*PruneNetworksRequest) Descriptor() ([]byte, []int) {
+	return file_minid_proto_rawDescGZIP(), []int{131}
+}
+
+func (x *PruneNetworksRequest) GetNamespace() string {
+	if x != nil {
+		return x.Namespace
+	}
+	return ""
+}
+
+func (x *PruneNetworksRequest) GetFilters() []string {
+	if x != nil {
+		return x.Filters
+	}
+	return nil
+}
+
+type PruneNetworksResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Removed       []string               `protobuf:"bytes,1,rep,name=removed,proto3" json:"removed,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PruneNetworksResponse) Reset() {
+	*x = PruneNetworksResponse{}
+	mi := &file_minid_proto_msgTypes[132]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PruneNetworksResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PruneNetworksResponse) ProtoMessage() {}
+
+func (x *PruneNetworksResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_minid_proto_msgTypes[132]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PruneNetworksResponse.ProtoReflect.Descriptor instead.
+func (*PruneNetworksResponse) Descriptor() ([]byte, []int) {
+	return file_minid_proto_rawDescGZIP(), []int{132}
+}
+
+func (x *PruneNetworksResponse) GetRemoved() []string {
+	if x != nil {
+		return x.Removed
+	}
+	return nil
+}
+
 type ProcessRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Namespace     string                 `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
@@ -7457,7 +9118,7 @@ type ProcessRequest struct {
 
 func (x *ProcessRequest) Reset() {
 	*x = ProcessRequest{}
-	mi := &file_minid_proto_msgTypes[112]
+	mi := &file_minid_proto_msgTypes[133]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7469,7 +9130,7 @@ func (x *ProcessRequest) String() string {
 func (*ProcessRequest) ProtoMessage() {}
 
 func (x *ProcessRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[112]
+	mi := &file_minid_proto_msgTypes[133]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7482,7 +9143,7 @@ func (x *ProcessRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProcessRequest.ProtoReflect.Descriptor instead.
 func (*ProcessRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{112}
+	return file_minid_proto_rawDescGZIP(), []int{133}
 }
 
 func (x *ProcessRequest) GetNamespace() string {
@@ -7520,7 +9181,7 @@ type ExecRequest struct {
 
 func (x *ExecRequest) Reset() {
 	*x = ExecRequest{}
-	mi := &file_minid_proto_msgTypes[113]
+	mi := &file_minid_proto_msgTypes[134]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7532,7 +9193,7 @@ func (x *ExecRequest) String() string {
 func (*ExecRequest) ProtoMessage() {}
 
 func (x *ExecRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[113]
+	mi := &file_minid_proto_msgTypes[134]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7545,7 +9206,7 @@ func (x *ExecRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExecRequest.ProtoReflect.Descriptor instead.
 func (*ExecRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{113}
+	return file_minid_proto_rawDescGZIP(), []int{134}
 }
 
 func (x *ExecRequest) GetNamespace() string {
@@ -7600,7 +9261,7 @@ type ExecResponse struct {
 
 func (x *ExecResponse) Reset() {
 	*x = ExecResponse{}
-	mi := &file_minid_proto_msgTypes[114]
+	mi := &file_minid_proto_msgTypes[135]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7612,7 +9273,7 @@ func (x *ExecResponse) String() string {
 func (*ExecResponse) ProtoMessage() {}
 
 func (x *ExecResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[114]
+	mi := &file_minid_proto_msgTypes[135]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7625,7 +9286,7 @@ func (x *ExecResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExecResponse.ProtoReflect.Descriptor instead.
 func (*ExecResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{114}
+	return file_minid_proto_rawDescGZIP(), []int{135}
 }
 
 func (x *ExecResponse) GetExecId() string {
@@ -7652,7 +9313,7 @@ type ListProcessesRequest struct {
 
 func (x *ListProcessesRequest) Reset() {
 	*x = ListProcessesRequest{}
-	mi := &file_minid_proto_msgTypes[115]
+	mi := &file_minid_proto_msgTypes[136]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7664,7 +9325,7 @@ func (x *ListProcessesRequest) String() string {
 func (*ListProcessesRequest) ProtoMessage() {}
 
 func (x *ListProcessesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[115]
+	mi := &file_minid_proto_msgTypes[136]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7677,7 +9338,7 @@ func (x *ListProcessesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListProcessesRequest.ProtoReflect.Descriptor instead.
 func (*ListProcessesRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{115}
+	return file_minid_proto_rawDescGZIP(), []int{136}
 }
 
 func (x *ListProcessesRequest) GetNamespace() string {
@@ -7703,7 +9364,7 @@ type ListProcessesResponse struct {
 
 func (x *ListProcessesResponse) Reset() {
 	*x = ListProcessesResponse{}
-	mi := &file_minid_proto_msgTypes[116]
+	mi := &file_minid_proto_msgTypes[137]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7715,7 +9376,7 @@ func (x *ListProcessesResponse) String() string {
 func (*ListProcessesResponse) ProtoMessage() {}
 
 func (x *ListProcessesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[116]
+	mi := &file_minid_proto_msgTypes[137]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7728,7 +9389,7 @@ func (x *ListProcessesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListProcessesResponse.ProtoReflect.Descriptor instead.
 func (*ListProcessesResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{116}
+	return file_minid_proto_rawDescGZIP(), []int{137}
 }
 
 func (x *ListProcessesResponse) GetProcesses() []*Process {
@@ -7752,7 +9413,7 @@ type Process struct {
 
 func (x *Process) Reset() {
 	*x = Process{}
-	mi := &file_minid_proto_msgTypes[117]
+	mi := &file_minid_proto_msgTypes[138]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7764,7 +9425,7 @@ func (x *Process) String() string {
 func (*Process) ProtoMessage() {}
 
 func (x *Process) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[117]
+	mi := &file_minid_proto_msgTypes[138]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7777,7 +9438,7 @@ func (x *Process) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Process.ProtoReflect.Descriptor instead.
 func (*Process) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{117}
+	return file_minid_proto_rawDescGZIP(), []int{138}
 }
 
 func (x *Process) GetExecId() string {
@@ -7835,7 +9496,7 @@ type SignalRequest struct {
 
 func (x *SignalRequest) Reset() {
 	*x = SignalRequest{}
-	mi := &file_minid_proto_msgTypes[118]
+	mi := &file_minid_proto_msgTypes[139]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7847,7 +9508,7 @@ func (x *SignalRequest) String() string {
 func (*SignalRequest) ProtoMessage() {}
 
 func (x *SignalRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[118]
+	mi := &file_minid_proto_msgTypes[139]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7860,7 +9521,7 @@ func (x *SignalRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SignalRequest.ProtoReflect.Descriptor instead.
 func (*SignalRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{118}
+	return file_minid_proto_rawDescGZIP(), []int{139}
 }
 
 func (x *SignalRequest) GetNamespace() string {
@@ -7906,7 +9567,7 @@ type SignalResponse struct {
 
 func (x *SignalResponse) Reset() {
 	*x = SignalResponse{}
-	mi := &file_minid_proto_msgTypes[119]
+	mi := &file_minid_proto_msgTypes[140]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7918,7 +9579,7 @@ func (x *SignalResponse) String() string {
 func (*SignalResponse) ProtoMessage() {}
 
 func (x *SignalResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[119]
+	mi := &file_minid_proto_msgTypes[140]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7931,7 +9592,7 @@ func (x *SignalResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SignalResponse.ProtoReflect.Descriptor instead.
 func (*SignalResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{119}
+	return file_minid_proto_rawDescGZIP(), []int{140}
 }
 
 type ResizeRequest struct {
@@ -7947,7 +9608,7 @@ type ResizeRequest struct {
 
 func (x *ResizeRequest) Reset() {
 	*x = ResizeRequest{}
-	mi := &file_minid_proto_msgTypes[120]
+	mi := &file_minid_proto_msgTypes[141]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7959,7 +9620,7 @@ func (x *ResizeRequest) String() string {
 func (*ResizeRequest) ProtoMessage() {}
 
 func (x *ResizeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[120]
+	mi := &file_minid_proto_msgTypes[141]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7972,7 +9633,7 @@ func (x *ResizeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResizeRequest.ProtoReflect.Descriptor instead.
 func (*ResizeRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{120}
+	return file_minid_proto_rawDescGZIP(), []int{141}
 }
 
 func (x *ResizeRequest) GetNamespace() string {
@@ -8018,7 +9679,7 @@ type ResizeResponse struct {
 
 func (x *ResizeResponse) Reset() {
 	*x = ResizeResponse{}
-	mi := &file_minid_proto_msgTypes[121]
+	mi := &file_minid_proto_msgTypes[142]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8030,7 +9691,7 @@ func (x *ResizeResponse) String() string {
 func (*ResizeResponse) ProtoMessage() {}
 
 func (x *ResizeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[121]
+	mi := &file_minid_proto_msgTypes[142]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8043,7 +9704,7 @@ func (x *ResizeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResizeResponse.ProtoReflect.Descriptor instead.
 func (*ResizeResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{121}
+	return file_minid_proto_rawDescGZIP(), []int{142}
 }
 
 type CloseStdinResponse struct {
@@ -8054,7 +9715,7 @@ type CloseStdinResponse struct {
 
 func (x *CloseStdinResponse) Reset() {
 	*x = CloseStdinResponse{}
-	mi := &file_minid_proto_msgTypes[122]
+	mi := &file_minid_proto_msgTypes[143]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8066,7 +9727,7 @@ func (x *CloseStdinResponse) String() string {
 func (*CloseStdinResponse) ProtoMessage() {}
 
 func (x *CloseStdinResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[122]
+	mi := &file_minid_proto_msgTypes[143]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8079,7 +9740,7 @@ func (x *CloseStdinResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CloseStdinResponse.ProtoReflect.Descriptor instead.
 func (*CloseStdinResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{122}
+	return file_minid_proto_rawDescGZIP(), []int{143}
 }
 
 type AttachInput struct {
@@ -8099,7 +9760,7 @@ type AttachInput struct {
 
 func (x *AttachInput) Reset() {
 	*x = AttachInput{}
-	mi := &file_minid_proto_msgTypes[123]
+	mi := &file_minid_proto_msgTypes[144]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8111,7 +9772,7 @@ func (x *AttachInput) String() string {
 func (*AttachInput) ProtoMessage() {}
 
 func (x *AttachInput) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[123]
+	mi := &file_minid_proto_msgTypes[144]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8124,7 +9785,7 @@ func (x *AttachInput) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttachInput.ProtoReflect.Descriptor instead.
 func (*AttachInput) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{123}
+	return file_minid_proto_rawDescGZIP(), []int{144}
 }
 
 func (x *AttachInput) GetInput() isAttachInput_Input {
@@ -8246,7 +9907,7 @@ type AttachOpen struct {
 
 func (x *AttachOpen) Reset() {
 	*x = AttachOpen{}
-	mi := &file_minid_proto_msgTypes[124]
+	mi := &file_minid_proto_msgTypes[145]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8258,7 +9919,7 @@ func (x *AttachOpen) String() string {
 func (*AttachOpen) ProtoMessage() {}
 
 func (x *AttachOpen) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[124]
+	mi := &file_minid_proto_msgTypes[145]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8271,7 +9932,7 @@ func (x *AttachOpen) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttachOpen.ProtoReflect.Descriptor instead.
 func (*AttachOpen) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{124}
+	return file_minid_proto_rawDescGZIP(), []int{145}
 }
 
 func (x *AttachOpen) GetNamespace() string {
@@ -8354,7 +10015,7 @@ type TerminalSize struct {
 
 func (x *TerminalSize) Reset() {
 	*x = TerminalSize{}
-	mi := &file_minid_proto_msgTypes[125]
+	mi := &file_minid_proto_msgTypes[146]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8366,7 +10027,7 @@ func (x *TerminalSize) String() string {
 func (*TerminalSize) ProtoMessage() {}
 
 func (x *TerminalSize) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[125]
+	mi := &file_minid_proto_msgTypes[146]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8379,7 +10040,7 @@ func (x *TerminalSize) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TerminalSize.ProtoReflect.Descriptor instead.
 func (*TerminalSize) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{125}
+	return file_minid_proto_rawDescGZIP(), []int{146}
 }
 
 func (x *TerminalSize) GetWidth() uint32 {
@@ -8412,7 +10073,7 @@ type AttachOutput struct {
 
 func (x *AttachOutput) Reset() {
 	*x = AttachOutput{}
-	mi := &file_minid_proto_msgTypes[126]
+	mi := &file_minid_proto_msgTypes[147]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8424,7 +10085,7 @@ func (x *AttachOutput) String() string {
 func (*AttachOutput) ProtoMessage() {}
 
 func (x *AttachOutput) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[126]
+	mi := &file_minid_proto_msgTypes[147]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8437,7 +10098,7 @@ func (x *AttachOutput) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttachOutput.ProtoReflect.Descriptor instead.
 func (*AttachOutput) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{126}
+	return file_minid_proto_rawDescGZIP(), []int{147}
 }
 
 func (x *AttachOutput) GetOutput() isAttachOutput_Output {
@@ -8537,7 +10198,7 @@ type AttachOpened struct {
 
 func (x *AttachOpened) Reset() {
 	*x = AttachOpened{}
-	mi := &file_minid_proto_msgTypes[127]
+	mi := &file_minid_proto_msgTypes[148]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8549,7 +10210,7 @@ func (x *AttachOpened) String() string {
 func (*AttachOpened) ProtoMessage() {}
 
 func (x *AttachOpened) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[127]
+	mi := &file_minid_proto_msgTypes[148]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8562,7 +10223,7 @@ func (x *AttachOpened) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttachOpened.ProtoReflect.Descriptor instead.
 func (*AttachOpened) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{127}
+	return file_minid_proto_rawDescGZIP(), []int{148}
 }
 
 func (x *AttachOpened) GetExecId() string {
@@ -9094,7 +10755,8 @@ const file_minid_proto_rawDesc = "" +
 	"\x14LeaseResourceRequest\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x123\n" +
-	"\bresource\x18\x03 \x01(\v2\x17.minid.v1.LeaseResourceR\bresource\"\x8e\x05\n" +
+	"\bresource\x18\x03 \x01(\v2\x17.minid.v1.LeaseResourceR\bresource\"\xfe\n" +
+	"\n" +
 	"\tContainer\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1c\n" +
 	"\tnamespace\x18\x02 \x01(\tR\tnamespace\x12\x14\n" +
@@ -9120,17 +10782,86 @@ const file_minid_proto_rawDesc = "" +
 	"\x06bundle\x18\x12 \x01(\tR\x06bundle\x12\x16\n" +
 	"\x06cgroup\x18\x13 \x01(\tR\x06cgroup\x12\x10\n" +
 	"\x03pod\x18\x14 \x01(\tR\x03pod\x12\x1a\n" +
-	"\bwarnings\x18\x15 \x03(\tR\bwarnings\x1a9\n" +
+	"\bwarnings\x18\x15 \x03(\tR\bwarnings\x12\x12\n" +
+	"\x04name\x18\x16 \x01(\tR\x04name\x124\n" +
+	"\bnetworks\x18\x17 \x03(\v2\x18.minid.v1.EndpointStatusR\bnetworks\x12-\n" +
+	"\x05ports\x18\x18 \x03(\v2\x17.minid.v1.PublishedPortR\x05ports\x121\n" +
+	"\arestart\x18\x19 \x01(\v2\x17.minid.v1.RestartPolicyR\arestart\x12#\n" +
+	"\rrestart_count\x18\x1a \x01(\x03R\frestartCount\x12(\n" +
+	"\x06health\x18\x1b \x01(\v2\x10.minid.v1.HealthR\x06health\x12\x1a\n" +
+	"\bhostname\x18\x1c \x01(\tR\bhostname\x12'\n" +
+	"\x06mounts\x18\x1d \x03(\v2\x0f.minid.v1.MountR\x06mounts\x12%\n" +
+	"\x03log\x18\x1e \x01(\v2\x13.minid.v1.LogConfigR\x03log\x12\x1f\n" +
+	"\vauto_remove\x18\x1f \x01(\bR\n" +
+	"autoRemove\x12!\n" +
+	"\fstop_timeout\x18  \x01(\x03R\vstopTimeout\x12!\n" +
+	"\fnetwork_mode\x18! \x01(\tR\vnetworkMode\x12!\n" +
+	"\fimage_config\x18\" \x01(\fR\vimageConfig\x12\x1e\n" +
+	"\n" +
+	"restarting\x18# \x01(\bR\n" +
+	"restarting\x12\x12\n" +
+	"\x04init\x18$ \x01(\bR\x04init\x12\x18\n" +
+	"\aexposed\x18% \x03(\tR\aexposed\x128\n" +
+	"\fhealth_check\x18& \x01(\v2\x15.minid.v1.HealthCheckR\vhealthCheck\x12+\n" +
+	"\x04size\x18' \x01(\v2\x17.minid.v1.SnapshotUsageR\x04size\x12'\n" +
+	"\x03dns\x18( \x01(\v2\x15.minid.v1.DNSSettingsR\x03dns\x12\x1f\n" +
+	"\vextra_hosts\x18) \x03(\tR\n" +
+	"extraHosts\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x82\x01\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xc1\x01\n" +
+	"\x0eEndpointStatus\x12\x18\n" +
+	"\anetwork\x18\x01 \x01(\tR\anetwork\x12\x1d\n" +
+	"\n" +
+	"network_id\x18\x02 \x01(\tR\tnetworkId\x12\x1c\n" +
+	"\tinterface\x18\x03 \x01(\tR\tinterface\x12\x10\n" +
+	"\x03ips\x18\x04 \x03(\tR\x03ips\x12\x1a\n" +
+	"\bgateways\x18\x05 \x03(\tR\bgateways\x12\x10\n" +
+	"\x03mac\x18\x06 \x01(\tR\x03mac\x12\x18\n" +
+	"\aaliases\x18\a \x03(\tR\aaliases\"\x91\x01\n" +
+	"\x11NetworkAttachment\x12\x18\n" +
+	"\anetwork\x18\x01 \x01(\tR\anetwork\x12\x18\n" +
+	"\aaliases\x18\x02 \x03(\tR\aaliases\x12\x0e\n" +
+	"\x02ip\x18\x03 \x01(\tR\x02ip\x12\x10\n" +
+	"\x03ip6\x18\x04 \x01(\tR\x03ip6\x12\x10\n" +
+	"\x03mac\x18\x05 \x01(\tR\x03mac\x12\x14\n" +
+	"\x05links\x18\x06 \x03(\tR\x05links\"\x88\x01\n" +
+	"\rPublishedPort\x12\x1a\n" +
+	"\bprotocol\x18\x01 \x01(\tR\bprotocol\x12\x17\n" +
+	"\ahost_ip\x18\x02 \x01(\tR\x06hostIp\x12\x1b\n" +
+	"\thost_port\x18\x03 \x01(\rR\bhostPort\x12%\n" +
+	"\x0econtainer_port\x18\x04 \x01(\rR\rcontainerPort\"]\n" +
+	"\vDNSSettings\x12\x18\n" +
+	"\aservers\x18\x01 \x03(\tR\aservers\x12\x1a\n" +
+	"\bsearches\x18\x02 \x03(\tR\bsearches\x12\x18\n" +
+	"\aoptions\x18\x03 \x03(\tR\aoptions\"D\n" +
+	"\rRestartPolicy\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1f\n" +
+	"\vmax_retries\x18\x02 \x01(\x05R\n" +
+	"maxRetries\"\xbb\x01\n" +
+	"\vHealthCheck\x12\x12\n" +
+	"\x04test\x18\x01 \x03(\tR\x04test\x12\x1a\n" +
+	"\binterval\x18\x02 \x01(\x03R\binterval\x12\x18\n" +
+	"\atimeout\x18\x03 \x01(\x03R\atimeout\x12!\n" +
+	"\fstart_period\x18\x04 \x01(\x03R\vstartPeriod\x12%\n" +
+	"\x0estart_interval\x18\x05 \x01(\x03R\rstartInterval\x12\x18\n" +
+	"\aretries\x18\x06 \x01(\x05R\aretries\"q\n" +
+	"\x06Health\x12\x16\n" +
+	"\x06status\x18\x01 \x01(\tR\x06status\x12%\n" +
+	"\x0efailing_streak\x18\x02 \x01(\x05R\rfailingStreak\x12(\n" +
+	"\x03log\x18\x03 \x03(\v2\x16.minid.v1.HealthResultR\x03log\"k\n" +
+	"\fHealthResult\x12\x14\n" +
+	"\x05start\x18\x01 \x01(\x03R\x05start\x12\x10\n" +
+	"\x03end\x18\x02 \x01(\x03R\x03end\x12\x1b\n" +
+	"\texit_code\x18\x03 \x01(\x05R\bexitCode\x12\x16\n" +
+	"\x06output\x18\x04 \x01(\tR\x06output\"\x82\x01\n" +
 	"\x04Exit\x12\x10\n" +
 	"\x03pid\x18\x01 \x01(\x05R\x03pid\x12\x12\n" +
 	"\x04code\x18\x02 \x01(\x05R\x04code\x12\x16\n" +
 	"\x06signal\x18\x03 \x01(\x05R\x06signal\x12\x12\n" +
 	"\x04time\x18\x04 \x01(\x03R\x04time\x12\x10\n" +
 	"\x03oom\x18\x05 \x01(\bR\x03oom\x12\x16\n" +
-	"\x06reason\x18\x06 \x01(\tR\x06reason\"\xbd\x05\n" +
+	"\x06reason\x18\x06 \x01(\tR\x06reason\"\x9d\t\n" +
 	"\x16CreateContainerRequest\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12\x14\n" +
@@ -9152,7 +10883,22 @@ const file_minid_proto_rawDesc = "" +
 	"\n" +
 	"stdin_once\x18\x0e \x01(\bR\tstdinOnce\x12]\n" +
 	"\x0fsnapshot_labels\x18\x0f \x03(\v24.minid.v1.CreateContainerRequest.SnapshotLabelsEntryR\x0esnapshotLabels\x12\x19\n" +
-	"\bno_pivot\x18\x10 \x01(\bR\anoPivot\x1a9\n" +
+	"\bno_pivot\x18\x10 \x01(\bR\anoPivot\x12\x12\n" +
+	"\x04name\x18\x11 \x01(\tR\x04name\x12#\n" +
+	"\rgenerate_name\x18\x12 \x01(\bR\fgenerateName\x12!\n" +
+	"\fnetwork_mode\x18\x13 \x01(\tR\vnetworkMode\x127\n" +
+	"\bnetworks\x18\x14 \x03(\v2\x1b.minid.v1.NetworkAttachmentR\bnetworks\x12-\n" +
+	"\x05ports\x18\x15 \x03(\v2\x17.minid.v1.PublishedPortR\x05ports\x12\x1f\n" +
+	"\vpublish_all\x18\x16 \x01(\bR\n" +
+	"publishAll\x12\x16\n" +
+	"\x06expose\x18\x17 \x03(\tR\x06expose\x12'\n" +
+	"\x03dns\x18\x18 \x01(\v2\x15.minid.v1.DNSSettingsR\x03dns\x12\x1f\n" +
+	"\vextra_hosts\x18\x19 \x03(\tR\n" +
+	"extraHosts\x121\n" +
+	"\arestart\x18\x1a \x01(\v2\x17.minid.v1.RestartPolicyR\arestart\x12-\n" +
+	"\x06health\x18\x1b \x01(\v2\x15.minid.v1.HealthCheckR\x06health\x12!\n" +
+	"\fstop_timeout\x18\x1c \x01(\x03R\vstopTimeout\x12\x12\n" +
+	"\x04init\x18\x1d \x01(\bR\x04init\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1aA\n" +
@@ -9163,11 +10909,28 @@ const file_minid_proto_rawDesc = "" +
 	"\x06driver\x18\x01 \x01(\tR\x06driver\x12\x12\n" +
 	"\x04path\x18\x02 \x01(\tR\x04path\x12\x19\n" +
 	"\bmax_size\x18\x03 \x01(\x03R\amaxSize\x12\x1b\n" +
-	"\tmax_files\x18\x04 \x01(\x05R\bmaxFiles\"T\n" +
+	"\tmax_files\x18\x04 \x01(\x05R\bmaxFiles\"h\n" +
 	"\x10ContainerRequest\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12\x12\n" +
-	"\x04spec\x18\x03 \x01(\bR\x04spec\"O\n" +
+	"\x04spec\x18\x03 \x01(\bR\x04spec\x12\x12\n" +
+	"\x04size\x18\x04 \x01(\bR\x04size\"~\n" +
+	"\vStopRequest\x12\x1c\n" +
+	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x0e\n" +
+	"\x02id\x18\x02 \x01(\tR\x02id\x12\x16\n" +
+	"\x06signal\x18\x03 \x01(\tR\x06signal\x12\x1d\n" +
+	"\atimeout\x18\x04 \x01(\x03H\x00R\atimeout\x88\x01\x01B\n" +
+	"\n" +
+	"\b_timeout\"Q\n" +
+	"\rRenameRequest\x12\x1c\n" +
+	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x0e\n" +
+	"\x02id\x18\x02 \x01(\tR\x02id\x12\x12\n" +
+	"\x04name\x18\x03 \x01(\tR\x04name\"\x8b\x01\n" +
+	"\x0eConnectRequest\x12\x1c\n" +
+	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x0e\n" +
+	"\x02id\x18\x02 \x01(\tR\x02id\x125\n" +
+	"\anetwork\x18\x03 \x01(\v2\x1b.minid.v1.NetworkAttachmentR\anetwork\x12\x14\n" +
+	"\x05force\x18\x04 \x01(\bR\x05force\"O\n" +
 	"\x15ListContainersRequest\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x18\n" +
 	"\afilters\x18\x02 \x03(\tR\afilters\"M\n" +
@@ -9253,7 +11016,66 @@ const file_minid_proto_rawDesc = "" +
 	"\x04path\x18\x03 \x01(\tR\x04path\x12'\n" +
 	"\x0ftcp_established\x18\x04 \x01(\bR\x0etcpEstablished\x12\x14\n" +
 	"\x05image\x18\x05 \x01(\tR\x05image\x12\x12\n" +
-	"\x04live\x18\x06 \x01(\bR\x04live\"W\n" +
+	"\x04live\x18\x06 \x01(\bR\x04live\"\xff\x03\n" +
+	"\aNetwork\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1c\n" +
+	"\tnamespace\x18\x02 \x01(\tR\tnamespace\x12\x12\n" +
+	"\x04name\x18\x03 \x01(\tR\x04name\x12\x16\n" +
+	"\x06driver\x18\x04 \x01(\tR\x06driver\x125\n" +
+	"\x06labels\x18\x05 \x03(\v2\x1d.minid.v1.Network.LabelsEntryR\x06labels\x128\n" +
+	"\aoptions\x18\x06 \x03(\v2\x1e.minid.v1.Network.OptionsEntryR\aoptions\x12*\n" +
+	"\asubnets\x18\a \x03(\v2\x10.minid.v1.SubnetR\asubnets\x12\x1a\n" +
+	"\binternal\x18\b \x01(\bR\binternal\x12\x12\n" +
+	"\x04ipv6\x18\t \x01(\bR\x04ipv6\x12\x1d\n" +
+	"\n" +
+	"created_at\x18\n" +
+	" \x01(\x03R\tcreatedAt\x127\n" +
+	"\n" +
+	"containers\x18\v \x03(\v2\x17.minid.v1.NetworkMemberR\n" +
+	"containers\x1a9\n" +
+	"\vLabelsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a:\n" +
+	"\fOptionsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"U\n" +
+	"\x06Subnet\x12\x16\n" +
+	"\x06subnet\x18\x01 \x01(\tR\x06subnet\x12\x18\n" +
+	"\agateway\x18\x02 \x01(\tR\agateway\x12\x19\n" +
+	"\bip_range\x18\x03 \x01(\tR\aipRange\"i\n" +
+	"\rNetworkMember\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x124\n" +
+	"\bendpoint\x18\x03 \x01(\v2\x18.minid.v1.EndpointStatusR\bendpoint\"\xbe\x03\n" +
+	"\x14CreateNetworkRequest\x12\x1c\n" +
+	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12\x16\n" +
+	"\x06driver\x18\x03 \x01(\tR\x06driver\x12B\n" +
+	"\x06labels\x18\x04 \x03(\v2*.minid.v1.CreateNetworkRequest.LabelsEntryR\x06labels\x12E\n" +
+	"\aoptions\x18\x05 \x03(\v2+.minid.v1.CreateNetworkRequest.OptionsEntryR\aoptions\x12*\n" +
+	"\asubnets\x18\x06 \x03(\v2\x10.minid.v1.SubnetR\asubnets\x12\x1a\n" +
+	"\binternal\x18\a \x01(\bR\binternal\x12\x12\n" +
+	"\x04ipv6\x18\b \x01(\bR\x04ipv6\x1a9\n" +
+	"\vLabelsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a:\n" +
+	"\fOptionsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"B\n" +
+	"\x0eNetworkRequest\x12\x1c\n" +
+	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\"M\n" +
+	"\x13ListNetworksRequest\x12\x1c\n" +
+	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x18\n" +
+	"\afilters\x18\x02 \x03(\tR\afilters\"E\n" +
+	"\x14ListNetworksResponse\x12-\n" +
+	"\bnetworks\x18\x01 \x03(\v2\x11.minid.v1.NetworkR\bnetworks\"\x17\n" +
+	"\x15RemoveNetworkResponse\"N\n" +
+	"\x14PruneNetworksRequest\x12\x1c\n" +
+	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x18\n" +
+	"\afilters\x18\x02 \x03(\tR\afilters\"1\n" +
+	"\x15PruneNetworksResponse\x12\x18\n" +
+	"\aremoved\x18\x01 \x03(\tR\aremoved\"W\n" +
 	"\x0eProcessRequest\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12\x17\n" +
@@ -9390,7 +11212,8 @@ const file_minid_proto_rawDesc = "" +
 	"\x06Create\x12\x1c.minid.v1.CreateLeaseRequest\x1a\x0f.minid.v1.Lease\x12A\n" +
 	"\x04List\x12\x1b.minid.v1.ListLeasesRequest\x1a\x1c.minid.v1.ListLeasesResponse\x12E\n" +
 	"\x06Delete\x12\x1c.minid.v1.DeleteLeaseRequest\x1a\x1d.minid.v1.DeleteLeaseResponse\x12>\n" +
-	"\vAddResource\x12\x1e.minid.v1.LeaseResourceRequest\x1a\x0f.minid.v1.Lease2\x80\b\n" +
+	"\vAddResource\x12\x1e.minid.v1.LeaseResourceRequest\x1a\x0f.minid.v1.Lease2\xac\n" +
+	"\n" +
 	"\n" +
 	"Containers\x12?\n" +
 	"\x06Create\x12 .minid.v1.CreateContainerRequest\x1a\x13.minid.v1.Container\x12I\n" +
@@ -9405,10 +11228,22 @@ const file_minid_proto_rawDesc = "" +
 	"\x05Stats\x12\x16.minid.v1.StatsRequest\x1a\x17.minid.v1.StatsResponse\x128\n" +
 	"\x03Top\x12\x1a.minid.v1.ContainerRequest\x1a\x15.minid.v1.TopResponse\x123\n" +
 	"\x04Logs\x12\x15.minid.v1.LogsRequest\x1a\x12.minid.v1.LogEntry0\x01\x12J\n" +
-	"\tReopenLog\x12\x1a.minid.v1.ContainerRequest\x1a!.minid.v1.ContainerActionResponse\x12G\n" +
+	"\tReopenLog\x12\x1a.minid.v1.ContainerRequest\x1a!.minid.v1.ContainerActionResponse\x12@\n" +
+	"\x04Stop\x12\x15.minid.v1.StopRequest\x1a!.minid.v1.ContainerActionResponse\x129\n" +
+	"\aRestart\x12\x15.minid.v1.StopRequest\x1a\x17.minid.v1.StartResponse\x126\n" +
+	"\x06Rename\x12\x17.minid.v1.RenameRequest\x1a\x13.minid.v1.Container\x128\n" +
+	"\aConnect\x12\x18.minid.v1.ConnectRequest\x1a\x13.minid.v1.Container\x12;\n" +
+	"\n" +
+	"Disconnect\x12\x18.minid.v1.ConnectRequest\x1a\x13.minid.v1.Container\x12G\n" +
 	"\n" +
 	"Checkpoint\x12\x1b.minid.v1.CheckpointRequest\x1a\x1c.minid.v1.CheckpointResponse\x12<\n" +
-	"\aRestore\x12\x18.minid.v1.RestoreRequest\x1a\x17.minid.v1.StartResponse2\xee\x03\n" +
+	"\aRestore\x12\x18.minid.v1.RestoreRequest\x1a\x17.minid.v1.StartResponse2\xd5\x02\n" +
+	"\bNetworks\x12;\n" +
+	"\x06Create\x12\x1e.minid.v1.CreateNetworkRequest\x1a\x11.minid.v1.Network\x12E\n" +
+	"\x04List\x12\x1d.minid.v1.ListNetworksRequest\x1a\x1e.minid.v1.ListNetworksResponse\x126\n" +
+	"\aInspect\x12\x18.minid.v1.NetworkRequest\x1a\x11.minid.v1.Network\x12C\n" +
+	"\x06Remove\x12\x18.minid.v1.NetworkRequest\x1a\x1f.minid.v1.RemoveNetworkResponse\x12H\n" +
+	"\x05Prune\x12\x1e.minid.v1.PruneNetworksRequest\x1a\x1f.minid.v1.PruneNetworksResponse2\xee\x03\n" +
 	"\tProcesses\x125\n" +
 	"\x04Exec\x12\x15.minid.v1.ExecRequest\x1a\x16.minid.v1.ExecResponse\x12G\n" +
 	"\x04List\x12\x1e.minid.v1.ListProcessesRequest\x1a\x1f.minid.v1.ListProcessesResponse\x12;\n" +
@@ -9432,7 +11267,7 @@ func file_minid_proto_rawDescGZIP() []byte {
 	return file_minid_proto_rawDescData
 }
 
-var file_minid_proto_msgTypes = make([]protoimpl.MessageInfo, 153)
+var file_minid_proto_msgTypes = make([]protoimpl.MessageInfo, 178)
 var file_minid_proto_goTypes = []any{
 	(*VersionRequest)(nil),            // 0: minid.v1.VersionRequest
 	(*VersionResponse)(nil),           // 1: minid.v1.VersionResponse
@@ -9524,288 +11359,358 @@ var file_minid_proto_goTypes = []any{
 	(*DeleteLeaseResponse)(nil),       // 87: minid.v1.DeleteLeaseResponse
 	(*LeaseResourceRequest)(nil),      // 88: minid.v1.LeaseResourceRequest
 	(*Container)(nil),                 // 89: minid.v1.Container
-	(*Exit)(nil),                      // 90: minid.v1.Exit
-	(*CreateContainerRequest)(nil),    // 91: minid.v1.CreateContainerRequest
-	(*LogConfig)(nil),                 // 92: minid.v1.LogConfig
-	(*ContainerRequest)(nil),          // 93: minid.v1.ContainerRequest
-	(*ListContainersRequest)(nil),     // 94: minid.v1.ListContainersRequest
-	(*ListContainersResponse)(nil),    // 95: minid.v1.ListContainersResponse
-	(*SetContainerLabelsRequest)(nil), // 96: minid.v1.SetContainerLabelsRequest
-	(*DeleteContainerRequest)(nil),    // 97: minid.v1.DeleteContainerRequest
-	(*DeleteContainerResponse)(nil),   // 98: minid.v1.DeleteContainerResponse
-	(*StartResponse)(nil),             // 99: minid.v1.StartResponse
-	(*ContainerActionResponse)(nil),   // 100: minid.v1.ContainerActionResponse
-	(*UpdateContainerRequest)(nil),    // 101: minid.v1.UpdateContainerRequest
-	(*StatsRequest)(nil),              // 102: minid.v1.StatsRequest
-	(*StatsResponse)(nil),             // 103: minid.v1.StatsResponse
-	(*ContainerStats)(nil),            // 104: minid.v1.ContainerStats
-	(*TopResponse)(nil),               // 105: minid.v1.TopResponse
-	(*ProcessInfo)(nil),               // 106: minid.v1.ProcessInfo
-	(*LogsRequest)(nil),               // 107: minid.v1.LogsRequest
-	(*LogEntry)(nil),                  // 108: minid.v1.LogEntry
-	(*CheckpointRequest)(nil),         // 109: minid.v1.CheckpointRequest
-	(*CheckpointResponse)(nil),        // 110: minid.v1.CheckpointResponse
-	(*RestoreRequest)(nil),            // 111: minid.v1.RestoreRequest
-	(*ProcessRequest)(nil),            // 112: minid.v1.ProcessRequest
-	(*ExecRequest)(nil),               // 113: minid.v1.ExecRequest
-	(*ExecResponse)(nil),              // 114: minid.v1.ExecResponse
-	(*ListProcessesRequest)(nil),      // 115: minid.v1.ListProcessesRequest
-	(*ListProcessesResponse)(nil),     // 116: minid.v1.ListProcessesResponse
-	(*Process)(nil),                   // 117: minid.v1.Process
-	(*SignalRequest)(nil),             // 118: minid.v1.SignalRequest
-	(*SignalResponse)(nil),            // 119: minid.v1.SignalResponse
-	(*ResizeRequest)(nil),             // 120: minid.v1.ResizeRequest
-	(*ResizeResponse)(nil),            // 121: minid.v1.ResizeResponse
-	(*CloseStdinResponse)(nil),        // 122: minid.v1.CloseStdinResponse
-	(*AttachInput)(nil),               // 123: minid.v1.AttachInput
-	(*AttachOpen)(nil),                // 124: minid.v1.AttachOpen
-	(*TerminalSize)(nil),              // 125: minid.v1.TerminalSize
-	(*AttachOutput)(nil),              // 126: minid.v1.AttachOutput
-	(*AttachOpened)(nil),              // 127: minid.v1.AttachOpened
-	nil,                               // 128: minid.v1.InfoResponse.FeaturesEntry
-	nil,                               // 129: minid.v1.Event.AttributesEntry
-	nil,                               // 130: minid.v1.Namespace.LabelsEntry
-	nil,                               // 131: minid.v1.CreateNamespaceRequest.LabelsEntry
-	nil,                               // 132: minid.v1.SetNamespaceLabelsRequest.LabelsEntry
-	nil,                               // 133: minid.v1.Descriptor.AnnotationsEntry
-	nil,                               // 134: minid.v1.Image.LabelsEntry
-	nil,                               // 135: minid.v1.PullRequest.LabelsEntry
-	nil,                               // 136: minid.v1.SetImageLabelsRequest.LabelsEntry
-	nil,                               // 137: minid.v1.ImportOptions.LabelsEntry
-	nil,                               // 138: minid.v1.MountImageRequest.LabelsEntry
-	nil,                               // 139: minid.v1.ContentInfo.LabelsEntry
-	nil,                               // 140: minid.v1.WriteContentRequest.LabelsEntry
-	nil,                               // 141: minid.v1.SetContentLabelsRequest.LabelsEntry
-	nil,                               // 142: minid.v1.Snapshot.LabelsEntry
-	nil,                               // 143: minid.v1.PrepareSnapshotRequest.LabelsEntry
-	nil,                               // 144: minid.v1.CommitSnapshotRequest.LabelsEntry
-	nil,                               // 145: minid.v1.SetSnapshotLabelsRequest.LabelsEntry
-	nil,                               // 146: minid.v1.DiffRequest.LabelsEntry
-	nil,                               // 147: minid.v1.Lease.LabelsEntry
-	nil,                               // 148: minid.v1.CreateLeaseRequest.LabelsEntry
-	nil,                               // 149: minid.v1.Container.LabelsEntry
-	nil,                               // 150: minid.v1.CreateContainerRequest.LabelsEntry
-	nil,                               // 151: minid.v1.CreateContainerRequest.SnapshotLabelsEntry
-	nil,                               // 152: minid.v1.SetContainerLabelsRequest.LabelsEntry
+	(*EndpointStatus)(nil),            // 90: minid.v1.EndpointStatus
+	(*NetworkAttachment)(nil),         // 91: minid.v1.NetworkAttachment
+	(*PublishedPort)(nil),             // 92: minid.v1.PublishedPort
+	(*DNSSettings)(nil),               // 93: minid.v1.DNSSettings
+	(*RestartPolicy)(nil),             // 94: minid.v1.RestartPolicy
+	(*HealthCheck)(nil),               // 95: minid.v1.HealthCheck
+	(*Health)(nil),                    // 96: minid.v1.Health
+	(*HealthResult)(nil),              // 97: minid.v1.HealthResult
+	(*Exit)(nil),                      // 98: minid.v1.Exit
+	(*CreateContainerRequest)(nil),    // 99: minid.v1.CreateContainerRequest
+	(*LogConfig)(nil),                 // 100: minid.v1.LogConfig
+	(*ContainerRequest)(nil),          // 101: minid.v1.ContainerRequest
+	(*StopRequest)(nil),               // 102: minid.v1.StopRequest
+	(*RenameRequest)(nil),             // 103: minid.v1.RenameRequest
+	(*ConnectRequest)(nil),            // 104: minid.v1.ConnectRequest
+	(*ListContainersRequest)(nil),     // 105: minid.v1.ListContainersRequest
+	(*ListContainersResponse)(nil),    // 106: minid.v1.ListContainersResponse
+	(*SetContainerLabelsRequest)(nil), // 107: minid.v1.SetContainerLabelsRequest
+	(*DeleteContainerRequest)(nil),    // 108: minid.v1.DeleteContainerRequest
+	(*DeleteContainerResponse)(nil),   // 109: minid.v1.DeleteContainerResponse
+	(*StartResponse)(nil),             // 110: minid.v1.StartResponse
+	(*ContainerActionResponse)(nil),   // 111: minid.v1.ContainerActionResponse
+	(*UpdateContainerRequest)(nil),    // 112: minid.v1.UpdateContainerRequest
+	(*StatsRequest)(nil),              // 113: minid.v1.StatsRequest
+	(*StatsResponse)(nil),             // 114: minid.v1.StatsResponse
+	(*ContainerStats)(nil),            // 115: minid.v1.ContainerStats
+	(*TopResponse)(nil),               // 116: minid.v1.TopResponse
+	(*ProcessInfo)(nil),               // 117: minid.v1.ProcessInfo
+	(*LogsRequest)(nil),               // 118: minid.v1.LogsRequest
+	(*LogEntry)(nil),                  // 119: minid.v1.LogEntry
+	(*CheckpointRequest)(nil),         // 120: minid.v1.CheckpointRequest
+	(*CheckpointResponse)(nil),        // 121: minid.v1.CheckpointResponse
+	(*RestoreRequest)(nil),            // 122: minid.v1.RestoreRequest
+	(*Network)(nil),                   // 123: minid.v1.Network
+	(*Subnet)(nil),                    // 124: minid.v1.Subnet
+	(*NetworkMember)(nil),             // 125: minid.v1.NetworkMember
+	(*CreateNetworkRequest)(nil),      // 126: minid.v1.CreateNetworkRequest
+	(*NetworkRequest)(nil),            // 127: minid.v1.NetworkRequest
+	(*ListNetworksRequest)(nil),       // 128: minid.v1.ListNetworksRequest
+	(*ListNetworksResponse)(nil),      // 129: minid.v1.ListNetworksResponse
+	(*RemoveNetworkResponse)(nil),     // 130: minid.v1.RemoveNetworkResponse
+	(*PruneNetworksRequest)(nil),      // 131: minid.v1.PruneNetworksRequest
+	(*PruneNetworksResponse)(nil),     // 132: minid.v1.PruneNetworksResponse
+	(*ProcessRequest)(nil),            // 133: minid.v1.ProcessRequest
+	(*ExecRequest)(nil),               // 134: minid.v1.ExecRequest
+	(*ExecResponse)(nil),              // 135: minid.v1.ExecResponse
+	(*ListProcessesRequest)(nil),      // 136: minid.v1.ListProcessesRequest
+	(*ListProcessesResponse)(nil),     // 137: minid.v1.ListProcessesResponse
+	(*Process)(nil),                   // 138: minid.v1.Process
+	(*SignalRequest)(nil),             // 139: minid.v1.SignalRequest
+	(*SignalResponse)(nil),            // 140: minid.v1.SignalResponse
+	(*ResizeRequest)(nil),             // 141: minid.v1.ResizeRequest
+	(*ResizeResponse)(nil),            // 142: minid.v1.ResizeResponse
+	(*CloseStdinResponse)(nil),        // 143: minid.v1.CloseStdinResponse
+	(*AttachInput)(nil),               // 144: minid.v1.AttachInput
+	(*AttachOpen)(nil),                // 145: minid.v1.AttachOpen
+	(*TerminalSize)(nil),              // 146: minid.v1.TerminalSize
+	(*AttachOutput)(nil),              // 147: minid.v1.AttachOutput
+	(*AttachOpened)(nil),              // 148: minid.v1.AttachOpened
+	nil,                               // 149: minid.v1.InfoResponse.FeaturesEntry
+	nil,                               // 150: minid.v1.Event.AttributesEntry
+	nil,                               // 151: minid.v1.Namespace.LabelsEntry
+	nil,                               // 152: minid.v1.CreateNamespaceRequest.LabelsEntry
+	nil,                               // 153: minid.v1.SetNamespaceLabelsRequest.LabelsEntry
+	nil,                               // 154: minid.v1.Descriptor.AnnotationsEntry
+	nil,                               // 155: minid.v1.Image.LabelsEntry
+	nil,                               // 156: minid.v1.PullRequest.LabelsEntry
+	nil,                               // 157: minid.v1.SetImageLabelsRequest.LabelsEntry
+	nil,                               // 158: minid.v1.ImportOptions.LabelsEntry
+	nil,                               // 159: minid.v1.MountImageRequest.LabelsEntry
+	nil,                               // 160: minid.v1.ContentInfo.LabelsEntry
+	nil,                               // 161: minid.v1.WriteContentRequest.LabelsEntry
+	nil,                               // 162: minid.v1.SetContentLabelsRequest.LabelsEntry
+	nil,                               // 163: minid.v1.Snapshot.LabelsEntry
+	nil,                               // 164: minid.v1.PrepareSnapshotRequest.LabelsEntry
+	nil,                               // 165: minid.v1.CommitSnapshotRequest.LabelsEntry
+	nil,                               // 166: minid.v1.SetSnapshotLabelsRequest.LabelsEntry
+	nil,                               // 167: minid.v1.DiffRequest.LabelsEntry
+	nil,                               // 168: minid.v1.Lease.LabelsEntry
+	nil,                               // 169: minid.v1.CreateLeaseRequest.LabelsEntry
+	nil,                               // 170: minid.v1.Container.LabelsEntry
+	nil,                               // 171: minid.v1.CreateContainerRequest.LabelsEntry
+	nil,                               // 172: minid.v1.CreateContainerRequest.SnapshotLabelsEntry
+	nil,                               // 173: minid.v1.SetContainerLabelsRequest.LabelsEntry
+	nil,                               // 174: minid.v1.Network.LabelsEntry
+	nil,                               // 175: minid.v1.Network.OptionsEntry
+	nil,                               // 176: minid.v1.CreateNetworkRequest.LabelsEntry
+	nil,                               // 177: minid.v1.CreateNetworkRequest.OptionsEntry
 }
 var file_minid_proto_depIdxs = []int32{
 	4,   // 0: minid.v1.InfoResponse.supervisors:type_name -> minid.v1.SupervisorInfo
-	128, // 1: minid.v1.InfoResponse.features:type_name -> minid.v1.InfoResponse.FeaturesEntry
+	149, // 1: minid.v1.InfoResponse.features:type_name -> minid.v1.InfoResponse.FeaturesEntry
 	7,   // 2: minid.v1.CheckResponse.problems:type_name -> minid.v1.Problem
 	4,   // 3: minid.v1.UpgradeSupervisorResponse.supervisors:type_name -> minid.v1.SupervisorInfo
-	129, // 4: minid.v1.Event.attributes:type_name -> minid.v1.Event.AttributesEntry
-	130, // 5: minid.v1.Namespace.labels:type_name -> minid.v1.Namespace.LabelsEntry
-	131, // 6: minid.v1.CreateNamespaceRequest.labels:type_name -> minid.v1.CreateNamespaceRequest.LabelsEntry
+	150, // 4: minid.v1.Event.attributes:type_name -> minid.v1.Event.AttributesEntry
+	151, // 5: minid.v1.Namespace.labels:type_name -> minid.v1.Namespace.LabelsEntry
+	152, // 6: minid.v1.CreateNamespaceRequest.labels:type_name -> minid.v1.CreateNamespaceRequest.LabelsEntry
 	16,  // 7: minid.v1.ListNamespacesResponse.namespaces:type_name -> minid.v1.Namespace
-	132, // 8: minid.v1.SetNamespaceLabelsRequest.labels:type_name -> minid.v1.SetNamespaceLabelsRequest.LabelsEntry
-	133, // 9: minid.v1.Descriptor.annotations:type_name -> minid.v1.Descriptor.AnnotationsEntry
+	153, // 8: minid.v1.SetNamespaceLabelsRequest.labels:type_name -> minid.v1.SetNamespaceLabelsRequest.LabelsEntry
+	154, // 9: minid.v1.Descriptor.annotations:type_name -> minid.v1.Descriptor.AnnotationsEntry
 	23,  // 10: minid.v1.Image.target:type_name -> minid.v1.Descriptor
-	134, // 11: minid.v1.Image.labels:type_name -> minid.v1.Image.LabelsEntry
+	155, // 11: minid.v1.Image.labels:type_name -> minid.v1.Image.LabelsEntry
 	24,  // 12: minid.v1.ListImagesResponse.images:type_name -> minid.v1.Image
 	28,  // 13: minid.v1.PullRequest.registry:type_name -> minid.v1.RegistryOptions
-	135, // 14: minid.v1.PullRequest.labels:type_name -> minid.v1.PullRequest.LabelsEntry
+	156, // 14: minid.v1.PullRequest.labels:type_name -> minid.v1.PullRequest.LabelsEntry
 	28,  // 15: minid.v1.PushRequest.registry:type_name -> minid.v1.RegistryOptions
 	24,  // 16: minid.v1.Progress.image:type_name -> minid.v1.Image
-	136, // 17: minid.v1.SetImageLabelsRequest.labels:type_name -> minid.v1.SetImageLabelsRequest.LabelsEntry
+	157, // 17: minid.v1.SetImageLabelsRequest.labels:type_name -> minid.v1.SetImageLabelsRequest.LabelsEntry
 	39,  // 18: minid.v1.ImportRequest.options:type_name -> minid.v1.ImportOptions
-	137, // 19: minid.v1.ImportOptions.labels:type_name -> minid.v1.ImportOptions.LabelsEntry
+	158, // 19: minid.v1.ImportOptions.labels:type_name -> minid.v1.ImportOptions.LabelsEntry
 	24,  // 20: minid.v1.ImportResponse.images:type_name -> minid.v1.Image
 	23,  // 21: minid.v1.ImageStatus.target:type_name -> minid.v1.Descriptor
 	44,  // 22: minid.v1.CheckImagesResponse.images:type_name -> minid.v1.ImageStatus
-	138, // 23: minid.v1.MountImageRequest.labels:type_name -> minid.v1.MountImageRequest.LabelsEntry
-	139, // 24: minid.v1.ContentInfo.labels:type_name -> minid.v1.ContentInfo.LabelsEntry
-	140, // 25: minid.v1.WriteContentRequest.labels:type_name -> minid.v1.WriteContentRequest.LabelsEntry
+	159, // 23: minid.v1.MountImageRequest.labels:type_name -> minid.v1.MountImageRequest.LabelsEntry
+	160, // 24: minid.v1.ContentInfo.labels:type_name -> minid.v1.ContentInfo.LabelsEntry
+	161, // 25: minid.v1.WriteContentRequest.labels:type_name -> minid.v1.WriteContentRequest.LabelsEntry
 	61,  // 26: minid.v1.ActiveResponse.ingests:type_name -> minid.v1.Ingest
-	141, // 27: minid.v1.SetContentLabelsRequest.labels:type_name -> minid.v1.SetContentLabelsRequest.LabelsEntry
+	162, // 27: minid.v1.SetContentLabelsRequest.labels:type_name -> minid.v1.SetContentLabelsRequest.LabelsEntry
 	28,  // 28: minid.v1.FetchBlobRequest.registry:type_name -> minid.v1.RegistryOptions
 	28,  // 29: minid.v1.PushObjectRequest.registry:type_name -> minid.v1.RegistryOptions
-	142, // 30: minid.v1.Snapshot.labels:type_name -> minid.v1.Snapshot.LabelsEntry
+	163, // 30: minid.v1.Snapshot.labels:type_name -> minid.v1.Snapshot.LabelsEntry
 	70,  // 31: minid.v1.MountsResponse.mounts:type_name -> minid.v1.Mount
 	69,  // 32: minid.v1.ListSnapshotsResponse.snapshots:type_name -> minid.v1.Snapshot
-	143, // 33: minid.v1.PrepareSnapshotRequest.labels:type_name -> minid.v1.PrepareSnapshotRequest.LabelsEntry
-	144, // 34: minid.v1.CommitSnapshotRequest.labels:type_name -> minid.v1.CommitSnapshotRequest.LabelsEntry
-	145, // 35: minid.v1.SetSnapshotLabelsRequest.labels:type_name -> minid.v1.SetSnapshotLabelsRequest.LabelsEntry
-	146, // 36: minid.v1.DiffRequest.labels:type_name -> minid.v1.DiffRequest.LabelsEntry
-	147, // 37: minid.v1.Lease.labels:type_name -> minid.v1.Lease.LabelsEntry
+	164, // 33: minid.v1.PrepareSnapshotRequest.labels:type_name -> minid.v1.PrepareSnapshotRequest.LabelsEntry
+	165, // 34: minid.v1.CommitSnapshotRequest.labels:type_name -> minid.v1.CommitSnapshotRequest.LabelsEntry
+	166, // 35: minid.v1.SetSnapshotLabelsRequest.labels:type_name -> minid.v1.SetSnapshotLabelsRequest.LabelsEntry
+	167, // 36: minid.v1.DiffRequest.labels:type_name -> minid.v1.DiffRequest.LabelsEntry
+	168, // 37: minid.v1.Lease.labels:type_name -> minid.v1.Lease.LabelsEntry
 	82,  // 38: minid.v1.Lease.resources:type_name -> minid.v1.LeaseResource
-	148, // 39: minid.v1.CreateLeaseRequest.labels:type_name -> minid.v1.CreateLeaseRequest.LabelsEntry
+	169, // 39: minid.v1.CreateLeaseRequest.labels:type_name -> minid.v1.CreateLeaseRequest.LabelsEntry
 	81,  // 40: minid.v1.ListLeasesResponse.leases:type_name -> minid.v1.Lease
 	82,  // 41: minid.v1.LeaseResourceRequest.resource:type_name -> minid.v1.LeaseResource
-	149, // 42: minid.v1.Container.labels:type_name -> minid.v1.Container.LabelsEntry
-	90,  // 43: minid.v1.Container.exit:type_name -> minid.v1.Exit
-	150, // 44: minid.v1.CreateContainerRequest.labels:type_name -> minid.v1.CreateContainerRequest.LabelsEntry
-	92,  // 45: minid.v1.CreateContainerRequest.log:type_name -> minid.v1.LogConfig
-	151, // 46: minid.v1.CreateContainerRequest.snapshot_labels:type_name -> minid.v1.CreateContainerRequest.SnapshotLabelsEntry
-	89,  // 47: minid.v1.ListContainersResponse.containers:type_name -> minid.v1.Container
-	152, // 48: minid.v1.SetContainerLabelsRequest.labels:type_name -> minid.v1.SetContainerLabelsRequest.LabelsEntry
-	90,  // 49: minid.v1.DeleteContainerResponse.exit:type_name -> minid.v1.Exit
-	104, // 50: minid.v1.StatsResponse.stats:type_name -> minid.v1.ContainerStats
-	106, // 51: minid.v1.TopResponse.processes:type_name -> minid.v1.ProcessInfo
-	24,  // 52: minid.v1.CheckpointResponse.image:type_name -> minid.v1.Image
-	92,  // 53: minid.v1.ExecRequest.log:type_name -> minid.v1.LogConfig
-	117, // 54: minid.v1.ListProcessesResponse.processes:type_name -> minid.v1.Process
-	90,  // 55: minid.v1.Process.exit:type_name -> minid.v1.Exit
-	124, // 56: minid.v1.AttachInput.open:type_name -> minid.v1.AttachOpen
-	125, // 57: minid.v1.AttachInput.resize:type_name -> minid.v1.TerminalSize
-	113, // 58: minid.v1.AttachOpen.exec:type_name -> minid.v1.ExecRequest
-	125, // 59: minid.v1.AttachOpen.size:type_name -> minid.v1.TerminalSize
-	127, // 60: minid.v1.AttachOutput.opened:type_name -> minid.v1.AttachOpened
-	90,  // 61: minid.v1.AttachOutput.exit:type_name -> minid.v1.Exit
-	0,   // 62: minid.v1.System.Version:input_type -> minid.v1.VersionRequest
-	2,   // 63: minid.v1.System.Info:input_type -> minid.v1.InfoRequest
-	5,   // 64: minid.v1.System.Check:input_type -> minid.v1.CheckRequest
-	8,   // 65: minid.v1.System.CollectGarbage:input_type -> minid.v1.CollectGarbageRequest
-	10,  // 66: minid.v1.System.UpgradeSupervisor:input_type -> minid.v1.UpgradeSupervisorRequest
-	12,  // 67: minid.v1.System.Reload:input_type -> minid.v1.ReloadRequest
-	14,  // 68: minid.v1.System.Subscribe:input_type -> minid.v1.SubscribeRequest
-	17,  // 69: minid.v1.Namespaces.Create:input_type -> minid.v1.CreateNamespaceRequest
-	18,  // 70: minid.v1.Namespaces.List:input_type -> minid.v1.ListNamespacesRequest
-	20,  // 71: minid.v1.Namespaces.Delete:input_type -> minid.v1.DeleteNamespaceRequest
-	22,  // 72: minid.v1.Namespaces.SetLabels:input_type -> minid.v1.SetNamespaceLabelsRequest
-	25,  // 73: minid.v1.Images.List:input_type -> minid.v1.ListImagesRequest
-	27,  // 74: minid.v1.Images.Get:input_type -> minid.v1.GetImageRequest
-	29,  // 75: minid.v1.Images.Pull:input_type -> minid.v1.PullRequest
-	30,  // 76: minid.v1.Images.Push:input_type -> minid.v1.PushRequest
-	32,  // 77: minid.v1.Images.Tag:input_type -> minid.v1.TagRequest
-	33,  // 78: minid.v1.Images.SetLabels:input_type -> minid.v1.SetImageLabelsRequest
-	34,  // 79: minid.v1.Images.Delete:input_type -> minid.v1.DeleteImageRequest
-	36,  // 80: minid.v1.Images.Prune:input_type -> minid.v1.PruneImagesRequest
-	38,  // 81: minid.v1.Images.Import:input_type -> minid.v1.ImportRequest
-	41,  // 82: minid.v1.Images.Export:input_type -> minid.v1.ExportRequest
-	43,  // 83: minid.v1.Images.Check:input_type -> minid.v1.CheckImagesRequest
-	46,  // 84: minid.v1.Images.Usage:input_type -> minid.v1.UsageRequest
-	48,  // 85: minid.v1.Images.Unpack:input_type -> minid.v1.UnpackRequest
-	49,  // 86: minid.v1.Images.Convert:input_type -> minid.v1.ConvertRequest
-	50,  // 87: minid.v1.Images.Mount:input_type -> minid.v1.MountImageRequest
-	51,  // 88: minid.v1.Images.Unmount:input_type -> minid.v1.UnmountImageRequest
-	54,  // 89: minid.v1.Content.List:input_type -> minid.v1.ListContentRequest
-	55,  // 90: minid.v1.Content.Info:input_type -> minid.v1.ContentInfoRequest
-	56,  // 91: minid.v1.Content.Read:input_type -> minid.v1.ReadContentRequest
-	57,  // 92: minid.v1.Content.Write:input_type -> minid.v1.WriteContentRequest
-	59,  // 93: minid.v1.Content.Active:input_type -> minid.v1.ActiveRequest
-	62,  // 94: minid.v1.Content.Abort:input_type -> minid.v1.AbortRequest
-	64,  // 95: minid.v1.Content.Delete:input_type -> minid.v1.DeleteContentRequest
-	66,  // 96: minid.v1.Content.SetLabels:input_type -> minid.v1.SetContentLabelsRequest
-	29,  // 97: minid.v1.Content.Fetch:input_type -> minid.v1.PullRequest
-	67,  // 98: minid.v1.Content.FetchBlob:input_type -> minid.v1.FetchBlobRequest
-	68,  // 99: minid.v1.Content.PushObject:input_type -> minid.v1.PushObjectRequest
-	72,  // 100: minid.v1.Snapshots.List:input_type -> minid.v1.ListSnapshotsRequest
-	74,  // 101: minid.v1.Snapshots.Info:input_type -> minid.v1.SnapshotRequest
-	75,  // 102: minid.v1.Snapshots.Prepare:input_type -> minid.v1.PrepareSnapshotRequest
-	75,  // 103: minid.v1.Snapshots.View:input_type -> minid.v1.PrepareSnapshotRequest
-	74,  // 104: minid.v1.Snapshots.Mounts:input_type -> minid.v1.SnapshotRequest
-	76,  // 105: minid.v1.Snapshots.Commit:input_type -> minid.v1.CommitSnapshotRequest
-	74,  // 106: minid.v1.Snapshots.Remove:input_type -> minid.v1.SnapshotRequest
-	74,  // 107: minid.v1.Snapshots.Usage:input_type -> minid.v1.SnapshotRequest
-	79,  // 108: minid.v1.Snapshots.SetLabels:input_type -> minid.v1.SetSnapshotLabelsRequest
-	80,  // 109: minid.v1.Snapshots.Diff:input_type -> minid.v1.DiffRequest
-	83,  // 110: minid.v1.Leases.Create:input_type -> minid.v1.CreateLeaseRequest
-	84,  // 111: minid.v1.Leases.List:input_type -> minid.v1.ListLeasesRequest
-	86,  // 112: minid.v1.Leases.Delete:input_type -> minid.v1.DeleteLeaseRequest
-	88,  // 113: minid.v1.Leases.AddResource:input_type -> minid.v1.LeaseResourceRequest
-	91,  // 114: minid.v1.Containers.Create:input_type -> minid.v1.CreateContainerRequest
-	94,  // 115: minid.v1.Containers.List:input_type -> minid.v1.ListContainersRequest
-	93,  // 116: minid.v1.Containers.Get:input_type -> minid.v1.ContainerRequest
-	96,  // 117: minid.v1.Containers.SetLabels:input_type -> minid.v1.SetContainerLabelsRequest
-	97,  // 118: minid.v1.Containers.Delete:input_type -> minid.v1.DeleteContainerRequest
-	93,  // 119: minid.v1.Containers.Start:input_type -> minid.v1.ContainerRequest
-	93,  // 120: minid.v1.Containers.Pause:input_type -> minid.v1.ContainerRequest
-	93,  // 121: minid.v1.Containers.Resume:input_type -> minid.v1.ContainerRequest
-	101, // 122: minid.v1.Containers.Update:input_type -> minid.v1.UpdateContainerRequest
-	102, // 123: minid.v1.Containers.Stats:input_type -> minid.v1.StatsRequest
-	93,  // 124: minid.v1.Containers.Top:input_type -> minid.v1.ContainerRequest
-	107, // 125: minid.v1.Containers.Logs:input_type -> minid.v1.LogsRequest
-	93,  // 126: minid.v1.Containers.ReopenLog:input_type -> minid.v1.ContainerRequest
-	109, // 127: minid.v1.Containers.Checkpoint:input_type -> minid.v1.CheckpointRequest
-	111, // 128: minid.v1.Containers.Restore:input_type -> minid.v1.RestoreRequest
-	113, // 129: minid.v1.Processes.Exec:input_type -> minid.v1.ExecRequest
-	115, // 130: minid.v1.Processes.List:input_type -> minid.v1.ListProcessesRequest
-	118, // 131: minid.v1.Processes.Signal:input_type -> minid.v1.SignalRequest
-	120, // 132: minid.v1.Processes.Resize:input_type -> minid.v1.ResizeRequest
-	112, // 133: minid.v1.Processes.CloseStdin:input_type -> minid.v1.ProcessRequest
-	112, // 134: minid.v1.Processes.Wait:input_type -> minid.v1.ProcessRequest
-	112, // 135: minid.v1.Processes.Delete:input_type -> minid.v1.ProcessRequest
-	123, // 136: minid.v1.Processes.Attach:input_type -> minid.v1.AttachInput
-	1,   // 137: minid.v1.System.Version:output_type -> minid.v1.VersionResponse
-	3,   // 138: minid.v1.System.Info:output_type -> minid.v1.InfoResponse
-	6,   // 139: minid.v1.System.Check:output_type -> minid.v1.CheckResponse
-	9,   // 140: minid.v1.System.CollectGarbage:output_type -> minid.v1.CollectGarbageResponse
-	11,  // 141: minid.v1.System.UpgradeSupervisor:output_type -> minid.v1.UpgradeSupervisorResponse
-	13,  // 142: minid.v1.System.Reload:output_type -> minid.v1.ReloadResponse
-	15,  // 143: minid.v1.System.Subscribe:output_type -> minid.v1.Event
-	16,  // 144: minid.v1.Namespaces.Create:output_type -> minid.v1.Namespace
-	19,  // 145: minid.v1.Namespaces.List:output_type -> minid.v1.ListNamespacesResponse
-	21,  // 146: minid.v1.Namespaces.Delete:output_type -> minid.v1.DeleteNamespaceResponse
-	16,  // 147: minid.v1.Namespaces.SetLabels:output_type -> minid.v1.Namespace
-	26,  // 148: minid.v1.Images.List:output_type -> minid.v1.ListImagesResponse
-	24,  // 149: minid.v1.Images.Get:output_type -> minid.v1.Image
-	31,  // 150: minid.v1.Images.Pull:output_type -> minid.v1.Progress
-	31,  // 151: minid.v1.Images.Push:output_type -> minid.v1.Progress
-	24,  // 152: minid.v1.Images.Tag:output_type -> minid.v1.Image
-	24,  // 153: minid.v1.Images.SetLabels:output_type -> minid.v1.Image
-	35,  // 154: minid.v1.Images.Delete:output_type -> minid.v1.DeleteImageResponse
-	37,  // 155: minid.v1.Images.Prune:output_type -> minid.v1.PruneImagesResponse
-	40,  // 156: minid.v1.Images.Import:output_type -> minid.v1.ImportResponse
-	42,  // 157: minid.v1.Images.Export:output_type -> minid.v1.DataChunk
-	45,  // 158: minid.v1.Images.Check:output_type -> minid.v1.CheckImagesResponse
-	47,  // 159: minid.v1.Images.Usage:output_type -> minid.v1.UsageResponse
-	31,  // 160: minid.v1.Images.Unpack:output_type -> minid.v1.Progress
-	24,  // 161: minid.v1.Images.Convert:output_type -> minid.v1.Image
-	71,  // 162: minid.v1.Images.Mount:output_type -> minid.v1.MountsResponse
-	52,  // 163: minid.v1.Images.Unmount:output_type -> minid.v1.UnmountImageResponse
-	53,  // 164: minid.v1.Content.List:output_type -> minid.v1.ContentInfo
-	53,  // 165: minid.v1.Content.Info:output_type -> minid.v1.ContentInfo
-	42,  // 166: minid.v1.Content.Read:output_type -> minid.v1.DataChunk
-	58,  // 167: minid.v1.Content.Write:output_type -> minid.v1.WriteContentResponse
-	60,  // 168: minid.v1.Content.Active:output_type -> minid.v1.ActiveResponse
-	63,  // 169: minid.v1.Content.Abort:output_type -> minid.v1.AbortResponse
-	65,  // 170: minid.v1.Content.Delete:output_type -> minid.v1.DeleteContentResponse
-	53,  // 171: minid.v1.Content.SetLabels:output_type -> minid.v1.ContentInfo
-	31,  // 172: minid.v1.Content.Fetch:output_type -> minid.v1.Progress
-	31,  // 173: minid.v1.Content.FetchBlob:output_type -> minid.v1.Progress
-	31,  // 174: minid.v1.Content.PushObject:output_type -> minid.v1.Progress
-	73,  // 175: minid.v1.Snapshots.List:output_type -> minid.v1.ListSnapshotsResponse
-	69,  // 176: minid.v1.Snapshots.Info:output_type -> minid.v1.Snapshot
-	71,  // 177: minid.v1.Snapshots.Prepare:output_type -> minid.v1.MountsResponse
-	71,  // 178: minid.v1.Snapshots.View:output_type -> minid.v1.MountsResponse
-	71,  // 179: minid.v1.Snapshots.Mounts:output_type -> minid.v1.MountsResponse
-	69,  // 180: minid.v1.Snapshots.Commit:output_type -> minid.v1.Snapshot
-	77,  // 181: minid.v1.Snapshots.Remove:output_type -> minid.v1.RemoveSnapshotResponse
-	78,  // 182: minid.v1.Snapshots.Usage:output_type -> minid.v1.SnapshotUsage
-	69,  // 183: minid.v1.Snapshots.SetLabels:output_type -> minid.v1.Snapshot
-	23,  // 184: minid.v1.Snapshots.Diff:output_type -> minid.v1.Descriptor
-	81,  // 185: minid.v1.Leases.Create:output_type -> minid.v1.Lease
-	85,  // 186: minid.v1.Leases.List:output_type -> minid.v1.ListLeasesResponse
-	87,  // 187: minid.v1.Leases.Delete:output_type -> minid.v1.DeleteLeaseResponse
-	81,  // 188: minid.v1.Leases.AddResource:output_type -> minid.v1.Lease
-	89,  // 189: minid.v1.Containers.Create:output_type -> minid.v1.Container
-	95,  // 190: minid.v1.Containers.List:output_type -> minid.v1.ListContainersResponse
-	89,  // 191: minid.v1.Containers.Get:output_type -> minid.v1.Container
-	89,  // 192: minid.v1.Containers.SetLabels:output_type -> minid.v1.Container
-	98,  // 193: minid.v1.Containers.Delete:output_type -> minid.v1.DeleteContainerResponse
-	99,  // 194: minid.v1.Containers.Start:output_type -> minid.v1.StartResponse
-	100, // 195: minid.v1.Containers.Pause:output_type -> minid.v1.ContainerActionResponse
-	100, // 196: minid.v1.Containers.Resume:output_type -> minid.v1.ContainerActionResponse
-	100, // 197: minid.v1.Containers.Update:output_type -> minid.v1.ContainerActionResponse
-	103, // 198: minid.v1.Containers.Stats:output_type -> minid.v1.StatsResponse
-	105, // 199: minid.v1.Containers.Top:output_type -> minid.v1.TopResponse
-	108, // 200: minid.v1.Containers.Logs:output_type -> minid.v1.LogEntry
-	100, // 201: minid.v1.Containers.ReopenLog:output_type -> minid.v1.ContainerActionResponse
-	110, // 202: minid.v1.Containers.Checkpoint:output_type -> minid.v1.CheckpointResponse
-	99,  // 203: minid.v1.Containers.Restore:output_type -> minid.v1.StartResponse
-	114, // 204: minid.v1.Processes.Exec:output_type -> minid.v1.ExecResponse
-	116, // 205: minid.v1.Processes.List:output_type -> minid.v1.ListProcessesResponse
-	119, // 206: minid.v1.Processes.Signal:output_type -> minid.v1.SignalResponse
-	121, // 207: minid.v1.Processes.Resize:output_type -> minid.v1.ResizeResponse
-	122, // 208: minid.v1.Processes.CloseStdin:output_type -> minid.v1.CloseStdinResponse
-	90,  // 209: minid.v1.Processes.Wait:output_type -> minid.v1.Exit
-	90,  // 210: minid.v1.Processes.Delete:output_type -> minid.v1.Exit
-	126, // 211: minid.v1.Processes.Attach:output_type -> minid.v1.AttachOutput
-	137, // [137:212] is the sub-list for method output_type
-	62,  // [62:137] is the sub-list for method input_type
-	62,  // [62:62] is the sub-list for extension type_name
-	62,  // [62:62] is the sub-list for extension extendee
-	0,   // [0:62] is the sub-list for field type_name
+	170, // 42: minid.v1.Container.labels:type_name -> minid.v1.Container.LabelsEntry
+	98,  // 43: minid.v1.Container.exit:type_name -> minid.v1.Exit
+	90,  // 44: minid.v1.Container.networks:type_name -> minid.v1.EndpointStatus
+	92,  // 45: minid.v1.Container.ports:type_name -> minid.v1.PublishedPort
+	94,  // 46: minid.v1.Container.restart:type_name -> minid.v1.RestartPolicy
+	96,  // 47: minid.v1.Container.health:type_name -> minid.v1.Health
+	70,  // 48: minid.v1.Container.mounts:type_name -> minid.v1.Mount
+	100, // 49: minid.v1.Container.log:type_name -> minid.v1.LogConfig
+	95,  // 50: minid.v1.Container.health_check:type_name -> minid.v1.HealthCheck
+	78,  // 51: minid.v1.Container.size:type_name -> minid.v1.SnapshotUsage
+	93,  // 52: minid.v1.Container.dns:type_name -> minid.v1.DNSSettings
+	97,  // 53: minid.v1.Health.log:type_name -> minid.v1.HealthResult
+	171, // 54: minid.v1.CreateContainerRequest.labels:type_name -> minid.v1.CreateContainerRequest.LabelsEntry
+	100, // 55: minid.v1.CreateContainerRequest.log:type_name -> minid.v1.LogConfig
+	172, // 56: minid.v1.CreateContainerRequest.snapshot_labels:type_name -> minid.v1.CreateContainerRequest.SnapshotLabelsEntry
+	91,  // 57: minid.v1.CreateContainerRequest.networks:type_name -> minid.v1.NetworkAttachment
+	92,  // 58: minid.v1.CreateContainerRequest.ports:type_name -> minid.v1.PublishedPort
+	93,  // 59: minid.v1.CreateContainerRequest.dns:type_name -> minid.v1.DNSSettings
+	94,  // 60: minid.v1.CreateContainerRequest.restart:type_name -> minid.v1.RestartPolicy
+	95,  // 61: minid.v1.CreateContainerRequest.health:type_name -> minid.v1.HealthCheck
+	91,  // 62: minid.v1.ConnectRequest.network:type_name -> minid.v1.NetworkAttachment
+	89,  // 63: minid.v1.ListContainersResponse.containers:type_name -> minid.v1.Container
+	173, // 64: minid.v1.SetContainerLabelsRequest.labels:type_name -> minid.v1.SetContainerLabelsRequest.LabelsEntry
+	98,  // 65: minid.v1.DeleteContainerResponse.exit:type_name -> minid.v1.Exit
+	115, // 66: minid.v1.StatsResponse.stats:type_name -> minid.v1.ContainerStats
+	117, // 67: minid.v1.TopResponse.processes:type_name -> minid.v1.ProcessInfo
+	24,  // 68: minid.v1.CheckpointResponse.image:type_name -> minid.v1.Image
+	174, // 69: minid.v1.Network.labels:type_name -> minid.v1.Network.LabelsEntry
+	175, // 70: minid.v1.Network.options:type_name -> minid.v1.Network.OptionsEntry
+	124, // 71: minid.v1.Network.subnets:type_name -> minid.v1.Subnet
+	125, // 72: minid.v1.Network.containers:type_name -> minid.v1.NetworkMember
+	90,  // 73: minid.v1.NetworkMember.endpoint:type_name -> minid.v1.EndpointStatus
+	176, // 74: minid.v1.CreateNetworkRequest.labels:type_name -> minid.v1.CreateNetworkRequest.LabelsEntry
+	177, // 75: minid.v1.CreateNetworkRequest.options:type_name -> minid.v1.CreateNetworkRequest.OptionsEntry
+	124, // 76: minid.v1.CreateNetworkRequest.subnets:type_name -> minid.v1.Subnet
+	123, // 77: minid.v1.ListNetworksResponse.networks:type_name -> minid.v1.Network
+	100, // 78: minid.v1.ExecRequest.log:type_name -> minid.v1.LogConfig
+	138, // 79: minid.v1.ListProcessesResponse.processes:type_name -> minid.v1.Process
+	98,  // 80: minid.v1.Process.exit:type_name -> minid.v1.Exit
+	145, // 81: minid.v1.AttachInput.open:type_name -> minid.v1.AttachOpen
+	146, // 82: minid.v1.AttachInput.resize:type_name -> minid.v1.TerminalSize
+	134, // 83: minid.v1.AttachOpen.exec:type_name -> minid.v1.ExecRequest
+	146, // 84: minid.v1.AttachOpen.size:type_name -> minid.v1.TerminalSize
+	148, // 85: minid.v1.AttachOutput.opened:type_name -> minid.v1.AttachOpened
+	98,  // 86: minid.v1.AttachOutput.exit:type_name -> minid.v1.Exit
+	0,   // 87: minid.v1.System.Version:input_type -> minid.v1.VersionRequest
+	2,   // 88: minid.v1.System.Info:input_type -> minid.v1.InfoRequest
+	5,   // 89: minid.v1.System.Check:input_type -> minid.v1.CheckRequest
+	8,   // 90: minid.v1.System.CollectGarbage:input_type -> minid.v1.CollectGarbageRequest
+	10,  // 91: minid.v1.System.UpgradeSupervisor:input_type -> minid.v1.UpgradeSupervisorRequest
+	12,  // 92: minid.v1.System.Reload:input_type -> minid.v1.ReloadRequest
+	14,  // 93: minid.v1.System.Subscribe:input_type -> minid.v1.SubscribeRequest
+	17,  // 94: minid.v1.Namespaces.Create:input_type -> minid.v1.CreateNamespaceRequest
+	18,  // 95: minid.v1.Namespaces.List:input_type -> minid.v1.ListNamespacesRequest
+	20,  // 96: minid.v1.Namespaces.Delete:input_type -> minid.v1.DeleteNamespaceRequest
+	22,  // 97: minid.v1.Namespaces.SetLabels:input_type -> minid.v1.SetNamespaceLabelsRequest
+	25,  // 98: minid.v1.Images.List:input_type -> minid.v1.ListImagesRequest
+	27,  // 99: minid.v1.Images.Get:input_type -> minid.v1.GetImageRequest
+	29,  // 100: minid.v1.Images.Pull:input_type -> minid.v1.PullRequest
+	30,  // 101: minid.v1.Images.Push:input_type -> minid.v1.PushRequest
+	32,  // 102: minid.v1.Images.Tag:input_type -> minid.v1.TagRequest
+	33,  // 103: minid.v1.Images.SetLabels:input_type -> minid.v1.SetImageLabelsRequest
+	34,  // 104: minid.v1.Images.Delete:input_type -> minid.v1.DeleteImageRequest
+	36,  // 105: minid.v1.Images.Prune:input_type -> minid.v1.PruneImagesRequest
+	38,  // 106: minid.v1.Images.Import:input_type -> minid.v1.ImportRequest
+	41,  // 107: minid.v1.Images.Export:input_type -> minid.v1.ExportRequest
+	43,  // 108: minid.v1.Images.Check:input_type -> minid.v1.CheckImagesRequest
+	46,  // 109: minid.v1.Images.Usage:input_type -> minid.v1.UsageRequest
+	48,  // 110: minid.v1.Images.Unpack:input_type -> minid.v1.UnpackRequest
+	49,  // 111: minid.v1.Images.Convert:input_type -> minid.v1.ConvertRequest
+	50,  // 112: minid.v1.Images.Mount:input_type -> minid.v1.MountImageRequest
+	51,  // 113: minid.v1.Images.Unmount:input_type -> minid.v1.UnmountImageRequest
+	54,  // 114: minid.v1.Content.List:input_type -> minid.v1.ListContentRequest
+	55,  // 115: minid.v1.Content.Info:input_type -> minid.v1.ContentInfoRequest
+	56,  // 116: minid.v1.Content.Read:input_type -> minid.v1.ReadContentRequest
+	57,  // 117: minid.v1.Content.Write:input_type -> minid.v1.WriteContentRequest
+	59,  // 118: minid.v1.Content.Active:input_type -> minid.v1.ActiveRequest
+	62,  // 119: minid.v1.Content.Abort:input_type -> minid.v1.AbortRequest
+	64,  // 120: minid.v1.Content.Delete:input_type -> minid.v1.DeleteContentRequest
+	66,  // 121: minid.v1.Content.SetLabels:input_type -> minid.v1.SetContentLabelsRequest
+	29,  // 122: minid.v1.Content.Fetch:input_type -> minid.v1.PullRequest
+	67,  // 123: minid.v1.Content.FetchBlob:input_type -> minid.v1.FetchBlobRequest
+	68,  // 124: minid.v1.Content.PushObject:input_type -> minid.v1.PushObjectRequest
+	72,  // 125: minid.v1.Snapshots.List:input_type -> minid.v1.ListSnapshotsRequest
+	74,  // 126: minid.v1.Snapshots.Info:input_type -> minid.v1.SnapshotRequest
+	75,  // 127: minid.v1.Snapshots.Prepare:input_type -> minid.v1.PrepareSnapshotRequest
+	75,  // 128: minid.v1.Snapshots.View:input_type -> minid.v1.PrepareSnapshotRequest
+	74,  // 129: minid.v1.Snapshots.Mounts:input_type -> minid.v1.SnapshotRequest
+	76,  // 130: minid.v1.Snapshots.Commit:input_type -> minid.v1.CommitSnapshotRequest
+	74,  // 131: minid.v1.Snapshots.Remove:input_type -> minid.v1.SnapshotRequest
+	74,  // 132: minid.v1.Snapshots.Usage:input_type -> minid.v1.SnapshotRequest
+	79,  // 133: minid.v1.Snapshots.SetLabels:input_type -> minid.v1.SetSnapshotLabelsRequest
+	80,  // 134: minid.v1.Snapshots.Diff:input_type -> minid.v1.DiffRequest
+	83,  // 135: minid.v1.Leases.Create:input_type -> minid.v1.CreateLeaseRequest
+	84,  // 136: minid.v1.Leases.List:input_type -> minid.v1.ListLeasesRequest
+	86,  // 137: minid.v1.Leases.Delete:input_type -> minid.v1.DeleteLeaseRequest
+	88,  // 138: minid.v1.Leases.AddResource:input_type -> minid.v1.LeaseResourceRequest
+	99,  // 139: minid.v1.Containers.Create:input_type -> minid.v1.CreateContainerRequest
+	105, // 140: minid.v1.Containers.List:input_type -> minid.v1.ListContainersRequest
+	101, // 141: minid.v1.Containers.Get:input_type -> minid.v1.ContainerRequest
+	107, // 142: minid.v1.Containers.SetLabels:input_type -> minid.v1.SetContainerLabelsRequest
+	108, // 143: minid.v1.Containers.Delete:input_type -> minid.v1.DeleteContainerRequest
+	101, // 144: minid.v1.Containers.Start:input_type -> minid.v1.ContainerRequest
+	101, // 145: minid.v1.Containers.Pause:input_type -> minid.v1.ContainerRequest
+	101, // 146: minid.v1.Containers.Resume:input_type -> minid.v1.ContainerRequest
+	112, // 147: minid.v1.Containers.Update:input_type -> minid.v1.UpdateContainerRequest
+	113, // 148: minid.v1.Containers.Stats:input_type -> minid.v1.StatsRequest
+	101, // 149: minid.v1.Containers.Top:input_type -> minid.v1.ContainerRequest
+	118, // 150: minid.v1.Containers.Logs:input_type -> minid.v1.LogsRequest
+	101, // 151: minid.v1.Containers.ReopenLog:input_type -> minid.v1.ContainerRequest
+	102, // 152: minid.v1.Containers.Stop:input_type -> minid.v1.StopRequest
+	102, // 153: minid.v1.Containers.Restart:input_type -> minid.v1.StopRequest
+	103, // 154: minid.v1.Containers.Rename:input_type -> minid.v1.RenameRequest
+	104, // 155: minid.v1.Containers.Connect:input_type -> minid.v1.ConnectRequest
+	104, // 156: minid.v1.Containers.Disconnect:input_type -> minid.v1.ConnectRequest
+	120, // 157: minid.v1.Containers.Checkpoint:input_type -> minid.v1.CheckpointRequest
+	122, // 158: minid.v1.Containers.Restore:input_type -> minid.v1.RestoreRequest
+	126, // 159: minid.v1.Networks.Create:input_type -> minid.v1.CreateNetworkRequest
+	128, // 160: minid.v1.Networks.List:input_type -> minid.v1.ListNetworksRequest
+	127, // 161: minid.v1.Networks.Inspect:input_type -> minid.v1.NetworkRequest
+	127, // 162: minid.v1.Networks.Remove:input_type -> minid.v1.NetworkRequest
+	131, // 163: minid.v1.Networks.Prune:input_type -> minid.v1.PruneNetworksRequest
+	134, // 164: minid.v1.Processes.Exec:input_type -> minid.v1.ExecRequest
+	136, // 165: minid.v1.Processes.List:input_type -> minid.v1.ListProcessesRequest
+	139, // 166: minid.v1.Processes.Signal:input_type -> minid.v1.SignalRequest
+	141, // 167: minid.v1.Processes.Resize:input_type -> minid.v1.ResizeRequest
+	133, // 168: minid.v1.Processes.CloseStdin:input_type -> minid.v1.ProcessRequest
+	133, // 169: minid.v1.Processes.Wait:input_type -> minid.v1.ProcessRequest
+	133, // 170: minid.v1.Processes.Delete:input_type -> minid.v1.ProcessRequest
+	144, // 171: minid.v1.Processes.Attach:input_type -> minid.v1.AttachInput
+	1,   // 172: minid.v1.System.Version:output_type -> minid.v1.VersionResponse
+	3,   // 173: minid.v1.System.Info:output_type -> minid.v1.InfoResponse
+	6,   // 174: minid.v1.System.Check:output_type -> minid.v1.CheckResponse
+	9,   // 175: minid.v1.System.CollectGarbage:output_type -> minid.v1.CollectGarbageResponse
+	11,  // 176: minid.v1.System.UpgradeSupervisor:output_type -> minid.v1.UpgradeSupervisorResponse
+	13,  // 177: minid.v1.System.Reload:output_type -> minid.v1.ReloadResponse
+	15,  // 178: minid.v1.System.Subscribe:output_type -> minid.v1.Event
+	16,  // 179: minid.v1.Namespaces.Create:output_type -> minid.v1.Namespace
+	19,  // 180: minid.v1.Namespaces.List:output_type -> minid.v1.ListNamespacesResponse
+	21,  // 181: minid.v1.Namespaces.Delete:output_type -> minid.v1.DeleteNamespaceResponse
+	16,  // 182: minid.v1.Namespaces.SetLabels:output_type -> minid.v1.Namespace
+	26,  // 183: minid.v1.Images.List:output_type -> minid.v1.ListImagesResponse
+	24,  // 184: minid.v1.Images.Get:output_type -> minid.v1.Image
+	31,  // 185: minid.v1.Images.Pull:output_type -> minid.v1.Progress
+	31,  // 186: minid.v1.Images.Push:output_type -> minid.v1.Progress
+	24,  // 187: minid.v1.Images.Tag:output_type -> minid.v1.Image
+	24,  // 188: minid.v1.Images.SetLabels:output_type -> minid.v1.Image
+	35,  // 189: minid.v1.Images.Delete:output_type -> minid.v1.DeleteImageResponse
+	37,  // 190: minid.v1.Images.Prune:output_type -> minid.v1.PruneImagesResponse
+	40,  // 191: minid.v1.Images.Import:output_type -> minid.v1.ImportResponse
+	42,  // 192: minid.v1.Images.Export:output_type -> minid.v1.DataChunk
+	45,  // 193: minid.v1.Images.Check:output_type -> minid.v1.CheckImagesResponse
+	47,  // 194: minid.v1.Images.Usage:output_type -> minid.v1.UsageResponse
+	31,  // 195: minid.v1.Images.Unpack:output_type -> minid.v1.Progress
+	24,  // 196: minid.v1.Images.Convert:output_type -> minid.v1.Image
+	71,  // 197: minid.v1.Images.Mount:output_type -> minid.v1.MountsResponse
+	52,  // 198: minid.v1.Images.Unmount:output_type -> minid.v1.UnmountImageResponse
+	53,  // 199: minid.v1.Content.List:output_type -> minid.v1.ContentInfo
+	53,  // 200: minid.v1.Content.Info:output_type -> minid.v1.ContentInfo
+	42,  // 201: minid.v1.Content.Read:output_type -> minid.v1.DataChunk
+	58,  // 202: minid.v1.Content.Write:output_type -> minid.v1.WriteContentResponse
+	60,  // 203: minid.v1.Content.Active:output_type -> minid.v1.ActiveResponse
+	63,  // 204: minid.v1.Content.Abort:output_type -> minid.v1.AbortResponse
+	65,  // 205: minid.v1.Content.Delete:output_type -> minid.v1.DeleteContentResponse
+	53,  // 206: minid.v1.Content.SetLabels:output_type -> minid.v1.ContentInfo
+	31,  // 207: minid.v1.Content.Fetch:output_type -> minid.v1.Progress
+	31,  // 208: minid.v1.Content.FetchBlob:output_type -> minid.v1.Progress
+	31,  // 209: minid.v1.Content.PushObject:output_type -> minid.v1.Progress
+	73,  // 210: minid.v1.Snapshots.List:output_type -> minid.v1.ListSnapshotsResponse
+	69,  // 211: minid.v1.Snapshots.Info:output_type -> minid.v1.Snapshot
+	71,  // 212: minid.v1.Snapshots.Prepare:output_type -> minid.v1.MountsResponse
+	71,  // 213: minid.v1.Snapshots.View:output_type -> minid.v1.MountsResponse
+	71,  // 214: minid.v1.Snapshots.Mounts:output_type -> minid.v1.MountsResponse
+	69,  // 215: minid.v1.Snapshots.Commit:output_type -> minid.v1.Snapshot
+	77,  // 216: minid.v1.Snapshots.Remove:output_type -> minid.v1.RemoveSnapshotResponse
+	78,  // 217: minid.v1.Snapshots.Usage:output_type -> minid.v1.SnapshotUsage
+	69,  // 218: minid.v1.Snapshots.SetLabels:output_type -> minid.v1.Snapshot
+	23,  // 219: minid.v1.Snapshots.Diff:output_type -> minid.v1.Descriptor
+	81,  // 220: minid.v1.Leases.Create:output_type -> minid.v1.Lease
+	85,  // 221: minid.v1.Leases.List:output_type -> minid.v1.ListLeasesResponse
+	87,  // 222: minid.v1.Leases.Delete:output_type -> minid.v1.DeleteLeaseResponse
+	81,  // 223: minid.v1.Leases.AddResource:output_type -> minid.v1.Lease
+	89,  // 224: minid.v1.Containers.Create:output_type -> minid.v1.Container
+	106, // 225: minid.v1.Containers.List:output_type -> minid.v1.ListContainersResponse
+	89,  // 226: minid.v1.Containers.Get:output_type -> minid.v1.Container
+	89,  // 227: minid.v1.Containers.SetLabels:output_type -> minid.v1.Container
+	109, // 228: minid.v1.Containers.Delete:output_type -> minid.v1.DeleteContainerResponse
+	110, // 229: minid.v1.Containers.Start:output_type -> minid.v1.StartResponse
+	111, // 230: minid.v1.Containers.Pause:output_type -> minid.v1.ContainerActionResponse
+	111, // 231: minid.v1.Containers.Resume:output_type -> minid.v1.ContainerActionResponse
+	111, // 232: minid.v1.Containers.Update:output_type -> minid.v1.ContainerActionResponse
+	114, // 233: minid.v1.Containers.Stats:output_type -> minid.v1.StatsResponse
+	116, // 234: minid.v1.Containers.Top:output_type -> minid.v1.TopResponse
+	119, // 235: minid.v1.Containers.Logs:output_type -> minid.v1.LogEntry
+	111, // 236: minid.v1.Containers.ReopenLog:output_type -> minid.v1.ContainerActionResponse
+	111, // 237: minid.v1.Containers.Stop:output_type -> minid.v1.ContainerActionResponse
+	110, // 238: minid.v1.Containers.Restart:output_type -> minid.v1.StartResponse
+	89,  // 239: minid.v1.Containers.Rename:output_type -> minid.v1.Container
+	89,  // 240: minid.v1.Containers.Connect:output_type -> minid.v1.Container
+	89,  // 241: minid.v1.Containers.Disconnect:output_type -> minid.v1.Container
+	121, // 242: minid.v1.Containers.Checkpoint:output_type -> minid.v1.CheckpointResponse
+	110, // 243: minid.v1.Containers.Restore:output_type -> minid.v1.StartResponse
+	123, // 244: minid.v1.Networks.Create:output_type -> minid.v1.Network
+	129, // 245: minid.v1.Networks.List:output_type -> minid.v1.ListNetworksResponse
+	123, // 246: minid.v1.Networks.Inspect:output_type -> minid.v1.Network
+	130, // 247: minid.v1.Networks.Remove:output_type -> minid.v1.RemoveNetworkResponse
+	132, // 248: minid.v1.Networks.Prune:output_type -> minid.v1.PruneNetworksResponse
+	135, // 249: minid.v1.Processes.Exec:output_type -> minid.v1.ExecResponse
+	137, // 250: minid.v1.Processes.List:output_type -> minid.v1.ListProcessesResponse
+	140, // 251: minid.v1.Processes.Signal:output_type -> minid.v1.SignalResponse
+	142, // 252: minid.v1.Processes.Resize:output_type -> minid.v1.ResizeResponse
+	143, // 253: minid.v1.Processes.CloseStdin:output_type -> minid.v1.CloseStdinResponse
+	98,  // 254: minid.v1.Processes.Wait:output_type -> minid.v1.Exit
+	98,  // 255: minid.v1.Processes.Delete:output_type -> minid.v1.Exit
+	147, // 256: minid.v1.Processes.Attach:output_type -> minid.v1.AttachOutput
+	172, // [172:257] is the sub-list for method output_type
+	87,  // [87:172] is the sub-list for method input_type
+	87,  // [87:87] is the sub-list for extension type_name
+	87,  // [87:87] is the sub-list for extension extendee
+	0,   // [0:87] is the sub-list for field type_name
 }
 
 func init() { file_minid_proto_init() }
@@ -9813,7 +11718,8 @@ func file_minid_proto_init() {
 	if File_minid_proto != nil {
 		return
 	}
-	file_minid_proto_msgTypes[123].OneofWrappers = []any{
+	file_minid_proto_msgTypes[102].OneofWrappers = []any{}
+	file_minid_proto_msgTypes[144].OneofWrappers = []any{
 		(*AttachInput_Open)(nil),
 		(*AttachInput_Stdin)(nil),
 		(*AttachInput_Resize)(nil),
@@ -9821,7 +11727,7 @@ func file_minid_proto_init() {
 		(*AttachInput_Signal)(nil),
 		(*AttachInput_Detach)(nil),
 	}
-	file_minid_proto_msgTypes[126].OneofWrappers = []any{
+	file_minid_proto_msgTypes[147].OneofWrappers = []any{
 		(*AttachOutput_Opened)(nil),
 		(*AttachOutput_Stdout)(nil),
 		(*AttachOutput_Stderr)(nil),
@@ -9834,9 +11740,9 @@ func file_minid_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_minid_proto_rawDesc), len(file_minid_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   153,
+			NumMessages:   178,
 			NumExtensions: 0,
-			NumServices:   8,
+			NumServices:   9,
 		},
 		GoTypes:           file_minid_proto_goTypes,
 		DependencyIndexes: file_minid_proto_depIdxs,

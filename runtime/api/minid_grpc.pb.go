@@ -2446,6 +2446,11 @@ const (
 	Containers_Top_FullMethodName        = "/minid.v1.Containers/Top"
 	Containers_Logs_FullMethodName       = "/minid.v1.Containers/Logs"
 	Containers_ReopenLog_FullMethodName  = "/minid.v1.Containers/ReopenLog"
+	Containers_Stop_FullMethodName       = "/minid.v1.Containers/Stop"
+	Containers_Restart_FullMethodName    = "/minid.v1.Containers/Restart"
+	Containers_Rename_FullMethodName     = "/minid.v1.Containers/Rename"
+	Containers_Connect_FullMethodName    = "/minid.v1.Containers/Connect"
+	Containers_Disconnect_FullMethodName = "/minid.v1.Containers/Disconnect"
 	Containers_Checkpoint_FullMethodName = "/minid.v1.Containers/Checkpoint"
 	Containers_Restore_FullMethodName    = "/minid.v1.Containers/Restore"
 )
@@ -2468,6 +2473,15 @@ type ContainersClient interface {
 	Top(ctx context.Context, in *ContainerRequest, opts ...grpc.CallOption) (*TopResponse, error)
 	Logs(ctx context.Context, in *LogsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[LogEntry], error)
 	ReopenLog(ctx context.Context, in *ContainerRequest, opts ...grpc.CallOption) (*ContainerActionResponse, error)
+	// Stop asks a container to end and kills it after the timeout. It is not restarted, whatever its policy says. One that
+	// does not run is no error.
+	Stop(ctx context.Context, in *StopRequest, opts ...grpc.CallOption) (*ContainerActionResponse, error)
+	// Restart is Stop, then Start.
+	Restart(ctx context.Context, in *StopRequest, opts ...grpc.CallOption) (*StartResponse, error)
+	Rename(ctx context.Context, in *RenameRequest, opts ...grpc.CallOption) (*Container, error)
+	// Connect puts a container in a user network, at once when it runs; Disconnect takes it out of one.
+	Connect(ctx context.Context, in *ConnectRequest, opts ...grpc.CallOption) (*Container, error)
+	Disconnect(ctx context.Context, in *ConnectRequest, opts ...grpc.CallOption) (*Container, error)
 	// Checkpoint writes a running container's processes to a directory (path) with criu, or makes an image of a container
 	// in any state: of what it was made of, with rw also what it has changed of its root filesystem, with base its own
 	// image, with processes also these.
@@ -2623,6 +2637,56 @@ func (c *containersClient) ReopenLog(ctx context.Context, in *ContainerRequest, 
 	return out, nil
 }
 
+func (c *containersClient) Stop(ctx context.Context, in *StopRequest, opts ...grpc.CallOption) (*ContainerActionResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ContainerActionResponse)
+	err := c.cc.Invoke(ctx, Containers_Stop_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *containersClient) Restart(ctx context.Context, in *StopRequest, opts ...grpc.CallOption) (*StartResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(StartResponse)
+	err := c.cc.Invoke(ctx, Containers_Restart_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *containersClient) Rename(ctx context.Context, in *RenameRequest, opts ...grpc.CallOption) (*Container, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(Container)
+	err := c.cc.Invoke(ctx, Containers_Rename_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *containersClient) Connect(ctx context.Context, in *ConnectRequest, opts ...grpc.CallOption) (*Container, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(Container)
+	err := c.cc.Invoke(ctx, Containers_Connect_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *containersClient) Disconnect(ctx context.Context, in *ConnectRequest, opts ...grpc.CallOption) (*Container, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(Container)
+	err := c.cc.Invoke(ctx, Containers_Disconnect_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *containersClient) Checkpoint(ctx context.Context, in *CheckpointRequest, opts ...grpc.CallOption) (*CheckpointResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(CheckpointResponse)
@@ -2661,6 +2725,15 @@ type ContainersServer interface {
 	Top(context.Context, *ContainerRequest) (*TopResponse, error)
 	Logs(*LogsRequest, grpc.ServerStreamingServer[LogEntry]) error
 	ReopenLog(context.Context, *ContainerRequest) (*ContainerActionResponse, error)
+	// Stop asks a container to end and kills it after the timeout. It is not restarted, whatever its policy says. One that
+	// does not run is no error.
+	Stop(context.Context, *StopRequest) (*ContainerActionResponse, error)
+	// Restart is Stop, then Start.
+	Restart(context.Context, *StopRequest) (*StartResponse, error)
+	Rename(context.Context, *RenameRequest) (*Container, error)
+	// Connect puts a container in a user network, at once when it runs; Disconnect takes it out of one.
+	Connect(context.Context, *ConnectRequest) (*Container, error)
+	Disconnect(context.Context, *ConnectRequest) (*Container, error)
 	// Checkpoint writes a running container's processes to a directory (path) with criu, or makes an image of a container
 	// in any state: of what it was made of, with rw also what it has changed of its root filesystem, with base its own
 	// image, with processes also these.
@@ -2715,6 +2788,21 @@ func (UnimplementedContainersServer) Logs(*LogsRequest, grpc.ServerStreamingServ
 }
 func (UnimplementedContainersServer) ReopenLog(context.Context, *ContainerRequest) (*ContainerActionResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ReopenLog not implemented")
+}
+func (UnimplementedContainersServer) Stop(context.Context, *StopRequest) (*ContainerActionResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Stop not implemented")
+}
+func (UnimplementedContainersServer) Restart(context.Context, *StopRequest) (*StartResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Restart not implemented")
+}
+func (UnimplementedContainersServer) Rename(context.Context, *RenameRequest) (*Container, error) {
+	return nil, status.Error(codes.Unimplemented, "method Rename not implemented")
+}
+func (UnimplementedContainersServer) Connect(context.Context, *ConnectRequest) (*Container, error) {
+	return nil, status.Error(codes.Unimplemented, "method Connect not implemented")
+}
+func (UnimplementedContainersServer) Disconnect(context.Context, *ConnectRequest) (*Container, error) {
+	return nil, status.Error(codes.Unimplemented, "method Disconnect not implemented")
 }
 func (UnimplementedContainersServer) Checkpoint(context.Context, *CheckpointRequest) (*CheckpointResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Checkpoint not implemented")
@@ -2970,6 +3058,96 @@ func _Containers_ReopenLog_Handler(srv interface{}, ctx context.Context, dec fun
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Containers_Stop_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(StopRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ContainersServer).Stop(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Containers_Stop_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ContainersServer).Stop(ctx, req.(*StopRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Containers_Restart_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(StopRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ContainersServer).Restart(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Containers_Restart_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ContainersServer).Restart(ctx, req.(*StopRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Containers_Rename_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RenameRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ContainersServer).Rename(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Containers_Rename_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ContainersServer).Rename(ctx, req.(*RenameRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Containers_Connect_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ConnectRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ContainersServer).Connect(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Containers_Connect_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ContainersServer).Connect(ctx, req.(*ConnectRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Containers_Disconnect_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ConnectRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ContainersServer).Disconnect(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Containers_Disconnect_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ContainersServer).Disconnect(ctx, req.(*ConnectRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _Containers_Checkpoint_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(CheckpointRequest)
 	if err := dec(in); err != nil {
@@ -3062,6 +3240,26 @@ var Containers_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _Containers_ReopenLog_Handler,
 		},
 		{
+			MethodName: "Stop",
+			Handler:    _Containers_Stop_Handler,
+		},
+		{
+			MethodName: "Restart",
+			Handler:    _Containers_Restart_Handler,
+		},
+		{
+			MethodName: "Rename",
+			Handler:    _Containers_Rename_Handler,
+		},
+		{
+			MethodName: "Connect",
+			Handler:    _Containers_Connect_Handler,
+		},
+		{
+			MethodName: "Disconnect",
+			Handler:    _Containers_Disconnect_Handler,
+		},
+		{
 			MethodName: "Checkpoint",
 			Handler:    _Containers_Checkpoint_Handler,
 		},
@@ -3077,6 +3275,268 @@ var Containers_ServiceDesc = grpc.ServiceDesc{
 			ServerStreams: true,
 		},
 	},
+	Metadata: "minid.proto",
+}
+
+const (
+	Networks_Create_FullMethodName  = "/minid.v1.Networks/Create"
+	Networks_List_FullMethodName    = "/minid.v1.Networks/List"
+	Networks_Inspect_FullMethodName = "/minid.v1.Networks/Inspect"
+	Networks_Remove_FullMethodName  = "/minid.v1.Networks/Remove"
+	Networks_Prune_FullMethodName   = "/minid.v1.Networks/Prune"
+)
+
+// NetworksClient is the client API for Networks service.
+//
+// For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
+//
+// Networks are those that users make; the default one, "bridge", is always there, and "host" and "none" are none.
+type NetworksClient interface {
+	Create(ctx context.Context, in *CreateNetworkRequest, opts ...grpc.CallOption) (*Network, error)
+	List(ctx context.Context, in *ListNetworksRequest, opts ...grpc.CallOption) (*ListNetworksResponse, error)
+	Inspect(ctx context.Context, in *NetworkRequest, opts ...grpc.CallOption) (*Network, error)
+	// Remove refuses a network that containers are in.
+	Remove(ctx context.Context, in *NetworkRequest, opts ...grpc.CallOption) (*RemoveNetworkResponse, error)
+	// Prune removes the networks that no container is in, whether it runs or not.
+	Prune(ctx context.Context, in *PruneNetworksRequest, opts ...grpc.CallOption) (*PruneNetworksResponse, error)
+}
+
+type networksClient struct {
+	cc grpc.ClientConnInterface
+}
+
+func NewNetworksClient(cc grpc.ClientConnInterface) NetworksClient {
+	return &networksClient{cc}
+}
+
+func (c *networksClient) Create(ctx context.Context, in *CreateNetworkRequest, opts ...grpc.CallOption) (*Network, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(Network)
+	err := c.cc.Invoke(ctx, Networks_Create_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *networksClient) List(ctx context.Context, in *ListNetworksRequest, opts ...grpc.CallOption) (*ListNetworksResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListNetworksResponse)
+	err := c.cc.Invoke(ctx, Networks_List_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *networksClient) Inspect(ctx context.Context, in *NetworkRequest, opts ...grpc.CallOption) (*Network, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(Network)
+	err := c.cc.Invoke(ctx, Networks_Inspect_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *networksClient) Remove(ctx context.Context, in *NetworkRequest, opts ...grpc.CallOption) (*RemoveNetworkResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RemoveNetworkResponse)
+	err := c.cc.Invoke(ctx, Networks_Remove_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *networksClient) Prune(ctx context.Context, in *PruneNetworksRequest, opts ...grpc.CallOption) (*PruneNetworksResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(PruneNetworksResponse)
+	err := c.cc.Invoke(ctx, Networks_Prune_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// NetworksServer is the server API for Networks service.
+// All implementations must embed UnimplementedNetworksServer
+// for forward compatibility.
+//
+// Networks are those that users make; the default one, "bridge", is always there, and "host" and "none" are none.
+type NetworksServer interface {
+	Create(context.Context, *CreateNetworkRequest) (*Network, error)
+	List(context.Context, *ListNetworksRequest) (*ListNetworksResponse, error)
+	Inspect(context.Context, *NetworkRequest) (*Network, error)
+	// Remove refuses a network that containers are in.
+	Remove(context.Context, *NetworkRequest) (*RemoveNetworkResponse, error)
+	// Prune removes the networks that no container is in, whether it runs or not.
+	Prune(context.Context, *PruneNetworksRequest) (*PruneNetworksResponse, error)
+	mustEmbedUnimplementedNetworksServer()
+}
+
+// UnimplementedNetworksServer must be embedded to have
+// forward compatible implementations.
+//
+// NOTE: this should be embedded by value instead of pointer to avoid a nil
+// pointer dereference when methods are called.
+type UnimplementedNetworksServer struct{}
+
+func (UnimplementedNetworksServer) Create(context.Context, *CreateNetworkRequest) (*Network, error) {
+	return nil, status.Error(codes.Unimplemented, "method Create not implemented")
+}
+func (UnimplementedNetworksServer) List(context.Context, *ListNetworksRequest) (*ListNetworksResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method List not implemented")
+}
+func (UnimplementedNetworksServer) Inspect(context.Context, *NetworkRequest) (*Network, error) {
+	return nil, status.Error(codes.Unimplemented, "method Inspect not implemented")
+}
+func (UnimplementedNetworksServer) Remove(context.Context, *NetworkRequest) (*RemoveNetworkResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Remove not implemented")
+}
+func (UnimplementedNetworksServer) Prune(context.Context, *PruneNetworksRequest) (*PruneNetworksResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Prune not implemented")
+}
+func (UnimplementedNetworksServer) mustEmbedUnimplementedNetworksServer() {}
+func (UnimplementedNetworksServer) testEmbeddedByValue()                  {}
+
+// UnsafeNetworksServer may be embedded to opt out of forward compatibility for this service.
+// Use of this interface is not recommended, as added methods to NetworksServer will
+// result in compilation errors.
+type UnsafeNetworksServer interface {
+	mustEmbedUnimplementedNetworksServer()
+}
+
+func RegisterNetworksServer(s grpc.ServiceRegistrar, srv NetworksServer) {
+	// If the following call panics, it indicates UnimplementedNetworksServer was
+	// embedded by pointer and is nil.  This will cause panics if an
+	// unimplemented method is ever invoked, so we test this at initialization
+	// time to prevent it from happening at runtime later due to I/O.
+	if t, ok := srv.(interface{ testEmbeddedByValue() }); ok {
+		t.testEmbeddedByValue()
+	}
+	s.RegisterService(&Networks_ServiceDesc, srv)
+}
+
+func _Networks_Create_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(CreateNetworkRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(NetworksServer).Create(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Networks_Create_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(NetworksServer).Create(ctx, req.(*CreateNetworkRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Networks_List_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListNetworksRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(NetworksServer).List(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Networks_List_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(NetworksServer).List(ctx, req.(*ListNetworksRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Networks_Inspect_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(NetworkRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(NetworksServer).Inspect(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Networks_Inspect_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(NetworksServer).Inspect(ctx, req.(*NetworkRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Networks_Remove_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(NetworkRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(NetworksServer).Remove(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Networks_Remove_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(NetworksServer).Remove(ctx, req.(*NetworkRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Networks_Prune_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(PruneNetworksRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(NetworksServer).Prune(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Networks_Prune_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(NetworksServer).Prune(ctx, req.(*PruneNetworksRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+// Networks_ServiceDesc is the grpc.ServiceDesc for Networks service.
+// It's only intended for direct use with grpc.RegisterService,
+// and not to be introspected or modified (even as a copy)
+var Networks_ServiceDesc = grpc.ServiceDesc{
+	ServiceName: "minid.v1.Networks",
+	HandlerType: (*NetworksServer)(nil),
+	Methods: []grpc.MethodDesc{
+		{
+			MethodName: "Create",
+			Handler:    _Networks_Create_Handler,
+		},
+		{
+			MethodName: "List",
+			Handler:    _Networks_List_Handler,
+		},
+		{
+			MethodName: "Inspect",
+			Handler:    _Networks_Inspect_Handler,
+		},
+		{
+			MethodName: "Remove",
+			Handler:    _Networks_Remove_Handler,
+		},
+		{
+			MethodName: "Prune",
+			Handler:    _Networks_Prune_Handler,
+		},
+	},
+	Streams:  []grpc.StreamDesc{},
 	Metadata: "minid.proto",
 }
 

@@ -52,6 +52,7 @@ type Client struct {
 	Content    api.ContentClient
 	Snapshots  api.SnapshotsClient
 	Leases     api.LeasesClient
+	Networks   api.NetworksClient
 	Containers api.ContainersClient
 	Processes  api.ProcessesClient
 	Health     healthpb.HealthClient
@@ -105,6 +106,7 @@ func (c *Client) services() {
 	c.Leases = api.NewLeasesClient(c.conn)
 	c.Containers = api.NewContainersClient(c.conn)
 	c.Processes = api.NewProcessesClient(c.conn)
+	c.Networks = api.NewNetworksClient(c.conn)
 	c.Health = healthpb.NewHealthClient(c.conn)
 }
 

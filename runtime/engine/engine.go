@@ -14,7 +14,6 @@ import (
 	"os"
 	"path/filepath"
 	"sort"
-	"strings"
 	"sync"
 	"time"
 
@@ -67,6 +66,7 @@ type Deps struct {
 	Name, Root, State string
 	Containers        *store.Table[Container]
 	Pods              *store.Table[Pod]
+	Networks          *store.Table[network.Record] // that users have made
 	Images            Images
 	Network           Network
 	Snapshotters      map[string]snapshot.Snapshotter
@@ -100,22 +100,37 @@ type Engine struct {
 
 	mu         sync.RWMutex
 	containers map[key]*live
+	names      map[key]*live // by name; who is in containers keeps its own
 	pods       map[key]*livePod
 }
 
 // Network is what the engine wants of the pods' network; *network.Network is one.
 type Network interface {
-	// NewNamespace pins a new namespace at a path; AdoptNamespace makes one that is pinned there ready.
+	// NewNamespace pins a new namespace at a path, NewBareNamespace one for other networks than the default one;
+	// AdoptNamespace makes one that is pinned there ready.
 	NewNamespace(ctx context.Context, path string) error
+	NewBareNamespace(ctx context.Context, path string) error
 	AdoptNamespace(ctx context.Context, path string) error
 	RemoveNamespace(ctx context.Context, path string) error
 	Attach(ctx context.Context, r network.Request) (network.Attachment, error)
 	Detach(ctx context.Context, r network.Request, a *network.Attachment) error
-	Restore(ctx context.Context, all []network.Attachment) error
+	Restore(ctx context.Context, records []network.Record, all []network.Attachment) error
 	Collect(ctx context.Context, live []string) error // ids of pods
 	Status(ctx context.Context) network.Status
 	SetPodCIDR(ctx context.Context, cidrs []netip.Prefix) error
 	Stats(ctx context.Context, path string) ([]network.InterfaceStats, error)
+	UserNetworks
+}
+
+// UserNetworks is what the engine wants of networks beside that of pods.
+type UserNetworks interface {
+	PlanNetwork(ctx context.Context, wanted network.Record, others []network.Record) (network.Record, error)
+	MakeNetwork(ctx context.Context, r network.Record) error
+	RemoveNetwork(ctx context.Context, r network.Record) error
+	DefaultNetwork(ctx context.Context) (network.Record, error)
+	AttachTo(ctx context.Context, to network.Record, r network.Request) (network.Attachment, error)
+	DetachFrom(ctx context.Context, r network.Request, a network.Attachment) (changed []network.Attachment, err error)
+	SetNames(ctx context.Context, a network.Attachment) error
 }
 
 // Hooks adds the hooks that the host has for containers like this one to its document; *hooks.Directories is one.
@@ -154,7 +169,7 @@ func New(d Deps) (*Engine, error) {
 		return nil, fmt.Errorf("snapshotter %q is not one of this daemon's: %w", d.Snapshotter, errdefs.ErrInvalidArgument)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	return &Engine{Deps: d, ctx: ctx, close: cancel, recovered: make(chan struct{}), closing: make(chan struct{}, 1), containers: map[key]*live{}, pods: map[key]*livePod{}}, nil
+	return &Engine{Deps: d, ctx: ctx, close: cancel, recovered: make(chan struct{}), closing: make(chan struct{}, 1), containers: map[key]*live{}, names: map[key]*live{}, pods: map[key]*livePod{}}, nil
 }
 
 // Close ends the engine's background work. Containers go on.
@@ -166,37 +181,6 @@ func (e *Engine) Close() error {
 
 // Use gives the engine its supervisors. It is apart from New because they are opened with the engine's handlers.
 func (e *Engine) Use(s Sandboxes) { e.sandboxes = s }
-
-// find returns the container with this id, or the only one whose id begins with it.
-func (e *Engine) find(ns, id string) (*live, error) {
-	if id == "" {
-		return nil, fmt.Errorf("container id is empty: name one: %w", errdefs.ErrInvalidArgument)
-	}
-	e.mu.RLock()
-	defer e.mu.RUnlock()
-	if l := e.containers[key{ns, id}]; l != nil {
-		return l, nil
-	}
-	var found []*live
-	for k, l := range e.containers {
-		if k.ns == ns && strings.HasPrefix(k.id, id) {
-			found = append(found, l)
-		}
-	}
-	switch len(found) {
-	case 1:
-		return found[0], nil
-	case 0:
-		return nil, fmt.Errorf("container %s: not in namespace %s: %w", id, ns, errdefs.ErrNotFound)
-	}
-	ids := make([]string, 0, len(found))
-	for _, l := range found {
-		ids = append(ids, l.key.id)
-	}
-	sort.Strings(ids)
-	return nil, fmt.Errorf("container %s is ambiguous: it begins %s: give more of it: %w",
-		id, strings.Join(ids, ", "), errdefs.ErrInvalidArgument)
-}
 
 // exactly is the container with this id, or nil.
 func (e *Engine) exactly(ns, id string) *live {
@@ -222,13 +206,13 @@ func (e *Engine) locked(ctx context.Context, ns, id string) (*live, func(), erro
 	return l, unlock, nil
 }
 
-// Get returns a container by its id or an unambiguous prefix of it.
+// Get returns a container by its name, its id or an unambiguous prefix of that.
 func (e *Engine) Get(_ context.Context, ns, id string) (Container, error) {
 	l, err := e.find(ns, id)
 	if err != nil {
 		return Container{}, err
 	}
-	return l.record(), nil
+	return l.seen(), nil
 }
 
 // List returns the containers of a namespace, or of all when ns is empty, the oldest first.
@@ -243,7 +227,7 @@ func (e *Engine) List(_ context.Context, ns string) ([]Container, error) {
 	e.mu.RUnlock()
 	list := make([]Container, 0, len(lives))
 	for _, l := range lives {
-		list = append(list, l.record())
+		list = append(list, l.seen())
 	}
 	sort.Slice(list, func(i, j int) bool {
 		if !list[i].CreatedAt.Equal(list[j].CreatedAt) {
@@ -297,6 +281,12 @@ func (e *Engine) home(c Container) string {
 }
 
 func (e *Engine) publish(l *live, action string, attributes map[string]string) {
+	if name := l.record().Name; name != "" {
+		if attributes == nil {
+			attributes = map[string]string{}
+		}
+		attributes["name"] = name
+	}
 	e.Events.Publish(events.Event{
 		Time: time.Now(), Namespace: l.key.ns, Type: "container", Action: action, ID: l.key.id, Attributes: attributes,
 	})

@@ -55,6 +55,7 @@ func (e *Engine) recoverPods(ctx context.Context, all bool) error {
 			attachments = append(attachments, *rec.Attachment)
 		}
 	}
+	attachments = append(attachments, e.attached()...)
 	e.recoverNetwork(ctx, attachments, all)
 	e.background.Go(func() { e.endPods(rest) })
 	return nil
@@ -69,8 +70,9 @@ func (e *Engine) recoverNetwork(ctx context.Context, attachments []network.Attac
 		defer cancel()
 		return do(ctx)
 	}
-	if err := bounded(func(ctx context.Context) error { return e.Network.Restore(ctx, attachments) }); err != nil {
-		e.Log.Error("the network of the pods is not as it should be", "error", err)
+	networks := e.recoverNetworks(ctx)
+	if err := bounded(func(ctx context.Context) error { return e.Network.Restore(ctx, networks, attachments) }); err != nil {
+		e.Log.Error("the network is not as it should be", "error", err)
 	}
 	if !all {
 		return

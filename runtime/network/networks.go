@@ -95,6 +95,10 @@ func (n *Networks) NewNamespace(ctx context.Context, path string) error {
 	return nil
 }
 
+// NewBareNamespace is NewNamespace for what joins users' networks: an interface made ahead for the default one would have
+// to be taken away first, and the kernel takes its time for that.
+func (n *Networks) NewBareNamespace(_ context.Context, path string) error { return netns.Make(path) }
+
 // AdoptNamespace makes a namespace ready that the caller has pinned at the path. It is for pods with a user namespace of
 // their own, which the network namespace must belong to: only a process in there can make it.
 func (n *Networks) AdoptNamespace(_ context.Context, path string) error { return netns.Adopt(path) }
@@ -159,12 +163,13 @@ func (n *Networks) Check(ctx context.Context, r Request, a Attachment) error {
 }
 
 // Restore makes the host as the attachments of all records need it: addresses and ports in use, the bridge, the rules. It
-// is called once, before anything else; what it cannot restore it tells, and the rest works.
-func (n *Networks) Restore(ctx context.Context, all []Attachment) error {
+// is called once, before anything else; what it cannot restore it tells, and the rest works. The records are those of the
+// networks that users have made.
+func (n *Networks) Restore(ctx context.Context, records []Record, all []Attachment) error {
 	n.mu.Lock()
 	n.restored = all
 	n.mu.Unlock()
-	err := errors.Join(n.cni.Restore(ctx, all), n.builtin.Restore(ctx, all))
+	err := errors.Join(n.segments().RestoreNetworks(ctx, records), n.cni.Restore(ctx, all), n.builtin.Restore(ctx, all))
 	n.spares.start()
 	return err
 }

@@ -39,6 +39,10 @@ type Engine interface {
 	List(ctx context.Context, ns string) ([]engine.Container, error)
 	SetLabels(ctx context.Context, ns, id string, labels map[string]string, replace bool) (engine.Container, error)
 	Delete(ctx context.Context, ns, id string, o engine.DeleteOptions) (*wire.Exit, error)
+	StopLike(ctx context.Context, ns, id, signal string, timeout *time.Duration) error
+	Rename(ctx context.Context, ns, id, name string) (engine.Container, error)
+	Connect(ctx context.Context, ns, id string, wanted engine.NetworkAttachment) (engine.Container, error)
+	Disconnect(ctx context.Context, ns, id, network string) (engine.Container, error)
 	Exec(ctx context.Context, ns, id string, o engine.ExecOptions) (engine.Process, error)
 	Attach(ctx context.Context, ns, id, execID string, s engine.Streams) error
 	Processes(ctx context.Context, ns, id string) ([]engine.Process, error)
@@ -61,6 +65,7 @@ type Engine interface {
 	Check(ctx context.Context, repair, quick bool) ([]engine.Problem, int, error)
 	CollectGarbage(ctx context.Context, dryRun bool) (image.Collected, error)
 	Upgrade(ctx context.Context) error
+	Networks
 }
 
 // Daemon is what only the daemon knows of itself.
@@ -118,6 +123,7 @@ func Register(r grpc.ServiceRegistrar, d Deps) {
 	api.RegisterLeasesServer(r, &leasesServer{Deps: d})
 	api.RegisterContainersServer(r, &containersServer{Deps: d})
 	api.RegisterProcessesServer(r, &processesServer{Deps: d})
+	api.RegisterNetworksServer(r, &networksServer{Deps: d})
 }
 
 const defaultNamespace = "default"
