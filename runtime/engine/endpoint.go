@@ -48,11 +48,7 @@ func (e *Engine) joinNetworks(ctx context.Context, l *live) error {
 
 func (e *Engine) attachAll(ctx context.Context, l *live) error {
 	c := l.record()
-	newNamespace := e.Network.NewBareNamespace
-	if c.Net.Networks[0].Network == NetworkBridge {
-		newNamespace = e.Network.NewNamespace
-	}
-	if err := newNamespace(ctx, e.netns(c)); err != nil {
+	if err := e.pinNetwork(ctx, c); err != nil {
 		return err
 	}
 	unlock, err := e.locks.Lock(ctx, portsLock)
@@ -86,6 +82,24 @@ func (e *Engine) attachAll(ctx context.Context, l *live) error {
 		e.Log.Warn("ports are not published: all networks of the container are internal", "id", c.ID)
 	}
 	return nil
+}
+
+// pinNetwork makes a container's network namespace. One that a user namespace owns is made together with that.
+func (e *Engine) pinNetwork(ctx context.Context, c Container) error {
+	switch {
+	case len(c.Request.UIDMap) > 0:
+	case c.Net.Networks[0].Network == NetworkBridge:
+		return e.Network.NewNamespace(ctx, e.netns(c))
+	default:
+		return e.Network.NewBareNamespace(ctx, e.netns(c))
+	}
+	err := pin.Make(pin.Options{
+		Dir: pinDir(e.Bundle(c)), Kinds: []string{pin.Network}, UIDMap: mountMap(c.Request.UIDMap), GIDMap: mountMap(c.Request.GIDMap),
+	})
+	if err != nil {
+		return err
+	}
+	return e.Network.AdoptNamespace(ctx, e.netns(c))
 }
 
 // attachTo joins one network.
@@ -135,7 +149,7 @@ func (e *Engine) leaveNetworks(ctx context.Context, l *live) error {
 		errs = append(errs, e.Network.Detach(ctx, e.endpointRequest(c, 0), nil))
 	}
 	err := errors.Join(errs...)
-	err = errors.Join(err, e.Network.RemoveNamespace(ctx, e.netns(c)))
+	err = errors.Join(err, e.Network.RemoveNamespace(ctx, e.netns(c)), pin.Remove(pinDir(e.Bundle(c))))
 	if err != nil {
 		return fmt.Errorf("leave its networks: %w", err)
 	}
