@@ -210,12 +210,12 @@ func TestParseTime(t *testing.T) {
 		"2013-01-02T13:23:37":         time.Date(2013, 1, 2, 13, 23, 37, 0, time.Local), "2013-01-02": time.Date(2013, 1, 2, 0, 0, 0, 0, time.Local),
 		"1136073845": time.Unix(1136073845, 0), "1136073845.000000001": time.Unix(1136073845, 1), "1136073845.5": time.Unix(1136073845, 5e8),
 	} {
-		if got, err := parseTime(text, now); err != nil || !got.Equal(want) {
+		if got, err := icli.ParseTime(text, now); err != nil || !got.Equal(want) {
 			t.Errorf("%q: %s, %v; want %s", text, got, err, want)
 		}
 	}
 	for _, bad := range []string{"yesterday", "12.x", "2013-13-01"} {
-		if got, err := parseTime(bad, now); err == nil {
+		if got, err := icli.ParseTime(bad, now); err == nil {
 			t.Errorf("%q: %s, want an error", bad, got)
 		}
 	}

@@ -54,6 +54,7 @@ type Client struct {
 	Leases     api.LeasesClient
 	Containers api.ContainersClient
 	Processes  api.ProcessesClient
+	Networks   api.NetworksClient
 	Health     healthpb.HealthClient
 
 	conn    *grpc.ClientConn
@@ -105,6 +106,7 @@ func (c *Client) services() {
 	c.Leases = api.NewLeasesClient(c.conn)
 	c.Containers = api.NewContainersClient(c.conn)
 	c.Processes = api.NewProcessesClient(c.conn)
+	c.Networks = api.NewNetworksClient(c.conn)
 	c.Health = healthpb.NewHealthClient(c.conn)
 }
 
