@@ -33,14 +33,14 @@ func hostnameRule(b *builder) error {
 	b.spec.Domainname = b.req.Domainname
 	b.spec.Hostname = b.req.Hostname
 	if b.spec.Hostname == "" {
-		b.spec.Hostname = hostnameOf(b.in.ID)
+		b.spec.Hostname = HostnameOf(b.in.ID)
 	}
 	return nil
 }
 
-// hostnameOf makes a name of an ID: the first 12 characters of a generated one, else the ID with what a host name
+// HostnameOf makes a name of an ID: the first 12 characters of a generated one, else the ID with what a host name
 // cannot have (RFC 1123) replaced.
-func hostnameOf(id string) string {
+func HostnameOf(id string) string {
 	if len(id) == 64 && strings.Trim(id, "0123456789abcdef") == "" {
 		return id[:12]
 	}

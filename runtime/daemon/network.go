@@ -39,13 +39,13 @@ func (d *Daemon) openNetwork() error {
 	return nil
 }
 
-// closeNetwork leaves the pods their network; without pods, nothing of it stays.
+// closeNetwork leaves pods and containers their network; without them, nothing of it stays.
 func (d *Daemon) closeNetwork(ctx context.Context) error {
 	if d.engine == nil {
 		return d.network.Close()
 	}
 	pods, err := d.engine.ListPods(ctx, "")
-	if err == nil && len(pods) == 0 {
+	if err == nil && len(pods) == 0 && !d.engine.Attached() {
 		return d.network.Destroy(ctx)
 	}
 	return errors.Join(err, d.network.Close())

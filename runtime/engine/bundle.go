@@ -14,6 +14,7 @@ import (
 	"github.com/minirt/mini/internal/mount"
 	"github.com/minirt/mini/oci/bundle"
 	"github.com/minirt/mini/oci/spec"
+	"github.com/minirt/mini/runtime/pin"
 	"github.com/minirt/mini/runtime/snapshot"
 )
 
@@ -24,7 +25,7 @@ func sharedDir(bundle string) string { return filepath.Join(bundle, "shm") }
 
 // unmountBundle takes away what is mounted in a bundle; only then may its files be deleted.
 func unmountBundle(bundle string) error {
-	return errors.Join(mount.Unmount(rootfsDir(bundle)), mount.Unmount(sharedDir(bundle)), unmountImages(bundle))
+	return errors.Join(mount.Unmount(rootfsDir(bundle)), mount.Unmount(sharedDir(bundle)), unmountImages(bundle), pin.Remove(pinDir(bundle)))
 }
 
 // execDir is where a process executed in a container has its process.json, its named pipes and its exit file.
@@ -66,11 +67,15 @@ func (e *Engine) buildSpec(ctx context.Context, c Container) (*specs.Spec, []str
 	if err != nil {
 		return nil, nil, err
 	}
-	return spec.Build(spec.Input{
+	s, warnings, err := spec.Build(spec.Input{
 		ID: c.ID, Name: e.Name, Namespace: c.Namespace, Request: request, Image: c.ImageConfig, Rootfs: root, Host: e.Host,
 		CDI: e.CDI, CgroupDriver: e.Config.CgroupDriver, CgroupParent: e.Config.CgroupParent,
 		NamespacePaths: func(id, kind string) (string, error) { return e.namespacePath(c.Namespace, id, kind) },
 	})
+	if err == nil {
+		s.Process.Args = initFirst(s.Process.Args, c)
+	}
+	return s, warnings, err
 }
 
 // sharedMemory gives a container that joins another's IPC namespace its POSIX shared memory too, which is a mount: a

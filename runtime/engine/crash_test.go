@@ -58,6 +58,9 @@ func crashes() []crash {
 		{"remove-unmounted=3*kill", ""},
 		{"remove-before-record=4*kill", ""},
 		{"pod-before-record=kill", ""},
+		{"start-joined=kill", "net created"},
+		{"start-running=5*kill", "net running"},
+		{"remove-stopped=5*kill", ""},
 	}
 }
 
@@ -179,7 +182,7 @@ func liveAndDie(t *testing.T, dir, point string) (killed bool, out string) {
 	return errors.As(err, &exit) && !exit.Exited(), both.String()
 }
 
-// TestLife is what is killed: a container that is deleted by force, one that removes itself, and a pod.
+// TestLife is what is killed: a container that is deleted by force, one that removes itself, a pod, and a container in a network.
 func TestLife(t *testing.T) {
 	dir := os.Getenv(crashDir)
 	if dir == "" {
@@ -189,6 +192,9 @@ func TestLife(t *testing.T) {
 	w.recover()
 	live := func(id string, auto bool) error {
 		o := w.imaged(id)
+		if id == "net" {
+			o.Net = NetworkOptions{Mode: NetworkBridge}
+		}
 		o.AutoRemove = auto
 		_, err := w.Create(t.Context(), ns, o)
 		if err != nil {
@@ -209,14 +215,14 @@ func TestLife(t *testing.T) {
 		_, err = w.Delete(t.Context(), ns, id, DeleteOptions{Force: true})
 		return err
 	}
-	err := errors.Join(live("plain", false), live("auto", true), w.livePod())
+	err := errors.Join(live("plain", false), live("auto", true), w.livePod(), live("net", false))
 	if err != nil && strings.HasSuffix(os.Getenv(failpoint.Env), "kill") {
 		t.Error(err)
 	}
 	if again := w.RemovePod(t.Context(), ns, "pod"); again != nil && !errdefs.IsNotFound(again) {
 		t.Errorf("the pod: %v after %v", again, err)
 	}
-	for _, id := range []string{"plain", "auto"} { // what has failed before
+	for _, id := range []string{"plain", "auto", "net"} { // what has failed before
 		if _, again := w.Delete(t.Context(), ns, id, DeleteOptions{Force: true}); again != nil && !errdefs.IsNotFound(again) {
 			t.Errorf("%s: %v after %v", id, again, err)
 		}

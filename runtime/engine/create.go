@@ -54,7 +54,7 @@ func (e *Engine) create(ctx context.Context, ns string, o CreateOptions) (Contai
 	if err := e.Namespaces.Ensure(ns); err != nil {
 		return Container{}, err
 	}
-	l, unlock, err := e.reserve(ctx, e.newRecord(ns, o, resolved))
+	l, unlock, err := e.reserve(ctx, e.newRecord(ns, o, resolved), o.GenerateName)
 	if err != nil {
 		return Container{}, err
 	}
@@ -91,6 +91,9 @@ func (e *Engine) checkCreate(o *CreateOptions) error {
 	}
 	if _, known := e.Config.Runtimes[o.Runtime]; o.Runtime != "" && !known {
 		return e.unknownRuntime(o.Runtime)
+	}
+	if err := checkManner(o); err != nil {
+		return fmt.Errorf("container %s: %w", o.ID, err)
 	}
 	switch {
 	case o.Spec != nil && o.Request != nil:
@@ -159,7 +162,8 @@ func (e *Engine) newRecord(ns string, o CreateOptions, r image.Resolved) Contain
 		Image: r.Image.Name, ImageDigest: r.Manifest.Digest.String(), ChainID: r.ChainID, ImageConfig: r.Config.Config,
 		Runtime: o.Runtime, Supervisor: o.Supervisor, Pod: o.Pod, Role: o.Role, Key: o.Key, Front: o.Front, Labels: o.Labels, Log: o.Log,
 		Stdin: o.Stdin, StdinOnce: o.StdinOnce, AutoRemove: o.AutoRemove, NoPivot: o.NoPivot,
-		Request: o.Request, Spec: o.Spec, CreatedAt: time.Now(),
+		Request: o.Request, Spec: o.Spec, CreatedAt: time.Now(), Name: o.Name, Net: o.Net, Restart: o.Restart,
+		HealthCheck: effectiveCheck(r.HealthCheck, o.HealthCheck), StopTimeout: o.StopTimeout, Init: o.Init,
 	}
 	if o.Image != "" {
 		c.Snapshotter, c.Snapshot = o.Snapshotter, o.ID
@@ -186,7 +190,7 @@ func (e *Engine) newRecord(ns string, o CreateOptions, r image.Resolved) Contain
 
 // reserve writes the record, and gives back the container with its lock held. Should a power cut undo that, what was made
 // has no owner: recovery removes it (removeUnowned).
-func (e *Engine) reserve(ctx context.Context, c Container) (*live, func(), error) {
+func (e *Engine) reserve(ctx context.Context, c Container, generate bool) (*live, func(), error) {
 	k := key{c.Namespace, c.ID}
 	unlock, err := e.locks.Lock(ctx, k.String())
 	if err != nil {
@@ -203,11 +207,16 @@ func (e *Engine) reserve(ctx context.Context, c Container) (*live, func(), error
 		return nil, nil, fmt.Errorf("container %s exists in namespace %s: choose another id, or remove it first: %w",
 			c.ID, c.Namespace, errdefs.ErrAlreadyExists)
 	}
-	if err := e.Containers.PutSoon(c.Namespace, c.ID, c); err != nil {
+	l := &live{key: k, pod: c.Pod, name: c.Key, rec: c, procs: map[string]*proc{}}
+	if err := e.takeName(l, generate); err != nil {
+		unlock()
+		return nil, nil, err
+	}
+	if err := e.Containers.PutSoon(c.Namespace, c.ID, l.rec); err != nil {
+		e.freeName(l, l.rec.Name)
 		unlock()
 		return nil, nil, fmt.Errorf("record container %s: %w", c.ID, err)
 	}
-	l := &live{key: k, pod: c.Pod, name: c.Key, rec: c, procs: map[string]*proc{}}
 	e.mu.Lock()
 	e.containers[k] = l
 	e.mu.Unlock()

@@ -63,6 +63,7 @@ func (e *Engine) undo(ctx context.Context, l *live) error {
 // record last. While something stays, so does the record, and remove can be called again. The caller has the lock.
 func (e *Engine) remove(ctx context.Context, l *live) error {
 	l.at("removing it")
+	l.noRestart()
 	if s := l.state(); s != Removing && s != Creating { // what is being made is removed after a crash just the same
 		if err := e.note(l, func(c *Container) { c.State = Removing }); err != nil {
 			return err
@@ -88,7 +89,7 @@ func (e *Engine) remove(ctx context.Context, l *live) error {
 		return err
 	}
 	c := l.record()
-	if err := errors.Join(e.detachBundle(e.Bundle(c)), e.removeSnapshot(ctx, c)); err != nil {
+	if err := errors.Join(e.leaveNetworks(ctx, l), e.detachBundle(e.Bundle(c)), e.removeSnapshot(ctx, c)); err != nil {
 		return err
 	}
 	if err := failpoint.Hit("remove-unmounted"); err != nil {
@@ -236,6 +237,7 @@ func (e *Engine) forget(l *live) error {
 	e.mu.Lock()
 	delete(e.containers, l.key)
 	e.mu.Unlock()
+	e.freeName(l, l.record().Name)
 	if announced {
 		e.publish(l, "delete", nil)
 	}

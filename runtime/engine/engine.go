@@ -14,7 +14,6 @@ import (
 	"os"
 	"path/filepath"
 	"sort"
-	"strings"
 	"sync"
 	"time"
 
@@ -100,6 +99,7 @@ type Engine struct {
 
 	mu         sync.RWMutex
 	containers map[key]*live
+	names      map[key]*live // by name; who is in containers keeps its own
 	pods       map[key]*livePod
 }
 
@@ -153,7 +153,7 @@ func New(d Deps) (*Engine, error) {
 		return nil, fmt.Errorf("snapshotter %q is not one of this daemon's: %w", d.Snapshotter, errdefs.ErrInvalidArgument)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	return &Engine{Deps: d, ctx: ctx, close: cancel, recovered: make(chan struct{}), closing: make(chan struct{}, 1), containers: map[key]*live{}, pods: map[key]*livePod{}}, nil
+	return &Engine{Deps: d, ctx: ctx, close: cancel, recovered: make(chan struct{}), closing: make(chan struct{}, 1), containers: map[key]*live{}, names: map[key]*live{}, pods: map[key]*livePod{}}, nil
 }
 
 // Close ends the engine's background work. Containers go on.
@@ -165,37 +165,6 @@ func (e *Engine) Close() error {
 
 // Use gives the engine its supervisors. It is apart from New because they are opened with the engine's handlers.
 func (e *Engine) Use(s Sandboxes) { e.sandboxes = s }
-
-// find returns the container with this id, or the only one whose id begins with it.
-func (e *Engine) find(ns, id string) (*live, error) {
-	if id == "" {
-		return nil, fmt.Errorf("container id is empty: name one: %w", errdefs.ErrInvalidArgument)
-	}
-	e.mu.RLock()
-	defer e.mu.RUnlock()
-	if l := e.containers[key{ns, id}]; l != nil {
-		return l, nil
-	}
-	var found []*live
-	for k, l := range e.containers {
-		if k.ns == ns && strings.HasPrefix(k.id, id) {
-			found = append(found, l)
-		}
-	}
-	switch len(found) {
-	case 1:
-		return found[0], nil
-	case 0:
-		return nil, fmt.Errorf("container %s: not in namespace %s: %w", id, ns, errdefs.ErrNotFound)
-	}
-	ids := make([]string, 0, len(found))
-	for _, l := range found {
-		ids = append(ids, l.key.id)
-	}
-	sort.Strings(ids)
-	return nil, fmt.Errorf("container %s is ambiguous: it begins %s: give more of it: %w",
-		id, strings.Join(ids, ", "), errdefs.ErrInvalidArgument)
-}
 
 // exactly is the container with this id, or nil.
 func (e *Engine) exactly(ns, id string) *live {
@@ -221,13 +190,13 @@ func (e *Engine) locked(ctx context.Context, ns, id string) (*live, func(), erro
 	return l, unlock, nil
 }
 
-// Get returns a container by its id or an unambiguous prefix of it.
+// Get returns a container by its name, its id or an unambiguous prefix of that.
 func (e *Engine) Get(_ context.Context, ns, id string) (Container, error) {
 	l, err := e.find(ns, id)
 	if err != nil {
 		return Container{}, err
 	}
-	return l.record(), nil
+	return l.seen(), nil
 }
 
 // List returns the containers of a namespace, or of all when ns is empty, the oldest first.
@@ -242,7 +211,7 @@ func (e *Engine) List(_ context.Context, ns string) ([]Container, error) {
 	e.mu.RUnlock()
 	list := make([]Container, 0, len(lives))
 	for _, l := range lives {
-		list = append(list, l.record())
+		list = append(list, l.seen())
 	}
 	sort.Slice(list, func(i, j int) bool {
 		if !list[i].CreatedAt.Equal(list[j].CreatedAt) {
@@ -296,6 +265,12 @@ func (e *Engine) home(c Container) string {
 }
 
 func (e *Engine) publish(l *live, action string, attributes map[string]string) {
+	if name := l.record().Name; name != "" {
+		if attributes == nil {
+			attributes = map[string]string{}
+		}
+		attributes["name"] = name
+	}
 	e.Events.Publish(events.Event{
 		Time: time.Now(), Namespace: l.key.ns, Type: "container", Action: action, ID: l.key.id, Attributes: attributes,
 	})

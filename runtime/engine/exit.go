@@ -58,8 +58,8 @@ func (e *Engine) exited(l *live, p *proc, x wire.Exit) {
 		e.tellStopped(l)
 	}
 	close(p.exited)
-	if p.execID == "" && l.record().AutoRemove {
-		e.autoRemove(l)
+	if p.execID == "" {
+		e.afterExit(l)
 	}
 	if p.once {
 		if err := e.dropExec(e.ctx, l, p); err != nil {
@@ -67,6 +67,16 @@ func (e *Engine) exited(l *live, p *proc, x wire.Exit) {
 		}
 	}
 	close(p.done)
+}
+
+// afterExit frees what a container has only while it runs, and plans what becomes of it.
+func (e *Engine) afterExit(l *live) {
+	if l.record().AutoRemove {
+		e.autoRemove(l)
+		return
+	}
+	e.leaveAfterExit(l)
+	e.planned(l, hasExited)
 }
 
 // autoRemove removes a container whose client asked for it, before those who wait are told of the exit.

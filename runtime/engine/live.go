@@ -1,8 +1,10 @@
 package engine
 
 import (
+	"context"
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/containerd/errdefs"
 
@@ -20,6 +22,10 @@ type live struct {
 	procs map[string]*proc // by exec id; the first process has none
 	gone  bool             // removed: the record is deleted
 	doing string           // the stage of the operation under way, for messages
+
+	restart context.CancelFunc // of the start that its policy will make; nil: none is planned
+	backoff time.Duration      // before the last such start
+	health  *Health            // of the process that runs; nil: nothing checks it
 
 	told     bool          // plugins have been asked for it
 	stopTold chan struct{} // closed when plugins know of its exit; nil: nobody tells them
@@ -87,6 +93,19 @@ func (l *live) record() Container {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.rec
+}
+
+// seen is the record with what is known only in memory.
+func (l *live) seen() Container {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	c := l.rec
+	c.Restarting = l.restart != nil && c.State == Exited
+	if l.health != nil {
+		h := *l.health
+		c.Health = &h
+	}
+	return c
 }
 
 func (l *live) state() State {

@@ -137,6 +137,9 @@ func (e *Engine) makeBundleDir(c Container) error {
 			return fmt.Errorf("make the log directory: %w", err)
 		}
 	}
+	if err := e.makeNetDir(c); err != nil {
+		return fmt.Errorf("make the files of the container's network: %w", err)
+	}
 	return nil
 }
 

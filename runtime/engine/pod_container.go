@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"path"
+	"slices"
 
 	"github.com/containerd/errdefs"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -20,7 +21,7 @@ const RolePause = "pause"
 // asked is what a container's client asks for, with what its pod says laid under it.
 func (e *Engine) asked(c Container) (spec.Request, error) {
 	if c.Pod == "" {
-		return *c.Request, nil
+		return e.inNetwork(c, withInit(*c.Request, c, e.Config.Pause))
 	}
 	p, err := e.podOfContainer(c)
 	if err != nil {
@@ -89,27 +90,33 @@ func sharedNamespace(dir, kind string) string { return "path:" + pin.Path(pinDir
 
 // podMounts are the pod's files and shared memory, but for those that the request mounts something else over.
 func podMounts(r spec.Request, rec Pod, dir string) []spec.Mount {
-	replaced := map[string]bool{}
-	for _, m := range r.Mounts {
-		replaced[path.Clean(m.Target)] = true
+	mounts := etcMounts(r, dir)
+	if rec.IPC == ModePod && r.Namespaces["ipc"] == sharedNamespace(dir, pin.IPC) {
+		mounts = addMount(mounts, r, podShm(dir), "/dev/shm", "rw", "nosuid", "nodev", "noexec")
 	}
-	var mounts []spec.Mount
-	add := func(source, target string, options ...string) {
-		if !replaced[target] {
-			mounts = append(mounts, spec.Mount{Type: "bind", Source: source, Target: target, Options: append([]string{"rbind", "rprivate"}, options...)})
-		}
-	}
+	return mounts
+}
+
+// etcMounts are the files of a directory that a container finds in /etc.
+func etcMounts(r spec.Request, dir string) (mounts []spec.Mount) {
 	access := "rw"
 	if r.ReadOnly {
 		access = "ro"
 	}
-	for _, name := range []string{"hosts", "hostname", "resolv.conf"} {
-		add(podFile(dir, name), "/etc/"+name, access)
-	}
-	if rec.IPC == ModePod && r.Namespaces["ipc"] == sharedNamespace(dir, pin.IPC) {
-		add(podShm(dir), "/dev/shm", "rw", "nosuid", "nodev", "noexec")
+	for _, name := range etcFiles() {
+		mounts = addMount(mounts, r, podFile(dir, name), "/etc/"+name, access)
 	}
 	return mounts
+}
+
+func etcFiles() []string { return []string{"hosts", "hostname", "resolv.conf"} }
+
+// addMount adds a mount, unless the request mounts something else there.
+func addMount(mounts []spec.Mount, r spec.Request, source, target string, options ...string) []spec.Mount {
+	if slices.ContainsFunc(r.Mounts, func(m spec.Mount) bool { return path.Clean(m.Target) == target }) {
+		return mounts
+	}
+	return append(mounts, spec.Mount{Type: "bind", Source: source, Target: target, Options: append([]string{"rbind", "rprivate"}, options...)})
 }
 
 // holdPIDs starts the first process of the PID namespace that the pod's containers share, where they do, beside what

@@ -117,8 +117,7 @@ func podHosts(rec Pod, name string, a *network.Attachment) (string, error) {
 		return readOr("/etc/hosts", "127.0.0.1\tlocalhost\n")
 	}
 	var b strings.Builder
-	b.WriteString("127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n" +
-		"fe00::\tip6-localnet\nff00::\tip6-mcastprefix\nff02::1\tip6-allnodes\nff02::2\tip6-allrouters\n")
+	b.WriteString(localHosts)
 	if a != nil {
 		for _, ip := range a.IPs {
 			fmt.Fprintf(&b, "%s\t%s\n", ip, name)
@@ -126,6 +125,10 @@ func podHosts(rec Pod, name string, a *network.Attachment) (string, error) {
 	}
 	return b.String(), nil
 }
+
+// localHosts are the names that every network namespace has.
+const localHosts = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n" +
+	"fe00::\tip6-localnet\nff00::\tip6-mcastprefix\nff02::1\tip6-allnodes\nff02::2\tip6-allrouters\n"
 
 // podResolv is the resolver's configuration (resolv.conf(5)): what the client asks for, else what the network wants, else
 // the host's.
@@ -137,6 +140,13 @@ func podResolv(rec Pod, a *network.Attachment) (string, error) {
 	if d := rec.DNS; d != nil && len(d.Servers)+len(d.Searches)+len(d.Options) > 0 {
 		dns = *d
 	}
+	if text := resolvText(dns); text != "" {
+		return text, nil
+	}
+	return readOr("/etc/resolv.conf", "")
+}
+
+func resolvText(dns network.DNS) string {
 	var b strings.Builder
 	if len(dns.Searches) > 0 {
 		fmt.Fprintf(&b, "search %s\n", strings.Join(dns.Searches, " "))
@@ -147,10 +157,7 @@ func podResolv(rec Pod, a *network.Attachment) (string, error) {
 	if len(dns.Options) > 0 {
 		fmt.Fprintf(&b, "options %s\n", strings.Join(dns.Options, " "))
 	}
-	if b.Len() == 0 {
-		return readOr("/etc/resolv.conf", "")
-	}
-	return b.String(), nil
+	return b.String()
 }
 
 func readOr(path, otherwise string) (string, error) {

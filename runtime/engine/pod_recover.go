@@ -55,6 +55,7 @@ func (e *Engine) recoverPods(ctx context.Context, all bool) error {
 			attachments = append(attachments, *rec.Attachment)
 		}
 	}
+	attachments = append(attachments, e.attached()...)
 	e.recoverNetwork(ctx, attachments, all)
 	e.background.Go(func() { e.endPods(rest) })
 	return nil

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"sort"
+	"syscall"
 
 	"github.com/containerd/errdefs"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -81,11 +82,22 @@ func (e *Engine) Signal(ctx context.Context, ns, id, execID string, sig int, all
 	if err != nil {
 		return err
 	}
+	if execID == "" && ends(l.record(), sig) {
+		if err := e.noteStopped(l); err != nil {
+			return err
+		}
+	}
 	if err := e.sandboxes.Signal(ctx, wire.Signal{Process: process(l, execID), Signal: sig, All: all}); err != nil {
 		return err
 	}
 	e.publish(l, "kill", map[string]string{"signal": fmt.Sprint(sig), "exec": execID})
 	return nil
+}
+
+// ends says whether a signal is one that a container is ended with; its policy then does not start it again.
+func ends(c Container, sig int) bool {
+	own, err := spec.ParseSignal(stopSignal(c, ""))
+	return sig == int(syscall.SIGKILL) || err == nil && sig == int(own)
 }
 
 // Resize sets the size of a process's terminal, in characters.

@@ -28,6 +28,7 @@ func (e *Engine) Recover(ctx context.Context) error {
 	}
 	records, err := e.Containers.List("")
 	if errdefs.IsDataLoss(err) {
+		allPods = false // nor is what belongs to them in the network
 		e.Log.Error("some containers are not known; see what check says", "error", err)
 	} else if err != nil {
 		return fmt.Errorf("load the containers: %w", err)
@@ -37,7 +38,11 @@ func (e *Engine) Recover(ctx context.Context) error {
 	for _, r := range records {
 		c := r.Value
 		k := key{r.Namespace, r.Key}
-		e.containers[k] = &live{key: k, pod: c.Pod, name: c.Key, rec: c, procs: map[string]*proc{}}
+		l := &live{key: k, pod: c.Pod, name: c.Key, rec: c, procs: map[string]*proc{}}
+		e.containers[k] = l
+		if c.Name != "" {
+			e.names[key{k.ns, c.Name}] = l
+		}
 		known = append(known, sandbox.Known{
 			Process: wire.Process{Namespace: c.Namespace, ID: c.ID}, Group: c.Supervisor, Dir: e.Bundle(c),
 			State: string(c.State), PID: c.PID, StartTime: c.StartTime,
@@ -56,10 +61,11 @@ func (e *Engine) Recover(ctx context.Context) error {
 			remove = append(remove, leftover{l, r})
 		}
 	}
-	e.background.Go(func() { e.removeAll(remove) })
 	if err := e.recoverPods(ctx, allPods); err != nil {
 		return err
 	}
+	e.background.Go(func() { e.removeAll(remove) })
+	e.resume()
 	e.removeUnowned()
 	e.Log.Info("containers recovered", "records", len(records), "processes", len(found), "to remove", len(remove))
 	return nil

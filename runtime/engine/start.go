@@ -19,13 +19,24 @@ import (
 // Start runs a container's first process. The streams are attached before it runs, so that they miss nothing. A
 // container that has exited is started again, from the root filesystem as it left it.
 func (e *Engine) Start(ctx context.Context, ns, id string, o StartOptions) (Process, error) {
-	files, attachment := o.Streams.files()
-	defer closeAll(files)
+	defer o.Streams.close()
 	l, unlock, err := e.locked(ctx, ns, id)
 	if err != nil {
 		return Process{}, err
 	}
 	defer unlock()
+	if err := l.require("start", Created, Exited); err != nil {
+		return Process{}, err
+	}
+	if err := e.byClient(l); err != nil {
+		return Process{}, err
+	}
+	return e.startLocked(ctx, l, o)
+}
+
+// startLocked is Start, by the caller that has the lock.
+func (e *Engine) startLocked(ctx context.Context, l *live, o StartOptions) (Process, error) {
+	files, attachment := o.Streams.files()
 	if err := l.require("start", Created, Exited); err != nil {
 		return Process{}, err
 	}
@@ -38,6 +49,12 @@ func (e *Engine) Start(ctx context.Context, ns, id string, o StartOptions) (Proc
 	if err := failpoint.Hit("start-bundled"); err != nil {
 		return Process{}, err
 	}
+	if err := e.joinNetworks(ctx, l); err != nil {
+		if l.record().AutoRemove {
+			e.noteFailedStart(ctx, l, wire.Exit{})
+		}
+		return Process{}, fmt.Errorf("start container %s: %w", l.key.id, err)
+	}
 	if err := e.tellContainer(ctx, l, plugin.ContainerStart); err != nil {
 		return Process{}, fmt.Errorf("start container %s: %w", l.key.id, err)
 	}
@@ -46,6 +63,7 @@ func (e *Engine) Start(ctx context.Context, ns, id string, o StartOptions) (Proc
 	// A started process outlives the caller's patience: once asked for, it is either running and recorded or gone.
 	result, err := e.sandboxes.Start(context.WithoutCancel(ctx), l.record().Supervisor, e.startRequest(l, o, attachment), files)
 	if err != nil {
+		e.leaveQuietly(ctx, l)
 		failure := wire.Exit{Code: startCode(err), Time: time.Now(), Reason: err.Error()}
 		l.forgetProc(p)
 		e.noteFailedStart(ctx, l, failure)
@@ -90,6 +108,7 @@ func (e *Engine) started(ctx context.Context, l *live, p *proc, r wire.StartResu
 	}
 	e.publish(l, "start", map[string]string{"pid": fmt.Sprint(r.PID)})
 	e.tellContainer(ctx, l, plugin.ContainerStarted)
+	e.watchHealth(l, p)
 	return p.info(false), nil
 }
 
@@ -139,7 +158,7 @@ func (e *Engine) readyBundle(ctx context.Context, l *live) error {
 	}
 	_, err := os.Stat(filepath.Join(dir, "config.json"))
 	switch {
-	case os.IsNotExist(err) || c.Request != nil && joins(c.Request.Namespaces):
+	case os.IsNotExist(err) || c.Request != nil && joins(c.Request.Namespaces) || c.Net.joined() != "":
 		l.at("writing its bundle")
 		_, err = e.writeBundle(ctx, c)
 		return err
@@ -174,6 +193,12 @@ func (s *Streams) files() ([]*os.File, *wire.Attachment) {
 		}
 	}
 	return files, &a
+}
+
+// close ends streams that nobody has taken, and again those that somebody has.
+func (s *Streams) close() {
+	files, _ := s.files()
+	closeAll(files)
 }
 
 func closeAll(files []*os.File) {

@@ -18,7 +18,13 @@ func (e *Engine) Stop(ctx context.Context, ns, id string, o StopOptions) error {
 	if err != nil {
 		return err
 	}
+	if err := e.noteStopped(l); err != nil {
+		return err
+	}
 	p, err := l.proc("")
+	if (err != nil || p.ended() != nil) && !l.record().Restart.none() {
+		p, err = e.firstAfter(ctx, l)
+	}
 	if err != nil || p.ended() != nil {
 		return nil
 	}
@@ -29,8 +35,11 @@ func (e *Engine) Stop(ctx context.Context, ns, id string, o StopOptions) error {
 	}
 	if o.Timeout > 0 {
 		ended, err := e.ask(ctx, l, p, o)
-		if ended || err != nil {
+		if err != nil {
 			return err
+		}
+		if ended {
+			return e.awaitLeft(ctx, l, p)
 		}
 	}
 	killCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), killTimeout)
@@ -42,7 +51,35 @@ func (e *Engine) Stop(ctx context.Context, ns, id string, o StopOptions) error {
 	if err != nil {
 		return fmt.Errorf("stop container %s: %w", l.key.id, err)
 	}
-	return nil
+	return e.awaitLeft(ctx, l, p)
+}
+
+// StopLike is Stop with a timeout that is the container's own when it is nil; a negative one never ends.
+func (e *Engine) StopLike(ctx context.Context, ns, id, signal string, timeout *time.Duration) error {
+	l, err := e.find(ns, id)
+	if err != nil {
+		return err
+	}
+	return e.Stop(ctx, ns, l.key.id, StopOptions{Signal: signal, Timeout: patience(l.record(), timeout)})
+}
+
+// firstAfter is the first process of a container after whatever is being done to it, as a start by its policy.
+func (e *Engine) firstAfter(ctx context.Context, l *live) (*proc, error) {
+	unlock, err := e.locks.Lock(ctx, l.key.String())
+	if err != nil {
+		return nil, err
+	}
+	unlock()
+	return l.proc("")
+}
+
+// awaitLeft waits until a container that has ended has left its networks: who stops it may publish its ports elsewhere.
+func (e *Engine) awaitLeft(ctx context.Context, l *live, p *proc) error {
+	if !l.record().Net.managed() {
+		return nil
+	}
+	_, err := p.wait(ctx)
+	return err
 }
 
 // ask sends the stop signal and waits.

@@ -10,6 +10,7 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/minirt/mini/oci/spec"
+	"github.com/minirt/mini/runtime/network"
 	"github.com/minirt/mini/runtime/supervisor/wire"
 )
 
@@ -68,6 +69,20 @@ type Container struct {
 	CgroupPaths  map[string]string   `json:"cgroupPaths,omitempty"`
 	Exit         *wire.Exit          `json:"exit,omitempty"`
 	Warnings     []string            `json:"warnings,omitempty"`
+
+	Name         string               `json:"name,omitempty"` // unique in the namespace
+	Net          NetworkOptions       `json:"net,omitzero"`
+	Attachments  []network.Attachment `json:"attachments,omitempty"` // while it runs, in the order of Net.Networks
+	Restart      RestartPolicy        `json:"restart,omitzero"`
+	RestartCount int                  `json:"restartCount,omitempty"` // by the policy, since a client has last started it
+	Stopped      bool                 `json:"stopped,omitempty"`      // by a client, and not started since
+	HealthCheck  *HealthCheck         `json:"healthCheck,omitempty"`
+	StopTimeout  time.Duration        `json:"stopTimeout,omitempty"` // 0: DefaultStopTimeout; negative: no end
+	Init         bool                 `json:"init,omitempty"`
+
+	// What is known only in memory, where a record is answered to a client.
+	Restarting bool    `json:"-"` // it has exited, and its policy will start it again
+	Health     *Health `json:"-"` // nil: nothing checks it
 }
 
 // CreateOptions is what a client says of a new container.
@@ -94,6 +109,14 @@ type CreateOptions struct {
 	Key string
 	// Front is what the front end keeps with the container, and nobody else reads.
 	Front json.RawMessage
+
+	Name         string // unique in the namespace; empty: none
+	GenerateName bool   // when Name is empty
+	Net          NetworkOptions
+	Restart      RestartPolicy
+	HealthCheck  *HealthCheck // nil: the image's
+	StopTimeout  time.Duration
+	Init         bool
 }
 
 // Streams are the files of one attachment. They are handed over: the engine closes them, whatever happens.

@@ -24,7 +24,8 @@ type Resolved struct {
 	Config       ocispec.Image
 	ConfigDigest digest.Digest // the image's id
 	ChainID      string        // "" for an image without layers
-	Unpacked     bool          // for the default snapshotter, in the namespace asked for
+	HealthCheck  *oci.HealthCheck
+	Unpacked     bool // for the default snapshotter, in the namespace asked for
 }
 
 // Get finds an image: by name (completed as Docker does), by target digest, or by an unambiguous prefix of its id. A
@@ -174,7 +175,14 @@ func (s *Service) resolve(ctx context.Context, ns string, img Image, platform st
 	if oci.IsArtifact(m) {
 		return Resolved{}, fmt.Errorf("image %s is an artifact of type %s, not something to run: %w", img.Name, oci.ArtifactType(m), errdefs.ErrFailedPrecondition)
 	}
-	if r.Config, err = s.imageConfig(ctx, m.Config); err != nil {
+	data, err := s.read(ctx, m.Config)
+	if err == nil {
+		r.Config, err = parseConfig(m.Config, data)
+	}
+	if err == nil {
+		r.HealthCheck, err = oci.ParseHealthCheck(data)
+	}
+	if err != nil {
 		return Resolved{}, fmt.Errorf("image %s: %w", img.Name, err)
 	}
 	if platform != "" && !suits(r.Config.Platform, w) {
@@ -237,6 +245,10 @@ func (s *Service) imageConfig(ctx context.Context, d ocispec.Descriptor) (ocispe
 	if err != nil {
 		return ocispec.Image{}, err
 	}
+	return parseConfig(d, data)
+}
+
+func parseConfig(d ocispec.Descriptor, data []byte) (ocispec.Image, error) {
 	c, err := oci.ParseConfig(data)
 	if err != nil {
 		return c, fmt.Errorf("config %s: %w", d.Digest, err)

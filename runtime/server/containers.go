@@ -4,14 +4,12 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"math"
 	"strings"
 
 	"github.com/containerd/errdefs"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"google.golang.org/grpc"
 
-	"github.com/minirt/mini/oci/spec"
 	"github.com/minirt/mini/runtime/api"
 	"github.com/minirt/mini/runtime/engine"
 	"github.com/minirt/mini/runtime/events"
@@ -22,31 +20,6 @@ import (
 type containersServer struct {
 	api.UnsafeContainersServer
 	Deps
-}
-
-func (s *containersServer) Create(ctx context.Context, r *api.CreateContainerRequest) (*api.Container, error) {
-	o := engine.CreateOptions{
-		ID: r.Id, Image: r.Image, Platform: r.Platform, Snapshotter: r.Snapshotter, Runtime: r.Runtime, Labels: r.Labels,
-		SnapshotLabels: r.SnapshotLabels, Log: logOf(r.Log), Stdin: r.Stdin, StdinOnce: r.StdinOnce,
-		AutoRemove: r.AutoRemove, NoPivot: r.NoPivot, Supervisor: r.Supervisor,
-	}
-	if len(r.Request) > 0 {
-		o.Request = &spec.Request{}
-		if err := decode("request", r.Request, o.Request); err != nil {
-			return nil, err
-		}
-	}
-	if len(r.Spec) > 0 {
-		o.Spec = &specs.Spec{}
-		if err := decode("spec", r.Spec, o.Spec); err != nil {
-			return nil, err
-		}
-	}
-	c, err := s.Engine.Create(ctx, namespace(r), o)
-	if err != nil {
-		return nil, err
-	}
-	return s.view(c), nil
 }
 
 // decode reads a document of a request, strictly: a field that is misspelled would be lost silently.
@@ -66,7 +39,7 @@ func logOf(l *api.LogConfig) wire.Log {
 }
 
 func (s *containersServer) List(ctx context.Context, r *api.ListContainersRequest) (*api.ListContainersResponse, error) {
-	filter, err := events.ParseFilterOf(r.Filters, "id", "image", "state", "runtime", "snapshotter", "labels.")
+	filter, err := events.ParseFilterOf(r.Filters, "id", "name", "image", "state", "health", "runtime", "snapshotter", "labels.")
 	if err != nil {
 		return nil, err
 	}
@@ -88,8 +61,12 @@ func containerKey(c engine.Container) func(string) (string, bool) {
 		switch key {
 		case "id":
 			return c.ID, true
+		case "name":
+			return c.Name, true
 		case "image":
 			return c.Image, true
+		case "health":
+			return healthOf(c).GetStatus(), true
 		case "state":
 			return string(c.State), true
 		case "runtime":
@@ -214,38 +191,4 @@ func (s *containersServer) Logs(r *api.LogsRequest, stream grpc.ServerStreamingS
 
 func (s *containersServer) ReopenLog(ctx context.Context, r *api.ContainerRequest) (*api.ContainerActionResponse, error) {
 	return &api.ContainerActionResponse{}, s.Engine.ReopenLog(ctx, namespace(r), r.Id)
-}
-
-// view is a container as the API has it.
-func (s *containersServer) view(c engine.Container) *api.Container {
-	out := &api.Container{
-		Id: c.ID, Namespace: c.Namespace, Image: c.Image, ImageDigest: c.ImageDigest, Snapshotter: c.Snapshotter,
-		Snapshot: c.Snapshot, Runtime: c.Runtime, Labels: c.Labels, State: string(c.State), Pid: int64(c.PID),
-		CreatedAt: nanos(c.CreatedAt), StartedAt: nanos(c.StartedAt), Exit: exitOf(c.Exit), LogPath: c.Log.Path,
-		LogDriver: c.Log.Driver, Bundle: s.Engine.Bundle(c), Cgroup: cgroupOf(c.CgroupPaths), Warnings: c.Warnings,
-	}
-	return out
-}
-
-// cgroupOf picks the directory to show of those that a container is in: the unified one, else the memory controller's.
-func cgroupOf(paths map[string]string) string {
-	for _, controller := range []string{"", "memory", "pids"} {
-		if path := paths[controller]; path != "" {
-			return path
-		}
-	}
-	return ""
-}
-
-func exitOf(e *wire.Exit) *api.Exit {
-	if e == nil {
-		return nil
-	}
-	reason := e.Reason
-	if e.OOM && reason == "" {
-		reason = "oom"
-	}
-	return &api.Exit{
-		Pid: int32(min(e.PID, math.MaxInt32)), Code: int32(e.Code), Signal: int32(e.Signal), Time: nanos(e.Time), Oom: e.OOM, Reason: reason,
-	}
 }

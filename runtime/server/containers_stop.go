@@ -11,14 +11,16 @@ import (
 	"github.com/minirt/mini/runtime/engine"
 )
 
-const defaultStopTimeout = 10 * time.Second
-
 func (s *containersServer) Stop(ctx context.Context, r *api.StopRequest) (*api.ContainerActionResponse, error) {
-	o := engine.StopOptions{Signal: r.Signal, Timeout: defaultStopTimeout}
-	if r.Timeout != nil {
-		o.Timeout = time.Duration(*r.Timeout)
+	return &api.ContainerActionResponse{}, s.Engine.StopLike(ctx, namespace(r), r.Id, r.Signal, durationOf(r.Timeout))
+}
+
+func durationOf(nanos *int64) *time.Duration {
+	if nanos == nil {
+		return nil
 	}
-	return &api.ContainerActionResponse{}, s.Engine.Stop(ctx, namespace(r), r.Id, o)
+	d := time.Duration(*nanos)
+	return &d
 }
 
 func (s *containersServer) Restart(ctx context.Context, r *api.StopRequest) (*api.StartResponse, error) {
@@ -28,8 +30,12 @@ func (s *containersServer) Restart(ctx context.Context, r *api.StopRequest) (*ap
 	return started(s.Engine.Start(ctx, namespace(r), r.Id, engine.StartOptions{}))
 }
 
-func (s *containersServer) Rename(context.Context, *api.RenameRequest) (*api.Container, error) {
-	return nil, fmt.Errorf("rename a container: %w", errdefs.ErrNotImplemented)
+func (s *containersServer) Rename(ctx context.Context, r *api.RenameRequest) (*api.Container, error) {
+	c, err := s.Engine.Rename(ctx, namespace(r), r.Id, r.Name)
+	if err != nil {
+		return nil, err
+	}
+	return s.view(c), nil
 }
 
 func (s *containersServer) Connect(context.Context, *api.ConnectRequest) (*api.Container, error) {

@@ -39,7 +39,8 @@ type Engine interface {
 	List(ctx context.Context, ns string) ([]engine.Container, error)
 	SetLabels(ctx context.Context, ns, id string, labels map[string]string, replace bool) (engine.Container, error)
 	Delete(ctx context.Context, ns, id string, o engine.DeleteOptions) (*wire.Exit, error)
-	Stop(ctx context.Context, ns, id string, o engine.StopOptions) error
+	StopLike(ctx context.Context, ns, id, signal string, timeout *time.Duration) error
+	Rename(ctx context.Context, ns, id, name string) (engine.Container, error)
 	Exec(ctx context.Context, ns, id string, o engine.ExecOptions) (engine.Process, error)
 	Attach(ctx context.Context, ns, id, execID string, s engine.Streams) error
 	Processes(ctx context.Context, ns, id string) ([]engine.Process, error)

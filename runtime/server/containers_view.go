@@ -1,0 +1,154 @@
+package server
+
+import (
+	"encoding/json"
+	"fmt"
+	"math"
+	"slices"
+
+	"github.com/minirt/mini/runtime/api"
+	"github.com/minirt/mini/runtime/engine"
+	"github.com/minirt/mini/runtime/network"
+	"github.com/minirt/mini/runtime/supervisor/wire"
+)
+
+// view is a container as the API has it.
+func (s *containersServer) view(c engine.Container) *api.Container {
+	out := &api.Container{
+		Id: c.ID, Namespace: c.Namespace, Image: c.Image, ImageDigest: c.ImageDigest, Snapshotter: c.Snapshotter,
+		Snapshot: c.Snapshot, Runtime: c.Runtime, Labels: c.Labels, State: string(c.State), Pid: int64(c.PID),
+		CreatedAt: nanos(c.CreatedAt), StartedAt: nanos(c.StartedAt), Exit: exitOf(c.Exit), LogPath: c.Log.Path,
+		LogDriver: c.Log.Driver, Bundle: s.Engine.Bundle(c), Cgroup: cgroupOf(c.CgroupPaths), Pod: c.Pod, Warnings: c.Warnings,
+		Name: c.Name, Networks: endpointsOf(c), Ports: portsOf(c), RestartCount: int64(c.RestartCount), Restarting: c.Restarting,
+		Restart: &api.RestartPolicy{Name: c.Restart.Name, MaxRetries: int32(min(c.Restart.MaxRetries, math.MaxInt32))},
+		Health:  healthOf(c), HealthCheck: checkOf(c.HealthCheck), Hostname: engine.Hostname(c), Mounts: askedMounts(c),
+		Log:        &api.LogConfig{Driver: c.Log.Driver, Path: c.Log.Path, MaxSize: c.Log.MaxSize, MaxFiles: int32(min(c.Log.MaxFiles, math.MaxInt32))},
+		AutoRemove: c.AutoRemove, StopTimeout: int64(c.StopTimeout), NetworkMode: modeOf(c.Net), Init: c.Init,
+		Dns: dnsOf(c.Net.DNS), ExtraHosts: c.Net.ExtraHosts,
+	}
+	out.ImageConfig, _ = json.Marshal(c.ImageConfig) // strings and maps of them
+	if all, err := engine.Exposed(c); err == nil {   // else the image's are wrong, and nothing of them is published
+		for _, p := range all {
+			out.Exposed = append(out.Exposed, fmt.Sprintf("%d/%s", p.ContainerPort, p.Protocol))
+		}
+	}
+	return out
+}
+
+// cgroupOf picks the directory to show of those that a container is in: the unified one, else the memory controller's.
+func cgroupOf(paths map[string]string) string {
+	for _, controller := range []string{"", "memory", "pids"} {
+		if path := paths[controller]; path != "" {
+			return path
+		}
+	}
+	return ""
+}
+
+func exitOf(e *wire.Exit) *api.Exit {
+	if e == nil {
+		return nil
+	}
+	reason := e.Reason
+	if e.OOM && reason == "" {
+		reason = "oom"
+	}
+	return &api.Exit{
+		Pid: int32(min(e.PID, math.MaxInt32)), Code: int32(e.Code), Signal: int32(e.Signal), Time: nanos(e.Time), Oom: e.OOM, Reason: reason,
+	}
+}
+
+// modeOf is the mode of a container's network: the first network where it is in any.
+func modeOf(n engine.NetworkOptions) string {
+	if n.Mode == "" && len(n.Networks) > 0 {
+		return n.Networks[0].Network
+	}
+	return n.Mode
+}
+
+// endpointsOf are a container's parts in its networks, with addresses while it runs.
+func endpointsOf(c engine.Container) []*api.EndpointStatus {
+	var all []*api.EndpointStatus
+	for i, n := range c.Net.Networks {
+		s := &api.EndpointStatus{Network: n.Network, NetworkId: n.Network, Aliases: n.Aliases, Mac: n.MAC}
+		if i < len(c.Attachments) && len(c.Attachments[i].Links) > 0 {
+			l := c.Attachments[i].Links[0]
+			s.Interface, s.Mac = l.Interface, l.MAC
+			for _, a := range l.Addresses {
+				s.Ips = append(s.Ips, a.String())
+			}
+			for _, g := range l.Gateways {
+				s.Gateways = append(s.Gateways, g.String())
+			}
+		}
+		all = append(all, s)
+	}
+	return all
+}
+
+// portsOf are the published ports: as bound while the container runs, else as asked for.
+func portsOf(c engine.Container) []*api.PublishedPort {
+	list := c.Net.Ports
+	if len(c.Attachments) > 0 {
+		list = nil
+		for _, a := range c.Attachments {
+			list = append(list, a.Ports...)
+		}
+	}
+	var all []*api.PublishedPort
+	for _, p := range list {
+		out := &api.PublishedPort{Protocol: p.Protocol, HostPort: uint32(p.HostPort), ContainerPort: uint32(p.ContainerPort)}
+		if p.HostIP.IsValid() {
+			out.HostIp = p.HostIP.String()
+		}
+		if out.Protocol == "" {
+			out.Protocol = "tcp"
+		}
+		all = append(all, out)
+	}
+	return all
+}
+
+func healthOf(c engine.Container) *api.Health {
+	if c.HealthCheck == nil {
+		return nil
+	}
+	h := c.Health
+	if h == nil {
+		return &api.Health{Status: "none"} // it has not run since the daemon began
+	}
+	out := &api.Health{Status: h.Status, FailingStreak: int32(min(h.FailingStreak, math.MaxInt32))}
+	for _, r := range h.Log {
+		out.Log = append(out.Log, &api.HealthResult{Start: nanos(r.Start), End: nanos(r.End), ExitCode: int32(r.ExitCode), Output: r.Output})
+	}
+	return out
+}
+
+func checkOf(h *engine.HealthCheck) *api.HealthCheck {
+	if h == nil {
+		return nil
+	}
+	return &api.HealthCheck{
+		Test: h.Test, Interval: int64(h.Interval), Timeout: int64(h.Timeout), StartPeriod: int64(h.StartPeriod),
+		StartInterval: int64(h.StartInterval), Retries: int32(min(h.Retries, math.MaxInt32)),
+	}
+}
+
+// askedMounts are the mounts that a container's client has asked for.
+func askedMounts(c engine.Container) []*api.Mount {
+	if c.Request == nil {
+		return nil
+	}
+	var all []*api.Mount
+	for _, m := range c.Request.Mounts {
+		all = append(all, &api.Mount{Type: m.Type, Source: m.Source, Target: m.Target, Options: slices.Clone(m.Options)})
+	}
+	return all
+}
+
+func dnsOf(d network.DNS) *api.DNSSettings {
+	if len(d.Servers)+len(d.Searches)+len(d.Options) == 0 {
+		return nil
+	}
+	return &api.DNSSettings{Servers: d.Servers, Searches: d.Searches, Options: d.Options}
+}
