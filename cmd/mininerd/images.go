@@ -180,7 +180,7 @@ func (d *daemon) removeImage(c *cli.Context, i *api.Image, name string) error {
 		return err
 	}
 	for _, n := range gone.Untagged {
-		fmt.Fprintln(c.App.Writer, "Untagged:", view.Familiar(n))
+		fmt.Fprintln(c.App.Writer, "Untagged:", withTag(n))
 	}
 	_, err = d.Images.Get(c.Context, &api.GetImageRequest{Namespace: d.ns, Name: i.Id})
 	if errdefs.IsNotFound(err) && i.Id != "" {
@@ -264,7 +264,7 @@ func pruneImages(c *cli.Context, d *daemon) error {
 		fmt.Fprintln(c.App.Writer, "Deleted Images:")
 	}
 	for _, n := range gone.Deleted {
-		fmt.Fprintln(c.App.Writer, "untagged:", view.Familiar(n))
+		fmt.Fprintln(c.App.Writer, "untagged:", withTag(n))
 	}
 	fmt.Fprintf(c.App.Writer, "\nTotal reclaimed space: %s\n", units.HumanSize(float64(gone.Bytes)))
 	return nil

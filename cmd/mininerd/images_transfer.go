@@ -10,17 +10,9 @@ import (
 	"github.com/urfave/cli/v2"
 
 	icli "github.com/minirt/mini/cmd/internal/cli"
-	"github.com/minirt/mini/cmd/mininerd/view"
 	"github.com/minirt/mini/oci/name"
 	"github.com/minirt/mini/runtime/api"
 )
-
-// registryOptions are what the global flags say of registries. Logins are the daemon's to find, unless they are this
-// user's: those travel with the request.
-func registryOptions(c *cli.Context) *api.RegistryOptions {
-	insecure := c.Bool("insecure-registry")
-	return &api.RegistryOptions{SkipVerify: insecure, HostsDir: c.String("hosts-dir")}
-}
 
 // withTag is a name with the tag that is meant.
 func withTag(image string) string {
@@ -51,6 +43,10 @@ func pullCommand() *cli.Command {
 			if err != nil && !errdefs.IsNotFound(err) {
 				return err
 			}
+			login, err := registryOptions(c, ref.String())
+			if err != nil {
+				return err
+			}
 			w := c.App.Writer
 			if !c.Bool("quiet") {
 				fmt.Fprintf(w, "%s: Pulling from %s\n", ref.Identifier(), ref.Path())
@@ -58,7 +54,7 @@ func pullCommand() *cli.Command {
 			show := icli.NewProgress(os.Stderr, c.Bool("quiet"))
 			image, err := d.Pull(c.Context, &api.PullRequest{
 				Namespace: d.ns, Name: ref.String(), Platforms: c.StringSlice("platform"), AllPlatforms: c.Bool("all-platforms"),
-				Registry: registryOptions(c), Snapshotter: c.String("snapshotter"),
+				Registry: login, Snapshotter: c.String("snapshotter"),
 			}, show.Update)
 			show.Close()
 			if err != nil {
@@ -94,13 +90,17 @@ func pushCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
+			login, err := registryOptions(c, ref.String())
+			if err != nil {
+				return err
+			}
 			if !c.Bool("quiet") {
 				fmt.Fprintf(c.App.Writer, "The push refers to repository [%s]\n", ref.Repository())
 			}
 			show := icli.NewProgress(os.Stderr, c.Bool("quiet"))
 			_, err = d.Push(c.Context, &api.PushRequest{
 				Namespace: d.ns, Name: ref.String(), Platforms: c.StringSlice("platform"), AllPlatforms: c.Bool("all-platforms"),
-				Registry: registryOptions(c), AllowNonDistributable: c.Bool("allow-nondistributable-artifacts"),
+				Registry: login, AllowNonDistributable: c.Bool("allow-nondistributable-artifacts"),
 			}, show.Update)
 			show.Close()
 			if err != nil {
@@ -157,7 +157,7 @@ func loadCommand() *cli.Command {
 				Namespace: d.ns, Platforms: c.StringSlice("platform"), AllPlatforms: c.Bool("all-platforms"), Snapshotter: c.String("snapshotter"),
 			}, in)
 			for _, i := range images {
-				fmt.Fprintln(c.App.Writer, "Loaded image:", view.Familiar(i.Name))
+				fmt.Fprintln(c.App.Writer, "Loaded image:", withTag(i.Name))
 			}
 			return err
 		}),

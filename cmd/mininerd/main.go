@@ -33,13 +33,14 @@ func newApp() *cli.App {
 	app.Before = readSettings
 	app.Commands = append(containerVerbs(), imageVerbs()...)
 	app.Commands = append(app.Commands,
-		imagesCommand("images"), removeImagesCommand("rmi"), inspectCommand(),
+		imagesCommand("images"), removeImagesCommand("rmi"), inspectCommand(), loginCommand(), logoutCommand(),
 		eventsCommand(), infoCommand(), versionCommand(),
 		&cli.Command{Name: "container", Usage: "work with containers", Subcommands: append(containerVerbs(), containerInspectCommand(), containerPruneCommand())},
 		&cli.Command{Name: "image", Usage: "work with images", Subcommands: append(imageVerbs(),
 			imagesCommand("ls", "list"), removeImagesCommand("rm", "remove"), imageInspectCommand(), imagePruneCommand())},
 		networkCommand(), namespaceCommand(), systemCommand(), icli.CompletionCommand(), icli.ManCommand(),
 	)
+	wrongFlags(app)
 	return app
 }
 
@@ -57,4 +58,20 @@ func imageVerbs() []*cli.Command {
 	return []*cli.Command{
 		pullCommand(), pushCommand(), tagCommand(), saveCommand(), loadCommand(), historyCommand(),
 	}
+}
+
+// wrongFlags gives a wrong flag docker's exit code, whatever the command.
+func wrongFlags(app *cli.App) {
+	coded := func(c *cli.Context, err error, sub bool) error {
+		return icli.CodedError{Err: icli.UsageError(c, err, sub), Code: icli.CodeDaemon}
+	}
+	app.OnUsageError = coded
+	var walk func([]*cli.Command)
+	walk = func(commands []*cli.Command) {
+		for _, c := range commands {
+			c.OnUsageError = coded
+			walk(c.Subcommands)
+		}
+	}
+	walk(app.Commands)
 }

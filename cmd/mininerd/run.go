@@ -197,13 +197,17 @@ func (d *daemon) lacksImage(c *cli.Context, req *api.CreateContainerRequest) boo
 }
 
 func (d *daemon) pullForRun(c *cli.Context, req *api.CreateContainerRequest) error {
-	r := &api.PullRequest{Namespace: d.ns, Name: req.Image, Registry: registryOptions(c), Snapshotter: req.Snapshotter}
+	login, err := registryOptions(c, req.Image)
+	if err != nil {
+		return err
+	}
+	r := &api.PullRequest{Namespace: d.ns, Name: req.Image, Registry: login, Snapshotter: req.Snapshotter}
 	if req.Platform != "" {
 		r.Platforms = []string{req.Platform}
 	}
 	show := icli.NewProgress(os.Stderr, c.Bool("quiet"))
 	defer show.Close()
-	_, err := d.Pull(c.Context, r, show.Update)
+	_, err = d.Pull(c.Context, r, show.Update)
 	return err
 }
 

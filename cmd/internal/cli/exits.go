@@ -20,7 +20,8 @@ func ExitOf(exit *api.Exit) error {
 // StartError gives an error of a start the exit code that docker gives it.
 func StartError(err error) error {
 	var exit ExitError
-	if err == nil || errors.As(err, &exit) {
+	var coded CodedError
+	if err == nil || errors.As(err, &exit) || errors.As(err, &coded) {
 		return err
 	}
 	return CodedError{Err: err, Code: startCode(err)}

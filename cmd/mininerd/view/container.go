@@ -105,13 +105,13 @@ func ShortID(s string, whole bool) string {
 	return id.Short(strings.TrimPrefix(s, "sha256:"))
 }
 
-// Familiar is an image's name without what docker leaves out: its own registry, and :latest stays away from nothing.
+// Familiar is an image's name without what docker leaves out: its own registry, and without the tag that is the default.
 func Familiar(image string) string {
 	ref, err := name.Parse(image)
 	if err != nil {
 		return image
 	}
-	return ref.Familiar()
+	return strings.TrimSuffix(ref.Familiar(), ":latest")
 }
 
 func ellipsis(s string, n int) string {

@@ -139,7 +139,7 @@ func matches(pattern, text string) bool {
 }
 
 func ancestor(c *api.Container, v string) bool {
-	if v == c.Image || v == Familiar(c.Image) || v == strings.TrimSuffix(Familiar(c.Image), ":latest") {
+	if v == c.Image || v == Familiar(c.Image) || Familiar(v) == Familiar(c.Image) {
 		return true
 	}
 	hex := strings.TrimPrefix(v, "sha256:")
