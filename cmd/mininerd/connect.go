@@ -104,6 +104,11 @@ func filterFlag(keys []string) cli.Flag {
 	return &cli.StringSliceFlag{Name: "filter", Aliases: []string{"f"}, Usage: "only those with `KEY=VALUE`: " + strings.Join(keys, ", ")}
 }
 
+// pruneFilterFlag has no letter: -f is --force there.
+func pruneFilterFlag() cli.Flag {
+	return &cli.StringSliceFlag{Name: "filter", Usage: "only those with `KEY=VALUE`: " + strings.Join(view.PruneFilterKeys(), ", ")}
+}
+
 func noTruncFlag() cli.Flag { return &cli.BoolFlag{Name: "no-trunc", Usage: "print everything whole"} }
 
 func quietFlag(usage string) cli.Flag {

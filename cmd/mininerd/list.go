@@ -136,7 +136,7 @@ func portCommand() *cli.Command {
 func containerPruneCommand() *cli.Command {
 	return &cli.Command{
 		Name: "prune", Usage: "remove all containers that do not run",
-		Flags: []cli.Flag{forceFlag(), filterFlag(view.PruneFilterKeys())},
+		Flags: []cli.Flag{forceFlag(), pruneFilterFlag()},
 		Action: with(0, 0, "", func(c *cli.Context, d *daemon) error {
 			if ok, err := confirmed(c, "This will remove all stopped containers."); !ok {
 				return err

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 
 	"github.com/containerd/errdefs"
 	"github.com/pelletier/go-toml/v2"
@@ -107,7 +108,7 @@ func readSettings(c *cli.Context) error {
 func tomlError(err error) error {
 	var strict *toml.StrictMissingError
 	if errors.As(err, &strict) && len(strict.Errors) > 0 {
-		return fmt.Errorf("there is no key %q", strict.Errors[0].Key())
+		return fmt.Errorf("there is no key %q", strings.Join(strict.Errors[0].Key(), "."))
 	}
 	return err
 }

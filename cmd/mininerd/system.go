@@ -221,7 +221,7 @@ func diskRow(kind string, count, active int, total, free int64) disk {
 func systemPruneCommand() *cli.Command {
 	return &cli.Command{
 		Name: "prune", Usage: "remove containers that do not run, networks and images that no container uses",
-		Flags: []cli.Flag{&cli.BoolFlag{Name: "all", Aliases: []string{"a"}, Usage: "images with a tag too"}, forceFlag(), filterFlag(view.PruneFilterKeys())},
+		Flags: []cli.Flag{&cli.BoolFlag{Name: "all", Aliases: []string{"a"}, Usage: "images with a tag too"}, forceFlag(), pruneFilterFlag()},
 		Action: with(0, 0, "", func(c *cli.Context, d *daemon) error {
 			if ok, err := confirmed(c, "This will remove: all stopped containers, all networks not used by at least one container, and unused images."); !ok {
 				return err
