@@ -52,6 +52,7 @@ type Client struct {
 	Content    api.ContentClient
 	Snapshots  api.SnapshotsClient
 	Leases     api.LeasesClient
+	Networks   api.NetworksClient
 	Containers api.ContainersClient
 	Processes  api.ProcessesClient
 	Networks   api.NetworksClient

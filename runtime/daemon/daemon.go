@@ -194,7 +194,8 @@ func (d *Daemon) openContainers(ctx context.Context) (err error) {
 		Name: d.Config.Name, Root: d.Config.Root, State: d.Config.State,
 		Containers: store.NewTable[engine.Container](d.store, "containers", 1, nil),
 		Pods:       store.NewTable[engine.Pod](d.store, "pods", 1, nil), Network: d.network,
-		Images: d.images, Snapshotters: d.snapshotters, Snapshotter: d.snapshotter,
+		Networks: store.NewTable[network.Record](d.store, "networks", 1, nil),
+		Images:   d.images, Snapshotters: d.snapshotters, Snapshotter: d.snapshotter,
 		Leases: d.leases, Namespaces: d.namespaces, Store: d.store, Events: d.events, Host: d.host, CDI: cdi.New(), Log: d.Log,
 		Config: engine.Config{
 			CgroupDriver: driver, CgroupParent: d.Config.Cgroup.Parent, Runtimes: d.Config.runtimePaths(),

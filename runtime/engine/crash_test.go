@@ -61,6 +61,9 @@ func crashes() []crash {
 		{"start-joined=kill", "net created"},
 		{"start-running=5*kill", "net running"},
 		{"remove-stopped=5*kill", ""},
+		{"network-recorded=kill", ""},
+		{"network-made=kill", ""},
+		{"network-removing=kill", ""},
 	}
 }
 
@@ -182,7 +185,8 @@ func liveAndDie(t *testing.T, dir, point string) (killed bool, out string) {
 	return errors.As(err, &exit) && !exit.Exited(), both.String()
 }
 
-// TestLife is what is killed: a container that is deleted by force, one that removes itself, a pod, and a container in a network.
+// TestLife is what is killed: a container that is deleted by force, one that removes itself, a pod, a container in a
+// network, and a network.
 func TestLife(t *testing.T) {
 	dir := os.Getenv(crashDir)
 	if dir == "" {
@@ -215,7 +219,7 @@ func TestLife(t *testing.T) {
 		_, err = w.Delete(t.Context(), ns, id, DeleteOptions{Force: true})
 		return err
 	}
-	err := errors.Join(live("plain", false), live("auto", true), w.livePod(), live("net", false))
+	err := errors.Join(live("plain", false), live("auto", true), w.livePod(), live("net", false), w.liveNetwork())
 	if err != nil && strings.HasSuffix(os.Getenv(failpoint.Env), "kill") {
 		t.Error(err)
 	}
@@ -227,9 +231,21 @@ func TestLife(t *testing.T) {
 			t.Errorf("%s: %v after %v", id, again, err)
 		}
 	}
+	if _, again := w.RemoveNetwork(t.Context(), ns, "red"); again != nil && !errdefs.IsNotFound(again) {
+		t.Errorf("the network: %v after %v", again, err)
+	}
 	w.sandboxes.tell.Wait()
 	w.clean()
 	w.shut()
+}
+
+// liveNetwork makes a network and removes it.
+func (w *world) liveNetwork() error {
+	if _, err := w.CreateNetwork(context.Background(), ns, NewNetwork{Name: "red"}); err != nil {
+		return err
+	}
+	_, err := w.RemoveNetwork(context.Background(), ns, "red")
+	return err
 }
 
 // livePod runs a pod with a container in it, stops it and removes it.
@@ -262,6 +278,9 @@ func afterCrash(t *testing.T, dir string) string {
 		if c.Pod == "" {
 			w.whole(c)
 		}
+	}
+	for _, r := range w.userNetworks() {
+		left = append(left, "network "+r.Name+" "+string(r.State))
 	}
 	for _, p := range w.livePods("") {
 		left = append(left, "pod "+p.key.id+" "+string(p.record().State))

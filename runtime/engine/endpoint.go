@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"strconv"
 
 	"github.com/containerd/errdefs"
 
@@ -60,8 +61,15 @@ func (e *Engine) attachAll(ctx context.Context, l *live) error {
 		return err
 	}
 	for i, wanted := range c.Net.Networks {
-		r := e.endpointRequest(c, i, published)
-		a, err := e.attachTo(ctx, c.Namespace, wanted, r)
+		to, err := e.findNetwork(ctx, c.Namespace, wanted.Network)
+		if err != nil {
+			return err
+		}
+		r := e.endpointRequest(c, i)
+		if !to.Internal { // nothing of an internal network is published, as with Docker
+			r.Ports, published = published, nil
+		}
+		a, err := e.attachTo(ctx, to, wanted, r)
 		if err != nil {
 			return fmt.Errorf("join network %s: %w", wanted.Network, err)
 		}
@@ -70,30 +78,37 @@ func (e *Engine) attachAll(ctx context.Context, l *live) error {
 			return errors.Join(err, e.Network.Detach(context.WithoutCancel(ctx), r, &a))
 		}
 	}
+	if len(published) > 0 {
+		e.Log.Warn("ports are not published: all networks of the container are internal", "id", c.ID)
+	}
 	return nil
 }
 
 // attachTo joins one network.
-func (e *Engine) attachTo(ctx context.Context, _ string, wanted NetworkAttachment, r network.Request) (network.Attachment, error) {
-	switch {
-	case wanted.Network != NetworkBridge:
-		return network.Attachment{}, fmt.Errorf("this daemon knows the network %s alone: %w", NetworkBridge, errdefs.ErrNotImplemented)
-	case wanted.IP.IsValid() || wanted.IP6.IsValid() || wanted.MAC != "":
-		return network.Attachment{}, fmt.Errorf("addresses can be chosen in networks that users have made, not in this one: %w", errdefs.ErrInvalidArgument)
+func (e *Engine) attachTo(ctx context.Context, to network.Record, wanted NetworkAttachment, r network.Request) (network.Attachment, error) {
+	for _, ip := range []netip.Addr{wanted.IP, wanted.IP6} {
+		if ip.IsValid() {
+			r.Addresses = append(r.Addresses, ip)
+		}
 	}
-	return e.Network.Attach(ctx, r)
+	r.MAC = wanted.MAC
+	switch {
+	case len(r.Addresses) > 0 && to.IsDefault(): // its subnet changes with the node's
+		return network.Attachment{}, fmt.Errorf("addresses can be chosen in networks that users have made, not in this one: %w", errdefs.ErrInvalidArgument)
+	case to.Driver == network.Host || to.Name == network.None:
+		return network.Attachment{}, fmt.Errorf("it is no network to join: make it the container's network mode, alone: %w", errdefs.ErrInvalidArgument)
+	}
+	return e.Network.AttachTo(ctx, to, r)
 }
 
-// endpointRequest is for a container's network number i; the first one publishes its ports.
-func (e *Engine) endpointRequest(c Container, i int, published []network.Port) network.Request {
+// endpointRequest is for a container's network number i.
+func (e *Engine) endpointRequest(c Container, i int) network.Request {
 	r := network.Request{
-		ID: c.ID, Name: orID(c), Namespace: c.Namespace, NetNS: e.netns(c), Hostname: hostname(c, e.Host.Hostname), DNS: c.Net.DNS, Labels: c.Labels,
+		Interface: "eth" + strconv.Itoa(i),
+		ID:        c.ID, Name: orID(c), Namespace: c.Namespace, NetNS: e.netns(c), Hostname: hostname(c, e.Host.Hostname), DNS: c.Net.DNS, Labels: c.Labels,
 	}
 	if i < len(c.Net.Networks) {
 		r.Aliases = c.Net.Networks[i].Aliases
-	}
-	if i == 0 {
-		r.Ports = published
 	}
 	if !pin.Pinned(pinDir(e.Bundle(c)), pin.Network) {
 		r.NetNS = ""
@@ -110,10 +125,10 @@ func (e *Engine) leaveNetworks(ctx context.Context, l *live) error {
 	}
 	var errs []error
 	for i, a := range c.Attachments {
-		errs = append(errs, e.Network.Detach(ctx, e.endpointRequest(c, i, nil), &a))
+		errs = append(errs, e.Network.Detach(ctx, e.endpointRequest(c, i), &a))
 	}
 	if len(c.Attachments) == 0 { // made, and not recorded
-		errs = append(errs, e.Network.Detach(ctx, e.endpointRequest(c, 0, nil), nil))
+		errs = append(errs, e.Network.Detach(ctx, e.endpointRequest(c, 0), nil))
 	}
 	err := errors.Join(errs...)
 	err = errors.Join(err, e.Network.RemoveNamespace(ctx, e.netns(c)))

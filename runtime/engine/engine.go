@@ -66,6 +66,7 @@ type Deps struct {
 	Name, Root, State string
 	Containers        *store.Table[Container]
 	Pods              *store.Table[Pod]
+	Networks          *store.Table[network.Record] // that users have made
 	Images            Images
 	Network           Network
 	Snapshotters      map[string]snapshot.Snapshotter
@@ -111,11 +112,23 @@ type Network interface {
 	RemoveNamespace(ctx context.Context, path string) error
 	Attach(ctx context.Context, r network.Request) (network.Attachment, error)
 	Detach(ctx context.Context, r network.Request, a *network.Attachment) error
-	Restore(ctx context.Context, all []network.Attachment) error
+	Restore(ctx context.Context, records []network.Record, all []network.Attachment) error
 	Collect(ctx context.Context, live []string) error // ids of pods
 	Status(ctx context.Context) network.Status
 	SetPodCIDR(ctx context.Context, cidrs []netip.Prefix) error
 	Stats(ctx context.Context, path string) ([]network.InterfaceStats, error)
+	UserNetworks
+}
+
+// UserNetworks is what the engine wants of networks beside that of pods.
+type UserNetworks interface {
+	PlanNetwork(ctx context.Context, wanted network.Record, others []network.Record) (network.Record, error)
+	MakeNetwork(ctx context.Context, r network.Record) error
+	RemoveNetwork(ctx context.Context, r network.Record) error
+	DefaultNetwork(ctx context.Context) (network.Record, error)
+	AttachTo(ctx context.Context, to network.Record, r network.Request) (network.Attachment, error)
+	DetachFrom(ctx context.Context, r network.Request, a network.Attachment) (changed []network.Attachment, err error)
+	SetNames(ctx context.Context, a network.Attachment) error
 }
 
 // Hooks adds the hooks that the host has for containers like this one to its document; *hooks.Directories is one.

@@ -66,8 +66,8 @@ func (e *Engine) followHealth(l *live, p *proc, check HealthCheck, started time.
 }
 
 // probe executes a container's check once.
-func (e *Engine) probe(ctx context.Context, l *live, check HealthCheck) HealthResult {
-	r := HealthResult{Start: time.Now(), ExitCode: -1}
+func (e *Engine) probe(ctx context.Context, l *live, check HealthCheck) (r HealthResult) {
+	r = HealthResult{Start: time.Now(), ExitCode: -1}
 	defer func() { r.End = time.Now() }()
 	timeout := fmt.Errorf("the health check took longer than %s and was killed", check.Timeout)
 	timed, cancel := context.WithTimeoutCause(ctx, check.Timeout, timeout)

@@ -25,6 +25,7 @@ import (
 type pods struct {
 	mu       sync.Mutex
 	attached map[string]network.Attachment
+	made     map[string]bool  // networks of users, by id
 	restored []string         // what Restore and Collect were called with
 	fail     map[string]error // by method
 	hang     map[string]chan struct{}
@@ -95,26 +96,33 @@ func (n *pods) Attach(ctx context.Context, r network.Request) (network.Attachmen
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	a := network.Attachment{ID: r.ID, Provider: network.ProviderBuiltin, IPs: []netip.Addr{netip.AddrFrom4([4]byte{10, 0, 0, byte(len(n.attached) + 2)})}}
+	a := network.Attachment{ID: r.ID, Provider: network.ProviderBuiltin, Ports: r.Ports, IPs: []netip.Addr{netip.AddrFrom4([4]byte{10, 0, 0, byte(len(n.attached) + 2)})}}
 	n.attached[r.ID] = a
 	return a, nil
 }
 
-func (n *pods) Detach(ctx context.Context, r network.Request, _ *network.Attachment) error {
+func (n *pods) Detach(ctx context.Context, r network.Request, a *network.Attachment) error {
 	if err := n.enter(ctx, "Detach"); err != nil {
 		return err
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	if a != nil && a.Network != "" {
+		delete(n.attached, r.ID+" "+a.Network)
+		return nil
+	}
 	delete(n.attached, r.ID)
 	return nil
 }
 
-func (n *pods) Restore(ctx context.Context, all []network.Attachment) error {
+func (n *pods) Restore(ctx context.Context, _ []network.Record, all []network.Attachment) error {
 	ids := make([]string, len(all))
 	n.mu.Lock()
 	for i, a := range all {
 		ids[i] = a.ID
+		if a.Network != "" {
+			a.ID += " " + a.Network
+		}
 		n.attached[a.ID] = a // it outlives the daemon, but this network does not
 	}
 	n.mu.Unlock()
@@ -161,5 +169,5 @@ func (n *pods) inside() []string {
 }
 
 func newNetwork() *pods {
-	return &pods{attached: map[string]network.Attachment{}, fail: map[string]error{}, hang: map[string]chan struct{}{}}
+	return &pods{attached: map[string]network.Attachment{}, made: map[string]bool{}, fail: map[string]error{}, hang: map[string]chan struct{}{}}
 }

@@ -70,8 +70,9 @@ func (e *Engine) recoverNetwork(ctx context.Context, attachments []network.Attac
 		defer cancel()
 		return do(ctx)
 	}
-	if err := bounded(func(ctx context.Context) error { return e.Network.Restore(ctx, attachments) }); err != nil {
-		e.Log.Error("the network of the pods is not as it should be", "error", err)
+	networks := e.recoverNetworks(ctx)
+	if err := bounded(func(ctx context.Context) error { return e.Network.Restore(ctx, networks, attachments) }); err != nil {
+		e.Log.Error("the network is not as it should be", "error", err)
 	}
 	if !all {
 		return

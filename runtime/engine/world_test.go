@@ -21,6 +21,7 @@ import (
 	"github.com/minirt/mini/oci/spec"
 	"github.com/minirt/mini/runtime/events"
 	"github.com/minirt/mini/runtime/image"
+	"github.com/minirt/mini/runtime/network"
 	"github.com/minirt/mini/runtime/sandbox"
 	"github.com/minirt/mini/runtime/snapshot"
 	"github.com/minirt/mini/runtime/snapshot/native"
@@ -91,7 +92,7 @@ func open(t *testing.T, dir string, s *sandboxes) *world {
 	w.Engine, err = New(Deps{
 		Name: "minid", Root: filepath.Join(dir, "root"), State: filepath.Join(dir, "state"),
 		Containers: store.NewTable[Container](w.store, "containers", 1, nil), Pods: store.NewTable[Pod](w.store, "pods", 1, nil),
-		Network: w.network, Namespaces: store.NewNamespaces(w.store), Store: w.store,
+		Network: w.network, Networks: store.NewTable[network.Record](w.store, "networks", 1, nil), Namespaces: store.NewNamespaces(w.store), Store: w.store,
 		Images: w.images, Snapshotters: map[string]snapshot.Snapshotter{native.Name: w.snapshots}, Snapshotter: native.Name,
 		Events: w.events, Config: Config{CgroupDriver: "cgroupfs", CgroupParent: "mini-engine-test", Pause: "/proc/self/exe"}, Log: log,
 	})

@@ -23,9 +23,14 @@ type Request struct {
 	DNS          DNS
 	CgroupParent string
 	Aliases      []string
-	IPRanges     [][]IPRange // for CNI plugins with the capability ipRanges
+	Interface    string       // in the container; empty is eth0. AttachTo only, like the next two
+	Addresses    []netip.Addr // static ones, at most one of each family; the others are chosen
+	MAC          string       // empty: made from the address
+	IPRanges     [][]IPRange  // for CNI plugins with the capability ipRanges
 	Annotations  map[string]string
 	Labels       map[string]string
+
+	network string // see AttachTo
 }
 
 // Port publishes a port of the pod on the host. Ports with HostPort 0 are not published.
@@ -69,11 +74,15 @@ type Attachment struct {
 	ID       string       `json:"id"`            // of the pod
 	Pod      string       `json:"pod,omitempty"` // namespace/name, for people
 	Provider string       `json:"provider"`
-	IPs      []netip.Addr `json:"ips,omitempty"` // of the pod, the preferred one first
+	Network  string       `json:"network,omitempty"` // id of its record; empty: that of pods
+	Names    []string     `json:"names,omitempty"`   // that its DNS server answers for: the container's, its aliases, its short id
+	IPs      []netip.Addr `json:"ips,omitempty"`     // of the pod, the preferred one first
 	Links    []Link       `json:"links,omitempty"`
 	Ports    []Port       `json:"ports,omitempty"`
 	DNS      DNS          `json:"dns,omitzero"` // as the network wants it; empty: no opinion
 	CNI      []CNIRecord  `json:"cni,omitempty"`
+	// Upstreams are asked for names that the network does not know; empty: the host's resolvers.
+	Upstreams []string `json:"upstreams,omitempty"`
 }
 
 // Link is one interface of a pod.
@@ -84,7 +93,7 @@ type Link struct {
 	MAC           string         `json:"mac,omitempty"`
 	MTU           int            `json:"mtu,omitempty"`
 	Addresses     []netip.Prefix `json:"addresses,omitempty"` // with the length of the subnet
-	Gateways      []netip.Addr   `json:"gateways,omitempty"`
+	Gateways      []netip.Addr   `json:"gateways,omitempty"`  // that default routes go by
 	Bandwidth     Bandwidth      `json:"bandwidth,omitzero"`
 }
 

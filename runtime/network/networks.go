@@ -159,12 +159,13 @@ func (n *Networks) Check(ctx context.Context, r Request, a Attachment) error {
 }
 
 // Restore makes the host as the attachments of all records need it: addresses and ports in use, the bridge, the rules. It
-// is called once, before anything else; what it cannot restore it tells, and the rest works.
-func (n *Networks) Restore(ctx context.Context, all []Attachment) error {
+// is called once, before anything else; what it cannot restore it tells, and the rest works. The records are those of the
+// networks that users have made.
+func (n *Networks) Restore(ctx context.Context, records []Record, all []Attachment) error {
 	n.mu.Lock()
 	n.restored = all
 	n.mu.Unlock()
-	err := errors.Join(n.cni.Restore(ctx, all), n.builtin.Restore(ctx, all))
+	err := errors.Join(n.segments().RestoreNetworks(ctx, records), n.cni.Restore(ctx, all), n.builtin.Restore(ctx, all))
 	n.spares.start()
 	return err
 }

@@ -49,7 +49,7 @@ func start(t testing.TB, spares int, confDir string, all ...network.Attachment) 
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := n.Restore(t.Context(), all); err != nil {
+	if err := n.Restore(t.Context(), nil, all); err != nil {
 		t.Fatal(err)
 	}
 	d := daemon{Networks: n, confDir: confDir, dir: testenv.Dir(t), stop: sync.OnceFunc(func() {

@@ -71,15 +71,8 @@ func endpointsOf(c engine.Container) []*api.EndpointStatus {
 	var all []*api.EndpointStatus
 	for i, n := range c.Net.Networks {
 		s := &api.EndpointStatus{Network: n.Network, NetworkId: n.Network, Aliases: n.Aliases, Mac: n.MAC}
-		if i < len(c.Attachments) && len(c.Attachments[i].Links) > 0 {
-			l := c.Attachments[i].Links[0]
-			s.Interface, s.Mac = l.Interface, l.MAC
-			for _, a := range l.Addresses {
-				s.Ips = append(s.Ips, a.String())
-			}
-			for _, g := range l.Gateways {
-				s.Gateways = append(s.Gateways, g.String())
-			}
+		if i < len(c.Attachments) {
+			fillEndpoint(s, c.Attachments[i])
 		}
 		all = append(all, s)
 	}

@@ -63,6 +63,7 @@ type Engine interface {
 	Check(ctx context.Context, repair, quick bool) ([]engine.Problem, int, error)
 	CollectGarbage(ctx context.Context, dryRun bool) (image.Collected, error)
 	Upgrade(ctx context.Context) error
+	Networks
 }
 
 // Daemon is what only the daemon knows of itself.
@@ -120,6 +121,7 @@ func Register(r grpc.ServiceRegistrar, d Deps) {
 	api.RegisterLeasesServer(r, &leasesServer{Deps: d})
 	api.RegisterContainersServer(r, &containersServer{Deps: d})
 	api.RegisterProcessesServer(r, &processesServer{Deps: d})
+	api.RegisterNetworksServer(r, &networksServer{Deps: d})
 }
 
 const defaultNamespace = "default"

@@ -1,9 +1,11 @@
 package bridge
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"os"
 	"slices"
@@ -11,6 +13,7 @@ import (
 	"github.com/containerd/errdefs"
 	"github.com/minirt/mini/internal/failpoint"
 	"github.com/minirt/mini/runtime/network"
+	"github.com/minirt/mini/runtime/network/ipam"
 	"github.com/minirt/mini/runtime/network/netns"
 	"github.com/minirt/mini/runtime/network/rtnl"
 	"github.com/minirt/mini/runtime/network/rules"
@@ -18,39 +21,81 @@ import (
 )
 
 // reserve takes an address of each subnet and the name of a link, in memory.
-func (n *Network) reserve(holder string) (network.Attachment, error) {
+func (n *Network) reserve(s *segment, r network.Request) (network.Attachment, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if _, ok := n.attached[holder]; ok {
+	a := network.Attachment{ID: r.ID, Network: r.Network(), Provider: network.ProviderBuiltin}
+	if _, ok := n.attached[keyOf(a)]; ok {
 		return network.Attachment{}, fmt.Errorf("it is attached already: detach it first: %w", errdefs.ErrAlreadyExists)
 	}
-	link := network.Link{Network: n.names.bridge, Interface: network.DefaultInterface, HostInterface: n.names.newVeth(), MTU: n.mtu}
-	a := network.Attachment{Provider: network.ProviderBuiltin}
-	for _, s := range n.subnets {
+	if err := s.fits(r.Addresses); err != nil {
+		return network.Attachment{}, err
+	}
+	link := network.Link{Network: s.name(), Interface: cmp.Or(r.Interface, network.DefaultInterface), HostInterface: n.names.newVeth(), MTU: s.mtu, MAC: r.MAC}
+	routed := n.routed(r.ID)
+	for _, subnet := range s.subnets {
 		// Held by the link's name, which does not change when the attachment becomes a pod's.
-		addr, err := s.Allocate(link.HostInterface)
+		addr, err := take(subnet, r.Addresses, link.HostInterface)
 		if err != nil {
-			for _, s := range n.subnets {
-				s.Release(link.HostInterface)
+			for _, subnet := range s.subnets {
+				subnet.Release(link.HostInterface)
 			}
 			return network.Attachment{}, err
 		}
 		a.IPs = append(a.IPs, addr)
-		link.Addresses = append(link.Addresses, netip.PrefixFrom(addr, s.Prefix().Bits()))
-		link.Gateways = append(link.Gateways, s.Gateway())
+		link.Addresses = append(link.Addresses, netip.PrefixFrom(addr, subnet.Prefix().Bits()))
+		if !s.record.Internal && !routed[addr.Is4()] {
+			link.Gateways = append(link.Gateways, subnet.Gateway())
+		}
 	}
-	link.MAC = macOf(a.IPs[0]).String()
+	if link.MAC == "" {
+		link.MAC = macOf(a.IPs[0]).String()
+	}
 	a.Links = []network.Link{link}
 	return a, nil
 }
 
+// take takes the wanted address of the subnet, or else any.
+func take(s *ipam.Subnet, wanted []netip.Addr, holder string) (netip.Addr, error) {
+	for _, addr := range wanted {
+		if s.Prefix().Contains(addr) {
+			return addr, s.Reserve(addr, holder)
+		}
+	}
+	return s.Allocate(holder)
+}
+
+// routed says for which families, IPv4 and not, another attachment has the default route. Called with mu held.
+func (n *Network) routed(id string) map[bool]bool {
+	families := map[bool]bool{}
+	if id == "" {
+		return families
+	}
+	for _, a := range n.attached {
+		if a.ID == id {
+			for _, gateway := range a.Links[0].Gateways {
+				families[gateway.Is4()] = true
+			}
+		}
+	}
+	return families
+}
+
 // connect makes the veth pair and configures its end in the namespace: one batch outside, one inside.
-func (n *Network) connect(ns *os.File, l network.Link) error {
+func (n *Network) connect(s *segment, ns *os.File, l network.Link) error {
 	n.mu.Lock()
-	master := n.bridge
+	master := s.index
 	n.mu.Unlock()
-	veth := rtnl.Veth{Host: l.HostInterface, Master: master, MTU: l.MTU, Peer: l.Interface, MAC: macOf(l.Addresses[0].Addr()), NS: ns}
-	if err := n.link.Do(rtnl.NewVeth(veth), rtnl.Hairpin(l.HostInterface)); err != nil {
+	mac, err := net.ParseMAC(l.MAC)
+	if err != nil || len(mac) != 6 || mac[0]&1 != 0 {
+		return fmt.Errorf("hardware address %q: not six bytes as 02:42:ac:11:00:02, or one for groups: %w", l.MAC, errdefs.ErrInvalidArgument)
+	}
+	veth := rtnl.Veth{Host: l.HostInterface, Master: master, MTU: l.MTU, Peer: l.Interface, MAC: mac, NS: ns}
+	requests := []rtnl.Request{rtnl.NewVeth(veth), rtnl.Hairpin(l.HostInterface)}
+	if s.settings.Isolated {
+		requests = append(requests, rtnl.Isolate(l.HostInterface))
+	}
+	if err := n.conn.Do(requests...); err != nil {
 		return err
 	}
 	inside, err := rtnl.OpenIn(ns)
@@ -62,7 +107,7 @@ func (n *Network) connect(ns *os.File, l network.Link) error {
 	if err != nil {
 		return err
 	}
-	requests := []rtnl.Request{rtnl.SetUp(index)}
+	requests = []rtnl.Request{rtnl.SetUp(index)}
 	for _, p := range l.Addresses {
 		requests = append(requests, rtnl.NewAddress(index, p))
 	}
@@ -75,7 +120,10 @@ func (n *Network) connect(ns *os.File, l network.Link) error {
 // claim makes what depends on the pod: the record in memory, ports and bandwidth. It returns what is to be undone when it
 // fails.
 func (n *Network) claim(ctx context.Context, r network.Request, a network.Attachment, published []network.Port) (network.Attachment, error) {
-	a.ID, a.Pod = r.ID, r.Namespace+"/"+r.Name
+	a.ID, a.Pod, a.Network = r.ID, r.Namespace+"/"+r.Name, r.Network()
+	if a.Network != "" {
+		n.describe(&a, r)
+	}
 	a.Links = slices.Clone(a.Links)
 	a.Links[0].Bandwidth = r.Bandwidth
 	withPorts := a
@@ -107,11 +155,15 @@ func (n *Network) claim(ctx context.Context, r network.Request, a network.Attach
 func (n *Network) remember(a network.Attachment) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if err := n.ports.Claim(a.ID, a.Pod, a.Ports); err != nil {
+	if n.segmentOf(a) == nil {
+		return errRemoved
+	}
+	if err := n.ports.Claim(keyOf(a), a.Pod, a.Ports); err != nil {
 		return err
 	}
 	delete(n.prepared, a.Links[0].HostInterface)
-	n.attached[a.ID] = a
+	n.attached[keyOf(a)] = a
+	n.announce(a)
 	return nil
 }
 
@@ -154,16 +206,17 @@ func (n *Network) takeAway(ctx context.Context, a network.Attachment, now bool) 
 func (n *Network) publishes(a network.Attachment) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	_, ok := n.attached[a.ID]
+	_, ok := n.attached[keyOf(a)]
 	return ok
 }
 
 func (n *Network) forget(a network.Attachment) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if known, ok := n.attached[a.ID]; ok && known.Links[0].HostInterface == a.Links[0].HostInterface {
-		n.ports.Release(a.ID)
-		delete(n.attached, a.ID)
+	if known, ok := n.attached[keyOf(a)]; ok && known.Links[0].HostInterface == a.Links[0].HostInterface {
+		n.ports.Release(keyOf(a))
+		delete(n.attached, keyOf(a))
+		n.directory.Remove(a.ID, a.Network)
 	}
 }
 

@@ -14,12 +14,12 @@ import (
 	"log/slog"
 	"net/netip"
 	"os"
-	"slices"
 	"sync"
 	"time"
 
 	"github.com/containerd/errdefs"
 	"github.com/minirt/mini/runtime/network"
+	"github.com/minirt/mini/runtime/network/dns"
 	"github.com/minirt/mini/runtime/network/ipam"
 	"github.com/minirt/mini/runtime/network/netns"
 	"github.com/minirt/mini/runtime/network/ports"
@@ -42,7 +42,7 @@ type Config struct {
 type Network struct {
 	config Config
 	names  names
-	link   *rtnl.Conn
+	conn   *rtnl.Conn
 	table  *rules.Table
 
 	told []netip.Prefix // by SetPodCIDR, now or before a restart; held by host
@@ -50,15 +50,15 @@ type Network struct {
 	host    sync.Mutex // held while the bridge or the table is made or changed
 	checked time.Time  // when the table was last looked after
 
+	directory dns.Directory // of the containers in users' networks
+
 	mu         sync.Mutex
-	subnets    []*ipam.Subnet // new pods get their addresses from these
-	old        []*ipam.Subnet // of pods that are still there
+	pods       segment
+	segments   map[string]*segment // users' networks, by id
 	ports      ports.Table
-	attached   map[string]network.Attachment // by pod
+	attached   map[string]network.Attachment // by keyOf
 	prepared   map[string]network.Attachment // by the host's end
 	reaping    map[string]reaped             // by the host's end
-	bridge     int                           // number of the link; 0: not made
-	mtu        int
 	generation uint64
 	restored   bool
 	trouble    error // of the last attempt to make the bridge
@@ -73,8 +73,9 @@ func New(c Config) (*Network, error) {
 	if c.Name == "" {
 		return nil, fmt.Errorf("built-in network: the daemon has no name: %w", errdefs.ErrInvalidArgument)
 	}
-	n := &Network{config: c, names: namesOf(c.Name), attached: map[string]network.Attachment{}, prepared: map[string]network.Attachment{},
+	n := &Network{config: c, names: namesOf(c.Name), segments: map[string]*segment{}, attached: map[string]network.Attachment{}, prepared: map[string]network.Attachment{},
 		reaping: map[string]reaped{}, wake: make(chan struct{}, 1), reaperDone: make(chan struct{})}
+	n.pods.link = n.names.bridge
 	if err := checkSubnets(c.Subnets); err != nil {
 		return nil, fmt.Errorf("built-in network: %w", err)
 	}
@@ -82,11 +83,11 @@ func New(c Config) (*Network, error) {
 	if n.told, err = readSubnets(c.File); err != nil {
 		return nil, fmt.Errorf("built-in network: %w", err)
 	}
-	if n.link, err = rtnl.Open(); err != nil {
+	if n.conn, err = rtnl.Open(); err != nil {
 		return nil, fmt.Errorf("built-in network: %w", err)
 	}
 	if n.table, err = rules.Open(n.names.table); err != nil {
-		return nil, errors.Join(fmt.Errorf("built-in network: %w", err), n.link.Close())
+		return nil, errors.Join(fmt.Errorf("built-in network: %w", err), n.conn.Close())
 	}
 	var ctx context.Context
 	ctx, n.stop = context.WithCancel(context.Background())
@@ -94,15 +95,18 @@ func New(c Config) (*Network, error) {
 	return n, nil
 }
 
-// Close leaves the network of the pods as it is.
+// Close leaves the network of the pods as it is. Users' networks are without DNS until the next daemon.
 func (n *Network) Close() error {
 	n.stop()
 	<-n.reaperDone
-	return errors.Join(n.table.Close(), n.link.Close())
+	n.host.Lock()
+	defer n.host.Unlock()
+	var errs []error
+	for _, s := range n.users() {
+		errs = append(errs, s.closeServer())
+	}
+	return errors.Join(append(errs, n.table.Close(), n.conn.Close())...)
 }
-
-// all are the subnets, of new pods and old ones. Called with mu held.
-func (n *Network) all() []*ipam.Subnet { return slices.Concat(n.subnets, n.old) }
 
 func checkSubnets(all []netip.Prefix) error {
 	for i, p := range all {
@@ -132,10 +136,16 @@ func (n *Network) Attach(ctx context.Context, r network.Request) (a network.Atta
 	if err := n.ensure(ctx); err != nil {
 		return network.Attachment{}, err
 	}
-	a, err = n.join(ns, r.ID)
-	// A pod that has just ended may still hold the last address, or have its interface in this namespace.
-	if (errdefs.IsResourceExhausted(err) || errors.Is(err, unix.EEXIST)) && n.reapNow(ctx) {
-		a, err = n.join(ns, r.ID)
+	return n.attach(ctx, &n.pods, ns, r, published)
+}
+
+// attach joins a segment that is made.
+func (n *Network) attach(ctx context.Context, s *segment, ns *os.File, r network.Request, published []network.Port) (network.Attachment, error) {
+	a, err := n.join(s, ns, r)
+	// One that has just ended may still hold the last address, or the one that is wanted, or have its interface in this
+	// namespace.
+	if (errdefs.IsResourceExhausted(err) || errdefs.IsAlreadyExists(err) || errors.Is(err, unix.EEXIST)) && n.reapNow(ctx) {
+		a, err = n.join(s, ns, r)
 	}
 	if err == nil {
 		a, err = n.claim(ctx, r, a, published)
@@ -147,12 +157,12 @@ func (n *Network) Attach(ctx context.Context, r network.Request) (a network.Atta
 }
 
 // join reserves and connects; what it returns with an error is nothing.
-func (n *Network) join(ns *os.File, holder string) (network.Attachment, error) {
-	a, err := n.reserve(holder)
+func (n *Network) join(s *segment, ns *os.File, r network.Request) (network.Attachment, error) {
+	a, err := n.reserve(s, r)
 	if err != nil {
 		return network.Attachment{}, err
 	}
-	if err := n.connect(ns, a.Links[0]); err != nil {
+	if err := n.connect(s, ns, a.Links[0]); err != nil {
 		err = errors.Join(err, n.removeLink(a.Links[0]))
 		n.release(a.Links[0])
 		return network.Attachment{}, err
@@ -173,25 +183,37 @@ func (n *Network) Claim(ctx context.Context, r network.Request, prepared network
 	return a, nil
 }
 
-// Detach takes the pod's attachment away; the interface in the namespace goes with that, or a little later. Without a record and without memory, the interface in the namespace is removed,
-// and with it the host's end.
+// Detach takes the attachment away; the interface in the namespace goes with that, or a little later. Without a record and
+// without memory, the interface in the namespace is removed, and with it the host's end.
 func (n *Network) Detach(ctx context.Context, r network.Request, a *network.Attachment) error {
-	n.mu.Lock()
-	known, ok := n.attached[r.ID]
-	n.mu.Unlock()
-	if !ok && a != nil {
-		known, ok = *a, true
+	known := n.of(r.ID)
+	if a != nil {
+		known = []network.Attachment{*a}
 	}
-	var err error
-	if ok {
-		err = n.takeAway(ctx, known, false)
-	} else if r.NetNS != "" {
-		err = removeInside(r.NetNS, network.DefaultInterface)
+	var errs []error
+	for _, k := range known {
+		errs = append(errs, n.takeAway(ctx, k, false))
 	}
-	if err != nil {
+	if len(known) == 0 && r.NetNS != "" {
+		errs = append(errs, removeInside(r.NetNS, network.DefaultInterface))
+	}
+	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("built-in network: pod %s: %w", r.ID, err)
 	}
 	return nil
+}
+
+// of are the attachments of a pod or container.
+func (n *Network) of(id string) []network.Attachment {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	var all []network.Attachment
+	for _, a := range n.attached {
+		if a.ID == id {
+			all = append(all, a)
+		}
+	}
+	return all
 }
 
 // undo takes away what an Attach has made before it failed.
@@ -207,7 +229,7 @@ func (n *Network) undo(ctx context.Context, a network.Attachment) error {
 // Status says whether pods can be attached, and looks after the rules on the way.
 func (n *Network) Status(ctx context.Context) network.Status {
 	n.mu.Lock()
-	restored, made := n.restored, n.bridge != 0
+	restored, made := n.restored, n.pods.index != 0
 	n.mu.Unlock()
 	if !restored {
 		return network.Status{Reason: "NetworkPluginNotReady", Message: "built-in network: the daemon is starting"}
@@ -233,17 +255,18 @@ type Info struct {
 	Retired  []netip.Prefix `json:"retired_subnets,omitempty"` // of pods from before the subnets changed
 	Pods     int            `json:"pods"`
 	Prepared int            `json:"prepared"`
+	Networks int            `json:"networks"` // of users
 }
 
 // Config describes the network as it is.
 func (n *Network) Config(context.Context) any {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	info := Info{Bridge: n.names.bridge, Made: n.bridge != 0, MTU: n.mtu, Table: n.names.table, Pods: len(n.attached), Prepared: len(n.prepared)}
-	for _, s := range n.subnets {
+	info := Info{Bridge: n.pods.link, Made: n.pods.index != 0, MTU: n.pods.mtu, Table: n.names.table, Pods: len(n.attached), Prepared: len(n.prepared), Networks: len(n.segments)}
+	for _, s := range n.pods.subnets {
 		info.Subnets = append(info.Subnets, s.Prefix())
 	}
-	for _, s := range n.old {
+	for _, s := range n.pods.old {
 		info.Retired = append(info.Retired, s.Prefix())
 	}
 	return info

@@ -133,7 +133,7 @@ func used(n *Network) int {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	count := len(n.attached) + len(n.prepared) + len(n.reaping) + len(n.ports.Holders())
-	for _, s := range n.all() {
+	for _, s := range n.everything() {
 		count += s.Used()
 	}
 	return count

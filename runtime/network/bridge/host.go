@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/netip"
 	"os"
@@ -23,13 +24,13 @@ func (n *Network) ensure(ctx context.Context) error {
 	n.host.Lock()
 	defer n.host.Unlock()
 	n.mu.Lock()
-	restored, bridge := n.restored, n.bridge
+	restored, bridge := n.restored, n.pods.index
 	n.mu.Unlock()
 	if !restored {
 		return fmt.Errorf("built-in network: the attachments are not restored yet: %w", errdefs.ErrUnavailable)
 	}
 	if bridge != 0 {
-		if index, err := n.link.Index(n.names.bridge); err == nil && index == bridge {
+		if index, err := n.conn.Index(n.pods.link); err == nil && index == bridge {
 			return nil
 		}
 	}
@@ -40,16 +41,16 @@ func (n *Network) ensure(ctx context.Context) error {
 func (n *Network) make(ctx context.Context) error {
 	err := n.choose()
 	if err == nil {
-		err = n.makeBridge()
+		err = n.makeBridge(&n.pods, n.config.MTU)
 	}
 	if err == nil {
-		err = n.rejoin()
+		err = n.rejoin(&n.pods)
 	}
 	if err == nil {
 		err = n.writeTable(ctx)
 	}
 	if err != nil {
-		err = fmt.Errorf("built-in network: bridge %s: %w", n.names.bridge, err)
+		err = fmt.Errorf("built-in network: bridge %s: %w", n.pods.link, err)
 	}
 	n.mu.Lock()
 	n.trouble = err
@@ -61,7 +62,7 @@ func (n *Network) make(ctx context.Context) error {
 // the bridge has already, or the first that nothing on the host uses.
 func (n *Network) choose() error {
 	n.mu.Lock()
-	chosen := len(n.subnets) > 0
+	chosen := len(n.pods.subnets) > 0
 	n.mu.Unlock()
 	if chosen {
 		return nil
@@ -71,14 +72,14 @@ func (n *Network) choose() error {
 		want = n.config.Subnets
 	}
 	if len(want) == 0 {
-		has, err := bridgeAddresses(n.names.bridge)
+		has, err := bridgeAddresses(n.pods.link)
 		if err != nil {
 			return err
 		}
 		want = onePerFamily(has)
 	}
 	if len(want) == 0 {
-		inUse, err := routes(n.names.bridge)
+		inUse, err := routes(n.pods.link)
 		if err != nil {
 			return err
 		}
@@ -99,15 +100,15 @@ func (n *Network) choose() error {
 func (n *Network) use(want []netip.Prefix) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	known := n.all()
-	n.subnets, n.old = nil, nil
+	known := n.pods.all()
+	n.pods.subnets, n.pods.old = nil, nil
 	for _, p := range want {
 		if p.Addr().Is6() && !haveIPv6() {
 			continue
 		}
 		i := slices.IndexFunc(known, func(s *ipam.Subnet) bool { return s.Prefix() == p.Masked() })
 		if i >= 0 {
-			n.subnets = append(n.subnets, known[i])
+			n.pods.subnets = append(n.pods.subnets, known[i])
 			known = slices.Delete(known, i, i+1)
 			continue
 		}
@@ -115,14 +116,14 @@ func (n *Network) use(want []netip.Prefix) error {
 		if err != nil {
 			return err
 		}
-		n.subnets = append(n.subnets, s)
+		n.pods.subnets = append(n.pods.subnets, s)
 	}
 	for _, s := range known {
 		if s.Used() > 0 {
-			n.old = append(n.old, s)
+			n.pods.old = append(n.pods.old, s)
 		}
 	}
-	if len(n.subnets) == 0 {
+	if len(n.pods.subnets) == 0 {
 		return fmt.Errorf("no subnet of %v can be used: this kernel has no IPv6: %w", want, errdefs.ErrInvalidArgument)
 	}
 	return nil
@@ -140,27 +141,26 @@ func onePerFamily(all []netip.Prefix) []netip.Prefix {
 }
 
 // makeBridge makes the link as far as it is missing, gives it the gateways' addresses, and sets what it needs of the host.
-func (n *Network) makeBridge() error {
-	mtu := n.config.MTU
+func (n *Network) makeBridge(s *segment, mtu int) error {
 	if mtu == 0 {
-		mtu = uplinkMTU(n.names.bridge)
+		mtu = uplinkMTU(n.names.isBridge)
 	}
 	n.mu.Lock()
-	all := n.all()
+	all := s.all()
 	mac := macOf(all[0].Gateway())
 	var gateways []netip.Prefix
-	for _, s := range all {
-		gateways = append(gateways, netip.PrefixFrom(s.Gateway(), s.Prefix().Bits()))
+	for _, subnet := range all {
+		gateways = append(gateways, netip.PrefixFrom(subnet.Gateway(), subnet.Prefix().Bits()))
 	}
 	n.mu.Unlock()
 
 	// The address is given, or the bridge would take on that of one pod's link after the other.
 	attrs := netlink.NewLinkAttrs()
-	attrs.Name, attrs.MTU, attrs.HardwareAddr, attrs.Flags = n.names.bridge, mtu, mac, net.FlagUp
+	attrs.Name, attrs.MTU, attrs.HardwareAddr, attrs.Flags = s.link, mtu, mac, net.FlagUp
 	if err := netlink.LinkAdd(&netlink.Bridge{LinkAttrs: attrs}); err != nil && !errors.Is(err, unix.EEXIST) {
 		return fmt.Errorf("make it: %w", err)
 	}
-	link, err := netlink.LinkByName(n.names.bridge)
+	link, err := netlink.LinkByName(s.link)
 	if err != nil {
 		return err
 	}
@@ -173,12 +173,12 @@ func (n *Network) makeBridge() error {
 	if err := setAddresses(link, gateways); err != nil {
 		return err
 	}
-	if err := sysctls(n.names.bridge); err != nil {
+	if err := sysctls(s.link); err != nil {
 		return err
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.bridge, n.mtu = link.Attrs().Index, mtu
+	s.index, s.mtu = link.Attrs().Index, mtu
 	return nil
 }
 
@@ -221,11 +221,14 @@ func (n *Network) writeTable(ctx context.Context) error {
 func (n *Network) state() rules.State {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	network := rules.Network{Bridge: n.names.bridge}
-	for _, s := range n.all() {
-		network.Subnets = append(network.Subnets, s.Prefix())
+	var s rules.State
+	if len(n.pods.all()) > 0 {
+		s.Networks = append(s.Networks, n.pods.rules())
 	}
-	s := rules.State{Networks: []rules.Network{network}}
+	for _, id := range slices.Sorted(maps.Keys(n.segments)) {
+		s.Networks = append(s.Networks, n.segments[id].rules())
+		s.Forwards = append(s.Forwards, n.segments[id].toServer()...)
+	}
 	for _, a := range n.attached {
 		if forwards, err := forwardsOf(a); err == nil { // it was, when the attachment was made
 			s.Forwards = append(s.Forwards, forwards...)
@@ -260,8 +263,9 @@ func (n *Network) lookAfter(ctx context.Context) {
 
 // admit is no reason to start no pods: most firewalls need nothing.
 func (n *Network) admit(ctx context.Context) {
-	if err := n.table.Admit([]string{n.names.bridge}); err != nil {
-		n.config.Log.WarnContext(ctx, "a firewall of this host may drop what pods send: allow forwarding to and from the bridge in it", "bridge", n.names.bridge, "error", err)
+	bridges := n.bridges()
+	if err := n.table.Admit(bridges); err != nil {
+		n.config.Log.WarnContext(ctx, "a firewall of this host may drop what pods send: allow forwarding to and from the bridges in it", "bridges", bridges, "error", err)
 	}
 }
 
@@ -311,7 +315,7 @@ func routes(bridge string) ([]netip.Prefix, error) {
 const defaultMTU = 1500
 
 // uplinkMTU is the smallest MTU of the links that default routes use.
-func uplinkMTU(bridge string) int {
+func uplinkMTU(isBridge func(string) bool) int {
 	mtu := 0
 	all, err := netlink.RouteList(nil, netlink.FAMILY_ALL)
 	if err != nil {
@@ -322,7 +326,7 @@ func uplinkMTU(bridge string) int {
 			continue
 		}
 		link, err := netlink.LinkByIndex(r.LinkIndex)
-		if err != nil || link.Attrs().Name == bridge || link.Attrs().Flags&net.FlagLoopback != 0 {
+		if err != nil || isBridge(link.Attrs().Name) || link.Attrs().Flags&net.FlagLoopback != 0 {
 			continue
 		}
 		if m := link.Attrs().MTU; mtu == 0 || m < mtu {

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"regexp"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -17,6 +18,7 @@ type names struct {
 	table  string
 	veth   string // what the names of the host's ends begin with
 	ifb    string // what the names of the devices that limit a pod's sending begin with
+	user   string // what the names of the bridges of users' networks begin with
 }
 
 // namesOf derives the names from the daemon's: the bridge is called after it as far as a link's name has room (15
@@ -25,7 +27,7 @@ func namesOf(daemon string) names {
 	sum := sha256.Sum256([]byte(daemon))
 	mark := hex.EncodeToString(sum[:2])
 	clean := regexp.MustCompile(`[^a-zA-Z0-9_-]`).ReplaceAllString(daemon, "_")
-	n := names{bridge: clean + "0", table: clean, veth: "mv" + mark, ifb: "mi" + mark}
+	n := names{bridge: clean + "0", table: clean, veth: "mv" + mark, ifb: "mi" + mark, user: "mb" + mark}
 	if len(n.bridge) >= unix.IFNAMSIZ {
 		n.bridge = clean[:9] + "-" + mark
 	}
@@ -34,6 +36,14 @@ func namesOf(daemon string) names {
 		n.table = "_" + n.table
 	}
 	return n
+}
+
+// bridgeOf is the bridge of a user's network: 6 characters that say whose it is and 8 of the network's id.
+func (n names) bridgeOf(id string) string { return n.user + id[:min(8, len(id))] }
+
+// isBridge says whether a link is one of the daemon's bridges, as far as names tell.
+func (n names) isBridge(link string) bool {
+	return link == n.bridge || strings.HasPrefix(link, n.user)
 }
 
 // newVeth is a random name for a host's end: 6 characters that say whose it is and 8 that say which.

@@ -47,7 +47,7 @@ func askFromEverywhere(t *testing.T) {
 	other := attach(t, n, request(t, "other"))
 	networktest.Serve(t, server.NetNS, "server", ap(server.ip(t, false), 80))
 	networktest.Serve(t, server.NetNS, "server", ap(server.ip(t, true), 80))
-	bridge4, bridge6 := n.subnets[0].Gateway(), n.subnets[1].Gateway()
+	bridge4, bridge6 := n.pods.subnets[0].Gateway(), n.pods.subnets[1].Gateway()
 	for _, test := range []struct {
 		name, from, to string
 		seen           string // empty: not looked at
@@ -189,7 +189,7 @@ func TestPortConflicts(t *testing.T) {
 	// All is given back: also the ports and the address of the failed attempts.
 	r.Ports = []network.Port{published("tcp", "127.0.0.1", 8082, 80), published("tcp", "", 9999, 99)}
 	two := attach(t, n, r)
-	if got := n.subnets[0].Used(); got != 2 {
+	if got := n.pods.subnets[0].Used(); got != 2 {
 		t.Errorf("%d addresses in use", got)
 	}
 	for _, p := range []pod{one, two} {
@@ -221,7 +221,7 @@ func TestThePodsDoNotReachTheHostsLoopback(t *testing.T) {
 	}
 	testenv.Need(t, "ip", "nsenter")
 	testenv.Run(t, "nsenter", "--net="+evil.NetNS, "ip", "addr", "del", "127.0.0.1/8", "dev", "lo")
-	testenv.Run(t, "nsenter", "--net="+evil.NetNS, "ip", "route", "add", "127.0.0.1/32", "via", n.subnets[0].Gateway().String())
+	testenv.Run(t, "nsenter", "--net="+evil.NetNS, "ip", "route", "add", "127.0.0.1/32", "via", n.pods.subnets[0].Gateway().String())
 	if got, _, err := networktest.Ask(t, evil.NetNS, "tcp", netip.MustParseAddrPort("127.0.0.1:9")); err == nil {
 		t.Errorf("%q answers", got)
 	}

@@ -18,7 +18,7 @@ func (n *Network) Prepare(ctx context.Context, ns *os.File) (network.Attachment,
 	if err := n.ensure(ctx); err != nil {
 		return network.Attachment{}, err
 	}
-	a, err := n.join(ns, "")
+	a, err := n.join(&n.pods, ns, network.Request{})
 	if err != nil {
 		return network.Attachment{}, fmt.Errorf("built-in network: prepare: %w", err)
 	}
@@ -39,8 +39,12 @@ func (n *Network) Discard(ctx context.Context, prepared network.Attachment, now 
 // Check looks whether both ends of the pod's link are there, the one in the bridge, the other with its addresses.
 func (n *Network) Check(ctx context.Context, r network.Request, a network.Attachment) error {
 	n.mu.Lock()
-	_, ok := n.attached[a.ID]
-	bridge := n.bridge
+	_, ok := n.attached[keyOf(a)]
+	s := n.segmentOf(a)
+	if s == nil {
+		s = &segment{}
+	}
+	bridge, name := s.index, s.link
 	n.mu.Unlock()
 	if !ok {
 		return fmt.Errorf("built-in network: pod %s: not attached: %w", r.ID, errdefs.ErrNotFound)
@@ -51,7 +55,7 @@ func (n *Network) Check(ctx context.Context, r network.Request, a network.Attach
 			return fmt.Errorf("built-in network: pod %s: link %s: %w (%w)", r.ID, l.HostInterface, err, errdefs.ErrNotFound)
 		}
 		if host.Attrs().MasterIndex != bridge {
-			return fmt.Errorf("built-in network: pod %s: link %s is not in the bridge %s: %w", r.ID, l.HostInterface, n.names.bridge, errdefs.ErrFailedPrecondition)
+			return fmt.Errorf("built-in network: pod %s: link %s is not in the bridge %s: %w", r.ID, l.HostInterface, name, errdefs.ErrFailedPrecondition)
 		}
 		var has []netip.Prefix
 		err = netns.DoAt(r.NetNS, func() (err error) {

@@ -70,7 +70,7 @@ func (n *Network) reapOnce(ctx context.Context, now time.Time) bool {
 	n.mu.Unlock()
 	left := false
 	for _, r := range all {
-		_, err := n.link.Index(r.link.HostInterface)
+		_, err := n.conn.Index(r.link.HostInterface)
 		switch {
 		case errors.Is(err, unix.ENODEV) && r.link.Bandwidth.Egress == 0:
 			n.release(r.link)
@@ -105,7 +105,7 @@ func (n *Network) release(l network.Link) {
 	defer n.mu.Unlock()
 	delete(n.reaping, l.HostInterface)
 	delete(n.prepared, l.HostInterface)
-	for _, s := range n.all() {
+	for _, s := range n.everything() {
 		s.Release(l.HostInterface)
 	}
 }
@@ -117,7 +117,7 @@ func (n *Network) removeLink(l network.Link) error {
 		remove = append(remove, n.names.ifbOf(l.HostInterface))
 	}
 	for _, name := range remove {
-		if err := n.link.Do(rtnl.DeleteLink(name)); err != nil && !errors.Is(err, unix.ENODEV) {
+		if err := n.conn.Do(rtnl.DeleteLink(name)); err != nil && !errors.Is(err, unix.ENODEV) {
 			return err
 		}
 	}

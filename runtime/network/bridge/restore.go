@@ -23,24 +23,35 @@ func (n *Network) Restore(ctx context.Context, all []network.Attachment) error {
 	n.host.Lock()
 	defer n.host.Unlock()
 	errs := n.takeIn(all)
-	has, err := bridgeAddresses(n.names.bridge)
+	has, err := bridgeAddresses(n.pods.link)
 	if err != nil {
 		return errors.Join(append(errs, fmt.Errorf("built-in network: %w", err))...)
 	}
-	if len(has) == 0 && n.count() == 0 {
+	users := n.users()
+	for _, s := range users {
+		errs = append(errs, n.makeSegment(ctx, s))
+	}
+	switch {
+	case len(has) > 0 || n.needed():
+		errs = append(errs, n.make(ctx))
+	case len(users) > 0:
+		errs = append(errs, n.writeTable(ctx))
+	default:
 		return errors.Join(errs...) // nothing is there: it is made for the first pod
 	}
-	if err := n.make(ctx); err != nil {
-		return errors.Join(append(errs, err)...)
-	}
-	errs = append(errs, n.sweep())
-	return errors.Join(errs...)
+	return errors.Join(append(errs, n.sweep())...)
 }
 
-func (n *Network) count() int {
+// needed says whether something is attached to the bridge of pods.
+func (n *Network) needed() bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	return len(n.attached)
+	for _, a := range n.attached {
+		if n.segmentOf(a) == &n.pods {
+			return true
+		}
+	}
+	return false
 }
 
 // takeIn reserves addresses and ports in memory. One attachment that cannot be is no reason to lose the others.
@@ -55,7 +66,7 @@ func (n *Network) takeIn(all []network.Attachment) []error {
 		}
 		for _, l := range a.Links {
 			for _, p := range l.Addresses {
-				s, err := n.subnetOf(p)
+				s, err := n.subnetOf(a, p)
 				if err == nil {
 					err = s.Reserve(p.Addr(), l.HostInterface)
 				}
@@ -64,49 +75,64 @@ func (n *Network) takeIn(all []network.Attachment) []error {
 				}
 			}
 		}
-		if err := n.ports.Claim(a.ID, a.Pod, a.Ports); err != nil {
+		if err := n.ports.Claim(keyOf(a), a.Pod, a.Ports); err != nil {
 			errs = append(errs, fmt.Errorf("built-in network: pod %s: %w", a.ID, err))
 			a.Ports = nil
 		}
-		n.attached[a.ID] = a
+		n.attached[keyOf(a)] = a
+		n.announce(a)
 	}
 	return errs
 }
 
-// subnetOf finds the subnet of an address, or makes it one of those that are not for new pods.
-func (n *Network) subnetOf(p netip.Prefix) (*ipam.Subnet, error) {
-	for _, s := range n.all() {
+// subnetOf finds the subnet of an attachment's address; of pods, it makes it one of those that are not for new ones.
+func (n *Network) subnetOf(a network.Attachment, p netip.Prefix) (*ipam.Subnet, error) {
+	segment := n.segmentOf(a)
+	if segment == nil {
+		return nil, fmt.Errorf("there is no record of its network %s: %w", a.Links[0].Network, errdefs.ErrNotFound)
+	}
+	for _, s := range segment.all() {
 		if s.Prefix() == p.Masked() {
 			return s, nil
 		}
 	}
+	if segment != &n.pods {
+		return nil, fmt.Errorf("address %s: not of the network %s: %w", p, segment.name(), errdefs.ErrInvalidArgument)
+	}
 	s, err := ipam.NewSubnet(p)
 	if err == nil {
-		n.old = append(n.old, s)
+		n.pods.old = append(n.pods.old, s)
 	}
 	return s, err
 }
 
-// rejoin puts the host's ends into the bridge again, should it have been made anew.
-func (n *Network) rejoin() error {
+// rejoin puts the host's ends into their bridge again, should it have been made anew.
+func (n *Network) rejoin(s *segment) error {
 	n.mu.Lock()
-	master := n.bridge
-	links := n.known()
+	master := s.index
+	links := n.linksOf(s)
 	n.mu.Unlock()
 	var errs []error
 	for _, name := range slices.Sorted(maps.Keys(links)) {
-		if err := n.link.Do(rtnl.SetMaster(name, master), rtnl.Hairpin(name)); err != nil && !errors.Is(err, unix.ENODEV) {
+		requests := []rtnl.Request{rtnl.SetMaster(name, master), rtnl.Hairpin(name)}
+		if s.settings.Isolated {
+			requests = append(requests, rtnl.Isolate(name))
+		}
+		if err := n.conn.Do(requests...); err != nil && !errors.Is(err, unix.ENODEV) {
 			errs = append(errs, err)
 		}
 	}
 	return errors.Join(errs...)
 }
 
-// known are the host's ends of all attachments. Called with mu held.
-func (n *Network) known() map[string]network.Link {
+// linksOf are the host's ends of the attachments to a segment; nil: of all. Called with mu held.
+func (n *Network) linksOf(s *segment) map[string]network.Link {
 	links := map[string]network.Link{}
 	for _, all := range []map[string]network.Attachment{n.attached, n.prepared} {
 		for _, a := range all {
+			if s != nil && n.segmentOf(a) != s {
+				continue
+			}
 			for _, l := range a.Links {
 				links[l.HostInterface] = l
 			}
@@ -129,16 +155,21 @@ func (n *Network) sweep() error {
 		return fmt.Errorf("built-in network: list the links: %w", err)
 	}
 	n.mu.Lock()
-	keep := n.known()
-	for _, s := range n.all() {
+	keep := n.linksOf(nil)
+	for _, s := range n.everything() {
 		for _, holder := range s.Holders() {
 			keep[holder] = network.Link{}
 		}
 	}
+	bridges := n.bridgeNames()
 	n.mu.Unlock()
 	var errs []error
 	for _, l := range links {
 		name := l.Attrs().Name
+		if l.Type() == "bridge" && strings.HasPrefix(name, n.names.user) && !slices.Contains(bridges, name) {
+			errs = append(errs, netlink.LinkDel(l))
+			continue
+		}
 		veth := name
 		if rest, ok := strings.CutPrefix(name, n.names.ifb); ok {
 			veth = n.names.veth + rest
@@ -146,7 +177,7 @@ func (n *Network) sweep() error {
 		if _, ok := keep[veth]; ok || !strings.HasPrefix(veth, n.names.veth) || l.Type() != "veth" && l.Type() != "ifb" {
 			continue
 		}
-		if err := n.link.Do(rtnl.DeleteLink(name)); err != nil && !errors.Is(err, unix.ENODEV) {
+		if err := n.conn.Do(rtnl.DeleteLink(name)); err != nil && !errors.Is(err, unix.ENODEV) {
 			errs = append(errs, fmt.Errorf("built-in network: %w", err))
 		}
 	}
@@ -164,8 +195,8 @@ func (n *Network) SetPodCIDR(ctx context.Context, cidrs []netip.Prefix) error {
 	n.host.Lock()
 	defer n.host.Unlock()
 	n.mu.Lock()
-	restored, made := n.restored, n.bridge != 0
-	same := slices.EqualFunc(n.subnets, cidrs, func(s *ipam.Subnet, p netip.Prefix) bool { return s.Prefix() == p.Masked() })
+	restored, made := n.restored, n.pods.index != 0
+	same := slices.EqualFunc(n.pods.subnets, cidrs, func(s *ipam.Subnet, p netip.Prefix) bool { return s.Prefix() == p.Masked() })
 	if !same {
 		n.generation++
 	}
@@ -200,16 +231,18 @@ func (n *Network) Destroy(context.Context) error {
 	clear(n.attached)
 	clear(n.prepared)
 	clear(n.reaping)
-	for _, s := range n.all() {
+	for _, s := range n.everything() {
 		for _, holder := range s.Holders() {
 			s.Release(holder)
 		}
 	}
-	n.bridge = 0
+	n.pods.index = 0
+	users := slices.Collect(maps.Values(n.segments))
+	clear(n.segments)
 	n.mu.Unlock()
-	errs := []error{n.table.Withdraw(), n.table.Remove(), n.sweep()}
-	if link, err := netlink.LinkByName(n.names.bridge); err == nil && link.Type() == "bridge" {
-		errs = append(errs, netlink.LinkDel(link))
+	errs := []error{n.table.Withdraw(), n.table.Remove(), n.sweep(), deleteBridge(n.pods.link)}
+	for _, s := range users {
+		errs = append(errs, s.closeServer(), deleteBridge(s.link))
 	}
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("built-in network: remove everything: %w", err)

@@ -52,7 +52,7 @@ func TestRestore(t *testing.T) {
 		}
 	}
 
-	link, err := netlink.LinkByName(n.names.bridge)
+	link, err := netlink.LinkByName(n.pods.link)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -65,7 +65,7 @@ func TestRestore(t *testing.T) {
 	check("without the bridge and the rules")
 
 	// Without a restart, the next pod makes the bridge again.
-	if link, err = netlink.LinkByName(n.names.bridge); err != nil {
+	if link, err = netlink.LinkByName(n.pods.link); err != nil {
 		t.Fatal(err)
 	}
 	if err := netlink.LinkDel(link); err != nil {
@@ -135,7 +135,7 @@ func TestCollect(t *testing.T) {
 	}
 	defer ns.Close()
 	stray := n.names.newVeth()
-	if err := n.link.Do(rtnl.NewVeth(rtnl.Veth{Host: stray, Master: n.bridge, MTU: 1500, Peer: "eth0", MAC: macOf(netip.MustParseAddr("10.1.1.1")), NS: ns})); err != nil {
+	if err := n.conn.Do(rtnl.NewVeth(rtnl.Veth{Host: stray, Master: n.pods.index, MTU: 1500, Peer: "eth0", MAC: macOf(netip.MustParseAddr("10.1.1.1")), NS: ns})); err != nil {
 		t.Fatal(err)
 	}
 	attrs := netlink.NewLinkAttrs()
@@ -236,7 +236,7 @@ func send(t *testing.T, n *Network, p pod, toPod bool, bytes int) time.Duration 
 	t.Helper()
 	listenAt, dialFrom, at := p.NetNS, "", p.ip(t, false)
 	if !toPod {
-		listenAt, dialFrom, at = "", p.NetNS, n.subnets[0].Gateway()
+		listenAt, dialFrom, at = "", p.NetNS, n.pods.subnets[0].Gateway()
 	}
 	var l net.Listener
 	listen := func() (err error) {

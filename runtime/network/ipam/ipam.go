@@ -12,15 +12,21 @@ import (
 
 // Subnet is the addresses of one subnet and who holds them. It is not for several goroutines at once.
 type Subnet struct {
-	prefix  netip.Prefix
-	gateway netip.Addr
-	last    netip.Addr // the last one handed out at all
-	next    netip.Addr
-	holders map[netip.Addr]string
+	prefix      netip.Prefix
+	gateway     netip.Addr
+	first, last netip.Addr // the bounds of what is handed out by choice
+	next        netip.Addr
+	holders     map[netip.Addr]string
 }
 
 // NewSubnet makes the subnet of the prefix; the gateway is its first address. It needs room for one more.
 func NewSubnet(prefix netip.Prefix) (*Subnet, error) {
+	return New(prefix, netip.Addr{}, netip.Prefix{})
+}
+
+// New makes the subnet of the prefix. The gateway is one of its addresses; not valid: the first. Addresses are chosen from
+// the range, which lies in the prefix; not valid: all. ErrInvalidArgument says what does not fit.
+func New(prefix netip.Prefix, gateway netip.Addr, within netip.Prefix) (*Subnet, error) {
 	if !prefix.IsValid() || prefix.Addr().Is4In6() {
 		return nil, fmt.Errorf("subnet %q: not an address and a length, as 10.88.0.0/16: %w", prefix, errdefs.ErrInvalidArgument)
 	}
@@ -28,12 +34,38 @@ func NewSubnet(prefix netip.Prefix) (*Subnet, error) {
 	if prefix.Addr().BitLen()-prefix.Bits() < 2 {
 		return nil, fmt.Errorf("subnet %s: too small for a gateway and a pod: %w", prefix, errdefs.ErrInvalidArgument)
 	}
-	last := lastAddr(prefix)
-	if last.Is4() {
-		last = last.Prev() // the very last one is for broadcasts
+	s := &Subnet{prefix: prefix, gateway: gateway, holders: map[netip.Addr]string{}}
+	if !gateway.IsValid() {
+		s.gateway = prefix.Addr().Next()
 	}
-	gateway := prefix.Addr().Next()
-	return &Subnet{prefix: prefix, gateway: gateway, last: last, next: gateway.Next(), holders: map[netip.Addr]string{}}, nil
+	if !s.usable(s.gateway) {
+		return nil, fmt.Errorf("gateway %s: not an address for use in the subnet %s: %w", gateway, prefix, errdefs.ErrInvalidArgument)
+	}
+	if !within.IsValid() {
+		within = prefix
+	}
+	within = within.Masked()
+	if !prefix.Overlaps(within) || within.Bits() < prefix.Bits() {
+		return nil, fmt.Errorf("range %s: not in the subnet %s: %w", within, prefix, errdefs.ErrInvalidArgument)
+	}
+	s.first, s.last = within.Addr(), lastAddr(within)
+	if !s.usable(s.first) {
+		s.first = s.first.Next()
+	}
+	if !s.usable(s.last) {
+		s.last = s.last.Prev()
+	}
+	if s.first == s.last && s.first == s.gateway {
+		return nil, fmt.Errorf("range %s: the gateway is its only address: %w", within, errdefs.ErrInvalidArgument)
+	}
+	s.next = s.first
+	return s, nil
+}
+
+// usable: the first address of a subnet names it (for IPv6, its routers: RFC 4291, 2.6.1), and the last one of IPv4 is
+// for broadcasts.
+func (s *Subnet) usable(addr netip.Addr) bool {
+	return s.prefix.Contains(addr) && addr != s.prefix.Addr() && (addr.Is6() || addr != lastAddr(s.prefix))
 }
 
 // Prefix is the subnet, masked.
@@ -45,12 +77,10 @@ func (s *Subnet) Gateway() netip.Addr { return s.gateway }
 // Allocate takes the next free address after the last one that was taken, so that an address rests as long as possible
 // before it is used again: neighbours may still know the interface that had it. ErrResourceExhausted: all are taken.
 func (s *Subnet) Allocate(holder string) (netip.Addr, error) {
-	for range len(s.holders) + 1 {
+	for range len(s.holders) + 2 { // the gateway may be among them
 		addr := s.next
-		if s.next = addr.Next(); addr == s.last {
-			s.next = s.gateway.Next()
-		}
-		if _, taken := s.holders[addr]; !taken {
+		s.after(addr)
+		if _, taken := s.holders[addr]; !taken && addr != s.gateway {
 			s.holders[addr] = holder
 			return addr, nil
 		}
@@ -60,19 +90,24 @@ func (s *Subnet) Allocate(holder string) (netip.Addr, error) {
 
 // Reserve takes one address. ErrAlreadyExists names who else has it; ErrInvalidArgument: it is not one for pods.
 func (s *Subnet) Reserve(addr netip.Addr, holder string) error {
-	if !s.prefix.Contains(addr) || addr.Compare(s.gateway) <= 0 || addr.Compare(s.last) > 0 {
+	if !s.usable(addr) || addr == s.gateway {
 		return fmt.Errorf("address %s: not one for a pod in %s: %w", addr, s.prefix, errdefs.ErrInvalidArgument)
 	}
 	if other, taken := s.holders[addr]; taken && other != holder {
 		return fmt.Errorf("address %s: taken by %s: %w", addr, other, errdefs.ErrAlreadyExists)
 	}
 	s.holders[addr] = holder
-	if s.next.Compare(addr) <= 0 {
-		if s.next = addr.Next(); addr == s.last {
-			s.next = s.gateway.Next()
-		}
+	if s.next.Compare(addr) <= 0 && addr.Compare(s.last) <= 0 {
+		s.after(addr)
 	}
 	return nil
+}
+
+// after makes the address after this one the next.
+func (s *Subnet) after(addr netip.Addr) {
+	if s.next = addr.Next(); addr == s.last {
+		s.next = s.first
+	}
 }
 
 // Rename gives an address to another holder.

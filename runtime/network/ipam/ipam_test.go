@@ -131,3 +131,61 @@ func TestPick(t *testing.T) {
 		}
 	}
 }
+
+func TestGatewayAndRange(t *testing.T) {
+	for _, test := range []struct {
+		prefix, gateway, within string
+		first, last             string
+		count                   int
+	}{
+		{"10.1.0.0/29", "10.1.0.3", "", "10.1.0.1", "10.1.0.6", 5},
+		{"10.1.0.0/29", "10.1.0.6", "", "10.1.0.1", "10.1.0.5", 5},
+		{"10.1.0.0/24", "", "10.1.0.0/30", "10.1.0.2", "10.1.0.3", 2},
+		{"10.1.0.0/24", "", "10.1.0.252/30", "10.1.0.252", "10.1.0.254", 3},
+		{"10.1.0.0/24", "10.1.0.9", "10.1.0.8/31", "10.1.0.8", "10.1.0.8", 1},
+		{"10.1.0.0/24", "", "10.1.0.77/32", "10.1.0.77", "10.1.0.77", 1},
+		{"fd00::/64", "fd00::5", "fd00::4/126", "fd00::4", "fd00::7", 3},
+	} {
+		gateway, _ := netip.ParseAddr(test.gateway)
+		within, _ := netip.ParsePrefix(test.within)
+		s, err := New(netip.MustParsePrefix(test.prefix), gateway, within)
+		if err != nil {
+			t.Errorf("%+v: %v", test, err)
+			continue
+		}
+		var got []netip.Addr
+		for {
+			a, err := s.Allocate("pod")
+			if err != nil {
+				break
+			}
+			got = append(got, a)
+		}
+		if len(got) != test.count || got[0].String() != test.first || got[len(got)-1].String() != test.last {
+			t.Errorf("%+v: got %v", test, got)
+		}
+	}
+	for _, bad := range [][3]string{
+		{"10.1.0.0/24", "10.1.0.0", ""}, {"10.1.0.0/24", "10.1.0.255", ""}, {"10.1.0.0/24", "10.2.0.1", ""}, {"10.1.0.0/24", "fd00::1", ""},
+		{"10.1.0.0/24", "", "10.2.0.0/25"}, {"10.1.0.0/24", "", "10.0.0.0/8"}, {"10.1.0.0/24", "", "10.1.0.1/32"}, {"10.1.0.0/24", "", "fd00::/96"},
+	} {
+		gateway, _ := netip.ParseAddr(bad[1])
+		within, _ := netip.ParsePrefix(bad[2])
+		if _, err := New(netip.MustParsePrefix(bad[0]), gateway, within); !errdefs.IsInvalidArgument(err) {
+			t.Errorf("%v: %v", bad, err)
+		}
+	}
+	// Outside of the range, an address may be asked for.
+	s, err := New(netip.MustParsePrefix("10.1.0.0/24"), netip.Addr{}, netip.MustParsePrefix("10.1.0.8/31"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Reserve(netip.MustParseAddr("10.1.0.200"), "a"); err != nil {
+		t.Error(err)
+	}
+	for _, want := range []string{"10.1.0.8", "10.1.0.9"} {
+		if got, err := s.Allocate("b"); err != nil || got.String() != want {
+			t.Errorf("got %s, %v; want %s", got, err, want)
+		}
+	}
+}

@@ -214,6 +214,15 @@ func Hairpin(name string) Request {
 		nl.NewRtAttr(unix.IFLA_IFNAME, nl.ZeroTerminated(name)), info)
 }
 
+// Isolate keeps a port of a bridge from the other ports that are isolated, but not from the bridge itself (Linux 4.18).
+func Isolate(name string) Request {
+	info := nl.NewRtAttr(unix.IFLA_LINKINFO, nil)
+	info.AddRtAttr(nl.IFLA_INFO_SLAVE_KIND, nl.NonZeroTerminated("bridge"))
+	info.AddRtAttr(nl.IFLA_INFO_SLAVE_DATA, nil).AddRtAttr(nl.IFLA_BRPORT_ISOLATED, nl.Uint8Attr(1))
+	return request("keep "+name+" from its neighbours", unix.RTM_NEWLINK, 0, nl.NewIfInfomsg(unix.AF_UNSPEC),
+		nl.NewRtAttr(unix.IFLA_IFNAME, nl.ZeroTerminated(name)), info)
+}
+
 // SetMaster puts a link into a bridge, and brings it up.
 func SetMaster(name string, master int) Request {
 	return request("put "+name+" into the bridge", unix.RTM_NEWLINK, 0, up(),

@@ -59,6 +59,11 @@ func (r rule) notTo(link string) rule {
 		&expr.Cmp{Op: expr.CmpOpNeq, Register: 1, Data: interfaceName(link)})
 }
 
+func (r rule) notFrom(link string) rule {
+	return r.add(fmt.Sprintf("iifname != %q", link), &expr.Meta{Key: expr.MetaKeyIIFNAME, Register: 1},
+		&expr.Cmp{Op: expr.CmpOpNeq, Register: 1, Data: interfaceName(link)})
+}
+
 // The offsets of the addresses in the headers (RFC 791, RFC 8200).
 func (r rule) saddr(p netip.Prefix) rule { return r.address("saddr", p, 12, 8) }
 func (r rule) daddr(p netip.Prefix) rule { return r.address("daddr", p, 16, 24) }

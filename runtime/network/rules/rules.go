@@ -25,10 +25,14 @@ import (
 	"strings"
 )
 
-// Network is one bridge and its subnets.
+// Network is one bridge and its subnets. What is forwarded from one bridge to another is dropped, unless it belongs to a
+// connection to a published port.
 type Network struct {
-	Bridge  string
-	Subnets []netip.Prefix
+	Bridge       string
+	Subnets      []netip.Prefix
+	Internal     bool // nothing is forwarded from or to it
+	NoMasquerade bool
+	Isolated     bool // nothing is forwarded within it; that the links of the bridge are apart is their own business
 }
 
 // Forward publishes a port. An unspecified host address stands for every one of its family.
@@ -86,16 +90,20 @@ const (
 	chainPublish     = "publish"
 	chainPostrouting = "postrouting"
 	chainQuiet       = "quiet"
+	chainForward     = "forward"
+	chainApart       = "apart"
 )
 
 func chains() []chain {
 	return []chain{
 		{chainPublish, ""},
+		{chainApart, ""},
 		{chainGuard, "type filter hook prerouting priority raw; policy accept;"},
 		{chainPrerouting, "type nat hook prerouting priority dstnat; policy accept;"},
 		{chainOutput, "type nat hook output priority -100; policy accept;"},
 		{chainPostrouting, "type nat hook postrouting priority srcnat; policy accept;"},
 		{chainQuiet, "type filter hook output priority filter; policy accept;"},
+		{chainForward, "type filter hook forward priority filter; policy accept;"},
 	}
 }
 
@@ -120,15 +128,37 @@ func (s State) rules() []rule {
 	)
 	for _, n := range s.Networks {
 		for _, subnet := range n.Subnets {
+			if !n.NoMasquerade && !n.Internal {
+				all = append(all, in(chainPostrouting).notTo(n.Bridge).saddr(subnet).masquerade())
+			}
 			all = append(all,
-				in(chainPostrouting).notTo(n.Bridge).saddr(subnet).masquerade(),
 				// A pod that talks to a pod of its bridge by a port of the host: the answer must come back this way.
 				in(chainPostrouting).to(n.Bridge).saddr(subnet).translated().masquerade(),
 			)
 		}
 		all = append(all, in(chainPostrouting).to(n.Bridge).saddr(loopback4()).masquerade())
 	}
-	return all
+	return append(all, s.separation()...)
+}
+
+// separation is what keeps networks apart. The answers of a connection to a published port are as free as its questions:
+// the mark is the connection's.
+func (s State) separation() []rule {
+	if len(s.Networks) < 2 && !slices.ContainsFunc(s.Networks, func(n Network) bool { return n.Internal || n.Isolated }) {
+		return nil
+	}
+	var first, then, apart []rule
+	for _, n := range s.Networks {
+		if n.Internal {
+			first = append(first, in(chainForward).from(n.Bridge).notTo(n.Bridge).drop(), in(chainForward).notFrom(n.Bridge).to(n.Bridge).drop())
+		}
+		if n.Isolated {
+			then = append(then, in(chainForward).from(n.Bridge).to(n.Bridge).drop())
+		}
+		then = append(then, in(chainForward).from(n.Bridge).notTo(n.Bridge).jump(chainApart))
+		apart = append(apart, in(chainApart).to(n.Bridge).drop())
+	}
+	return slices.Concat(first, []rule{in(chainForward).translated().leave()}, then, apart)
 }
 
 func loopback4() netip.Prefix { return netip.PrefixFrom(netip.AddrFrom4([4]byte{127}), 8) }

@@ -20,6 +20,8 @@ func example() State {
 		Networks: []Network{
 			{Bridge: "mini0", Subnets: []netip.Prefix{p("10.88.0.0/16"), p("fd00:1:2::/64")}},
 			{Bridge: "mini1", Subnets: []netip.Prefix{p("10.89.4.128/25")}},
+			{Bridge: "mini2", Subnets: []netip.Prefix{p("10.90.0.0/24")}, Internal: true},
+			{Bridge: "mini3", Subnets: []netip.Prefix{p("10.91.0.0/24")}, NoMasquerade: true, Isolated: true},
 		},
 		Forwards: []Forward{
 			{"tcp", ap("0.0.0.0:8080"), ap("10.88.0.2:80")},
@@ -54,12 +56,22 @@ func TestText(t *testing.T) {
 		meta nfproto ipv6 dnat ip6 to meta l4proto . ip6 daddr . th dport map @published6
 		meta nfproto ipv6 dnat ip6 to meta l4proto . th dport map @published6any
 	}
+	chain apart {
+		oifname "mini0" drop
+		oifname "mini1" drop
+		oifname "mini2" drop
+		oifname "mini3" drop
+	}
 	chain guard {
 		type filter hook prerouting priority raw; policy accept;
 		iifname "mini0" ip daddr 127.0.0.0/8 drop
 		iifname "mini0" ip saddr 127.0.0.0/8 drop
 		iifname "mini1" ip daddr 127.0.0.0/8 drop
 		iifname "mini1" ip saddr 127.0.0.0/8 drop
+		iifname "mini2" ip daddr 127.0.0.0/8 drop
+		iifname "mini2" ip saddr 127.0.0.0/8 drop
+		iifname "mini3" ip daddr 127.0.0.0/8 drop
+		iifname "mini3" ip saddr 127.0.0.0/8 drop
 	}
 	chain prerouting {
 		type nat hook prerouting priority dstnat; policy accept;
@@ -80,6 +92,10 @@ func TestText(t *testing.T) {
 		oifname != "mini1" ip saddr 10.89.4.128/25 masquerade
 		oifname "mini1" ip saddr 10.89.4.128/25 ct status dnat masquerade
 		oifname "mini1" ip saddr 127.0.0.0/8 masquerade
+		oifname "mini2" ip saddr 10.90.0.0/24 ct status dnat masquerade
+		oifname "mini2" ip saddr 127.0.0.0/8 masquerade
+		oifname "mini3" ip saddr 10.91.0.0/24 ct status dnat masquerade
+		oifname "mini3" ip saddr 127.0.0.0/8 masquerade
 	}
 	chain quiet {
 		type filter hook output priority filter; policy accept;
@@ -87,6 +103,21 @@ func TestText(t *testing.T) {
 		oifname "mini0" icmpv6 type nd-redirect drop
 		oifname "mini1" icmp type redirect drop
 		oifname "mini1" icmpv6 type nd-redirect drop
+		oifname "mini2" icmp type redirect drop
+		oifname "mini2" icmpv6 type nd-redirect drop
+		oifname "mini3" icmp type redirect drop
+		oifname "mini3" icmpv6 type nd-redirect drop
+	}
+	chain forward {
+		type filter hook forward priority filter; policy accept;
+		iifname "mini2" oifname != "mini2" drop
+		iifname != "mini2" oifname "mini2" drop
+		ct status dnat return
+		iifname "mini0" oifname != "mini0" jump apart
+		iifname "mini1" oifname != "mini1" jump apart
+		iifname "mini2" oifname != "mini2" jump apart
+		iifname "mini3" oifname "mini3" drop
+		iifname "mini3" oifname != "mini3" jump apart
 	}
 }
 `

@@ -211,6 +211,8 @@ func (c chain) kernel(table *nftables.Table) *nftables.Chain {
 		k.Type, k.Hooknum, k.Priority = nftables.ChainTypeNAT, nftables.ChainHookPostrouting, nftables.ChainPriorityNATSource
 	case chainQuiet:
 		k.Type, k.Hooknum, k.Priority = nftables.ChainTypeFilter, nftables.ChainHookOutput, nftables.ChainPriorityFilter
+	case chainForward:
+		k.Type, k.Hooknum, k.Priority = nftables.ChainTypeFilter, nftables.ChainHookForward, nftables.ChainPriorityFilter
 	}
 	return k
 }
