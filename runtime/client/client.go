@@ -55,7 +55,6 @@ type Client struct {
 	Networks   api.NetworksClient
 	Containers api.ContainersClient
 	Processes  api.ProcessesClient
-	Networks   api.NetworksClient
 	Health     healthpb.HealthClient
 
 	conn    *grpc.ClientConn

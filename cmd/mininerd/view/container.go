@@ -69,7 +69,7 @@ const maxCommand = 20
 
 // ContainerRow is a container as ps shows it; command is its first process's.
 func ContainerRow(c *api.Container, command []string, whole bool, now time.Time) Container {
-	line := strings.Join(command, " ")
+	line := commandLine(command)
 	shown := Familiar(c.Image)
 	if !whole {
 		line = ellipsis(line, maxCommand)
@@ -92,6 +92,17 @@ func ContainerRow(c *api.Container, command []string, whole bool, now time.Time)
 		r.Size = units.HumanSizeWithPrecision(float64(c.Size.Size), 3)
 	}
 	return r
+}
+
+// commandLine quotes what has spaces, as docker does.
+func commandLine(command []string) string {
+	words := slices.Clone(command)
+	for i, w := range words {
+		if i > 0 && strings.Contains(w, " ") {
+			words[i] = "'" + w + "'"
+		}
+	}
+	return strings.Join(words, " ")
 }
 
 // ContainerName is what a container is called: by its id when it has no name.

@@ -116,7 +116,7 @@ func TestContainers(t *testing.T) {
 
 func TestContainerRow(t *testing.T) {
 	r := ContainerRow(some()[0], []string{"sh", "-c", "something rather long"}, false, now())
-	if r.ID != "aaa1" || r.Image != "busybox" || r.Command != `"sh -c something rat…"` || r.RunningFor != "3 hours ago" || r.State != "exited" || r.Label("a") != "1" {
+	if r.ID != "aaa1" || r.Image != "busybox" || r.Command != `"sh -c 'something ra…"` || r.RunningFor != "3 hours ago" || r.State != "exited" || r.Label("a") != "1" {
 		t.Errorf("%+v", r)
 	}
 	if h := ContainerHeader(); h.Label("com.example.some-name") != "some name" || h.ID != "CONTAINER ID" {
