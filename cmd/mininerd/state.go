@@ -164,6 +164,9 @@ func removeCommand() *cli.Command {
 		Flags: []cli.Flag{&cli.BoolFlag{Name: "force", Aliases: []string{"f"}, Usage: "kill what runs first"}},
 		Action: each(containers, false, func(c *cli.Context, d *daemon, name string) error {
 			_, err := d.Containers.Delete(c.Context, &api.DeleteContainerRequest{Namespace: d.ns, Id: name, Force: c.Bool("force")})
+			if errdefs.IsFailedPrecondition(err) && !c.Bool("force") {
+				return fmt.Errorf("cannot remove container %q: container is running: stop the container before removing or force remove: %w", name, errdefs.ErrFailedPrecondition)
+			}
 			if errdefs.IsNotFound(err) && c.Bool("force") {
 				fmt.Fprintln(c.App.ErrWriter, missing(err, name)) // docker says so, and it is no failure
 				return nil
