@@ -49,7 +49,7 @@ func containerVerbs() []*cli.Command {
 	return []*cli.Command{
 		runCommand(), createCommand(), startCommand(), stopCommand(), restartCommand(), killCommand(), removeCommand(), pauseCommand(),
 		unpauseCommand(), waitCommand(), renameCommand(), updateCommand(), execCommand(), attachCommand(), logsCommand(), listCommand(),
-		topCommand(), statsCommand(), portCommand(),
+		topCommand(), statsCommand(), portCommand(), copyCommand(), diffCommand(), exportCommand(),
 	}
 }
 

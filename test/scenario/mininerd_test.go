@@ -115,6 +115,40 @@ func TestNerdLife(t *testing.T) {
 	}
 }
 
+// TestNerdFiles copies into and out of a container that runs and one that does not, and looks at what it has changed.
+func TestNerdFiles(t *testing.T) {
+	testenv.Image(t, "busybox")
+	r := testenv.Registry(t, testenv.RegistryOptions{})
+	n := newNerd(t, testenv.Daemon(t, testenv.DaemonOptions{}))
+	dir := testenv.Dir(t)
+	n.do("pull", "-q", r.Ref("busybox"))
+	n.do("run", "-d", "--name=files", "--network=none", r.Ref("busybox"), "sh", "-c", "mkdir /made; echo in > /made/file; rm /bin/cat; sleep 600")
+	want := "C /bin\nD /bin/cat\nA /made\nA /made/file\n"
+	testenv.Eventually(t, 5*time.Second, "diff tells of the changes", func() bool { return strings.Contains(n.do("diff", "files"), want) })
+	if err := os.WriteFile(filepath.Join(dir, "in"), []byte("from here"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for i, state := range []string{"running", "exited"} {
+		if i == 1 {
+			n.do("kill", "files")
+		}
+		n.do("cp", "files:/made", filepath.Join(dir, state))
+		if data, err := os.ReadFile(filepath.Join(dir, state, "file")); err != nil || string(data) != "in\n" {
+			t.Errorf("%s: copied out %q, %v", state, data, err)
+		}
+		n.do("cp", filepath.Join(dir, "in"), "files:/made/"+state)
+		archive := filepath.Join(dir, state+".tar")
+		n.do("export", "-o", archive, "files")
+		if out := testenv.Run(t, "tar", "-xOf", archive, "made/"+state); out != "from here" {
+			t.Errorf("%s: the export has %q", state, out)
+		}
+		refused(t, n.try(nil, "cp", "files:/nothing", dir), "could not find the file /nothing in container files")
+	}
+	if out := n.do("diff", "files"); !strings.Contains(out, "A /made/exited\n") {
+		t.Errorf("diff printed %q", out)
+	}
+}
+
 // TestNerdImages tags, saves, removes, loads and pushes.
 func TestNerdImages(t *testing.T) {
 	i := testenv.Image(t, "busybox")
