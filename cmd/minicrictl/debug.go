@@ -6,13 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 
-	"github.com/containerd/errdefs"
 	"github.com/urfave/cli/v2"
 
 	icli "github.com/minirt/mini/cmd/internal/cli"
-	"github.com/minirt/mini/internal/mount"
+	"github.com/minirt/mini/cmd/internal/files"
 	"github.com/minirt/mini/oci/spec"
 	"github.com/minirt/mini/runtime/api"
 	"github.com/minirt/mini/runtime/client"
@@ -50,10 +48,11 @@ func runDebug(c *cli.Context, d *client.Client) error {
 	if err != nil {
 		return err
 	}
-	root, err := rootOf(c.Context, d, target)
+	m, err := files.Mount(c.Context, d, target)
 	if err != nil {
 		return err
 	}
+	root := spec.Mount{Type: m.Type, Source: m.Source, Target: targetDir, Options: m.Options}
 	request := debugRequest(target, root, commandOf(c.Args().Tail()), terminal(os.Stdin))
 	data, err := json.Marshal(request)
 	if err != nil {
@@ -87,28 +86,9 @@ func debugRequest(target *api.Container, root spec.Mount, command []string, term
 		// What strace, gdb, tcpdump, ip and mount want.
 		CapAdd: []string{"SYS_PTRACE", "SYS_ADMIN", "NET_ADMIN", "NET_RAW"}, Seccomp: "unconfined", AppArmor: "unconfined",
 	}
-	if running(target) {
+	if files.Running(target) {
 		same := "container:" + target.Id
 		r.Namespaces = map[string]string{"pid": same, "network": same, "ipc": same, "uts": same}
 	}
 	return r
-}
-
-func running(c *api.Container) bool { return c.State == "running" || c.State == "paused" }
-
-// rootOf is the mount of a container's root filesystem: that which is there already, or its snapshot's.
-func rootOf(ctx context.Context, d *client.Client, c *api.Container) (spec.Mount, error) {
-	dir := filepath.Join(c.Bundle, "rootfs")
-	if mounted, err := mount.Mounted(dir); err == nil && mounted {
-		return spec.Mount{Type: "bind", Source: dir, Target: targetDir, Options: []string{"rbind"}}, nil
-	}
-	answer, err := d.Snapshots.Mounts(ctx, &api.SnapshotRequest{Namespace: criNamespace, Snapshotter: c.Snapshotter, Name: c.Snapshot})
-	if err != nil {
-		return spec.Mount{}, fmt.Errorf("files of container %s: %w", c.Id, err)
-	}
-	if len(answer.Mounts) != 1 {
-		return spec.Mount{}, fmt.Errorf("files of container %s: its snapshot has %d mounts, want one: %w", c.Id, len(answer.Mounts), errdefs.ErrNotImplemented)
-	}
-	m := answer.Mounts[0]
-	return spec.Mount{Type: m.Type, Source: m.Source, Target: targetDir, Options: m.Options}, nil
 }

@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"path/filepath"
 	"strconv"
-	"strings"
 	"sync"
 	"time"
 
@@ -57,36 +56,11 @@ func readLogWish(c *cli.Context, now time.Time) (logWish, error) {
 		return w, fmt.Errorf("--stream %q: use stdout or stderr: %w", w.stream, errdefs.ErrInvalidArgument)
 	}
 	var err error
-	w.since, err = parseTime(c.String("since"), now)
-	return w, err
-}
-
-// timeLayouts are what --since reads, from the longest to the shortest; without a zone the local one is meant.
-var timeLayouts = [...]string{time.RFC3339Nano, "2006-01-02T15:04:05.999999999", "2006-01-02T15:04", "2006-01-02T15", "2006-01-02Z07:00", "2006-01-02"}
-
-// parseTime reads a time, seconds since 1970 with or without a fraction, or how long ago; empty is the zero time.
-func parseTime(text string, now time.Time) (time.Time, error) {
-	if text == "" {
-		return time.Time{}, nil
-	}
-	if d, err := time.ParseDuration(text); err == nil {
-		return now.Add(-d), nil
-	}
-	for _, layout := range timeLayouts {
-		if t, err := time.ParseInLocation(layout, text, time.Local); err == nil {
-			return t, nil
-		}
-	}
-	whole, fraction, _ := strings.Cut(text, ".")
-	seconds, err := strconv.ParseInt(whole, 10, 64)
-	nanoseconds := int64(0)
-	if err == nil && fraction != "" {
-		nanoseconds, err = strconv.ParseInt((fraction + "000000000")[:9], 10, 64)
-	}
+	w.since, err = icli.ParseTime(c.String("since"), now)
 	if err != nil {
-		return time.Time{}, fmt.Errorf("--since %q: write 2006-01-02T15:04:05Z, seconds since 1970, or how long ago, as 42m: %w", text, errdefs.ErrInvalidArgument)
+		err = fmt.Errorf("--since %w", err)
 	}
-	return time.Unix(seconds, nanoseconds), nil
+	return w, err
 }
 
 func runLogs(c *cli.Context, r *runtime) error {

@@ -78,11 +78,3 @@ func labelAction(object string, set func(*cli.Context, *daemon, map[string]strin
 		})(c)
 	}
 }
-
-func join(lists ...[]cli.Flag) []cli.Flag {
-	var all []cli.Flag
-	for _, l := range lists {
-		all = append(all, l...)
-	}
-	return all
-}

@@ -25,7 +25,7 @@ func containersCommand() *cli.Command {
 
 // containerFlags are those of the commands that make a container.
 func containerFlags() []cli.Flag {
-	return join([]cli.Flag{
+	return icli.Join([]cli.Flag{
 		&cli.StringFlag{Name: "config", Aliases: []string{"c"}, Usage: "`FILE` of a whole runtime-spec config.json, instead of the other flags"},
 		&cli.StringFlag{Name: "platform", Usage: "`OS/ARCH[/VARIANT]` of the image to use"},
 		&cli.StringFlag{Name: "runtime", Usage: "`NAME` of a runtime of the daemon's configuration"},

@@ -229,7 +229,7 @@ func runPrune(c *cli.Context, d *daemon) error {
 func contentFetchCommand() *cli.Command {
 	return &cli.Command{
 		Name: "fetch", Usage: "bring the content of a reference without making an image of it", ArgsUsage: "IMAGE",
-		Flags: join(registryFlags(), platformFlags(), []cli.Flag{
+		Flags: icli.Join(registryFlags(), platformFlags(), []cli.Flag{
 			labelFlag(),
 			&cli.BoolFlag{Name: "metadata-only", Usage: "manifests and configurations only"},
 			&cli.BoolFlag{Name: "quiet", Aliases: []string{"q"}, Usage: "print nothing but the digest"},

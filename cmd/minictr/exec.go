@@ -38,7 +38,7 @@ func runExec(c *cli.Context, d *daemon) error {
 	if err := icli.Args(c, 2, -1, "CONTAINER COMMAND..."); err != nil {
 		return err
 	}
-	env, err := environment(c)
+	env, err := icli.Environment(c.StringSlice("env-file"), c.StringSlice("env"))
 	if err != nil {
 		return err
 	}
@@ -56,7 +56,7 @@ func runExec(c *cli.Context, d *daemon) error {
 	}
 	r, err := d.Processes.Exec(c.Context, x)
 	if err != nil {
-		return startError(err)
+		return icli.StartError(err)
 	}
 	fmt.Fprintln(c.App.Writer, r.ExecId)
 	return writePid(c, r.Pid)

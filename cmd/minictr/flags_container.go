@@ -11,6 +11,7 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"github.com/urfave/cli/v2"
 
+	icli "github.com/minirt/mini/cmd/internal/cli"
 	"github.com/minirt/mini/oci/spec"
 )
 
@@ -108,7 +109,7 @@ func request(c *cli.Context, args []string) (*spec.Request, error) {
 }
 
 func requestProcess(c *cli.Context, r *spec.Request) error {
-	env, err := environment(c)
+	env, err := icli.Environment(c.StringSlice("env-file"), c.StringSlice("env"))
 	if err != nil {
 		return err
 	}
@@ -118,13 +119,8 @@ func requestProcess(c *cli.Context, r *spec.Request) error {
 		entry := strings.Fields(c.String("entrypoint"))
 		r.Entrypoint = &entry
 	}
-	if m := c.String("umask"); m != "" {
-		n, err := strconv.ParseUint(m, 8, 32)
-		if err != nil {
-			return fmt.Errorf("--umask %s: write an octal number, for example 022", m)
-		}
-		mask := uint32(n)
-		r.Umask = &mask
+	if r.Umask, err = icli.ParseUmask(c.String("umask")); err != nil {
+		return err
 	}
 	if c.IsSet("oom-score-adj") {
 		adj := c.Int("oom-score-adj")
@@ -139,38 +135,6 @@ func requestProcess(c *cli.Context, r *spec.Request) error {
 	}
 	if n := c.Uint64("rlimit-nofile"); n > 0 {
 		r.Rlimits = append(r.Rlimits, specs.POSIXRlimit{Type: "RLIMIT_NOFILE", Soft: n, Hard: n})
-	}
-	return nil
-}
-
-// environment joins --env-file and --env, which wins.
-func environment(c *cli.Context) ([]string, error) {
-	var env []string
-	for _, file := range c.StringSlice("env-file") {
-		data, err := os.ReadFile(file)
-		if err != nil {
-			return nil, fmt.Errorf("--env-file: %w", err)
-		}
-		for line := range strings.Lines(string(data)) {
-			line = strings.TrimSpace(line)
-			if line != "" && !strings.HasPrefix(line, "#") {
-				env = append(env, fromHere(line)...)
-			}
-		}
-	}
-	for _, e := range c.StringSlice("env") {
-		env = append(env, fromHere(e)...)
-	}
-	return env, nil
-}
-
-// fromHere gives KEY the value it has here, and none if it has none.
-func fromHere(e string) []string {
-	if strings.Contains(e, "=") {
-		return []string{e}
-	}
-	if v, ok := os.LookupEnv(e); ok {
-		return []string{e + "=" + v}
 	}
 	return nil
 }
@@ -212,7 +176,7 @@ func requestIsolation(c *cli.Context, r *spec.Request) error {
 	if len(r.UIDMap) > 0 && len(r.GIDMap) == 0 {
 		r.GIDMap = r.UIDMap
 	}
-	r.Sysctls, err = pairs("--sysctl", c.StringSlice("sysctl"))
+	r.Sysctls, err = icli.Pairs("--sysctl", c.StringSlice("sysctl"))
 	return err
 }
 
@@ -232,21 +196,6 @@ func parseIDMaps(flag string, list []string) ([]specs.LinuxIDMapping, error) {
 			n[i] = v
 		}
 		out = append(out, specs.LinuxIDMapping{ContainerID: uint32(n[0]), HostID: uint32(n[1]), Size: uint32(n[2])})
-	}
-	return out, nil
-}
-
-func pairs(flag string, list []string) (map[string]string, error) {
-	if len(list) == 0 {
-		return nil, nil
-	}
-	out := map[string]string{}
-	for _, s := range list {
-		k, v, ok := strings.Cut(s, "=")
-		if !ok {
-			return nil, fmt.Errorf("%s %s: write NAME=VALUE", flag, s)
-		}
-		out[k] = v
 	}
 	return out, nil
 }

@@ -2,12 +2,11 @@ package main
 
 import (
 	"fmt"
-	"os"
 	"strings"
 
-	"github.com/containerd/console"
 	"github.com/urfave/cli/v2"
 
+	icli "github.com/minirt/mini/cmd/internal/cli"
 	"github.com/minirt/mini/runtime/api"
 )
 
@@ -39,29 +38,12 @@ func registryOptions(c *cli.Context) (*api.RegistryOptions, error) {
 	name, password, ok := strings.Cut(user, ":")
 	if !ok {
 		var err error
-		if password, err = askPassword(); err != nil {
-			return nil, err
+		if password, err = icli.AskPassword(); err != nil {
+			return nil, fmt.Errorf("--user: %w: write USER:PASSWORD", err)
 		}
 	}
 	o.Username, o.Password = name, password
 	return o, nil
-}
-
-// askPassword reads a line from the terminal without showing it.
-func askPassword() (string, error) {
-	term, err := console.ConsoleFromFile(os.Stdin)
-	if err != nil {
-		return "", fmt.Errorf("--user: no password, and no terminal to ask for it: write USER:PASSWORD")
-	}
-	fmt.Fprint(os.Stderr, "Password: ")
-	if err := term.DisableEcho(); err != nil {
-		return "", err
-	}
-	defer term.Reset()
-	var line string
-	_, err = fmt.Fscanln(term, &line)
-	fmt.Fprintln(os.Stderr)
-	return line, err
 }
 
 func platformFlags() []cli.Flag {

@@ -9,6 +9,7 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"github.com/urfave/cli/v2"
 
+	icli "github.com/minirt/mini/cmd/internal/cli"
 	"github.com/minirt/mini/oci/spec"
 )
 
@@ -129,7 +130,7 @@ func resources(c *cli.Context) (*specs.LinuxResources, error) {
 		res.HugepageLimits = append(res.HugepageLimits, specs.LinuxHugepageLimit{Pagesize: page, Limit: uint64(n)})
 	}
 	var err error
-	if res.Unified, err = pairs("--unified", c.StringSlice("unified")); err != nil {
+	if res.Unified, err = icli.Pairs("--unified", c.StringSlice("unified")); err != nil {
 		return nil, err
 	}
 	if res.Memory == nil && res.CPU == nil && res.Pids == nil && res.HugepageLimits == nil && res.Unified == nil {

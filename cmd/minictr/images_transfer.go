@@ -1,7 +1,6 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -15,7 +14,7 @@ import (
 func imagesPullCommand() *cli.Command {
 	return &cli.Command{
 		Name: "pull", Usage: "bring an image from its registry and unpack it", ArgsUsage: "IMAGE",
-		Flags: join(registryFlags(), platformFlags(), []cli.Flag{
+		Flags: icli.Join(registryFlags(), platformFlags(), []cli.Flag{
 			labelFlag(), snapshotterFlag(),
 			&cli.BoolFlag{Name: "no-unpack", Usage: "only bring the content"},
 			&cli.BoolFlag{Name: "print-chainid", Usage: "print the chain id of the unpacked image"},
@@ -73,7 +72,7 @@ func pullRequest(c *cli.Context) (*api.PullRequest, error) {
 func imagesPushCommand() *cli.Command {
 	return &cli.Command{
 		Name: "push", Usage: "send an image to a registry", ArgsUsage: "REMOTE [LOCAL]",
-		Flags: join(registryFlags(), platformFlags(), []cli.Flag{
+		Flags: icli.Join(registryFlags(), platformFlags(), []cli.Flag{
 			&cli.StringFlag{Name: "manifest", Usage: "push the manifest with this `DIGEST` instead of the image's"},
 			&cli.IntFlag{Name: "max-concurrent-uploaded-layers", Usage: "largest number of layers in flight; 0: as configured"},
 			&cli.BoolFlag{Name: "allow-non-distributable-blobs", Usage: "push layers that are marked as not distributable"},
@@ -107,7 +106,7 @@ func imagesPushCommand() *cli.Command {
 func imagesImportCommand() *cli.Command {
 	return &cli.Command{
 		Name: "import", Usage: "read images from an OCI or docker-save archive; - is standard input", ArgsUsage: "FILE",
-		Flags: join(platformFlags(), []cli.Flag{
+		Flags: icli.Join(platformFlags(), []cli.Flag{
 			labelFlag(), snapshotterFlag(),
 			&cli.StringFlag{Name: "base-name", Usage: "`NAME` for images that the archive names only by a tag"},
 			&cli.StringFlag{Name: "index-name", Usage: "make an image of the whole index with this `NAME`"},
@@ -161,7 +160,7 @@ func runImport(c *cli.Context) error {
 func imagesExportCommand() *cli.Command {
 	return &cli.Command{
 		Name: "export", Usage: "write images to an archive that OCI tools and docker read; - is standard output", ArgsUsage: "FILE IMAGE...",
-		Flags: join(platformFlags(), []cli.Flag{
+		Flags: icli.Join(platformFlags(), []cli.Flag{
 			&cli.BoolFlag{Name: "skip-manifest-json", Usage: "OCI layout only, without docker's manifest.json"},
 			&cli.BoolFlag{Name: "skip-non-distributable", Usage: "leave layers out that are marked as not distributable"},
 		}),
@@ -178,24 +177,7 @@ func imagesExportCommand() *cli.Command {
 				Namespace: d.ns, Names: c.Args().Tail(), Platforms: c.StringSlice("platform"), AllPlatforms: c.Bool("all-platforms"),
 				SkipDockerManifest: c.Bool("skip-manifest-json"), SkipNonDistributable: c.Bool("skip-non-distributable"),
 			}
-			return toFile(c.Args().First(), func(w io.Writer) error { return d.Export(c.Context, r, w) })
+			return icli.ToFile(c.Args().First(), func(w io.Writer) error { return d.Export(c.Context, r, w) })
 		},
 	}
-}
-
-// toFile writes a file that is whole or absent; - is standard output.
-func toFile(name string, write func(io.Writer) error) error {
-	if name == "-" {
-		return write(os.Stdout)
-	}
-	part := name + ".part"
-	f, err := os.Create(part)
-	if err != nil {
-		return err
-	}
-	if err := errors.Join(write(f), f.Close()); err != nil {
-		os.Remove(part)
-		return err
-	}
-	return os.Rename(part, name)
 }

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"strconv"
-	"strings"
 
 	"github.com/containerd/errdefs"
 	"github.com/urfave/cli/v2"
@@ -18,7 +17,7 @@ import (
 func runCommand() *cli.Command {
 	return &cli.Command{
 		Name: "run", Usage: "make a container and run it", ArgsUsage: "IMAGE|ROOTFS CONTAINER [COMMAND...]",
-		Flags: join(containerFlags(), startFlags(), []cli.Flag{
+		Flags: icli.Join(containerFlags(), startFlags(), []cli.Flag{
 			&cli.BoolFlag{Name: "rm", Usage: "remove the container when it has exited"},
 			&cli.BoolFlag{Name: "detach", Aliases: []string{"d"}, Usage: "leave it running and print its id"},
 		}),
@@ -41,7 +40,7 @@ func runRun(c *cli.Context, d *daemon) error {
 		_, err = client.ParseDetachKeys(c.String("detach-keys")) // before anything is made
 	}
 	if err != nil {
-		return startError(err)
+		return icli.StartError(err)
 	}
 	detach := c.Bool("detach")
 	req.AutoRemove = c.Bool("rm")
@@ -49,7 +48,7 @@ func runRun(c *cli.Context, d *daemon) error {
 	req.StdinOnce = !detach
 	made, err := d.Containers.Create(c.Context, req)
 	if err != nil {
-		return startError(err)
+		return icli.StartError(err)
 	}
 	warn(c, made.Warnings)
 	if detach || c.Bool("null-io") {
@@ -69,7 +68,7 @@ func terminalOf(c *cli.Context, made *api.Container) bool {
 func runDetached(c *cli.Context, d *daemon, id string, wait bool) error {
 	r, err := d.Containers.Start(c.Context, &api.ContainerRequest{Namespace: d.ns, Id: id})
 	if err != nil {
-		return startError(err)
+		return icli.StartError(err)
 	}
 	warn(c, r.Warnings)
 	if err := writePid(c, r.Pid); err != nil {
@@ -83,7 +82,7 @@ func runDetached(c *cli.Context, d *daemon, id string, wait bool) error {
 	if err != nil {
 		return err
 	}
-	return exitError(exit)
+	return icli.ExitOf(exit)
 }
 
 // attachTo joins a process to this program's streams until it ends.
@@ -91,7 +90,7 @@ func attachTo(c *cli.Context, d *daemon, open *api.AttachOpen, terminal, stdin b
 	s := icli.Session{Client: d.Client, Terminal: terminal, Stdin: stdin, DetachKeys: c.String("detach-keys")}
 	var pidError error
 	s.Opened = func(o *api.AttachOpened) { pidError = writePid(c, o.Pid) }
-	return startError(errors.Join(s.Run(c.Context, open), pidError))
+	return icli.StartError(errors.Join(s.Run(c.Context, open), pidError))
 }
 
 func writePid(c *cli.Context, pid int64) error {
@@ -101,37 +100,10 @@ func writePid(c *cli.Context, pid int64) error {
 	return os.WriteFile(c.String("pid-file"), []byte(strconv.FormatInt(pid, 10)), 0o644)
 }
 
-func exitError(exit *api.Exit) error {
-	if exit == nil || exit.Code == 0 {
-		return nil
-	}
-	return icli.ExitError{Code: int(exit.Code)}
-}
-
-// startError gives an error of a start the exit code that docker gives it.
-func startError(err error) error {
-	var exit icli.ExitError
-	if err == nil || errors.As(err, &exit) {
-		return err
-	}
-	return icli.CodedError{Err: err, Code: startCode(err)}
-}
-
-func startCode(err error) int {
-	switch text := err.Error(); {
-	case strings.Contains(text, "exec \"") && errdefs.IsNotFound(err):
-		return icli.CodeNotFound
-	case strings.Contains(text, "exec \"") && (errdefs.IsInvalidArgument(err) || errdefs.IsPermissionDenied(err)):
-		return icli.CodeNotExecutable
-	default:
-		return icli.CodeDaemon
-	}
-}
-
 func tasksStartCommand() *cli.Command {
 	return &cli.Command{
 		Name: "start", Usage: "start a container that was made or has exited", ArgsUsage: "CONTAINER",
-		Flags: join(startFlags(), []cli.Flag{
+		Flags: icli.Join(startFlags(), []cli.Flag{
 			&cli.BoolFlag{Name: "detach", Aliases: []string{"d"}, Usage: "leave it running"},
 		}),
 		Action: with(func(c *cli.Context, d *daemon) error {

@@ -213,6 +213,20 @@ func layerOf(t *testing.T, repo, dir string) string {
 // newDocker starts a Docker daemon of its own, without networks, and returns its command line.
 func newDocker(t *testing.T) func(args ...string) string {
 	t.Helper()
+	socket := startDocker(t)
+	return func(args ...string) string {
+		t.Helper()
+		out, err := exec.CommandContext(t.Context(), "docker", append([]string{"--host", socket}, args...)...).CombinedOutput()
+		if err != nil {
+			t.Fatalf("docker %s: %v: %s", strings.Join(args, " "), err, out)
+		}
+		return string(out)
+	}
+}
+
+// startDocker starts a Docker daemon of its own, without networks, and returns its socket.
+func startDocker(t *testing.T) string {
+	t.Helper()
 	testenv.Root(t)
 	testenv.Need(t, "dockerd", "docker")
 	dir := testenv.Dir(t)
@@ -237,26 +251,15 @@ func newDocker(t *testing.T) func(args ...string) string {
 			t.Error(err)
 		}
 	})
-	run := func(args ...string) ([]byte, error) {
-		return exec.CommandContext(t.Context(), "docker", append([]string{"--host", socket}, args...)...).CombinedOutput()
-	}
 	testenv.Eventually(t, 30*1e9, "dockerd answers", func() bool {
 		select {
 		case <-ended:
 			t.Skipf("dockerd ended at its start: %s", log.String())
 		default:
 		}
-		_, err := run("version")
-		return err == nil
+		return exec.CommandContext(t.Context(), "docker", "--host", socket, "version").Run() == nil
 	})
-	return func(args ...string) string {
-		t.Helper()
-		out, err := run(args...)
-		if err != nil {
-			t.Fatalf("docker %s: %v: %s", strings.Join(args, " "), err, out)
-		}
-		return string(out)
-	}
+	return socket
 }
 
 func gunzip(t *testing.T, data string) string {

@@ -73,7 +73,13 @@ func NewBareApp(name, usage, version string) *cli.App {
 // Main runs an application that NewApp has made and returns the program's exit code. --timeout ends the command.
 func Main(app *cli.App, args []string) int {
 	var limit time.Duration
+	before := app.Before
 	app.Before = func(c *cli.Context) error {
+		if before != nil {
+			if err := before(c); err != nil {
+				return err
+			}
+		}
 		if limit = c.Duration("timeout"); limit > 0 {
 			var cancel context.CancelFunc
 			c.Context, cancel = context.WithTimeout(c.Context, limit)

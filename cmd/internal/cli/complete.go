@@ -12,7 +12,9 @@ import (
 // Complete gives an application what all of its commands share: a wrong flag or command is told in one line, with the
 // one that may have been meant.
 func Complete(app *cli.App) {
-	app.OnUsageError = usageError
+	if app.OnUsageError == nil {
+		app.OnUsageError = UsageError
+	}
 	app.Action = group
 	complete(app.Commands)
 }
@@ -29,7 +31,9 @@ func completing(args []string) (asked, possible bool) {
 
 func complete(commands []*cli.Command) {
 	for _, c := range commands {
-		c.OnUsageError = usageError
+		if c.OnUsageError == nil {
+			c.OnUsageError = UsageError
+		}
 		if len(c.Subcommands) > 0 && c.Action == nil {
 			c.Action = group
 		}
@@ -54,7 +58,8 @@ func group(c *cli.Context) error {
 	return fmt.Errorf("there is no command %q%s: see %s --help: %w", name, meant(name, names), path(c), errdefs.ErrInvalidArgument)
 }
 
-func usageError(c *cli.Context, err error, _ bool) error {
+// UsageError says which flag is wrong, and which one may have been meant.
+func UsageError(c *cli.Context, err error, _ bool) error {
 	if _, flag, ok := strings.Cut(err.Error(), "flag provided but not defined: -"); ok {
 		flag = strings.TrimPrefix(flag, "-")
 		var names []string

@@ -28,7 +28,10 @@ type Session struct {
 	Terminal   bool // the process has one: the local one is put in raw mode and its size is followed
 	Stdin      bool
 	DetachKeys string
-	// Prepare is called with the terminal's size before the attachment is opened; nil for none.
+	NoStdout   bool // do not show what it writes there
+	NoStderr   bool
+	KeepSignal bool // signals are this program's own: an interrupt ends it and leaves the process
+	// Opened is called when the attachment is in place; nil for none.
 	Opened func(*api.AttachOpened)
 }
 
@@ -41,17 +44,24 @@ func (s Session) Run(ctx context.Context, open *api.AttachOpen) error {
 	}
 	a := client.Attachment{Stdout: os.Stdout, Stderr: os.Stderr, Opened: s.Opened}
 	a.Warning = func(w string) { fmt.Fprintln(os.Stderr, "warning:", w) }
+	if s.NoStdout {
+		a.Stdout = nil
+	}
+	if s.NoStderr {
+		a.Stderr = nil
+	}
 	if s.Stdin {
 		a.Stdin = os.Stdin
 	}
-	if s.Terminal {
+	switch {
+	case s.Terminal:
 		a.Stderr, a.DetachKeys = nil, keys
 		restore, err := s.raw(open, &a)
 		if err != nil {
 			return err
 		}
 		defer restore()
-	} else {
+	case !s.KeepSignal:
 		signals, stop := forward()
 		defer stop()
 		a.Signals = signals
@@ -75,6 +85,9 @@ func (s Session) Run(ctx context.Context, open *api.AttachOpen) error {
 
 // raw hands the local terminal to the process. Without one (a pipe), the process's terminal is fed and read as a pipe.
 func (s Session) raw(open *api.AttachOpen, a *client.Attachment) (restore func(), err error) {
+	if !s.Stdin { // keys are not the process's: an interrupt is for this program
+		return func() {}, nil
+	}
 	term, err := RawTerminal()
 	if err != nil || term == nil {
 		return func() {}, err

@@ -1,4 +1,6 @@
-package main
+// Package files is about the files of containers, as this machine sees them: where they are, and copies from and to them.
+// It wants root, on the daemon's machine.
+package files
 
 import (
 	"errors"
@@ -10,14 +12,14 @@ import (
 	"syscall"
 )
 
-// copier copies trees of files between two directories, neither of which it leaves.
-type copier struct {
-	owners  bool
-	skipped func(name string)
+// Copier copies trees of files between two directories, neither of which it leaves.
+type Copier struct {
+	Owners  bool              // keep the numbers of users and groups
+	Skipped func(name string) // told of what is neither file, directory nor link
 }
 
 // copy copies one entry; a directory with all that is in it, into one that is there already.
-func (k copier) copy(from *os.Root, source string, to *os.Root, target string) error {
+func (k Copier) copy(from *os.Root, source string, to *os.Root, target string) error {
 	info, err := from.Lstat(source)
 	if err != nil {
 		return err
@@ -30,7 +32,7 @@ func (k copier) copy(from *os.Root, source string, to *os.Root, target string) e
 	case fs.ModeSymlink:
 		return k.link(from, source, to, target, info)
 	default:
-		k.skipped(source)
+		k.Skipped(source)
 		return nil
 	}
 	if err == nil && target != "." {
@@ -39,7 +41,7 @@ func (k copier) copy(from *os.Root, source string, to *os.Root, target string) e
 	return err
 }
 
-func (k copier) directory(from *os.Root, source string, to *os.Root, target string) error {
+func (k Copier) directory(from *os.Root, source string, to *os.Root, target string) error {
 	if target != "." {
 		if err := to.Mkdir(target, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 			return err
@@ -64,7 +66,7 @@ func (k copier) directory(from *os.Root, source string, to *os.Root, target stri
 	return nil
 }
 
-func (k copier) file(from *os.Root, source string, to *os.Root, target string) error {
+func (k Copier) file(from *os.Root, source string, to *os.Root, target string) error {
 	// A file that has become a pipe meanwhile does not hold the program up.
 	in, err := from.OpenFile(source, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
@@ -86,7 +88,7 @@ func (k copier) file(from *os.Root, source string, to *os.Root, target string) e
 	return errors.Join(err, out.Close())
 }
 
-func (k copier) link(from *os.Root, source string, to *os.Root, target string, info fs.FileInfo) error {
+func (k Copier) link(from *os.Root, source string, to *os.Root, target string, info fs.FileInfo) error {
 	text, err := from.Readlink(source)
 	if err != nil {
 		return err
@@ -94,7 +96,7 @@ func (k copier) link(from *os.Root, source string, to *os.Root, target string, i
 	if err := to.Remove(target); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	if err := to.Symlink(text, target); err != nil || !k.owners {
+	if err := to.Symlink(text, target); err != nil || !k.Owners {
 		return err
 	}
 	st := info.Sys().(*syscall.Stat_t)
@@ -102,8 +104,8 @@ func (k copier) link(from *os.Root, source string, to *os.Root, target string, i
 }
 
 // attributes sets owner, mode and time; the owner first, because a change of owner takes the set-user-id bit away.
-func (k copier) attributes(to *os.Root, target string, info fs.FileInfo) error {
-	if st, ok := info.Sys().(*syscall.Stat_t); ok && k.owners {
+func (k Copier) attributes(to *os.Root, target string, info fs.FileInfo) error {
+	if st, ok := info.Sys().(*syscall.Stat_t); ok && k.Owners {
 		if err := to.Lchown(target, int(st.Uid), int(st.Gid)); err != nil {
 			return err
 		}

@@ -1,0 +1,143 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"github.com/containerd/errdefs"
+	"github.com/urfave/cli/v2"
+
+	"github.com/minirt/mini/cmd/mininerd/format"
+	"github.com/minirt/mini/cmd/mininerd/view"
+	"github.com/minirt/mini/runtime/api"
+)
+
+func modeFlag() cli.Flag {
+	return &cli.StringFlag{Name: "mode", Value: "docker", Usage: "`MODE`: docker, or native for what the daemon says"}
+}
+
+func sizeFlag() cli.Flag {
+	return &cli.BoolFlag{Name: "size", Aliases: []string{"s"}, Usage: "with what the container has written"}
+}
+
+// inspectors find an object of each type.
+func inspectors() []struct {
+	kind string
+	find func(*cli.Context, *daemon, string) (any, error)
+} {
+	return []struct {
+		kind string
+		find func(*cli.Context, *daemon, string) (any, error)
+	}{{"container", inspectContainer}, {"image", inspectImage}, {"network", inspectNetwork}}
+}
+
+func inspectCommand() *cli.Command {
+	return &cli.Command{
+		Name: "inspect", Usage: "print containers, images or networks as JSON", ArgsUsage: "NAME...",
+		Flags: []cli.Flag{templateFlag(), modeFlag(), sizeFlag(), &cli.StringFlag{Name: "type", Usage: "`TYPE`: container, image or network"}},
+		Action: with(1, -1, "NAME...", func(c *cli.Context, d *daemon) error {
+			kind, known := c.String("type"), false
+			for _, i := range inspectors() {
+				known = known || kind == i.kind || kind == ""
+			}
+			if !known {
+				return fmt.Errorf("%q is not a valid value for --type: use container, image or network: %w", kind, errdefs.ErrInvalidArgument)
+			}
+			return inspectAll(c, d, func(c *cli.Context, d *daemon, name string) (any, error) {
+				for _, i := range inspectors() {
+					if kind != "" && kind != i.kind {
+						continue
+					}
+					if found, err := i.find(c, d, name); !errdefs.IsNotFound(err) && !errdefs.IsNotImplemented(err) || kind != "" {
+						return found, err
+					}
+				}
+				return nil, fmt.Errorf("%s: %s: %w", noSuchObject, name, errdefs.ErrNotFound)
+			})
+		}),
+	}
+}
+
+// docker's beginnings of messages, which scripts look for.
+const (
+	noSuchObject  = "No such object"
+	noSuchNetwork = "No such network"
+)
+
+// inspectAll prints what there is of the arguments, and an error for what is not.
+func inspectAll(c *cli.Context, d *daemon, find func(*cli.Context, *daemon, string) (any, error)) error {
+	if mode := c.String("mode"); mode != "docker" && mode != "dockercompat" && mode != "native" {
+		return fmt.Errorf("--mode %s: use docker or native: %w", mode, errdefs.ErrInvalidArgument)
+	}
+	var found []any
+	var failed error
+	for _, name := range c.Args().Slice() {
+		one, err := find(c, d, name)
+		if err != nil {
+			failed = errors.Join(failed, err)
+			continue
+		}
+		found = append(found, one)
+	}
+	return errors.Join(format.Documents(c.App.Writer, c.String("format"), found), failed)
+}
+
+func inspectVerb(object string, find func(*cli.Context, *daemon, string) (any, error), flags ...cli.Flag) *cli.Command {
+	return &cli.Command{
+		Name: "inspect", Usage: "print " + object + "s as JSON", ArgsUsage: "NAME...", Flags: append([]cli.Flag{templateFlag(), modeFlag()}, flags...),
+		Action: with(1, -1, "NAME...", func(c *cli.Context, d *daemon) error { return inspectAll(c, d, find) }),
+	}
+}
+
+func containerInspectCommand() *cli.Command {
+	return inspectVerb("container", inspectContainer, sizeFlag())
+}
+func imageInspectCommand() *cli.Command { return inspectVerb("image", inspectImage) }
+
+// native is a container as the daemon has it, with its documents as documents.
+type native struct {
+	*api.Container
+	Spec        json.RawMessage `json:"spec,omitempty"`
+	Request     json.RawMessage `json:"request,omitempty"`
+	ImageConfig json.RawMessage `json:"image_config,omitempty"`
+}
+
+func inspectContainer(c *cli.Context, d *daemon, name string) (any, error) {
+	got, err := d.container(c, name, c.Bool("size"))
+	if err != nil {
+		return nil, err
+	}
+	if c.String("mode") == "native" {
+		return native{got, got.Spec, got.Request, got.ImageConfig}, nil
+	}
+	return view.DocumentOfContainer(got)
+}
+
+func inspectImage(c *cli.Context, d *daemon, name string) (any, error) {
+	i, err := d.Images.Get(c.Context, &api.GetImageRequest{Namespace: d.ns, Name: name})
+	if errdefs.IsNotFound(err) {
+		return nil, fmt.Errorf("%s: %s: %w", view.NoSuchImage, name, errdefs.ErrNotFound)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if c.String("mode") == "native" {
+		return i, nil
+	}
+	local, err := d.localImage(c.Context, i)
+	if err != nil {
+		return nil, err
+	}
+	all, err := d.Images.List(c.Context, &api.ListImagesRequest{Namespace: d.ns})
+	if err != nil {
+		return nil, err
+	}
+	var names []string
+	for _, other := range all.Images {
+		if other.Id == i.Id {
+			names = append(names, other.Name)
+		}
+	}
+	return view.DocumentOfImage(local, names), nil
+}

@@ -1,0 +1,247 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"syscall"
+	"time"
+
+	"github.com/containerd/errdefs"
+	"github.com/urfave/cli/v2"
+
+	icli "github.com/minirt/mini/cmd/internal/cli"
+	"github.com/minirt/mini/cmd/mininerd/options"
+	"github.com/minirt/mini/oci/spec"
+	"github.com/minirt/mini/runtime/api"
+)
+
+const containers = "CONTAINER [CONTAINER...]"
+
+func startCommand() *cli.Command {
+	return &cli.Command{
+		Name: "start", Usage: "start containers that were made or have exited", ArgsUsage: containers,
+		Flags: []cli.Flag{
+			&cli.BoolFlag{Name: "attach", Aliases: []string{"a"}, Usage: "attach to its outputs"},
+			&cli.BoolFlag{Name: "interactive", Aliases: []string{"i"}, Usage: "attach to its standard input"},
+			icli.DetachKeysFlag(),
+		},
+		Action: func(c *cli.Context) error {
+			if !c.Bool("attach") && !c.Bool("interactive") {
+				return each(containers, false, func(c *cli.Context, d *daemon, name string) error {
+					started, err := d.Containers.Start(c.Context, d.request(name))
+					warn(c, started.GetWarnings())
+					return err
+				})(c)
+			}
+			if c.NArg() > 1 {
+				return errors.New("you cannot start and attach multiple containers at once")
+			}
+			return with(1, 1, "CONTAINER", func(c *cli.Context, d *daemon) error {
+				return attach(c, d, c.Args().First(), c.Bool("interactive"), true)
+			})(c)
+		},
+	}
+}
+
+func attachCommand() *cli.Command {
+	return &cli.Command{
+		Name: "attach", Usage: "join the streams of a running container", ArgsUsage: "CONTAINER",
+		Flags: []cli.Flag{
+			&cli.BoolFlag{Name: "no-stdin", Usage: "do not feed its standard input"},
+			&cli.BoolFlag{Name: "sig-proxy", Value: true, Usage: "pass signals on to the process"},
+			icli.DetachKeysFlag(),
+		},
+		Action: with(1, 1, "CONTAINER", func(c *cli.Context, d *daemon) error {
+			return attach(c, d, c.Args().First(), !c.Bool("no-stdin"), false)
+		}),
+	}
+}
+
+// attach joins a container's first process until it ends; start starts it then.
+func attach(c *cli.Context, d *daemon, name string, stdin, start bool) error {
+	got, err := d.container(c, name, false)
+	if err != nil {
+		return err
+	}
+	if !start {
+		switch got.State {
+		case "running":
+		case "paused":
+			return errors.New("you cannot attach to a paused container, unpause it first")
+		default:
+			return fmt.Errorf("you cannot attach to a stopped container, start it first: %w", errdefs.ErrFailedPrecondition)
+		}
+	}
+	s := icli.Session{
+		Client: d.Client, Terminal: hasTerminal(got.Spec), Stdin: stdin, DetachKeys: c.String("detach-keys"), KeepSignal: c.IsSet("sig-proxy") && !c.Bool("sig-proxy"),
+	}
+	return s.Run(c.Context, &api.AttachOpen{Namespace: d.ns, Id: got.Id, Start: start})
+}
+
+func hasTerminal(document []byte) bool {
+	var s struct{ Process struct{ Terminal bool } }
+	return json.Unmarshal(document, &s) == nil && s.Process.Terminal
+}
+
+// stopFlags are those of stop and restart.
+func stopFlags() []cli.Flag {
+	return []cli.Flag{
+		&cli.StringFlag{Name: "signal", Aliases: []string{"s"}, Usage: "`SIGNAL` instead of the container's"},
+		&cli.IntFlag{Name: "timeout", Aliases: []string{"t", "time"}, Usage: "`SECONDS` to wait before it is killed; -1: no end"},
+	}
+}
+
+func (d *daemon) stopRequest(c *cli.Context, name string) (*api.StopRequest, error) {
+	r := &api.StopRequest{Namespace: d.ns, Id: name, Signal: c.String("signal")}
+	if r.Signal != "" {
+		if _, err := spec.ParseSignal(r.Signal); err != nil {
+			return nil, err
+		}
+	}
+	// The application has a flag of this name too: what counts is this command's own.
+	if slices.Contains(c.LocalFlagNames(), "timeout") {
+		timeout := int64(c.Int("timeout")) * int64(time.Second)
+		r.Timeout = &timeout
+	}
+	return r, nil
+}
+
+func stopCommand() *cli.Command {
+	return &cli.Command{
+		Name: "stop", Usage: "stop running containers", ArgsUsage: containers, Flags: stopFlags(),
+		Action: each(containers, false, func(c *cli.Context, d *daemon, name string) error {
+			r, err := d.stopRequest(c, name)
+			if err == nil {
+				_, err = d.Containers.Stop(c.Context, r)
+			}
+			return err
+		}),
+	}
+}
+
+func restartCommand() *cli.Command {
+	return &cli.Command{
+		Name: "restart", Usage: "stop containers and start them again", ArgsUsage: containers, Flags: stopFlags(),
+		Action: each(containers, false, func(c *cli.Context, d *daemon, name string) error {
+			r, err := d.stopRequest(c, name)
+			if err == nil {
+				_, err = d.Containers.Restart(c.Context, r)
+			}
+			return err
+		}),
+	}
+}
+
+func killCommand() *cli.Command {
+	return &cli.Command{
+		Name: "kill", Usage: "send a signal to running containers", ArgsUsage: containers,
+		Flags: []cli.Flag{&cli.StringFlag{Name: "signal", Aliases: []string{"s"}, Value: "KILL", Usage: "`SIGNAL`, name or number"}},
+		Action: each(containers, false, func(c *cli.Context, d *daemon, name string) error {
+			sig, err := spec.ParseSignal(c.String("signal"))
+			if err != nil {
+				return err
+			}
+			_, err = d.Processes.Signal(c.Context, &api.SignalRequest{Namespace: d.ns, Id: name, Signal: int32(sig)})
+			if errdefs.IsFailedPrecondition(err) {
+				return fmt.Errorf("cannot kill container: %s: container is not running: %w", name, errdefs.ErrFailedPrecondition)
+			}
+			if err == nil && sig == int(syscall.SIGKILL) {
+				_, err = d.Processes.Wait(c.Context, &api.ProcessRequest{Namespace: d.ns, Id: name}) // as docker: it is dead then
+				if errdefs.IsNotFound(err) {
+					return nil // with --rm
+				}
+			}
+			return err
+		}),
+	}
+}
+
+func removeCommand() *cli.Command {
+	return &cli.Command{
+		Name: "rm", Aliases: []string{"remove"}, Usage: "remove containers", ArgsUsage: containers,
+		Flags: []cli.Flag{&cli.BoolFlag{Name: "force", Aliases: []string{"f"}, Usage: "kill what runs first"}},
+		Action: each(containers, false, func(c *cli.Context, d *daemon, name string) error {
+			_, err := d.Containers.Delete(c.Context, &api.DeleteContainerRequest{Namespace: d.ns, Id: name, Force: c.Bool("force")})
+			if errdefs.IsFailedPrecondition(err) && !c.Bool("force") {
+				return fmt.Errorf("cannot remove container %q: container is running: stop the container before removing or force remove: %w", name, errdefs.ErrFailedPrecondition)
+			}
+			if errdefs.IsNotFound(err) && c.Bool("force") {
+				fmt.Fprintln(c.App.ErrWriter, missing(err, name)) // docker says so, and it is no failure
+				return nil
+			}
+			return err
+		}),
+	}
+}
+
+func pauseCommand() *cli.Command {
+	return &cli.Command{
+		Name: "pause", Usage: "freeze all processes of containers", ArgsUsage: containers,
+		Action: each(containers, false, func(c *cli.Context, d *daemon, name string) error {
+			_, err := d.Containers.Pause(c.Context, d.request(name))
+			return err
+		}),
+	}
+}
+
+func unpauseCommand() *cli.Command {
+	return &cli.Command{
+		Name: "unpause", Usage: "thaw paused containers", ArgsUsage: containers,
+		Action: each(containers, false, func(c *cli.Context, d *daemon, name string) error {
+			_, err := d.Containers.Resume(c.Context, d.request(name))
+			return err
+		}),
+	}
+}
+
+func waitCommand() *cli.Command {
+	return &cli.Command{
+		Name: "wait", Usage: "wait until containers have exited, and print their codes", ArgsUsage: containers,
+		Action: each(containers, true, func(c *cli.Context, d *daemon, name string) error {
+			exit, err := d.Processes.Wait(c.Context, &api.ProcessRequest{Namespace: d.ns, Id: name})
+			if err == nil {
+				fmt.Fprintln(c.App.Writer, exit.Code)
+			}
+			return err
+		}),
+	}
+}
+
+func renameCommand() *cli.Command {
+	return &cli.Command{
+		Name: "rename", Usage: "give a container another name", ArgsUsage: "CONTAINER NEW_NAME",
+		Action: with(2, 2, "CONTAINER NEW_NAME", func(c *cli.Context, d *daemon) error {
+			name := c.Args().First()
+			_, err := d.Containers.Rename(c.Context, &api.RenameRequest{Namespace: d.ns, Id: name, Name: c.Args().Get(1)})
+			if err != nil {
+				return missing(err, name)
+			}
+			return nil
+		}),
+	}
+}
+
+func updateCommand() *cli.Command {
+	return &cli.Command{
+		Name: "update", Usage: "change the limits of containers", ArgsUsage: containers, Flags: options.ResourceFlags(),
+		Action: func(c *cli.Context) error {
+			r, err := options.Resources(c)
+			if err != nil {
+				return err
+			}
+			if r == nil {
+				return fmt.Errorf("you must provide one or more flags when using this command: %w", errdefs.ErrInvalidArgument)
+			}
+			data, err := json.Marshal(r)
+			if err != nil {
+				return err
+			}
+			return each(containers, false, func(c *cli.Context, d *daemon, name string) error {
+				_, err := d.Containers.Update(c.Context, &api.UpdateContainerRequest{Namespace: d.ns, Id: name, Resources: data})
+				return err
+			})(c)
+		},
+	}
+}

@@ -1,0 +1,106 @@
+package view
+
+import (
+	"cmp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/minirt/mini/runtime/api"
+)
+
+// Network is a row of network ls.
+type Network struct {
+	CreatedAt, Driver, ID, IPv6, Internal, Labels, Name, Scope string
+	labelled
+}
+
+// NetworkColumns are those of network ls.
+const NetworkColumns = `{{.ID}}\t{{.Name}}\t{{.Driver}}\t{{.Scope}}`
+
+// NetworkHeader names the columns of network ls.
+func NetworkHeader() Network {
+	return Network{CreatedAt: "CREATED AT", Driver: "DRIVER", ID: "NETWORK ID", IPv6: "IPV6", Internal: "INTERNAL", Labels: "LABELS", Name: "NAME", Scope: "SCOPE", labelled: labelled{header: true}}
+}
+
+// NetworkFilterKeys are those of network ls.
+func NetworkFilterKeys() []string { return []string{"driver", "id", "label", "name"} }
+
+// NetworkRows are the networks that the filters let through, by name.
+func NetworkRows(list []*api.Network, f Filters, whole bool) []Network {
+	sorted := slices.Clone(list)
+	slices.SortFunc(sorted, func(a, b *api.Network) int { return cmp.Compare(a.Name, b.Name) })
+	var rows []Network
+	for _, n := range sorted {
+		if !f.labels(n.Labels) || !f.any("driver", func(v string) bool { return v == n.Driver }) ||
+			!f.any("name", func(v string) bool { return matches(v, n.Name) }) || !f.any("id", func(v string) bool { return strings.HasPrefix(n.Id, v) }) {
+			continue
+		}
+		rows = append(rows, Network{
+			CreatedAt: time.Unix(0, n.CreatedAt).Local().String(), Driver: n.Driver, ID: ShortID(n.Id, whole), IPv6: strconv.FormatBool(n.Ipv6),
+			Internal: strconv.FormatBool(n.Internal), Labels: joined(n.Labels), Name: n.Name, Scope: "local", labelled: labelled{labels: n.Labels},
+		})
+	}
+	return rows
+}
+
+// NetworkDocument is what network inspect prints.
+type NetworkDocument struct {
+	Name       string
+	ID         string `json:"Id"`
+	Created    string
+	Scope      string
+	Driver     string
+	EnableIPv6 bool
+	IPAM       IPAM
+	Internal   bool
+	Containers map[string]NetworkMember
+	Options    map[string]string
+	Labels     map[string]string
+}
+
+// IPAM is how addresses are given out.
+type IPAM struct {
+	Driver string
+	Config []Pool
+}
+
+// Pool is a range of addresses.
+type Pool struct {
+	Subnet  string
+	IPRange string `json:",omitempty"`
+	Gateway string `json:",omitempty"`
+}
+
+// NetworkMember is a container in it.
+type NetworkMember struct{ Name, MacAddress, IPv4Address, IPv6Address string }
+
+// DocumentOfNetwork describes a network.
+func DocumentOfNetwork(n *api.Network) NetworkDocument {
+	d := NetworkDocument{
+		Name: n.Name, ID: n.Id, Created: moment(n.CreatedAt), Scope: "local", Driver: n.Driver, EnableIPv6: n.Ipv6, Internal: n.Internal,
+		IPAM: IPAM{Driver: "default", Config: []Pool{}}, Containers: map[string]NetworkMember{}, Options: n.Options, Labels: n.Labels,
+	}
+	if d.Options == nil {
+		d.Options = map[string]string{}
+	}
+	if d.Labels == nil {
+		d.Labels = map[string]string{}
+	}
+	for _, s := range n.Subnets {
+		d.IPAM.Config = append(d.IPAM.Config, Pool{s.Subnet, s.IpRange, s.Gateway})
+	}
+	for _, m := range n.Containers {
+		member := NetworkMember{Name: cmp.Or(m.Name, m.Id), MacAddress: m.Endpoint.GetMac()}
+		for _, ip := range m.Endpoint.GetIps() {
+			if strings.Contains(ip, ":") {
+				member.IPv6Address = ip
+			} else {
+				member.IPv4Address = ip
+			}
+		}
+		d.Containers[m.Id] = member
+	}
+	return d
+}
