@@ -13,7 +13,7 @@ import (
 const restAfter = time.Second
 
 // rest keeps the daemon small: what its start and what pulls and imports have used goes back to the system a while after
-// them. Nothing else is that large; the pages that containers are run with stay.
+// them. Nothing else is that large; the pages of the program that pods are run with come back with the first one, and stay.
 func (d *Daemon) rest(ctx context.Context) {
 	images, err := events.ParseFilter([]string{"type==image"})
 	if err != nil {

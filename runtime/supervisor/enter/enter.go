@@ -23,9 +23,9 @@
 // The half-way process. Until execve it is a copy of the supervisor, in the container's namespaces and with more rights
 // than the container. It is not dumpable before it goes there (PR_SET_DUMPABLE; CVE-2016-9962): without CAP_SYS_PTRACE in
 // the host's user namespace nobody can trace it, read its memory, or follow the links of its /proc/PID (fd, cwd, root, exe).
-// A container that has this capability is the host's equal, here as with libcontainer. Its memory is a copy: the first
-// process is forked, not vforked, so that nothing in the container's namespaces shares the supervisor's; the second, which
-// the container can see, borrows the first one's.
+// A container that has this capability is the host's equal, here as with libcontainer. Its memory is a copy, without Go's
+// heap (heap.go): the first process is forked, not vforked, so that nothing in the container's namespaces shares the
+// supervisor's; the second, which the container can see, borrows the first one's.
 //
 // The program file (CVE-2019-5736). /proc/PID/exe of that process is the supervisor's. It cannot be written, because the
 // supervisor runs from a sealed memory file, as libcontainer's init does; the caller must not use this package
@@ -130,6 +130,7 @@ func Start(r Request) (int, error) {
 	c.programs, c.argv, c.envp = m.list(r.Programs), m.list(r.Args), m.list(r.Environ)
 
 	var result C.struct_enter_result
+	withholdHeap(unsafe.Pointer(&result))
 	C.enter(c, &result)
 	if result.stage != 0 {
 		return 0, &Error{Stage: C.GoString(C.enter_stage(result.stage)), Err: syscall.Errno(result.error)}
