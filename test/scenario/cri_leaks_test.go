@@ -18,6 +18,8 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/grpc/codes"
+	rpc "google.golang.org/grpc/status"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/minirt/mini/internal/testenv"
@@ -43,10 +45,17 @@ func TestCRINothingLeaks(t *testing.T) {
 	given := churn(t, s, "leak", count)
 	took := time.Since(began)
 	after := settled(t, s, metrics, before)
-	for _, what := range slices.Sorted(maps.Keys(before)) {
+	for _, what := range slices.Sorted(maps.Keys(after)) {
 		allowed := before[what]
-		if what == "memory, KiB" {
+		switch what {
+		case "memory, KiB":
 			allowed += allowed/4 + 4096
+		case spareNamespaces: // on a busy machine the store of them was not full yet
+			allowed = max(allowed, spares)
+		case "descriptors of [pidfd]": // libcontainer leaves its processes' to the garbage collector
+			allowed += 32
+		case "links": // each of them has one
+			allowed += max(0, after[spareNamespaces]-before[spareNamespaces])
 		}
 		if after[what] > allowed {
 			t.Errorf("%s: %d before, %d after %d pods", what, before[what], after[what], count)
@@ -71,7 +80,8 @@ func churn(t *testing.T, s *testenv.CRIServer, name string, count int) int64 {
 			defer cancel()
 		}
 		pod, _, err := tryPod(ctx, s.CRI, config)
-		if err != nil && ctx.Err() == nil {
+		// The daemon may see the end of the time before this side does.
+		if _, limited := ctx.Deadline(); err != nil && ctx.Err() == nil && !(limited && rpc.Code(err) == codes.DeadlineExceeded) {
 			t.Errorf("pod %d: %v", n, err)
 		}
 		if pod != "" {
@@ -125,6 +135,25 @@ func settled(t *testing.T, s *testenv.CRIServer, metrics string, goal map[string
 	}
 }
 
+// spareNamespaces are the network namespaces that the daemon keeps for pods to come: at most so many (network.spares).
+const (
+	spareNamespaces = "descriptors of net"
+	spares          = 8
+)
+
+// descriptor is the kind of an open file: "descriptors of socket", "descriptors of net", "descriptors of /memfd", …
+func descriptor(link string) string {
+	target, err := os.Readlink(link)
+	if err != nil {
+		return "descriptors just closed"
+	}
+	kind, _, _ := strings.Cut(strings.TrimPrefix(target, "anon_inode:"), ":")
+	if strings.HasPrefix(kind, "/") && kind != "/memfd" {
+		kind = "files"
+	}
+	return "descriptors of " + kind
+}
+
 func countAll(t *testing.T, s *testenv.CRIServer, metrics string) map[string]int64 {
 	t.Helper()
 	pids := []int{s.PID()}
@@ -139,8 +168,10 @@ func countAll(t *testing.T, s *testenv.CRIServer, metrics string) map[string]int
 	}
 	for _, pid := range pids {
 		proc := fmt.Sprintf("/proc/%d/", pid)
-		if files, err := os.ReadDir(proc + "fd"); err == nil {
-			counts["descriptors"] += int64(len(files))
+		if files, err := filepath.Glob(proc + "fd/*"); err == nil {
+			for _, f := range files {
+				counts[descriptor(f)]++
+			}
 		}
 		if threads, err := os.ReadDir(proc + "task"); err == nil {
 			counts["threads"] += int64(len(threads))
