@@ -225,6 +225,12 @@ func (n *Network) writeTable(ctx context.Context) error {
 		return err
 	}
 	n.checked = time.Now()
+	for _, s := range n.users() {
+		if s.moved {
+			n.forgetFlows(ctx, s.toServer())
+			s.moved = false
+		}
+	}
 	n.admit(ctx)
 	return nil
 }
