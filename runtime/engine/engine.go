@@ -281,11 +281,11 @@ func (e *Engine) home(c Container) string {
 }
 
 func (e *Engine) publish(l *live, action string, attributes map[string]string) {
-	if name := l.record().Name; name != "" {
+	if name := l.called.Load(); name != nil {
 		if attributes == nil {
 			attributes = map[string]string{}
 		}
-		attributes["name"] = name
+		attributes["name"] = *name
 	}
 	e.Events.Publish(events.Event{
 		Time: time.Now(), Namespace: l.key.ns, Type: "container", Action: action, ID: l.key.id, Attributes: attributes,

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -16,6 +17,8 @@ type live struct {
 	key  key
 	pod  string // it is in; empty for none
 	name string // the record's Key
+
+	called atomic.Pointer[string] // the record's Name, for events: they do not wait for the mutex
 
 	mu    sync.Mutex
 	rec   Container

@@ -42,6 +42,7 @@ func (e *Engine) Recover(ctx context.Context) error {
 		e.containers[k] = l
 		if c.Name != "" {
 			e.names[key{k.ns, c.Name}] = l
+			l.called.Store(&c.Name)
 		}
 		known = append(known, sandbox.Known{
 			Process: wire.Process{Namespace: c.Namespace, ID: c.ID}, Group: c.Supervisor, Dir: e.Bundle(c),
