@@ -3,7 +3,10 @@ package image
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"time"
+
+	"github.com/containerd/errdefs"
 )
 
 // HealthCheck is how an image wants containers to be checked: a field that Docker's configs have beside the image
@@ -29,7 +32,7 @@ func ParseHealthCheck(config []byte) (*HealthCheck, error) {
 		} `json:"config"`
 	}
 	if err := json.Unmarshal(config, &c); err != nil {
-		return nil, err
+		return nil, fmt.Errorf("image config: health check: %v: %w", err, errdefs.ErrInvalidArgument)
 	}
 	return c.Config.Healthcheck, nil
 }

@@ -7724,6 +7724,7 @@ type UpdateContainerRequest struct {
 	Namespace     string                 `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
 	Id            string                 `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`
 	Resources     []byte                 `protobuf:"bytes,3,opt,name=resources,proto3" json:"resources,omitempty"`
+	Restart       *RestartPolicy         `protobuf:"bytes,4,opt,name=restart,proto3" json:"restart,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -7775,6 +7776,13 @@ func (x *UpdateContainerRequest) GetId() string {
 func (x *UpdateContainerRequest) GetResources() []byte {
 	if x != nil {
 		return x.Resources
+	}
+	return nil
+}
+
+func (x *UpdateContainerRequest) GetRestart() *RestartPolicy {
+	if x != nil {
+		return x.Restart
 	}
 	return nil
 }
@@ -10956,11 +10964,12 @@ const file_minid_proto_rawDesc = "" +
 	"\rStartResponse\x12\x10\n" +
 	"\x03pid\x18\x01 \x01(\x03R\x03pid\x12\x1a\n" +
 	"\bwarnings\x18\x02 \x03(\tR\bwarnings\"\x19\n" +
-	"\x17ContainerActionResponse\"d\n" +
+	"\x17ContainerActionResponse\"\x97\x01\n" +
 	"\x16UpdateContainerRequest\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12\x1c\n" +
-	"\tresources\x18\x03 \x01(\fR\tresources\">\n" +
+	"\tresources\x18\x03 \x01(\fR\tresources\x121\n" +
+	"\arestart\x18\x04 \x01(\v2\x17.minid.v1.RestartPolicyR\arestart\">\n" +
 	"\fStatsRequest\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x10\n" +
 	"\x03ids\x18\x02 \x03(\tR\x03ids\"?\n" +
@@ -11515,202 +11524,203 @@ var file_minid_proto_depIdxs = []int32{
 	89,  // 63: minid.v1.ListContainersResponse.containers:type_name -> minid.v1.Container
 	173, // 64: minid.v1.SetContainerLabelsRequest.labels:type_name -> minid.v1.SetContainerLabelsRequest.LabelsEntry
 	98,  // 65: minid.v1.DeleteContainerResponse.exit:type_name -> minid.v1.Exit
-	115, // 66: minid.v1.StatsResponse.stats:type_name -> minid.v1.ContainerStats
-	117, // 67: minid.v1.TopResponse.processes:type_name -> minid.v1.ProcessInfo
-	24,  // 68: minid.v1.CheckpointResponse.image:type_name -> minid.v1.Image
-	174, // 69: minid.v1.Network.labels:type_name -> minid.v1.Network.LabelsEntry
-	175, // 70: minid.v1.Network.options:type_name -> minid.v1.Network.OptionsEntry
-	124, // 71: minid.v1.Network.subnets:type_name -> minid.v1.Subnet
-	125, // 72: minid.v1.Network.containers:type_name -> minid.v1.NetworkMember
-	90,  // 73: minid.v1.NetworkMember.endpoint:type_name -> minid.v1.EndpointStatus
-	176, // 74: minid.v1.CreateNetworkRequest.labels:type_name -> minid.v1.CreateNetworkRequest.LabelsEntry
-	177, // 75: minid.v1.CreateNetworkRequest.options:type_name -> minid.v1.CreateNetworkRequest.OptionsEntry
-	124, // 76: minid.v1.CreateNetworkRequest.subnets:type_name -> minid.v1.Subnet
-	123, // 77: minid.v1.ListNetworksResponse.networks:type_name -> minid.v1.Network
-	100, // 78: minid.v1.ExecRequest.log:type_name -> minid.v1.LogConfig
-	138, // 79: minid.v1.ListProcessesResponse.processes:type_name -> minid.v1.Process
-	98,  // 80: minid.v1.Process.exit:type_name -> minid.v1.Exit
-	145, // 81: minid.v1.AttachInput.open:type_name -> minid.v1.AttachOpen
-	146, // 82: minid.v1.AttachInput.resize:type_name -> minid.v1.TerminalSize
-	134, // 83: minid.v1.AttachOpen.exec:type_name -> minid.v1.ExecRequest
-	146, // 84: minid.v1.AttachOpen.size:type_name -> minid.v1.TerminalSize
-	148, // 85: minid.v1.AttachOutput.opened:type_name -> minid.v1.AttachOpened
-	98,  // 86: minid.v1.AttachOutput.exit:type_name -> minid.v1.Exit
-	0,   // 87: minid.v1.System.Version:input_type -> minid.v1.VersionRequest
-	2,   // 88: minid.v1.System.Info:input_type -> minid.v1.InfoRequest
-	5,   // 89: minid.v1.System.Check:input_type -> minid.v1.CheckRequest
-	8,   // 90: minid.v1.System.CollectGarbage:input_type -> minid.v1.CollectGarbageRequest
-	10,  // 91: minid.v1.System.UpgradeSupervisor:input_type -> minid.v1.UpgradeSupervisorRequest
-	12,  // 92: minid.v1.System.Reload:input_type -> minid.v1.ReloadRequest
-	14,  // 93: minid.v1.System.Subscribe:input_type -> minid.v1.SubscribeRequest
-	17,  // 94: minid.v1.Namespaces.Create:input_type -> minid.v1.CreateNamespaceRequest
-	18,  // 95: minid.v1.Namespaces.List:input_type -> minid.v1.ListNamespacesRequest
-	20,  // 96: minid.v1.Namespaces.Delete:input_type -> minid.v1.DeleteNamespaceRequest
-	22,  // 97: minid.v1.Namespaces.SetLabels:input_type -> minid.v1.SetNamespaceLabelsRequest
-	25,  // 98: minid.v1.Images.List:input_type -> minid.v1.ListImagesRequest
-	27,  // 99: minid.v1.Images.Get:input_type -> minid.v1.GetImageRequest
-	29,  // 100: minid.v1.Images.Pull:input_type -> minid.v1.PullRequest
-	30,  // 101: minid.v1.Images.Push:input_type -> minid.v1.PushRequest
-	32,  // 102: minid.v1.Images.Tag:input_type -> minid.v1.TagRequest
-	33,  // 103: minid.v1.Images.SetLabels:input_type -> minid.v1.SetImageLabelsRequest
-	34,  // 104: minid.v1.Images.Delete:input_type -> minid.v1.DeleteImageRequest
-	36,  // 105: minid.v1.Images.Prune:input_type -> minid.v1.PruneImagesRequest
-	38,  // 106: minid.v1.Images.Import:input_type -> minid.v1.ImportRequest
-	41,  // 107: minid.v1.Images.Export:input_type -> minid.v1.ExportRequest
-	43,  // 108: minid.v1.Images.Check:input_type -> minid.v1.CheckImagesRequest
-	46,  // 109: minid.v1.Images.Usage:input_type -> minid.v1.UsageRequest
-	48,  // 110: minid.v1.Images.Unpack:input_type -> minid.v1.UnpackRequest
-	49,  // 111: minid.v1.Images.Convert:input_type -> minid.v1.ConvertRequest
-	50,  // 112: minid.v1.Images.Mount:input_type -> minid.v1.MountImageRequest
-	51,  // 113: minid.v1.Images.Unmount:input_type -> minid.v1.UnmountImageRequest
-	54,  // 114: minid.v1.Content.List:input_type -> minid.v1.ListContentRequest
-	55,  // 115: minid.v1.Content.Info:input_type -> minid.v1.ContentInfoRequest
-	56,  // 116: minid.v1.Content.Read:input_type -> minid.v1.ReadContentRequest
-	57,  // 117: minid.v1.Content.Write:input_type -> minid.v1.WriteContentRequest
-	59,  // 118: minid.v1.Content.Active:input_type -> minid.v1.ActiveRequest
-	62,  // 119: minid.v1.Content.Abort:input_type -> minid.v1.AbortRequest
-	64,  // 120: minid.v1.Content.Delete:input_type -> minid.v1.DeleteContentRequest
-	66,  // 121: minid.v1.Content.SetLabels:input_type -> minid.v1.SetContentLabelsRequest
-	29,  // 122: minid.v1.Content.Fetch:input_type -> minid.v1.PullRequest
-	67,  // 123: minid.v1.Content.FetchBlob:input_type -> minid.v1.FetchBlobRequest
-	68,  // 124: minid.v1.Content.PushObject:input_type -> minid.v1.PushObjectRequest
-	72,  // 125: minid.v1.Snapshots.List:input_type -> minid.v1.ListSnapshotsRequest
-	74,  // 126: minid.v1.Snapshots.Info:input_type -> minid.v1.SnapshotRequest
-	75,  // 127: minid.v1.Snapshots.Prepare:input_type -> minid.v1.PrepareSnapshotRequest
-	75,  // 128: minid.v1.Snapshots.View:input_type -> minid.v1.PrepareSnapshotRequest
-	74,  // 129: minid.v1.Snapshots.Mounts:input_type -> minid.v1.SnapshotRequest
-	76,  // 130: minid.v1.Snapshots.Commit:input_type -> minid.v1.CommitSnapshotRequest
-	74,  // 131: minid.v1.Snapshots.Remove:input_type -> minid.v1.SnapshotRequest
-	74,  // 132: minid.v1.Snapshots.Usage:input_type -> minid.v1.SnapshotRequest
-	79,  // 133: minid.v1.Snapshots.SetLabels:input_type -> minid.v1.SetSnapshotLabelsRequest
-	80,  // 134: minid.v1.Snapshots.Diff:input_type -> minid.v1.DiffRequest
-	83,  // 135: minid.v1.Leases.Create:input_type -> minid.v1.CreateLeaseRequest
-	84,  // 136: minid.v1.Leases.List:input_type -> minid.v1.ListLeasesRequest
-	86,  // 137: minid.v1.Leases.Delete:input_type -> minid.v1.DeleteLeaseRequest
-	88,  // 138: minid.v1.Leases.AddResource:input_type -> minid.v1.LeaseResourceRequest
-	99,  // 139: minid.v1.Containers.Create:input_type -> minid.v1.CreateContainerRequest
-	105, // 140: minid.v1.Containers.List:input_type -> minid.v1.ListContainersRequest
-	101, // 141: minid.v1.Containers.Get:input_type -> minid.v1.ContainerRequest
-	107, // 142: minid.v1.Containers.SetLabels:input_type -> minid.v1.SetContainerLabelsRequest
-	108, // 143: minid.v1.Containers.Delete:input_type -> minid.v1.DeleteContainerRequest
-	101, // 144: minid.v1.Containers.Start:input_type -> minid.v1.ContainerRequest
-	101, // 145: minid.v1.Containers.Pause:input_type -> minid.v1.ContainerRequest
-	101, // 146: minid.v1.Containers.Resume:input_type -> minid.v1.ContainerRequest
-	112, // 147: minid.v1.Containers.Update:input_type -> minid.v1.UpdateContainerRequest
-	113, // 148: minid.v1.Containers.Stats:input_type -> minid.v1.StatsRequest
-	101, // 149: minid.v1.Containers.Top:input_type -> minid.v1.ContainerRequest
-	118, // 150: minid.v1.Containers.Logs:input_type -> minid.v1.LogsRequest
-	101, // 151: minid.v1.Containers.ReopenLog:input_type -> minid.v1.ContainerRequest
-	102, // 152: minid.v1.Containers.Stop:input_type -> minid.v1.StopRequest
-	102, // 153: minid.v1.Containers.Restart:input_type -> minid.v1.StopRequest
-	103, // 154: minid.v1.Containers.Rename:input_type -> minid.v1.RenameRequest
-	104, // 155: minid.v1.Containers.Connect:input_type -> minid.v1.ConnectRequest
-	104, // 156: minid.v1.Containers.Disconnect:input_type -> minid.v1.ConnectRequest
-	120, // 157: minid.v1.Containers.Checkpoint:input_type -> minid.v1.CheckpointRequest
-	122, // 158: minid.v1.Containers.Restore:input_type -> minid.v1.RestoreRequest
-	126, // 159: minid.v1.Networks.Create:input_type -> minid.v1.CreateNetworkRequest
-	128, // 160: minid.v1.Networks.List:input_type -> minid.v1.ListNetworksRequest
-	127, // 161: minid.v1.Networks.Inspect:input_type -> minid.v1.NetworkRequest
-	127, // 162: minid.v1.Networks.Remove:input_type -> minid.v1.NetworkRequest
-	131, // 163: minid.v1.Networks.Prune:input_type -> minid.v1.PruneNetworksRequest
-	134, // 164: minid.v1.Processes.Exec:input_type -> minid.v1.ExecRequest
-	136, // 165: minid.v1.Processes.List:input_type -> minid.v1.ListProcessesRequest
-	139, // 166: minid.v1.Processes.Signal:input_type -> minid.v1.SignalRequest
-	141, // 167: minid.v1.Processes.Resize:input_type -> minid.v1.ResizeRequest
-	133, // 168: minid.v1.Processes.CloseStdin:input_type -> minid.v1.ProcessRequest
-	133, // 169: minid.v1.Processes.Wait:input_type -> minid.v1.ProcessRequest
-	133, // 170: minid.v1.Processes.Delete:input_type -> minid.v1.ProcessRequest
-	144, // 171: minid.v1.Processes.Attach:input_type -> minid.v1.AttachInput
-	1,   // 172: minid.v1.System.Version:output_type -> minid.v1.VersionResponse
-	3,   // 173: minid.v1.System.Info:output_type -> minid.v1.InfoResponse
-	6,   // 174: minid.v1.System.Check:output_type -> minid.v1.CheckResponse
-	9,   // 175: minid.v1.System.CollectGarbage:output_type -> minid.v1.CollectGarbageResponse
-	11,  // 176: minid.v1.System.UpgradeSupervisor:output_type -> minid.v1.UpgradeSupervisorResponse
-	13,  // 177: minid.v1.System.Reload:output_type -> minid.v1.ReloadResponse
-	15,  // 178: minid.v1.System.Subscribe:output_type -> minid.v1.Event
-	16,  // 179: minid.v1.Namespaces.Create:output_type -> minid.v1.Namespace
-	19,  // 180: minid.v1.Namespaces.List:output_type -> minid.v1.ListNamespacesResponse
-	21,  // 181: minid.v1.Namespaces.Delete:output_type -> minid.v1.DeleteNamespaceResponse
-	16,  // 182: minid.v1.Namespaces.SetLabels:output_type -> minid.v1.Namespace
-	26,  // 183: minid.v1.Images.List:output_type -> minid.v1.ListImagesResponse
-	24,  // 184: minid.v1.Images.Get:output_type -> minid.v1.Image
-	31,  // 185: minid.v1.Images.Pull:output_type -> minid.v1.Progress
-	31,  // 186: minid.v1.Images.Push:output_type -> minid.v1.Progress
-	24,  // 187: minid.v1.Images.Tag:output_type -> minid.v1.Image
-	24,  // 188: minid.v1.Images.SetLabels:output_type -> minid.v1.Image
-	35,  // 189: minid.v1.Images.Delete:output_type -> minid.v1.DeleteImageResponse
-	37,  // 190: minid.v1.Images.Prune:output_type -> minid.v1.PruneImagesResponse
-	40,  // 191: minid.v1.Images.Import:output_type -> minid.v1.ImportResponse
-	42,  // 192: minid.v1.Images.Export:output_type -> minid.v1.DataChunk
-	45,  // 193: minid.v1.Images.Check:output_type -> minid.v1.CheckImagesResponse
-	47,  // 194: minid.v1.Images.Usage:output_type -> minid.v1.UsageResponse
-	31,  // 195: minid.v1.Images.Unpack:output_type -> minid.v1.Progress
-	24,  // 196: minid.v1.Images.Convert:output_type -> minid.v1.Image
-	71,  // 197: minid.v1.Images.Mount:output_type -> minid.v1.MountsResponse
-	52,  // 198: minid.v1.Images.Unmount:output_type -> minid.v1.UnmountImageResponse
-	53,  // 199: minid.v1.Content.List:output_type -> minid.v1.ContentInfo
-	53,  // 200: minid.v1.Content.Info:output_type -> minid.v1.ContentInfo
-	42,  // 201: minid.v1.Content.Read:output_type -> minid.v1.DataChunk
-	58,  // 202: minid.v1.Content.Write:output_type -> minid.v1.WriteContentResponse
-	60,  // 203: minid.v1.Content.Active:output_type -> minid.v1.ActiveResponse
-	63,  // 204: minid.v1.Content.Abort:output_type -> minid.v1.AbortResponse
-	65,  // 205: minid.v1.Content.Delete:output_type -> minid.v1.DeleteContentResponse
-	53,  // 206: minid.v1.Content.SetLabels:output_type -> minid.v1.ContentInfo
-	31,  // 207: minid.v1.Content.Fetch:output_type -> minid.v1.Progress
-	31,  // 208: minid.v1.Content.FetchBlob:output_type -> minid.v1.Progress
-	31,  // 209: minid.v1.Content.PushObject:output_type -> minid.v1.Progress
-	73,  // 210: minid.v1.Snapshots.List:output_type -> minid.v1.ListSnapshotsResponse
-	69,  // 211: minid.v1.Snapshots.Info:output_type -> minid.v1.Snapshot
-	71,  // 212: minid.v1.Snapshots.Prepare:output_type -> minid.v1.MountsResponse
-	71,  // 213: minid.v1.Snapshots.View:output_type -> minid.v1.MountsResponse
-	71,  // 214: minid.v1.Snapshots.Mounts:output_type -> minid.v1.MountsResponse
-	69,  // 215: minid.v1.Snapshots.Commit:output_type -> minid.v1.Snapshot
-	77,  // 216: minid.v1.Snapshots.Remove:output_type -> minid.v1.RemoveSnapshotResponse
-	78,  // 217: minid.v1.Snapshots.Usage:output_type -> minid.v1.SnapshotUsage
-	69,  // 218: minid.v1.Snapshots.SetLabels:output_type -> minid.v1.Snapshot
-	23,  // 219: minid.v1.Snapshots.Diff:output_type -> minid.v1.Descriptor
-	81,  // 220: minid.v1.Leases.Create:output_type -> minid.v1.Lease
-	85,  // 221: minid.v1.Leases.List:output_type -> minid.v1.ListLeasesResponse
-	87,  // 222: minid.v1.Leases.Delete:output_type -> minid.v1.DeleteLeaseResponse
-	81,  // 223: minid.v1.Leases.AddResource:output_type -> minid.v1.Lease
-	89,  // 224: minid.v1.Containers.Create:output_type -> minid.v1.Container
-	106, // 225: minid.v1.Containers.List:output_type -> minid.v1.ListContainersResponse
-	89,  // 226: minid.v1.Containers.Get:output_type -> minid.v1.Container
-	89,  // 227: minid.v1.Containers.SetLabels:output_type -> minid.v1.Container
-	109, // 228: minid.v1.Containers.Delete:output_type -> minid.v1.DeleteContainerResponse
-	110, // 229: minid.v1.Containers.Start:output_type -> minid.v1.StartResponse
-	111, // 230: minid.v1.Containers.Pause:output_type -> minid.v1.ContainerActionResponse
-	111, // 231: minid.v1.Containers.Resume:output_type -> minid.v1.ContainerActionResponse
-	111, // 232: minid.v1.Containers.Update:output_type -> minid.v1.ContainerActionResponse
-	114, // 233: minid.v1.Containers.Stats:output_type -> minid.v1.StatsResponse
-	116, // 234: minid.v1.Containers.Top:output_type -> minid.v1.TopResponse
-	119, // 235: minid.v1.Containers.Logs:output_type -> minid.v1.LogEntry
-	111, // 236: minid.v1.Containers.ReopenLog:output_type -> minid.v1.ContainerActionResponse
-	111, // 237: minid.v1.Containers.Stop:output_type -> minid.v1.ContainerActionResponse
-	110, // 238: minid.v1.Containers.Restart:output_type -> minid.v1.StartResponse
-	89,  // 239: minid.v1.Containers.Rename:output_type -> minid.v1.Container
-	89,  // 240: minid.v1.Containers.Connect:output_type -> minid.v1.Container
-	89,  // 241: minid.v1.Containers.Disconnect:output_type -> minid.v1.Container
-	121, // 242: minid.v1.Containers.Checkpoint:output_type -> minid.v1.CheckpointResponse
-	110, // 243: minid.v1.Containers.Restore:output_type -> minid.v1.StartResponse
-	123, // 244: minid.v1.Networks.Create:output_type -> minid.v1.Network
-	129, // 245: minid.v1.Networks.List:output_type -> minid.v1.ListNetworksResponse
-	123, // 246: minid.v1.Networks.Inspect:output_type -> minid.v1.Network
-	130, // 247: minid.v1.Networks.Remove:output_type -> minid.v1.RemoveNetworkResponse
-	132, // 248: minid.v1.Networks.Prune:output_type -> minid.v1.PruneNetworksResponse
-	135, // 249: minid.v1.Processes.Exec:output_type -> minid.v1.ExecResponse
-	137, // 250: minid.v1.Processes.List:output_type -> minid.v1.ListProcessesResponse
-	140, // 251: minid.v1.Processes.Signal:output_type -> minid.v1.SignalResponse
-	142, // 252: minid.v1.Processes.Resize:output_type -> minid.v1.ResizeResponse
-	143, // 253: minid.v1.Processes.CloseStdin:output_type -> minid.v1.CloseStdinResponse
-	98,  // 254: minid.v1.Processes.Wait:output_type -> minid.v1.Exit
-	98,  // 255: minid.v1.Processes.Delete:output_type -> minid.v1.Exit
-	147, // 256: minid.v1.Processes.Attach:output_type -> minid.v1.AttachOutput
-	172, // [172:257] is the sub-list for method output_type
-	87,  // [87:172] is the sub-list for method input_type
-	87,  // [87:87] is the sub-list for extension type_name
-	87,  // [87:87] is the sub-list for extension extendee
-	0,   // [0:87] is the sub-list for field type_name
+	94,  // 66: minid.v1.UpdateContainerRequest.restart:type_name -> minid.v1.RestartPolicy
+	115, // 67: minid.v1.StatsResponse.stats:type_name -> minid.v1.ContainerStats
+	117, // 68: minid.v1.TopResponse.processes:type_name -> minid.v1.ProcessInfo
+	24,  // 69: minid.v1.CheckpointResponse.image:type_name -> minid.v1.Image
+	174, // 70: minid.v1.Network.labels:type_name -> minid.v1.Network.LabelsEntry
+	175, // 71: minid.v1.Network.options:type_name -> minid.v1.Network.OptionsEntry
+	124, // 72: minid.v1.Network.subnets:type_name -> minid.v1.Subnet
+	125, // 73: minid.v1.Network.containers:type_name -> minid.v1.NetworkMember
+	90,  // 74: minid.v1.NetworkMember.endpoint:type_name -> minid.v1.EndpointStatus
+	176, // 75: minid.v1.CreateNetworkRequest.labels:type_name -> minid.v1.CreateNetworkRequest.LabelsEntry
+	177, // 76: minid.v1.CreateNetworkRequest.options:type_name -> minid.v1.CreateNetworkRequest.OptionsEntry
+	124, // 77: minid.v1.CreateNetworkRequest.subnets:type_name -> minid.v1.Subnet
+	123, // 78: minid.v1.ListNetworksResponse.networks:type_name -> minid.v1.Network
+	100, // 79: minid.v1.ExecRequest.log:type_name -> minid.v1.LogConfig
+	138, // 80: minid.v1.ListProcessesResponse.processes:type_name -> minid.v1.Process
+	98,  // 81: minid.v1.Process.exit:type_name -> minid.v1.Exit
+	145, // 82: minid.v1.AttachInput.open:type_name -> minid.v1.AttachOpen
+	146, // 83: minid.v1.AttachInput.resize:type_name -> minid.v1.TerminalSize
+	134, // 84: minid.v1.AttachOpen.exec:type_name -> minid.v1.ExecRequest
+	146, // 85: minid.v1.AttachOpen.size:type_name -> minid.v1.TerminalSize
+	148, // 86: minid.v1.AttachOutput.opened:type_name -> minid.v1.AttachOpened
+	98,  // 87: minid.v1.AttachOutput.exit:type_name -> minid.v1.Exit
+	0,   // 88: minid.v1.System.Version:input_type -> minid.v1.VersionRequest
+	2,   // 89: minid.v1.System.Info:input_type -> minid.v1.InfoRequest
+	5,   // 90: minid.v1.System.Check:input_type -> minid.v1.CheckRequest
+	8,   // 91: minid.v1.System.CollectGarbage:input_type -> minid.v1.CollectGarbageRequest
+	10,  // 92: minid.v1.System.UpgradeSupervisor:input_type -> minid.v1.UpgradeSupervisorRequest
+	12,  // 93: minid.v1.System.Reload:input_type -> minid.v1.ReloadRequest
+	14,  // 94: minid.v1.System.Subscribe:input_type -> minid.v1.SubscribeRequest
+	17,  // 95: minid.v1.Namespaces.Create:input_type -> minid.v1.CreateNamespaceRequest
+	18,  // 96: minid.v1.Namespaces.List:input_type -> minid.v1.ListNamespacesRequest
+	20,  // 97: minid.v1.Namespaces.Delete:input_type -> minid.v1.DeleteNamespaceRequest
+	22,  // 98: minid.v1.Namespaces.SetLabels:input_type -> minid.v1.SetNamespaceLabelsRequest
+	25,  // 99: minid.v1.Images.List:input_type -> minid.v1.ListImagesRequest
+	27,  // 100: minid.v1.Images.Get:input_type -> minid.v1.GetImageRequest
+	29,  // 101: minid.v1.Images.Pull:input_type -> minid.v1.PullRequest
+	30,  // 102: minid.v1.Images.Push:input_type -> minid.v1.PushRequest
+	32,  // 103: minid.v1.Images.Tag:input_type -> minid.v1.TagRequest
+	33,  // 104: minid.v1.Images.SetLabels:input_type -> minid.v1.SetImageLabelsRequest
+	34,  // 105: minid.v1.Images.Delete:input_type -> minid.v1.DeleteImageRequest
+	36,  // 106: minid.v1.Images.Prune:input_type -> minid.v1.PruneImagesRequest
+	38,  // 107: minid.v1.Images.Import:input_type -> minid.v1.ImportRequest
+	41,  // 108: minid.v1.Images.Export:input_type -> minid.v1.ExportRequest
+	43,  // 109: minid.v1.Images.Check:input_type -> minid.v1.CheckImagesRequest
+	46,  // 110: minid.v1.Images.Usage:input_type -> minid.v1.UsageRequest
+	48,  // 111: minid.v1.Images.Unpack:input_type -> minid.v1.UnpackRequest
+	49,  // 112: minid.v1.Images.Convert:input_type -> minid.v1.ConvertRequest
+	50,  // 113: minid.v1.Images.Mount:input_type -> minid.v1.MountImageRequest
+	51,  // 114: minid.v1.Images.Unmount:input_type -> minid.v1.UnmountImageRequest
+	54,  // 115: minid.v1.Content.List:input_type -> minid.v1.ListContentRequest
+	55,  // 116: minid.v1.Content.Info:input_type -> minid.v1.ContentInfoRequest
+	56,  // 117: minid.v1.Content.Read:input_type -> minid.v1.ReadContentRequest
+	57,  // 118: minid.v1.Content.Write:input_type -> minid.v1.WriteContentRequest
+	59,  // 119: minid.v1.Content.Active:input_type -> minid.v1.ActiveRequest
+	62,  // 120: minid.v1.Content.Abort:input_type -> minid.v1.AbortRequest
+	64,  // 121: minid.v1.Content.Delete:input_type -> minid.v1.DeleteContentRequest
+	66,  // 122: minid.v1.Content.SetLabels:input_type -> minid.v1.SetContentLabelsRequest
+	29,  // 123: minid.v1.Content.Fetch:input_type -> minid.v1.PullRequest
+	67,  // 124: minid.v1.Content.FetchBlob:input_type -> minid.v1.FetchBlobRequest
+	68,  // 125: minid.v1.Content.PushObject:input_type -> minid.v1.PushObjectRequest
+	72,  // 126: minid.v1.Snapshots.List:input_type -> minid.v1.ListSnapshotsRequest
+	74,  // 127: minid.v1.Snapshots.Info:input_type -> minid.v1.SnapshotRequest
+	75,  // 128: minid.v1.Snapshots.Prepare:input_type -> minid.v1.PrepareSnapshotRequest
+	75,  // 129: minid.v1.Snapshots.View:input_type -> minid.v1.PrepareSnapshotRequest
+	74,  // 130: minid.v1.Snapshots.Mounts:input_type -> minid.v1.SnapshotRequest
+	76,  // 131: minid.v1.Snapshots.Commit:input_type -> minid.v1.CommitSnapshotRequest
+	74,  // 132: minid.v1.Snapshots.Remove:input_type -> minid.v1.SnapshotRequest
+	74,  // 133: minid.v1.Snapshots.Usage:input_type -> minid.v1.SnapshotRequest
+	79,  // 134: minid.v1.Snapshots.SetLabels:input_type -> minid.v1.SetSnapshotLabelsRequest
+	80,  // 135: minid.v1.Snapshots.Diff:input_type -> minid.v1.DiffRequest
+	83,  // 136: minid.v1.Leases.Create:input_type -> minid.v1.CreateLeaseRequest
+	84,  // 137: minid.v1.Leases.List:input_type -> minid.v1.ListLeasesRequest
+	86,  // 138: minid.v1.Leases.Delete:input_type -> minid.v1.DeleteLeaseRequest
+	88,  // 139: minid.v1.Leases.AddResource:input_type -> minid.v1.LeaseResourceRequest
+	99,  // 140: minid.v1.Containers.Create:input_type -> minid.v1.CreateContainerRequest
+	105, // 141: minid.v1.Containers.List:input_type -> minid.v1.ListContainersRequest
+	101, // 142: minid.v1.Containers.Get:input_type -> minid.v1.ContainerRequest
+	107, // 143: minid.v1.Containers.SetLabels:input_type -> minid.v1.SetContainerLabelsRequest
+	108, // 144: minid.v1.Containers.Delete:input_type -> minid.v1.DeleteContainerRequest
+	101, // 145: minid.v1.Containers.Start:input_type -> minid.v1.ContainerRequest
+	101, // 146: minid.v1.Containers.Pause:input_type -> minid.v1.ContainerRequest
+	101, // 147: minid.v1.Containers.Resume:input_type -> minid.v1.ContainerRequest
+	112, // 148: minid.v1.Containers.Update:input_type -> minid.v1.UpdateContainerRequest
+	113, // 149: minid.v1.Containers.Stats:input_type -> minid.v1.StatsRequest
+	101, // 150: minid.v1.Containers.Top:input_type -> minid.v1.ContainerRequest
+	118, // 151: minid.v1.Containers.Logs:input_type -> minid.v1.LogsRequest
+	101, // 152: minid.v1.Containers.ReopenLog:input_type -> minid.v1.ContainerRequest
+	102, // 153: minid.v1.Containers.Stop:input_type -> minid.v1.StopRequest
+	102, // 154: minid.v1.Containers.Restart:input_type -> minid.v1.StopRequest
+	103, // 155: minid.v1.Containers.Rename:input_type -> minid.v1.RenameRequest
+	104, // 156: minid.v1.Containers.Connect:input_type -> minid.v1.ConnectRequest
+	104, // 157: minid.v1.Containers.Disconnect:input_type -> minid.v1.ConnectRequest
+	120, // 158: minid.v1.Containers.Checkpoint:input_type -> minid.v1.CheckpointRequest
+	122, // 159: minid.v1.Containers.Restore:input_type -> minid.v1.RestoreRequest
+	126, // 160: minid.v1.Networks.Create:input_type -> minid.v1.CreateNetworkRequest
+	128, // 161: minid.v1.Networks.List:input_type -> minid.v1.ListNetworksRequest
+	127, // 162: minid.v1.Networks.Inspect:input_type -> minid.v1.NetworkRequest
+	127, // 163: minid.v1.Networks.Remove:input_type -> minid.v1.NetworkRequest
+	131, // 164: minid.v1.Networks.Prune:input_type -> minid.v1.PruneNetworksRequest
+	134, // 165: minid.v1.Processes.Exec:input_type -> minid.v1.ExecRequest
+	136, // 166: minid.v1.Processes.List:input_type -> minid.v1.ListProcessesRequest
+	139, // 167: minid.v1.Processes.Signal:input_type -> minid.v1.SignalRequest
+	141, // 168: minid.v1.Processes.Resize:input_type -> minid.v1.ResizeRequest
+	133, // 169: minid.v1.Processes.CloseStdin:input_type -> minid.v1.ProcessRequest
+	133, // 170: minid.v1.Processes.Wait:input_type -> minid.v1.ProcessRequest
+	133, // 171: minid.v1.Processes.Delete:input_type -> minid.v1.ProcessRequest
+	144, // 172: minid.v1.Processes.Attach:input_type -> minid.v1.AttachInput
+	1,   // 173: minid.v1.System.Version:output_type -> minid.v1.VersionResponse
+	3,   // 174: minid.v1.System.Info:output_type -> minid.v1.InfoResponse
+	6,   // 175: minid.v1.System.Check:output_type -> minid.v1.CheckResponse
+	9,   // 176: minid.v1.System.CollectGarbage:output_type -> minid.v1.CollectGarbageResponse
+	11,  // 177: minid.v1.System.UpgradeSupervisor:output_type -> minid.v1.UpgradeSupervisorResponse
+	13,  // 178: minid.v1.System.Reload:output_type -> minid.v1.ReloadResponse
+	15,  // 179: minid.v1.System.Subscribe:output_type -> minid.v1.Event
+	16,  // 180: minid.v1.Namespaces.Create:output_type -> minid.v1.Namespace
+	19,  // 181: minid.v1.Namespaces.List:output_type -> minid.v1.ListNamespacesResponse
+	21,  // 182: minid.v1.Namespaces.Delete:output_type -> minid.v1.DeleteNamespaceResponse
+	16,  // 183: minid.v1.Namespaces.SetLabels:output_type -> minid.v1.Namespace
+	26,  // 184: minid.v1.Images.List:output_type -> minid.v1.ListImagesResponse
+	24,  // 185: minid.v1.Images.Get:output_type -> minid.v1.Image
+	31,  // 186: minid.v1.Images.Pull:output_type -> minid.v1.Progress
+	31,  // 187: minid.v1.Images.Push:output_type -> minid.v1.Progress
+	24,  // 188: minid.v1.Images.Tag:output_type -> minid.v1.Image
+	24,  // 189: minid.v1.Images.SetLabels:output_type -> minid.v1.Image
+	35,  // 190: minid.v1.Images.Delete:output_type -> minid.v1.DeleteImageResponse
+	37,  // 191: minid.v1.Images.Prune:output_type -> minid.v1.PruneImagesResponse
+	40,  // 192: minid.v1.Images.Import:output_type -> minid.v1.ImportResponse
+	42,  // 193: minid.v1.Images.Export:output_type -> minid.v1.DataChunk
+	45,  // 194: minid.v1.Images.Check:output_type -> minid.v1.CheckImagesResponse
+	47,  // 195: minid.v1.Images.Usage:output_type -> minid.v1.UsageResponse
+	31,  // 196: minid.v1.Images.Unpack:output_type -> minid.v1.Progress
+	24,  // 197: minid.v1.Images.Convert:output_type -> minid.v1.Image
+	71,  // 198: minid.v1.Images.Mount:output_type -> minid.v1.MountsResponse
+	52,  // 199: minid.v1.Images.Unmount:output_type -> minid.v1.UnmountImageResponse
+	53,  // 200: minid.v1.Content.List:output_type -> minid.v1.ContentInfo
+	53,  // 201: minid.v1.Content.Info:output_type -> minid.v1.ContentInfo
+	42,  // 202: minid.v1.Content.Read:output_type -> minid.v1.DataChunk
+	58,  // 203: minid.v1.Content.Write:output_type -> minid.v1.WriteContentResponse
+	60,  // 204: minid.v1.Content.Active:output_type -> minid.v1.ActiveResponse
+	63,  // 205: minid.v1.Content.Abort:output_type -> minid.v1.AbortResponse
+	65,  // 206: minid.v1.Content.Delete:output_type -> minid.v1.DeleteContentResponse
+	53,  // 207: minid.v1.Content.SetLabels:output_type -> minid.v1.ContentInfo
+	31,  // 208: minid.v1.Content.Fetch:output_type -> minid.v1.Progress
+	31,  // 209: minid.v1.Content.FetchBlob:output_type -> minid.v1.Progress
+	31,  // 210: minid.v1.Content.PushObject:output_type -> minid.v1.Progress
+	73,  // 211: minid.v1.Snapshots.List:output_type -> minid.v1.ListSnapshotsResponse
+	69,  // 212: minid.v1.Snapshots.Info:output_type -> minid.v1.Snapshot
+	71,  // 213: minid.v1.Snapshots.Prepare:output_type -> minid.v1.MountsResponse
+	71,  // 214: minid.v1.Snapshots.View:output_type -> minid.v1.MountsResponse
+	71,  // 215: minid.v1.Snapshots.Mounts:output_type -> minid.v1.MountsResponse
+	69,  // 216: minid.v1.Snapshots.Commit:output_type -> minid.v1.Snapshot
+	77,  // 217: minid.v1.Snapshots.Remove:output_type -> minid.v1.RemoveSnapshotResponse
+	78,  // 218: minid.v1.Snapshots.Usage:output_type -> minid.v1.SnapshotUsage
+	69,  // 219: minid.v1.Snapshots.SetLabels:output_type -> minid.v1.Snapshot
+	23,  // 220: minid.v1.Snapshots.Diff:output_type -> minid.v1.Descriptor
+	81,  // 221: minid.v1.Leases.Create:output_type -> minid.v1.Lease
+	85,  // 222: minid.v1.Leases.List:output_type -> minid.v1.ListLeasesResponse
+	87,  // 223: minid.v1.Leases.Delete:output_type -> minid.v1.DeleteLeaseResponse
+	81,  // 224: minid.v1.Leases.AddResource:output_type -> minid.v1.Lease
+	89,  // 225: minid.v1.Containers.Create:output_type -> minid.v1.Container
+	106, // 226: minid.v1.Containers.List:output_type -> minid.v1.ListContainersResponse
+	89,  // 227: minid.v1.Containers.Get:output_type -> minid.v1.Container
+	89,  // 228: minid.v1.Containers.SetLabels:output_type -> minid.v1.Container
+	109, // 229: minid.v1.Containers.Delete:output_type -> minid.v1.DeleteContainerResponse
+	110, // 230: minid.v1.Containers.Start:output_type -> minid.v1.StartResponse
+	111, // 231: minid.v1.Containers.Pause:output_type -> minid.v1.ContainerActionResponse
+	111, // 232: minid.v1.Containers.Resume:output_type -> minid.v1.ContainerActionResponse
+	111, // 233: minid.v1.Containers.Update:output_type -> minid.v1.ContainerActionResponse
+	114, // 234: minid.v1.Containers.Stats:output_type -> minid.v1.StatsResponse
+	116, // 235: minid.v1.Containers.Top:output_type -> minid.v1.TopResponse
+	119, // 236: minid.v1.Containers.Logs:output_type -> minid.v1.LogEntry
+	111, // 237: minid.v1.Containers.ReopenLog:output_type -> minid.v1.ContainerActionResponse
+	111, // 238: minid.v1.Containers.Stop:output_type -> minid.v1.ContainerActionResponse
+	110, // 239: minid.v1.Containers.Restart:output_type -> minid.v1.StartResponse
+	89,  // 240: minid.v1.Containers.Rename:output_type -> minid.v1.Container
+	89,  // 241: minid.v1.Containers.Connect:output_type -> minid.v1.Container
+	89,  // 242: minid.v1.Containers.Disconnect:output_type -> minid.v1.Container
+	121, // 243: minid.v1.Containers.Checkpoint:output_type -> minid.v1.CheckpointResponse
+	110, // 244: minid.v1.Containers.Restore:output_type -> minid.v1.StartResponse
+	123, // 245: minid.v1.Networks.Create:output_type -> minid.v1.Network
+	129, // 246: minid.v1.Networks.List:output_type -> minid.v1.ListNetworksResponse
+	123, // 247: minid.v1.Networks.Inspect:output_type -> minid.v1.Network
+	130, // 248: minid.v1.Networks.Remove:output_type -> minid.v1.RemoveNetworkResponse
+	132, // 249: minid.v1.Networks.Prune:output_type -> minid.v1.PruneNetworksResponse
+	135, // 250: minid.v1.Processes.Exec:output_type -> minid.v1.ExecResponse
+	137, // 251: minid.v1.Processes.List:output_type -> minid.v1.ListProcessesResponse
+	140, // 252: minid.v1.Processes.Signal:output_type -> minid.v1.SignalResponse
+	142, // 253: minid.v1.Processes.Resize:output_type -> minid.v1.ResizeResponse
+	143, // 254: minid.v1.Processes.CloseStdin:output_type -> minid.v1.CloseStdinResponse
+	98,  // 255: minid.v1.Processes.Wait:output_type -> minid.v1.Exit
+	98,  // 256: minid.v1.Processes.Delete:output_type -> minid.v1.Exit
+	147, // 257: minid.v1.Processes.Attach:output_type -> minid.v1.AttachOutput
+	173, // [173:258] is the sub-list for method output_type
+	88,  // [88:173] is the sub-list for method input_type
+	88,  // [88:88] is the sub-list for extension type_name
+	88,  // [88:88] is the sub-list for extension extendee
+	0,   // [0:88] is the sub-list for field type_name
 }
 
 func init() { file_minid_proto_init() }

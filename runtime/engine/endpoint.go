@@ -48,7 +48,7 @@ func (e *Engine) joinNetworks(ctx context.Context, l *live) error {
 
 func (e *Engine) attachAll(ctx context.Context, l *live) error {
 	c := l.record()
-	if err := e.Network.NewNamespace(ctx, e.netns(c)); err != nil {
+	if err := e.pinNetwork(ctx, c); err != nil {
 		return err
 	}
 	unlock, err := e.locks.Lock(ctx, portsLock)
@@ -82,6 +82,20 @@ func (e *Engine) attachAll(ctx context.Context, l *live) error {
 		e.Log.Warn("ports are not published: all networks of the container are internal", "id", c.ID)
 	}
 	return nil
+}
+
+// pinNetwork makes a container's network namespace. One that a user namespace owns is made together with that.
+func (e *Engine) pinNetwork(ctx context.Context, c Container) error {
+	if len(c.Request.UIDMap) == 0 {
+		return e.Network.NewNamespace(ctx, e.netns(c))
+	}
+	err := pin.Make(pin.Options{
+		Dir: pinDir(e.Bundle(c)), Kinds: []string{pin.Network}, UIDMap: mountMap(c.Request.UIDMap), GIDMap: mountMap(c.Request.GIDMap),
+	})
+	if err != nil {
+		return err
+	}
+	return e.Network.AdoptNamespace(ctx, e.netns(c))
 }
 
 // attachTo joins one network.
@@ -131,7 +145,7 @@ func (e *Engine) leaveNetworks(ctx context.Context, l *live) error {
 		errs = append(errs, e.Network.Detach(ctx, e.endpointRequest(c, 0), nil))
 	}
 	err := errors.Join(errs...)
-	err = errors.Join(err, e.Network.RemoveNamespace(ctx, e.netns(c)))
+	err = errors.Join(err, e.Network.RemoveNamespace(ctx, e.netns(c)), pin.Remove(pinDir(e.Bundle(c))))
 	if err != nil {
 		return fmt.Errorf("leave its networks: %w", err)
 	}
@@ -152,7 +166,7 @@ func (e *Engine) leaveQuietly(ctx context.Context, l *live) {
 
 // leaveAfterExit leaves the networks of a container that has exited, unless it has been started again, or is gone.
 func (e *Engine) leaveAfterExit(l *live) {
-	if c := l.record(); len(c.Net.Networks) == 0 {
+	if c := l.record(); len(c.Net.Networks) == 0 && len(c.Attachments) == 0 && !pin.Pinned(pinDir(e.Bundle(c)), pin.Network) {
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), removeTimeout)
@@ -200,7 +214,7 @@ func (e *Engine) resume() {
 				e.watchHealth(l, p)
 			}
 		case Created, Exited:
-			if len(c.Net.Networks) == 0 {
+			if !c.Net.managed() {
 				e.planned(l, daemonStarted)
 				continue
 			}

@@ -231,7 +231,7 @@ func TestContainerNetworkAfterReboot(t *testing.T) {
 }
 
 func TestContainerNetworkThatFails(t *testing.T) {
-	for _, method := range []string{"NewNamespace", "Attach"} {
+	for _, method := range []string{"NewNamespace", "AttachTo"} {
 		in(t, func(t *testing.T, w *world) {
 			w.create(w.bridged("c"))
 			w.network.setFail(method, errBroken)

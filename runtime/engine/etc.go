@@ -14,6 +14,7 @@ import (
 	"github.com/minirt/mini/internal/id"
 	"github.com/minirt/mini/oci/spec"
 	"github.com/minirt/mini/runtime/network"
+	"github.com/minirt/mini/runtime/pin"
 )
 
 // etcDir has the files that a container finds in /etc.
@@ -50,7 +51,10 @@ func (e *Engine) inNetwork(c Container, r spec.Request) (spec.Request, error) {
 		}
 	case len(c.Net.Networks) > 0:
 		ns["network"] = "path:" + e.netns(c)
-		r.Sysctls = openSysctls(r.Sysctls)
+		if len(r.UIDMap) > 0 {
+			ns["user"] = sharedNamespace(e.Bundle(c), pin.User)
+		}
+		r.Sysctls = openSysctls(r.Sysctls, len(r.UIDMap) > 0)
 	}
 	r.Namespaces = ns
 	if dir != "" {
@@ -60,9 +64,12 @@ func (e *Engine) inNetwork(c Container, r spec.Request) (spec.Request, error) {
 }
 
 // openSysctls lets the processes of a network namespace of its own bind low ports and ping without privileges, as Docker
-// does.
-func openSysctls(asked map[string]string) map[string]string {
-	set := map[string]string{"net.ipv4.ip_unprivileged_port_start": "0", "net.ipv4.ping_group_range": "0 2147483647"}
+// does. In a user namespace, groups beyond its map are not valid.
+func openSysctls(asked map[string]string, mapped bool) map[string]string {
+	set := map[string]string{"net.ipv4.ip_unprivileged_port_start": "0"}
+	if !mapped {
+		set["net.ipv4.ping_group_range"] = "0 2147483647"
+	}
 	maps.Copy(set, asked)
 	return set
 }
@@ -222,8 +229,10 @@ func containerResolv(c Container) (string, error) {
 		}
 	}
 	var wanted network.DNS
-	if len(c.Attachments) > 0 {
-		wanted = c.Attachments[0].DNS
+	for _, a := range slices.Backward(c.Attachments) { // the first that has a server
+		if len(a.DNS.Servers) > 0 {
+			wanted = a.DNS
+		}
 	}
 	return resolvFor(c.Net, wanted, text), nil
 }

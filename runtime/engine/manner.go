@@ -64,6 +64,9 @@ func checkManner(o *CreateOptions) error {
 	if err := checkRestart(o.Restart, o.AutoRemove); err != nil {
 		return err
 	}
+	if o.Pod != "" && !o.Restart.none() {
+		return fmt.Errorf("restart policy %s: who runs pod %s starts it again: %w", o.Restart.Name, o.Pod, errdefs.ErrInvalidArgument)
+	}
 	if err := checkHealth(o.HealthCheck); err != nil {
 		return err
 	}

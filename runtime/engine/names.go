@@ -140,6 +140,7 @@ func (e *Engine) Rename(ctx context.Context, ns, id, name string) (Container, er
 		return Container{}, fmt.Errorf("rename container %s: %w", id, err)
 	}
 	e.freeName(l, old)
+	e.nameEndpoints(ctx, l)
 	e.publish(l, "rename", map[string]string{"oldName": old})
 	return l.seen(), nil
 }

@@ -107,11 +107,11 @@ func (n *pods) Detach(ctx context.Context, r network.Request, a *network.Attachm
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if a != nil && a.Network != "" {
-		delete(n.attached, r.ID+" "+a.Network)
-		return nil
+	of := ""
+	if a != nil {
+		of = a.Network
 	}
-	delete(n.attached, r.ID)
+	delete(n.attached, inNetwork(r.ID, of))
 	return nil
 }
 
@@ -120,10 +120,7 @@ func (n *pods) Restore(ctx context.Context, _ []network.Record, all []network.At
 	n.mu.Lock()
 	for i, a := range all {
 		ids[i] = a.ID
-		if a.Network != "" {
-			a.ID += " " + a.Network
-		}
-		n.attached[a.ID] = a // it outlives the daemon, but this network does not
+		n.attached[inNetwork(a.ID, a.Network)] = a // it outlives the daemon, but this network does not
 	}
 	n.mu.Unlock()
 	n.note("restore", ids)

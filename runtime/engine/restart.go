@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -154,4 +155,27 @@ func (e *Engine) byClient(l *live) error {
 		return nil
 	}
 	return e.save(l, func(c *Container) { c.Stopped, c.RestartCount = false, 0 })
+}
+
+// SetRestart gives a container another restart policy, for its next exit.
+func (e *Engine) SetRestart(ctx context.Context, ns, id string, policy RestartPolicy) error {
+	l, unlock, err := e.locked(ctx, ns, id)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	c := l.record()
+	err = checkRestart(policy, c.AutoRemove)
+	if err == nil && c.Pod != "" && !policy.none() {
+		err = fmt.Errorf("who runs its pod starts it again: %w", errdefs.ErrInvalidArgument)
+	}
+	if err == nil {
+		l.noRestart()
+		err = e.save(l, func(c *Container) { c.Restart = policy })
+	}
+	if err != nil {
+		return fmt.Errorf("restart policy of container %s: %w", id, err)
+	}
+	e.publish(l, "update", nil)
+	return nil
 }

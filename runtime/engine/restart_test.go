@@ -230,3 +230,17 @@ func TestCheckRestart(t *testing.T) {
 		w.clean()
 	})
 }
+
+func TestSetRestart(t *testing.T) {
+	in(t, func(t *testing.T, w *world) {
+		w.create(w.policed("c", RestartNo, 0))
+		w.start("c")
+		w.is(w.SetRestart(t.Context(), ns, "c", RestartPolicy{Name: "sometimes"}), errdefs.ErrInvalidArgument)
+		w.ok(w.SetRestart(t.Context(), ns, "c", RestartPolicy{Name: RestartAlways}))
+		w.sandboxes.exit(t, "c", "", 0)
+		w.sees("c", "exited 0 restarting")
+		w.ok(w.SetRestart(t.Context(), ns, "c", RestartPolicy{}))
+		time.Sleep(time.Hour)
+		w.sees("c", "exited 0")
+	})
+}

@@ -57,7 +57,7 @@ func (n *pods) AttachTo(ctx context.Context, to network.Record, r network.Reques
 		ID: r.ID, Provider: network.ProviderBuiltin, Network: to.ID, IPs: []netip.Addr{ip}, Ports: r.Ports, Names: append([]string{r.Name}, r.Aliases...),
 		Links: []network.Link{{Network: to.Name, Interface: r.Interface, Addresses: []netip.Prefix{netip.PrefixFrom(ip, 24)}}},
 	}
-	n.attached[r.ID+" "+to.ID] = a
+	n.attached[inNetwork(r.ID, to.ID)] = a
 	return a, nil
 }
 
@@ -67,4 +67,12 @@ func (n *pods) DetachFrom(ctx context.Context, r network.Request, a network.Atta
 
 func (n *pods) SetNames(ctx context.Context, _ network.Attachment) error {
 	return n.enter(ctx, "SetNames")
+}
+
+// inNetwork names an attachment; of the default network, as that of a pod.
+func inNetwork(id, of string) string {
+	if of == "" || of == network.PredefinedID(network.Default) {
+		return id
+	}
+	return id + " " + of
 }

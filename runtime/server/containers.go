@@ -14,6 +14,7 @@ import (
 	"github.com/minirt/mini/runtime/engine"
 	"github.com/minirt/mini/runtime/events"
 	"github.com/minirt/mini/runtime/logs"
+	"github.com/minirt/mini/runtime/snapshot"
 	"github.com/minirt/mini/runtime/supervisor/wire"
 )
 
@@ -89,6 +90,11 @@ func (s *containersServer) Get(ctx context.Context, r *api.ContainerRequest) (*a
 		return nil, err
 	}
 	out := s.view(c)
+	if r.Size && c.Snapshot != "" {
+		if out.Size, err = s.written(ctx, c); err != nil {
+			return nil, err
+		}
+	}
 	if !r.Spec {
 		return out, nil
 	}
@@ -103,6 +109,19 @@ func (s *containersServer) Get(ctx context.Context, r *api.ContainerRequest) (*a
 	}
 	out.Spec, err = json.Marshal(document)
 	return out, err
+}
+
+// written is the size of what a container has changed of its image.
+func (s *containersServer) written(ctx context.Context, c engine.Container) (*api.SnapshotUsage, error) {
+	sn, err := s.snapshotter(c.Snapshotter)
+	if err != nil {
+		return nil, err
+	}
+	u, err := sn.Usage(ctx, snapshot.Key{Namespace: c.Namespace, Name: c.Snapshot})
+	if err != nil {
+		return nil, fmt.Errorf("size of container %s: %w", c.ID, err)
+	}
+	return &api.SnapshotUsage{Size: u.Size, Inodes: u.Inodes}, nil
 }
 
 func (s *containersServer) SetLabels(ctx context.Context, r *api.SetContainerLabelsRequest) (*api.Container, error) {
@@ -141,6 +160,12 @@ func (s *containersServer) Resume(ctx context.Context, r *api.ContainerRequest) 
 }
 
 func (s *containersServer) Update(ctx context.Context, r *api.UpdateContainerRequest) (*api.ContainerActionResponse, error) {
+	if r.Restart != nil {
+		policy := engine.RestartPolicy{Name: r.Restart.Name, MaxRetries: int(r.Restart.MaxRetries)}
+		if err := s.Engine.SetRestart(ctx, namespace(r), r.Id, policy); err != nil || len(r.Resources) == 0 {
+			return &api.ContainerActionResponse{}, err
+		}
+	}
 	resources := &specs.LinuxResources{}
 	if err := decode("resources", r.Resources, resources); err != nil {
 		return nil, err

@@ -2,10 +2,7 @@ package server
 
 import (
 	"context"
-	"fmt"
 	"time"
-
-	"github.com/containerd/errdefs"
 
 	"github.com/minirt/mini/runtime/api"
 	"github.com/minirt/mini/runtime/engine"
@@ -38,10 +35,22 @@ func (s *containersServer) Rename(ctx context.Context, r *api.RenameRequest) (*a
 	return s.view(c), nil
 }
 
-func (s *containersServer) Connect(context.Context, *api.ConnectRequest) (*api.Container, error) {
-	return nil, fmt.Errorf("connect a container to a network: %w", errdefs.ErrNotImplemented)
+func (s *containersServer) Connect(ctx context.Context, r *api.ConnectRequest) (*api.Container, error) {
+	wanted, err := attachmentOf(r.Network)
+	if err != nil {
+		return nil, err
+	}
+	c, err := s.Engine.Connect(ctx, namespace(r), r.Id, wanted)
+	if err != nil {
+		return nil, err
+	}
+	return s.view(c), nil
 }
 
-func (s *containersServer) Disconnect(context.Context, *api.ConnectRequest) (*api.Container, error) {
-	return nil, fmt.Errorf("disconnect a container from a network: %w", errdefs.ErrNotImplemented)
+func (s *containersServer) Disconnect(ctx context.Context, r *api.ConnectRequest) (*api.Container, error) {
+	c, err := s.Engine.Disconnect(ctx, namespace(r), r.Id, r.Network.GetNetwork())
+	if err != nil {
+		return nil, err
+	}
+	return s.view(c), nil
 }

@@ -40,7 +40,10 @@ type Engine interface {
 	SetLabels(ctx context.Context, ns, id string, labels map[string]string, replace bool) (engine.Container, error)
 	Delete(ctx context.Context, ns, id string, o engine.DeleteOptions) (*wire.Exit, error)
 	StopLike(ctx context.Context, ns, id, signal string, timeout *time.Duration) error
+	SetRestart(ctx context.Context, ns, id string, policy engine.RestartPolicy) error
 	Rename(ctx context.Context, ns, id, name string) (engine.Container, error)
+	Connect(ctx context.Context, ns, id string, wanted engine.NetworkAttachment) (engine.Container, error)
+	Disconnect(ctx context.Context, ns, id, network string) (engine.Container, error)
 	Exec(ctx context.Context, ns, id string, o engine.ExecOptions) (engine.Process, error)
 	Attach(ctx context.Context, ns, id, execID string, s engine.Streams) error
 	Processes(ctx context.Context, ns, id string) ([]engine.Process, error)

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/containerd/errdefs"
+	specs "github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/minirt/mini/internal/testenv"
 	"github.com/minirt/mini/oci/spec"
@@ -277,4 +278,27 @@ func TestDockerLikeInit(t *testing.T) {
 func in(mode string, r *api.CreateContainerRequest) *api.CreateContainerRequest {
 	r.NetworkMode = mode
 	return r
+}
+
+// TestDockerLikeUserNamespace has a container whose root is nobody on the host, with a network that it may change.
+func TestDockerLikeUserNamespace(t *testing.T) {
+	n := dockerLike(t)
+	ids := []specs.LinuxIDMapping{{HostID: 100000, Size: 65536}}
+	data, err := json.Marshal(spec.Request{
+		Args:   []string{"sh", "-c", "cat /proc/self/uid_map; mkdir /www; echo mapped > /www/index.html; exec httpd -f -p 80 -h /www"},
+		UIDMap: ids, GIDMap: ids,
+	})
+	check(t, err)
+	r := n.serving("mapped", "", 8080)
+	r.Request = data
+	n.run(r)
+	n.answers("127.0.0.1:8080", "mapped")
+	if out := n.d.Minictr("logs", n.get("mapped").Id); !strings.Contains(out, "100000") {
+		t.Errorf("%s", out)
+	}
+	for range 2 { // again, in namespaces that are made anew
+		_, err = n.Containers.Restart(t.Context(), &api.StopRequest{Id: "mapped"})
+		check(t, err)
+		n.answers("127.0.0.1:8080", "mapped")
+	}
 }
