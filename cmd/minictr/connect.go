@@ -18,11 +18,7 @@ type daemon struct {
 
 // connect dials the daemon that the global flags name.
 func connect(c *cli.Context) (*daemon, error) {
-	o := client.Options{Address: c.String("address"), ConnectTimeout: c.Duration("connect-timeout")}
-	if c.Bool("debug") {
-		o.Trace = func(call string) { fmt.Fprintln(c.App.ErrWriter, "debug:", call) }
-	}
-	conn, err := client.Dial(c.Context, o)
+	conn, err := icli.Dial(c)
 	if err != nil {
 		return nil, err
 	}

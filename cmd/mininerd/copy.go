@@ -101,11 +101,8 @@ func diffCommand() *cli.Command {
 				lines, err = changes(c.Context, lower, upper)
 				return err
 			})
-			hidden := mountTargets(target.Spec)
-			for _, l := range lines {
-				if !hidden[l[2:]] {
-					fmt.Fprintln(c.App.Writer, l)
-				}
+			for _, l := range visible(lines, mountTargets(target.Spec)) {
+				fmt.Fprintln(c.App.Writer, l)
 			}
 			return err
 		}),
@@ -114,7 +111,9 @@ func diffCommand() *cli.Command {
 
 // mountTargets are what is mounted over and was made for that: nobody's change.
 func mountTargets(document []byte) map[string]bool {
-	var s struct{ Mounts []struct{ Destination string } }
+	var s struct {
+		Mounts []struct{ Destination string }
+	}
 	out := map[string]bool{}
 	if json.Unmarshal(document, &s) == nil {
 		for _, m := range s.Mounts {
@@ -122,6 +121,21 @@ func mountTargets(document []byte) map[string]bool {
 		}
 	}
 	return out
+}
+
+// visible leaves the hidden names out, and directories in which nothing else has changed.
+func visible(lines []string, hidden map[string]bool) []string {
+	shown, dirty := map[string]bool{}, map[string]bool{}
+	for _, l := range lines {
+		if dir := path.Dir(l[2:]); hidden[l[2:]] {
+			dirty[dir] = true
+		} else {
+			shown[dir] = true
+		}
+	}
+	return slices.DeleteFunc(slices.Clone(lines), func(l string) bool {
+		return hidden[l[2:]] || l[0] == 'C' && dirty[l[2:]] && !shown[l[2:]]
+	})
 }
 
 // changes reads the layer that turns one tree into the other, by name.
