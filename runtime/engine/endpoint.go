@@ -86,8 +86,12 @@ func (e *Engine) attachAll(ctx context.Context, l *live) error {
 
 // pinNetwork makes a container's network namespace. One that a user namespace owns is made together with that.
 func (e *Engine) pinNetwork(ctx context.Context, c Container) error {
-	if len(c.Request.UIDMap) == 0 {
+	switch {
+	case len(c.Request.UIDMap) > 0:
+	case c.Net.Networks[0].Network == NetworkBridge: // a spare one may be attached to it already
 		return e.Network.NewNamespace(ctx, e.netns(c))
+	default:
+		return e.Network.NewBareNamespace(ctx, e.netns(c))
 	}
 	err := pin.Make(pin.Options{
 		Dir: pinDir(e.Bundle(c)), Kinds: []string{pin.Network}, UIDMap: mountMap(c.Request.UIDMap), GIDMap: mountMap(c.Request.GIDMap),

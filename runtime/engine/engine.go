@@ -106,8 +106,10 @@ type Engine struct {
 
 // Network is what the engine wants of the pods' network; *network.Network is one.
 type Network interface {
-	// NewNamespace pins a new namespace at a path; AdoptNamespace makes one that is pinned there ready.
+	// NewNamespace pins a new namespace at a path, NewBareNamespace one for other networks than the default one;
+	// AdoptNamespace makes one that is pinned there ready.
 	NewNamespace(ctx context.Context, path string) error
+	NewBareNamespace(ctx context.Context, path string) error
 	AdoptNamespace(ctx context.Context, path string) error
 	RemoveNamespace(ctx context.Context, path string) error
 	Attach(ctx context.Context, r network.Request) (network.Attachment, error)

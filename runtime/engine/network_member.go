@@ -1,11 +1,6 @@
 package engine
 
-import (
-	"strings"
-
-	"github.com/minirt/mini/internal/id"
-	"github.com/minirt/mini/runtime/network"
-)
+import "github.com/minirt/mini/runtime/network"
 
 // memberOf says how a container belongs to a network, if it does: it is attached, or will be when it starts.
 func memberOf(c Container, r network.Record) (NetworkMember, bool) {
@@ -20,7 +15,7 @@ func memberOf(c Container, r network.Record) (NetworkMember, bool) {
 		return m, false
 	}
 	for _, wanted := range c.Net.Networks {
-		if wanted.Network == r.Name || len(wanted.Network) >= id.ShortLen && strings.HasPrefix(r.ID, wanted.Network) {
+		if named(wanted.Network, r) {
 			return m, true
 		}
 	}

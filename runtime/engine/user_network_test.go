@@ -12,6 +12,10 @@ import (
 
 // The networks of users, as far as the engine sees of them: what is attached is remembered by container and network.
 
+func (n *pods) NewBareNamespace(ctx context.Context, path string) error {
+	return n.NewNamespace(ctx, path)
+}
+
 func (n *pods) PlanNetwork(ctx context.Context, wanted network.Record, others []network.Record) (network.Record, error) {
 	if len(wanted.Subnets) == 0 {
 		wanted.Subnets = []network.Subnet{{Subnet: netip.PrefixFrom(netip.AddrFrom4([4]byte{172, byte(18 + len(others))}), 16)}}

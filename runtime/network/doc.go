@@ -14,12 +14,16 @@
 // that live once the records are recovered, and Close; Destroy instead takes away what outlives a daemon: the bridge and
 // the rules.
 //
+// Containers join networks by AttachTo and the network's record, one attachment for each interface. Such networks are made,
+// restored and removed by their records, which the engine keeps (record.go).
+//
 // Which provider makes an attachment is decided at each Attach: CNI when its directory holds a configuration, otherwise
 // the built-in one. Whoever made it undoes it.
 //
 //	netns    namespaces: made, pinned, entered
 //	cni      the CNI provider: configuration directory, capability arguments, plugins
-//	bridge   the built-in provider: bridge, veth pairs, spare interfaces made ahead, bandwidth
+//	bridge   the built-in provider: bridges, veth pairs, spare interfaces made ahead, bandwidth; users' networks
+//	dns      the names of containers in users' networks
 //	ipam     addresses of a subnet, in memory
 //	ports    who holds which port of the host, in memory
 //	rules    the daemon's nftables table: decided as text, applied over netlink

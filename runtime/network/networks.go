@@ -95,6 +95,10 @@ func (n *Networks) NewNamespace(ctx context.Context, path string) error {
 	return nil
 }
 
+// NewBareNamespace is NewNamespace for what joins users' networks: an interface made ahead for the default one would have
+// to be taken away first, and the kernel takes its time for that.
+func (n *Networks) NewBareNamespace(_ context.Context, path string) error { return netns.Make(path) }
+
 // AdoptNamespace makes a namespace ready that the caller has pinned at the path. It is for pods with a user namespace of
 // their own, which the network namespace must belong to: only a process in there can make it.
 func (n *Networks) AdoptNamespace(_ context.Context, path string) error { return netns.Adopt(path) }

@@ -8,11 +8,8 @@ import (
 	"time"
 )
 
-// The drivers of networks that users make.
-const (
-	DriverBridge  = "bridge"
-	DriverMacvlan = "macvlan"
-)
+// DriverBridge is the driver of networks that users make.
+const DriverBridge = "bridge"
 
 // The networks that are always there. Default is the built-in network, which pods without CNI have too; the others stand
 // for no network of the container's own.

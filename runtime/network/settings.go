@@ -17,55 +17,41 @@ type Settings struct {
 	NoMasquerade bool       // what leaves it keeps its address
 	Bridge       string     // name of the link; empty: made from the id
 	HostIP       netip.Addr // where ports are published that name no address
-	Parent       string     // macvlan: the link of the host
-	Mode         string     // macvlan: bridge, private, vepa, passthru; empty is bridge
 }
 
 // setting is one option under all of its names: Docker's and the short one.
 type setting struct {
-	names  []string
-	driver string
-	read   func(s *Settings, value string) error
+	names []string
+	read  func(s *Settings, value string) error
 }
 
 const dockerBridge = "com.docker.network.bridge."
 
 func settings() []setting {
 	return []setting{
-		{[]string{"mtu", "com.docker.network.driver.mtu"}, "", func(s *Settings, value string) (err error) {
+		{[]string{"mtu", "com.docker.network.driver.mtu"}, func(s *Settings, value string) (err error) {
 			if s.MTU, err = strconv.Atoi(value); err == nil && (s.MTU < minMTU || s.MTU > maxMTU) {
 				err = fmt.Errorf("not between %d and %d", minMTU, maxMTU)
 			}
 			return err
 		}},
-		{[]string{"icc", dockerBridge + "enable_icc"}, DriverBridge, func(s *Settings, value string) error {
+		{[]string{"icc", dockerBridge + "enable_icc"}, func(s *Settings, value string) error {
 			icc, err := strconv.ParseBool(value)
 			s.Isolated = !icc
 			return err
 		}},
-		{[]string{"masquerade", dockerBridge + "enable_ip_masquerade"}, DriverBridge, func(s *Settings, value string) error {
+		{[]string{"masquerade", dockerBridge + "enable_ip_masquerade"}, func(s *Settings, value string) error {
 			masquerade, err := strconv.ParseBool(value)
 			s.NoMasquerade = !masquerade
 			return err
 		}},
-		{[]string{"bridge", dockerBridge + "name"}, DriverBridge, func(s *Settings, value string) error {
+		{[]string{"bridge", dockerBridge + "name"}, func(s *Settings, value string) error {
 			s.Bridge = value
 			return checkLink(value)
 		}},
-		{[]string{"host_ip", dockerBridge + "host_binding_ipv4"}, DriverBridge, func(s *Settings, value string) (err error) {
+		{[]string{"host_ip", dockerBridge + "host_binding_ipv4"}, func(s *Settings, value string) (err error) {
 			s.HostIP, err = netip.ParseAddr(value)
 			return err
-		}},
-		{[]string{"parent"}, DriverMacvlan, func(s *Settings, value string) error {
-			s.Parent = value
-			return checkLink(value)
-		}},
-		{[]string{"macvlan_mode", "mode"}, DriverMacvlan, func(s *Settings, value string) error {
-			s.Mode = value
-			if !slices.Contains([]string{"bridge", "private", "vepa", "passthru"}, value) {
-				return fmt.Errorf("use bridge, private, vepa or passthru")
-			}
-			return nil
 		}},
 	}
 }
@@ -88,9 +74,9 @@ func checkLink(name string) error {
 func SettingsOf(r Record) (Settings, error) {
 	var s Settings
 	for key, value := range r.Options {
-		i := slices.IndexFunc(settings(), func(o setting) bool { return slices.Contains(o.names, key) && (o.driver == "" || o.driver == r.Driver) })
+		i := slices.IndexFunc(settings(), func(o setting) bool { return slices.Contains(o.names, key) })
 		if i < 0 {
-			return Settings{}, fmt.Errorf("option %s of a %s network: not known; there are %s: %w", key, r.Driver, strings.Join(optionNames(r.Driver), ", "), errdefs.ErrInvalidArgument)
+			return Settings{}, fmt.Errorf("option %s of a %s network: not known; there are %s: %w", key, r.Driver, strings.Join(optionNames(), ", "), errdefs.ErrInvalidArgument)
 		}
 		if err := settings()[i].read(&s, value); err != nil {
 			return Settings{}, fmt.Errorf("option %s=%s: %w: %w", key, value, err, errdefs.ErrInvalidArgument)
@@ -99,12 +85,10 @@ func SettingsOf(r Record) (Settings, error) {
 	return s, nil
 }
 
-func optionNames(driver string) []string {
+func optionNames() []string {
 	var names []string
 	for _, o := range settings() {
-		if o.driver == "" || o.driver == driver {
-			names = append(names, o.names...)
-		}
+		names = append(names, o.names...)
 	}
 	return names
 }

@@ -1,6 +1,7 @@
-// Package bridge is the built-in network, for hosts without a CNI configuration: a bridge, a veth pair for each pod,
-// addresses, routes, published ports and limits of bandwidth, over netlink and without executing anything. What is in use
-// is known from the attachments alone: those given to Restore and those made since.
+// Package bridge is the built-in network, for pods on hosts without a CNI configuration and for containers: a bridge for
+// pods and one for each network of users, a veth pair for each attachment, addresses, routes, published ports and limits of
+// bandwidth, over netlink and without executing anything. What is in use is known from the attachments alone: those given
+// to Restore and those made since; which networks there are, from the records given to RestoreNetworks and MakeNetwork.
 //
 // Most of a pod's attachment does not depend on the pod, so it can be made before: Prepare puts an interface with an
 // address into a namespace, Claim makes it a pod's. A prepared namespace is only held by a descriptor; when the daemon is

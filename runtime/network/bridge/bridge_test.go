@@ -291,6 +291,34 @@ func TestThePodSubnetIsKept(t *testing.T) {
 	}
 }
 
+// TestAnotherHasThePodSubnet, as a CNI plugin does: the built-in network is that of containers, and takes another one.
+func TestAnotherHasThePodSubnet(t *testing.T) {
+	attrs := netlink.NewLinkAttrs()
+	attrs.Name, attrs.Flags = "cni0", net.FlagUp
+	if err := netlink.LinkAdd(&netlink.Bridge{LinkAttrs: attrs}); err != nil {
+		t.Fatal(err)
+	}
+	link, err := netlink.LinkByName("cni0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { // after the check of fresh, which has seen it before
+		if err := netlink.LinkDel(link); err != nil {
+			t.Error(err)
+		}
+	})
+	if err := netlink.AddrAdd(link, &netlink.Addr{IPNet: ipNet(netip.MustParsePrefix("10.5.0.1/24"))}); err != nil {
+		t.Fatal(err)
+	}
+	n := fresh(t, Config{})
+	if err := n.SetPodCIDR(t.Context(), []netip.Prefix{netip.MustParsePrefix("10.5.0.0/24")}); err != nil {
+		t.Fatal(err)
+	}
+	if one := attach(t, n, request(t, "one")); one.ip(t, false).String() != "10.88.0.2" {
+		t.Errorf("the container got %v", one.IPs)
+	}
+}
+
 func TestFull(t *testing.T) {
 	n := fresh(t, Config{Subnets: []netip.Prefix{netip.MustParsePrefix("10.7.0.0/30")}})
 	one := attach(t, n, request(t, "one"))

@@ -68,6 +68,17 @@ func (n *Network) choose() error {
 		return nil
 	}
 	want := n.told
+	if len(want) > 0 {
+		inUse, err := routes(n.pods.link)
+		if err != nil {
+			return err
+		}
+		if _, free := ipam.Pick(want[:1], inUse); !free {
+			// A CNI plugin has it: then this is the network of containers only.
+			n.config.Log.Warn("the node's subnet of pods is used by another link of the host; the built-in network has one of its own", "subnet", want[0])
+			want = nil
+		}
+	}
 	if len(want) == 0 {
 		want = n.config.Subnets
 	}
@@ -214,6 +225,12 @@ func (n *Network) writeTable(ctx context.Context) error {
 		return err
 	}
 	n.checked = time.Now()
+	for _, s := range n.users() {
+		if s.moved {
+			n.forgetFlows(ctx, s.toServer())
+			s.moved = false
+		}
+	}
 	n.admit(ctx)
 	return nil
 }

@@ -61,6 +61,9 @@ func (n *Network) forgetFlows(ctx context.Context, forwards []rules.Forward) {
 		}
 		filter := &netlink.ConntrackFilter{}
 		err := errors.Join(filter.AddProtocol(protocol), filter.AddPort(netlink.ConntrackOrigDstPort, f.Host.Port()))
+		if !f.Host.Addr().IsUnspecified() {
+			err = errors.Join(err, filter.AddIP(netlink.ConntrackOrigDstIP, f.Host.Addr().AsSlice()))
+		}
 		if err == nil {
 			_, err = netlink.ConntrackDeleteFilters(netlink.ConntrackTable, family, filter)
 		}

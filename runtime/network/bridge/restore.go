@@ -210,14 +210,17 @@ func (n *Network) SetPodCIDR(ctx context.Context, cidrs []netip.Prefix) error {
 		}
 		n.told = slices.Clone(cidrs)
 	}
-	if same {
+	switch {
+	case same:
+		return nil
+	case !made: // they are chosen when the bridge is made
+		n.mu.Lock()
+		n.pods.old, n.pods.subnets = n.pods.all(), nil
+		n.mu.Unlock()
 		return nil
 	}
 	if err := n.use(cidrs); err != nil {
 		return fmt.Errorf("built-in network: %w", err)
-	}
-	if !made {
-		return nil
 	}
 	return n.make(ctx)
 }

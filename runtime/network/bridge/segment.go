@@ -27,6 +27,7 @@ type segment struct {
 	old      []*ipam.Subnet // of attachments that are still there
 	mtu      int
 	server   *dns.Server // of users' networks only; held by host
+	moved    bool        // the server listens elsewhere than before; held by host
 }
 
 // all are the subnets, of new attachments and old ones. Called with mu held.
@@ -239,7 +240,7 @@ func (n *Network) openServer(ctx context.Context, s *segment) error {
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	s.server = server
+	s.server, s.moved = server, true
 	return nil
 }
 

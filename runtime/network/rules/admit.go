@@ -1,7 +1,9 @@
 package rules
 
 import (
+	"bytes"
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/google/nftables"
@@ -42,7 +44,7 @@ func (t *Table) Admit(bridges []string) error {
 		if err != nil {
 			return err
 		}
-		if len(mine) == 2*len(bridges) {
+		if slices.Equal(admitted(mine), slices.Sorted(slices.Values(bridges))) {
 			continue
 		}
 		for _, r := range mine {
@@ -117,6 +119,20 @@ func admitInto(chains []*nftables.Chain) *nftables.Chain {
 		return docker
 	}
 	return forward
+}
+
+// admitted are the bridges that rules of Admit let through.
+func admitted(mine []*nftables.Rule) []string {
+	counts := map[string]int{}
+	for _, r := range mine {
+		for _, e := range r.Exprs {
+			if name, ok := e.(*expr.Cmp); ok {
+				counts[string(bytes.TrimRight(name.Data, "\x00"))]++
+			}
+		}
+	}
+	maps.DeleteFunc(counts, func(_ string, n int) bool { return n != 2 })
+	return slices.Sorted(maps.Keys(counts))
 }
 
 func (t *Table) comment() []byte {
