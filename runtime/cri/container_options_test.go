@@ -1,6 +1,7 @@
 package cri
 
 import (
+	"reflect"
 	"strings"
 	"testing"
 
@@ -9,6 +10,7 @@ import (
 
 	"github.com/minirt/mini/oci/spec"
 	"github.com/minirt/mini/runtime/engine"
+	"github.com/minirt/mini/runtime/supervisor/wire"
 )
 
 func podOf(t *testing.T, change func(*v1.PodSandboxConfig)) engine.Pod {
@@ -34,11 +36,16 @@ func security(c *v1.ContainerConfig) *v1.LinuxContainerSecurityContext {
 
 func TestContainerOptions(t *testing.T) {
 	o := must(containerOptions(podOf(t, nil), containerConfigOf("c"), &spec.Host{}))
-	same(t, o, `{"ID":"","Image":"busybox:1","Platform":"","Snapshotter":"","Runtime":"","Labels":{"app":"c"},"SnapshotLabels":null,
-		"Request":{"args":["1"],"entrypoint":["sleep"],"groupPolicy":"merge","maskedPaths":[],"readonlyPaths":[],"allowNewPrivileges":true,
-			"seccomp":"unconfined","annotations":{"note":"c"}},
-		"Spec":null,"Log":{"driver":"cri","path":"/var/log/pods/web/c/0.log"},"Stdin":false,"StdinOnce":false,"AutoRemove":false,"NoPivot":false,
-		"Supervisor":"","Pod":"p1","Role":"","Key":"p1/c/2","Front":null}`)
+	same(t, o.Request, `{"args":["1"],"entrypoint":["sleep"],"groupPolicy":"merge","maskedPaths":[],"readonlyPaths":[],"allowNewPrivileges":true,
+		"seccomp":"unconfined","annotations":{"note":"c"}}`)
+	o.Request = nil
+	want := engine.CreateOptions{
+		Image: "busybox:1", Labels: map[string]string{"app": "c"}, Log: wire.Log{Driver: "cri", Path: "/var/log/pods/web/c/0.log"},
+		Pod: "p1", Key: "p1/c/2",
+	}
+	if !reflect.DeepEqual(o, want) {
+		t.Errorf("got %+v, want %+v", o, want)
+	}
 }
 
 // TestContainerRequest: what a configuration changes in the request of a plain container.

@@ -88,7 +88,7 @@ func (e *Engine) attachAll(ctx context.Context, l *live) error {
 func (e *Engine) pinNetwork(ctx context.Context, c Container) error {
 	switch {
 	case len(c.Request.UIDMap) > 0:
-	case c.Net.Networks[0].Network == NetworkBridge:
+	case c.Net.Networks[0].Network == NetworkBridge: // a spare one may be attached to it already
 		return e.Network.NewNamespace(ctx, e.netns(c))
 	default:
 		return e.Network.NewBareNamespace(ctx, e.netns(c))
