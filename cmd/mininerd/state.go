@@ -225,23 +225,39 @@ func renameCommand() *cli.Command {
 
 func updateCommand() *cli.Command {
 	return &cli.Command{
-		Name: "update", Usage: "change the limits of containers", ArgsUsage: containers, Flags: options.ResourceFlags(),
+		Name: "update", Usage: "change the limits and the restart policy of containers", ArgsUsage: containers,
+		Flags: append(options.ResourceFlags(), &cli.StringFlag{Name: "restart", Usage: "`POLICY`: no, always, unless-stopped, on-failure[:RETRIES]"}),
 		Action: func(c *cli.Context) error {
-			r, err := options.Resources(c)
-			if err != nil {
-				return err
-			}
-			if r == nil {
-				return fmt.Errorf("you must provide one or more flags when using this command: %w", errdefs.ErrInvalidArgument)
-			}
-			data, err := json.Marshal(r)
+			r, err := updateRequest(c)
 			if err != nil {
 				return err
 			}
 			return each(containers, false, func(c *cli.Context, d *daemon, name string) error {
-				_, err := d.Containers.Update(c.Context, &api.UpdateContainerRequest{Namespace: d.ns, Id: name, Resources: data})
+				r.Namespace, r.Id = d.ns, name
+				_, err := d.Containers.Update(c.Context, r)
 				return err
 			})(c)
 		},
 	}
+}
+
+func updateRequest(c *cli.Context) (*api.UpdateContainerRequest, error) {
+	resources, err := options.Resources(c)
+	if err != nil {
+		return nil, err
+	}
+	out := &api.UpdateContainerRequest{}
+	if c.String("restart") != "" {
+		if out.Restart, err = options.RestartPolicy(c.String("restart")); err != nil {
+			return nil, err
+		}
+	}
+	if resources == nil {
+		if out.Restart == nil {
+			return nil, fmt.Errorf("you must provide one or more flags when using this command: %w", errdefs.ErrInvalidArgument)
+		}
+		return out, nil
+	}
+	out.Resources, err = json.Marshal(resources)
+	return out, err
 }
