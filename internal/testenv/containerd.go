@@ -53,6 +53,7 @@ func StartContainerd(t testing.TB, o ContainerdOptions) *Containerd {
 		_ = c.cmd.Wait() // that it ended is what counts
 		close(c.done)
 	}()
+	Leftovers(t, filepath.Base(dir))
 	t.Cleanup(c.end)
 	Eventually(t, 20*time.Second, "containerd answers", func() bool { return c.Try("version") == nil })
 	return c
@@ -135,6 +136,16 @@ func (c *Containerd) end() {
 	_ = c.cmd.Process.Signal(syscall.SIGTERM) // it may have ended by itself
 	<-c.done
 	unmountBelow(c.Dir)
+	// A client's cgroup_parent is the client's to remove.
+	for _, pattern := range []string{"/sys/fs/cgroup/", "/sys/fs/cgroup/*/"} {
+		dirs, err := filepath.Glob(pattern + filepath.Base(c.Dir))
+		if err != nil {
+			c.t.Error(err)
+		}
+		for _, dir := range dirs {
+			_ = os.Remove(dir) // what is still in use is reported as left over
+		}
+	}
 }
 
 func unmountBelow(dir string) {
