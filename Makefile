@@ -70,11 +70,12 @@ check: go ## format, vet, lint, unit tests
 	cd toolbox && $(GO) vet ./... && $(GO) test ./internal/...
 
 .PHONY: test
-test: build images conformance-tools ## everything this machine can run (as root; what cannot run is skipped with its reason)
+test: build kernel images conformance-tools ## everything this machine can run (as root; what cannot run is skipped with its reason)
 	$(GO) run ./test/report \
 		-- $(GO) test -json -race $(RACE) \
 		-- $(GO) test -json -tags seccomp $$($(GO) list -tags seccomp ./... | grep -vFx -e '' $$($(GO) list $(RACE) | sed 's/^/-e /') | grep -vE '/test/(scenario|vm)') \
-		-- $(GO) test -json -count=1 -p 1 -timeout 25m ./test/scenario/...
+		-- $(GO) test -json -count=1 -p 1 -timeout 25m ./test/scenario/... \
+		-- $(GO) test -json -count=1 -timeout 15m ./test/vm/...
 	cd toolbox && $(GO) test ./internal/...
 
 .PHONY: images

@@ -38,7 +38,7 @@ func newProxy(t *testing.T, r *testenv.RegistryServer, blob func(digest string, 
 	reverse := &httputil.ReverseProxy{
 		Rewrite:        func(x *httputil.ProxyRequest) { x.SetURL(backend) },
 		ModifyResponse: p.deliver,
-		FlushInterval:  -1, // what has come is passed on, however little it is
+		FlushInterval:  -1,                         // what has come is passed on, however little it is
 		ErrorLog:       log.New(io.Discard, "", 0), // what it breaks itself
 	}
 	p.Server = httptest.NewServer(reverse)
