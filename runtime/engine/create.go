@@ -33,7 +33,11 @@ var validID = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}$`)
 func (e *Engine) Create(ctx context.Context, ns string, o CreateOptions) (Container, error) {
 	return e.flights.do(ctx, flightKey(ns, o.Key), func(ctx context.Context) (Container, error) {
 		if l := e.byKey(ns, o.Key); l != nil {
-			return createdAgain(l)
+			if half, err := e.clearHalf(ctx, l); err != nil {
+				return Container{}, err
+			} else if !half {
+				return createdAgain(l)
+			}
 		}
 		return e.create(ctx, ns, o)
 	})
@@ -127,6 +131,23 @@ func (e *Engine) byKey(ns, name string) *live {
 		}
 	}
 	return nil
+}
+
+// clearHalf removes a container that a crash has left half made or half removed, and says whether it was one: nobody else
+// makes it, for who does is joined.
+func (e *Engine) clearHalf(ctx context.Context, l *live) (half bool, err error) {
+	if s := l.state(); s != Creating && s != Removing {
+		return false, nil
+	}
+	unlock, err := e.locks.Lock(ctx, l.key.String())
+	if err != nil {
+		return true, fmt.Errorf("container %s is busy (%s): %w", l.key.id, l.stage(), err)
+	}
+	defer unlock()
+	if l.isGone() {
+		return true, nil
+	}
+	return true, e.undo(ctx, l)
 }
 
 // createdAgain answers who asks for a container that is there.

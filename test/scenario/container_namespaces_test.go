@@ -10,6 +10,7 @@ import (
 )
 
 // namespaceOf is the identity of a namespace of a process on this host.
+// namespaceOf is the namespace of a process, or of this thread: another one of this program may be in a test's network.
 func namespaceOf(t *testing.T, pid any, kind string) string {
 	t.Helper()
 	link, err := os.Readlink(fmt.Sprintf("/proc/%v/ns/%s", pid, kind))
@@ -26,7 +27,7 @@ func TestNamespacesOfContainers(t *testing.T) {
 	first := inspect(t, d, "first").PID
 	kinds := []string{"pid", "ipc", "uts", "net", "mnt"}
 	for _, kind := range kinds {
-		if namespaceOf(t, first, kind) == namespaceOf(t, "self", kind) {
+		if namespaceOf(t, first, kind) == namespaceOf(t, "thread-self", kind) {
 			t.Errorf("by default a container shares the host's %s namespace", kind)
 		}
 	}
@@ -37,7 +38,7 @@ func TestNamespacesOfContainers(t *testing.T) {
 			name = kind
 		}
 		for how, want := range map[string]string{
-			"host":            namespaceOf(t, "self", kind),
+			"host":            namespaceOf(t, "thread-self", kind),
 			"container:first": namespaceOf(t, first, kind),
 			fmt.Sprintf("/proc/%d/ns/%s", first, kind): namespaceOf(t, first, kind),
 		} {
@@ -68,7 +69,7 @@ func TestNamespacesOfContainers(t *testing.T) {
 	} {
 		c.check(t, d, toolbox)
 	}
-	if out := d.Minictr("run", "--rm", "--net-host", toolbox, "host", "readlink", "/proc/self/ns/net"); strings.TrimSpace(out) != namespaceOf(t, "self", "net") {
+	if out := d.Minictr("run", "--rm", "--net-host", toolbox, "host", "readlink", "/proc/self/ns/net"); strings.TrimSpace(out) != namespaceOf(t, "thread-self", "net") {
 		t.Errorf("--net-host: %s", out)
 	}
 	d.Minictr("tasks", "kill", "-s", "KILL", "first")
