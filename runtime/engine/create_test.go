@@ -251,3 +251,28 @@ func TestSpecAfterAReboot(t *testing.T) {
 		w.clean()
 	})
 }
+
+// TestCreateAfterHalf asks again for a container that was left half made.
+func TestCreateAfterHalf(t *testing.T) {
+	in(t, func(t *testing.T, w *world) {
+		o := w.imaged("one")
+		o.Key = "web"
+		w.snapshots.prepare, w.snapshots.remove = errBroken, errBroken
+		_, err := w.Create(t.Context(), ns, o)
+		w.is(err, errBroken)
+		if s := w.state("one"); s != Creating {
+			t.Fatalf("left as %s", s)
+		}
+		w.snapshots.prepare, w.snapshots.remove = nil, nil
+		o.ID = "two"
+		if c := w.create(o); c.ID != "two" {
+			t.Errorf("made as %s", c.ID)
+		}
+		if s := w.state("one"); s != "-" {
+			t.Errorf("the half is left as %s", s)
+		}
+		_, err = w.Delete(t.Context(), ns, "two", DeleteOptions{})
+		w.ok(err)
+		w.clean()
+	})
+}
