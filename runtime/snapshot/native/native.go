@@ -29,7 +29,7 @@ type Options struct {
 }
 
 // Store is the snapshotter.
-type Store struct{ *snapshot.Ledger }
+type Store struct{ *snapshot.Directories }
 
 var (
 	_ snapshot.Snapshotter = (*Store)(nil)
@@ -41,11 +41,11 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	if !filepath.IsAbs(o.Root) {
 		return nil, fmt.Errorf("root of the native snapshotter, %q, is not an absolute path: %w", o.Root, errdefs.ErrInvalidArgument)
 	}
-	ledger, err := snapshot.OpenLedger(ctx, o.Root, o.Records, o.Log)
+	directories, err := snapshot.OpenDirectories(ctx, o.Root, o.Records, o.Log, nil)
 	if err != nil {
 		return nil, err
 	}
-	return &Store{ledger}, nil
+	return &Store{directories}, nil
 }
 
 // Name implements snapshot.Snapshotter.
@@ -58,7 +58,7 @@ func (s *Store) fs(dir uint64) string { return filepath.Join(s.Dir(dir), "fs") }
 
 // Prepare implements snapshot.Snapshotter.
 func (s *Store) Prepare(ctx context.Context, key snapshot.Key, parent string, opts snapshot.Options) ([]mount.Mount, error) {
-	r, _, err := s.New(ctx, key, snapshot.Active, parent, opts, func(dir string, chain []snapshot.Record) error {
+	r, _, err := s.New(ctx, key, snapshot.Active, parent, opts, func(dir string, _ snapshot.Record, chain []snapshot.Record) error {
 		return s.fill(ctx, filepath.Join(dir, "fs"), chain, opts)
 	})
 	if err != nil {
@@ -87,7 +87,9 @@ func (s *Store) fill(ctx context.Context, root string, chain []snapshot.Record, 
 
 // View implements snapshot.Snapshotter. A view of a layer is that layer, mounted read-only.
 func (s *Store) View(ctx context.Context, key snapshot.Key, parent string, opts snapshot.Options) ([]mount.Mount, error) {
-	fill := func(dir string, _ []snapshot.Record) error { return os.Mkdir(filepath.Join(dir, "fs"), 0o755) }
+	fill := func(dir string, _ snapshot.Record, _ []snapshot.Record) error {
+		return os.Mkdir(filepath.Join(dir, "fs"), 0o755)
+	}
 	if parent != "" {
 		fill = nil
 	}
@@ -127,9 +129,9 @@ func bind(dir, mode string, more ...string) []mount.Mount {
 // Commit implements snapshot.Snapshotter.
 func (s *Store) Commit(ctx context.Context, ns, name, active string, labels map[string]string) error {
 	same := func(r snapshot.Record) string { return r.Parent }
-	return s.Ledger.Commit(ctx, ns, name, active, labels, same, func(r snapshot.Record, _ []snapshot.Record) error {
-		if len(r.UIDMap) > 0 {
-			return fmt.Errorf("its files belong to the ids of a user namespace; use the layer that Diff makes of it: %w", errdefs.ErrInvalidArgument)
+	return s.Ledger.Commit(ctx, ns, name, active, labels, same, func(r *snapshot.Record, _ []snapshot.Record) error {
+		if err := snapshot.Uncommittable(*r); err != nil {
+			return err
 		}
 		if _, err := os.Stat(s.fs(r.Dir)); err != nil {
 			return fmt.Errorf("its files: %w: %w", err, errdefs.ErrDataLoss)
@@ -140,7 +142,7 @@ func (s *Store) Commit(ctx context.Context, ns, name, active string, labels map[
 
 // Usage implements snapshot.Snapshotter. A copy counts whole, shared blocks too.
 func (s *Store) Usage(ctx context.Context, key snapshot.Key) (snapshot.Usage, error) {
-	return s.Ledger.Usage(ctx, key, "fs")
+	return s.Directories.Usage(ctx, key, "fs")
 }
 
 // Diff implements snapshot.Differ.

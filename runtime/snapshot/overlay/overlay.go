@@ -41,7 +41,7 @@ type Options struct {
 
 // Store is the snapshotter.
 type Store struct {
-	*snapshot.Ledger
+	*snapshot.Directories
 	options   []string // of every overlay
 	volatile  bool     // the kernel knows the option (Linux 5.10)
 	userXattr bool
@@ -72,11 +72,11 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 			o.Root, err, errdefs.ErrNotImplemented)
 	}
 	s.volatile = s.probe(ctx, o.Root, "volatile") == nil
-	ledger, err := snapshot.OpenLedger(ctx, o.Root, o.Records, o.Log)
+	directories, err := snapshot.OpenDirectories(ctx, o.Root, o.Records, o.Log, nil)
 	if err != nil {
 		return nil, err
 	}
-	s.Ledger = ledger
+	s.Directories = directories
 	return s, nil
 }
 
@@ -151,7 +151,7 @@ func (s *Store) fs(dir uint64) string { return filepath.Join(s.Dir(dir), "fs") }
 
 // Prepare implements snapshot.Snapshotter.
 func (s *Store) Prepare(ctx context.Context, key snapshot.Key, parent string, opts snapshot.Options) ([]mount.Mount, error) {
-	r, chain, err := s.New(ctx, key, snapshot.Active, parent, opts, func(dir string, chain []snapshot.Record) error {
+	r, chain, err := s.New(ctx, key, snapshot.Active, parent, opts, func(dir string, _ snapshot.Record, chain []snapshot.Record) error {
 		return s.fill(dir, chain, opts)
 	})
 	if err != nil {
@@ -162,7 +162,7 @@ func (s *Store) Prepare(ctx context.Context, key snapshot.Key, parent string, op
 
 // View implements snapshot.Snapshotter. Only a view of nothing needs a directory.
 func (s *Store) View(ctx context.Context, key snapshot.Key, parent string, opts snapshot.Options) ([]mount.Mount, error) {
-	fill := func(dir string, chain []snapshot.Record) error { return s.fill(dir, chain, opts) }
+	fill := func(dir string, _ snapshot.Record, chain []snapshot.Record) error { return s.fill(dir, chain, opts) }
 	if parent != "" {
 		fill = nil
 	}
@@ -261,11 +261,11 @@ func (s *Store) overlay(lower []string, dir string) mount.Mount {
 // Commit implements snapshot.Snapshotter.
 func (s *Store) Commit(ctx context.Context, ns, name, active string, labels map[string]string) error {
 	same := func(r snapshot.Record) string { return r.Parent }
-	return s.Ledger.Commit(ctx, ns, name, active, labels, same, func(r snapshot.Record, _ []snapshot.Record) error {
-		if len(r.UIDMap) > 0 {
-			return fmt.Errorf("its files belong to the ids of a user namespace; use the layer that Diff makes of it: %w", errdefs.ErrInvalidArgument)
+	return s.Ledger.Commit(ctx, ns, name, active, labels, same, func(r *snapshot.Record, _ []snapshot.Record) error {
+		if err := snapshot.Uncommittable(*r); err != nil {
+			return err
 		}
-		return s.dropWork(r)
+		return s.dropWork(*r)
 	})
 }
 
@@ -279,7 +279,7 @@ func (s *Store) dropWork(r snapshot.Record) error {
 
 // PrepareLayer implements snapshot.LayerStore.
 func (s *Store) PrepareLayer(ctx context.Context, key snapshot.Key) (string, error) {
-	r, _, err := s.New(ctx, key, snapshot.Active, "", snapshot.Options{}, func(dir string, chain []snapshot.Record) error {
+	r, _, err := s.New(ctx, key, snapshot.Active, "", snapshot.Options{}, func(dir string, _ snapshot.Record, chain []snapshot.Record) error {
 		return s.fill(dir, chain, snapshot.Options{})
 	})
 	return s.fs(r.Dir), err
@@ -291,7 +291,7 @@ func (s *Store) CommitLayer(ctx context.Context, ns, chainID, parentChainID stri
 		return fmt.Errorf("commit layer %s: snapshot %s is not in namespace %s: %w", chainID, key, ns, errdefs.ErrInvalidArgument)
 	}
 	parent := func(snapshot.Record) string { return parentChainID }
-	return s.Ledger.Commit(ctx, ns, chainID, key.Name, labels, parent, func(r snapshot.Record, chain []snapshot.Record) error {
+	return s.Ledger.Commit(ctx, ns, chainID, key.Name, labels, parent, func(r *snapshot.Record, chain []snapshot.Record) error {
 		lower := make([]string, len(chain))
 		for i, parent := range chain {
 			lower[i] = s.fs(parent.Dir)
@@ -299,13 +299,13 @@ func (s *Store) CommitLayer(ctx context.Context, ns, chainID, parentChainID stri
 		if err := layer.Inherit(s.fs(r.Dir), lower, s.userXattr); err != nil {
 			return err
 		}
-		return s.dropWork(r)
+		return s.dropWork(*r)
 	})
 }
 
 // Usage implements snapshot.Snapshotter.
 func (s *Store) Usage(ctx context.Context, key snapshot.Key) (snapshot.Usage, error) {
-	return s.Ledger.Usage(ctx, key, "fs")
+	return s.Directories.Usage(ctx, key, "fs")
 }
 
 // Diff implements snapshot.Differ: overlayfs has gathered the changes in the upper directory.
