@@ -74,6 +74,14 @@ func (l *Ledger) isBusy(n uint64) bool {
 	return busy
 }
 
+// Temporary gives do a number for something in the backing that has no record. When do has ended, Cleanup may delete it.
+func (l *Ledger) Temporary(do func(n uint64) error) error {
+	n := l.next.Add(1)
+	l.begin(n)
+	defer l.end(n)
+	return do(n)
+}
+
 // busyNow tells of a directory whether it is being made or deleted at the time of this call, not at that of the question.
 func (l *Ledger) busyNow() func(n uint64) bool {
 	l.mu.Lock()

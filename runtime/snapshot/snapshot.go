@@ -143,9 +143,9 @@ const LazyLabel = "minid.lazy"
 type Lazy interface {
 	Snapshotter
 	// Offer makes the committed layer chainID on top of the committed parentChainID ("": it is the lowest) if the snapshotter
-	// can have it by itself, and says whether it has. labels say where it is, as containerd's do; those of the new
-	// snapshot are kept, with LazyLabel.
-	Offer(ctx context.Context, ns, chainID, parentChainID string, labels, kept map[string]string) (bool, error)
+	// can have it by itself, and says whether it has. key, in the same namespace, is the snapshot's until it is committed.
+	// wanted says where the layer is, in containerd's labels; the new snapshot gets labels, and LazyLabel.
+	Offer(ctx context.Context, key Key, chainID, parentChainID string, wanted, labels map[string]string) (bool, error)
 }
 
 // Differ is a snapshotter that can tell what a snapshot has changed against its parent, without mounting anything.
