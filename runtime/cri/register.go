@@ -89,16 +89,22 @@ type Bus interface {
 // Disk tells what images and containers take on the disk, and gives a container's own files. Its methods may walk
 // directories: nothing here calls them while a client waits for statistics.
 type Disk interface {
-	// Mountpoint is a directory on the filesystem of the images and the containers.
-	Mountpoint() string
-	// Images counts blobs and unpacked layers.
-	Images(ctx context.Context) (snapshot.Usage, error)
+	// Mountpoint is a directory on the filesystem of a container's own files.
+	Mountpoint(c engine.Container) string
+	// Images counts blobs and unpacked layers, by filesystem; that of most comes first.
+	Images(ctx context.Context) ([]Space, error)
 	// Layer counts what a container has written.
 	Layer(ctx context.Context, c engine.Container) (snapshot.Usage, error)
 	// Diff writes what a container has changed, as an uncompressed layer.
 	Diff(ctx context.Context, c engine.Container, w io.Writer) error
 	// Apply puts such a layer into a container that has not been started.
 	Apply(ctx context.Context, c engine.Container, r io.Reader) error
+}
+
+// Space is what is taken on the filesystem of a directory.
+type Space struct {
+	Mountpoint string
+	snapshot.Usage
 }
 
 // Deps are the collaborators of the services.
@@ -109,9 +115,10 @@ type Deps struct {
 	Events       Bus
 	Disk         Disk
 	Host         spec.Host
-	Version      string            // of the daemon
-	CgroupDriver string            // cgroupfs or systemd
-	Runtimes     map[string]string // runtime handlers besides "": name → path of the OCI runtime's binary
+	Version      string                      // of the daemon
+	CgroupDriver string                      // cgroupfs or systemd
+	Snapshotter  func(handler string) string // of a runtime handler's containers; "": the default one
+	Runtimes     map[string]string           // runtime handlers besides "": name → path of the OCI runtime's binary
 	// Config is the daemon's configuration in force, and Networks what is known of the networks by its name ("cniconfig",
 	// "lastCNILoadStatus"): what they return is shown as JSON to those who ask for details. Networks may be nil.
 	Config   func() any

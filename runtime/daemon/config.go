@@ -28,28 +28,29 @@ const (
 
 // Config is the daemon's configuration file, in TOML. What is empty is derived by Load, as the comments say.
 type Config struct {
-	Name          string              `toml:"name" comment:"The daemon's own name, also that of its cgroup. Empty: \"minid\" with the default root, else made from the root.\nTwo daemons on one machine need different names, roots and states."`
-	Root          string              `toml:"root" comment:"What survives a reboot: images, containers, records."`
-	State         string              `toml:"state" comment:"What does not: bundles, sockets, mounts."`
-	Address       string              `toml:"address" comment:"The Unix socket. Empty: minid.sock in the state directory."`
-	LogLevel      string              `toml:"log_level" comment:"debug, info, warn or error. Reloaded."`
-	LogFormat     string              `toml:"log_format" comment:"text or json, on the standard error."`
-	Registry      RegistryConfig      `toml:"registry" comment:"Where images come from. The paths are reloaded."`
-	CNI           CNIConfig           `toml:"cni" comment:"The networks of pods."`
-	Network       NetworkConfig       `toml:"network"`
-	CRI           CRIConfig           `toml:"cri" comment:"The socket also serves the Kubernetes CRI; its streams (exec, attach, port-forward) have a listener of their own."`
-	Cgroup        CgroupConfig        `toml:"cgroup"`
-	Supervisor    SupervisorConfig    `toml:"supervisor" comment:"The parents of container processes."`
-	Runtimes      map[string]Runtime  `toml:"runtimes" comment:"Other OCI runtimes than the built-in one, by name: [runtimes.crun] path = \"/usr/bin/crun\""`
-	NRI           NRIConfig           `toml:"nri" comment:"Plugins of the Node Resource Interface."`
-	OCI           OCIConfig           `toml:"oci" comment:"What every container gets."`
-	ImageVerifier ImageVerifierConfig `toml:"image_verifier" comment:"Programs that are asked whether an image may be pulled."`
-	Metrics       MetricsConfig       `toml:"metrics"`
-	Debug         DebugConfig         `toml:"debug"`
-	Tracing       TracingConfig       `toml:"tracing"`
-	Snapshot      SnapshotConfig      `toml:"snapshot"`
-	GC            GCConfig            `toml:"gc" comment:"The collection of content and snapshots that nothing refers to."`
-	Log           LogConfig           `toml:"log" comment:"The logs of containers that do not say otherwise."`
+	Name          string                 `toml:"name" comment:"The daemon's own name, also that of its cgroup. Empty: \"minid\" with the default root, else made from the root.\nTwo daemons on one machine need different names, roots and states."`
+	Root          string                 `toml:"root" comment:"What survives a reboot: images, containers, records."`
+	State         string                 `toml:"state" comment:"What does not: bundles, sockets, mounts."`
+	Address       string                 `toml:"address" comment:"The Unix socket. Empty: minid.sock in the state directory."`
+	LogLevel      string                 `toml:"log_level" comment:"debug, info, warn or error. Reloaded."`
+	LogFormat     string                 `toml:"log_format" comment:"text or json, on the standard error."`
+	Registry      RegistryConfig         `toml:"registry" comment:"Where images come from. The paths are reloaded."`
+	CNI           CNIConfig              `toml:"cni" comment:"The networks of pods."`
+	Network       NetworkConfig          `toml:"network"`
+	CRI           CRIConfig              `toml:"cri" comment:"The socket also serves the Kubernetes CRI; its streams (exec, attach, port-forward) have a listener of their own."`
+	Cgroup        CgroupConfig           `toml:"cgroup"`
+	Supervisor    SupervisorConfig       `toml:"supervisor" comment:"The parents of container processes."`
+	Runtimes      map[string]Runtime     `toml:"runtimes" comment:"Other OCI runtimes than the built-in one, by name: [runtimes.crun] path = \"/usr/bin/crun\""`
+	NRI           NRIConfig              `toml:"nri" comment:"Plugins of the Node Resource Interface."`
+	OCI           OCIConfig              `toml:"oci" comment:"What every container gets."`
+	ImageVerifier ImageVerifierConfig    `toml:"image_verifier" comment:"Programs that are asked whether an image may be pulled."`
+	Metrics       MetricsConfig          `toml:"metrics"`
+	Debug         DebugConfig            `toml:"debug"`
+	Tracing       TracingConfig          `toml:"tracing"`
+	Snapshot      SnapshotConfig         `toml:"snapshot"`
+	Snapshotters  map[string]Snapshotter `toml:"snapshotters" comment:"More snapshotters, by name: [snapshotters.stargz] type = \"proxy\" address = \"/run/containerd-stargz-grpc/containerd-stargz-grpc.sock\""`
+	GC            GCConfig               `toml:"gc" comment:"The collection of content and snapshots that nothing refers to."`
+	Log           LogConfig              `toml:"log" comment:"The logs of containers that do not say otherwise."`
 }
 
 // RegistryConfig says how registries are reached.
@@ -100,6 +101,7 @@ type SupervisorConfig struct {
 type Runtime struct {
 	Path           string   `toml:"path"`
 	Args           []string `toml:"args" comment:"Options given to it before each verb."`
+	Snapshotter    string   `toml:"snapshotter" comment:"Of its containers, and of what a kubelet pulls for them. Empty: the default one."`
 	PodAnnotations []string `toml:"pod_annotations" comment:"Patterns (\"io.katacontainers.*\") of annotations of a pod that its containers get as well."`
 }
 
@@ -130,7 +132,7 @@ type TracingConfig struct {
 
 // SnapshotConfig chooses how root filesystems are made.
 type SnapshotConfig struct {
-	Default string `toml:"default" comment:"overlay or native. Empty: overlay where the filesystem allows it."`
+	Default string `toml:"default" comment:"overlay, native or one of [snapshotters]. Empty: overlay where the filesystem allows it. Containers stay with the one that they were made with."`
 }
 
 // GCConfig paces the garbage collection.
@@ -154,8 +156,8 @@ func Default() Config {
 		Network:    NetworkConfig{Provider: network.ProviderAuto, Subnets: []string{}, Spares: network.DefaultSpares},
 		CRI:        CRIConfig{StreamAddress: "127.0.0.1:0", StreamIdleTimeout: Duration(4 * time.Hour)},
 		Supervisor: SupervisorConfig{Scope: "node"},
-		Runtimes:   map[string]Runtime{},
-		NRI:        defaultNRI(), OCI: defaultOCI(), ImageVerifier: defaultImageVerifier(),
+		Runtimes:   map[string]Runtime{}, Snapshotters: map[string]Snapshotter{},
+		NRI: defaultNRI(), OCI: defaultOCI(), ImageVerifier: defaultImageVerifier(),
 		Tracing: TracingConfig{Sampling: 1},
 		GC:      GCConfig{Interval: Duration(10 * time.Minute), Grace: Duration(time.Hour)},
 		Log:     LogConfig{MaxSize: 64 << 20, MaxFiles: 3},

@@ -54,7 +54,6 @@ func (c Config) check() error {
 	oneOf("log_format", c.LogFormat, "text", "json")
 	oneOf("cgroup.driver", c.Cgroup.Driver, "", "cgroupfs", "systemd")
 	oneOf("supervisor.scope", c.Supervisor.Scope, "node", "pod")
-	oneOf("snapshot.default", c.Snapshot.Default, "", "overlay", "native")
 	absolute("supervisor.path", c.Supervisor.Path)
 	absolute("cni.conf_dir", c.CNI.ConfDir)
 	absolute("cni.conf_template", c.CNI.ConfTemplate)
@@ -70,6 +69,7 @@ func (c Config) check() error {
 		absolute("registry.config_path", dir)
 	}
 	c.checkPlugins(bad, absolute)
+	c.checkSnapshotters(bad, absolute)
 	c.checkNumbers(bad)
 	if err := checkListener(c.Metrics.Address); err != nil {
 		bad("metrics.address", "%s", err)

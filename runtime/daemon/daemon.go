@@ -35,7 +35,6 @@ import (
 	"github.com/minirt/mini/runtime/network"
 	"github.com/minirt/mini/runtime/sandbox"
 	"github.com/minirt/mini/runtime/server"
-	"github.com/minirt/mini/runtime/snapshot"
 	"github.com/minirt/mini/runtime/store"
 	"github.com/minirt/mini/runtime/stream"
 	"github.com/minirt/mini/runtime/toolbox"
@@ -75,8 +74,7 @@ type Daemon struct {
 	listener     net.Listener
 	store        *store.Store
 	content      *content.Store
-	snapshotters map[string]snapshot.Snapshotter
-	snapshotter  string
+	snapshotters snapshotters
 	namespaces   *store.Namespaces
 	leases       *store.Leases
 	events       *events.Bus
@@ -159,8 +157,8 @@ func (d *Daemon) openStores(ctx context.Context) (err error) {
 }
 
 func (d *Daemon) openSnapshots(ctx context.Context) (err error) {
-	d.snapshotters, d.snapshotter, err = openSnapshotters(ctx, d.store, d.Config, d.Log)
-	for _, s := range d.snapshotters {
+	d.snapshotters, err = openSnapshotters(ctx, d.Config, opening{store: d.store, owner: d.uuid, log: d.Log})
+	for _, s := range d.snapshotters.all {
 		d.closers.Add(func(context.Context) error { return s.Close() })
 	}
 	return err
@@ -168,7 +166,7 @@ func (d *Daemon) openSnapshots(ctx context.Context) (err error) {
 
 func (d *Daemon) openImages(context.Context) (err error) {
 	d.images, err = image.New(image.Deps{
-		Content: d.content, Snapshotters: d.snapshotters, Default: d.snapshotter, NewRegistry: d.newRegistry,
+		Content: d.content, Snapshotters: d.snapshotters.all, Default: d.snapshotters.fallback, NewRegistry: d.newRegistry,
 		Embedded: image.Embedded{Name: toolbox.Name, Open: toolbox.Archive}, Verifier: imageVerifier(d),
 		Images: store.NewTable[image.Image](d.store, "images", 1, nil), Leases: d.leases, Events: d.events, Log: d.Log,
 		Config: image.Config{MaxDownloads: d.Config.Registry.MaxConcurrentDownloads, LeaseExpiry: time.Duration(d.Config.GC.Grace)},
@@ -196,7 +194,7 @@ func (d *Daemon) openContainers(ctx context.Context) (err error) {
 		Containers: store.NewTable[engine.Container](d.store, "containers", 1, nil),
 		Pods:       store.NewTable[engine.Pod](d.store, "pods", 1, nil), Network: d.network,
 		Networks: store.NewTable[network.Record](d.store, "networks", 1, nil),
-		Images:   d.images, Snapshotters: d.snapshotters, Snapshotter: d.snapshotter,
+		Images:   d.images, Snapshotters: d.snapshotters.all, Snapshotter: d.snapshotters.fallback,
 		Leases: d.leases, Namespaces: d.namespaces, Store: d.store, Events: d.events, Host: d.host, CDI: cdi.New(), Log: d.Log,
 		Config: engine.Config{
 			CgroupDriver: driver, CgroupParent: d.Config.Cgroup.Parent, Runtimes: d.Config.runtimePaths(),
@@ -243,7 +241,7 @@ func (d *Daemon) openServer(ctx context.Context) error {
 	options := grpcx.ServerOptions(grpcx.Interceptors{Log: d.Log, Observe: d.metrics.observer()})
 	d.grpc = grpc.NewServer(append(options, tracing...)...)
 	server.Register(d.grpc, server.Deps{
-		Engine: d.engine, Images: d.images, Content: d.content, Snapshotters: d.snapshotters, Snapshotter: d.snapshotter,
+		Engine: d.engine, Images: d.images, Content: d.content, Snapshotters: d.snapshotters.all, Snapshotter: d.snapshotters.fallback,
 		Namespaces: d.namespaces, Leases: d.leases, Events: d.events, Daemon: d, Log: d.Log,
 		Serving: serving,
 	})
@@ -254,7 +252,7 @@ func (d *Daemon) openServer(ctx context.Context) error {
 	}
 	cri.Register(d.grpc, cri.Deps{
 		Engine: d.engine, Images: d.images, Streams: urls{streaming}, Events: d.events, Disk: disk{d}, Host: d.host,
-		Version: d.Options.Version, CgroupDriver: d.host.CgroupDriver, Runtimes: d.Config.runtimePaths(), Config: func() any { return d.config.Load() }, Networks: d.networks,
+		Version: d.Options.Version, CgroupDriver: d.host.CgroupDriver, Runtimes: d.Config.runtimePaths(), Snapshotter: d.Config.snapshotterOf, Config: func() any { return d.config.Load() }, Networks: d.networks,
 		Log: d.Log, Serving: serving,
 	})
 	d.health = health.NewServer()

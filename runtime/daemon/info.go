@@ -2,9 +2,11 @@ package daemon
 
 import (
 	"context"
+	"maps"
 	"os"
 	"os/exec"
 	goruntime "runtime"
+	"slices"
 
 	"github.com/minirt/mini/runtime/api"
 )
@@ -27,7 +29,7 @@ func (d *Daemon) Info(ctx context.Context) (*api.InfoResponse, error) {
 	return &api.InfoResponse{
 		Name: d.Config.Name, Uuid: d.uuid, Pid: int64(os.Getpid()), Root: d.Config.Root, State: d.Config.State, Address: d.Config.Address,
 		Kernel: d.host.Kernel, Os: goruntime.GOOS, Arch: goruntime.GOARCH, CgroupMode: d.host.CgroupMode, CgroupDriver: d.host.CgroupDriver,
-		Snapshotter: d.snapshotter, SupervisorScope: d.Config.Supervisor.Scope, Supervisors: d.Supervisors(ctx), Features: d.features(),
+		Snapshotter: d.snapshotters.fallback, SupervisorScope: d.Config.Supervisor.Scope, Supervisors: d.Supervisors(ctx), Features: d.features(),
 		Containers: int64(counts.Containers), ContainersRunning: int64(counts.Running), Images: int64(len(images)),
 		StartedAt: d.startedAt.UnixNano(), Warnings: d.warnings(),
 	}, nil
@@ -44,7 +46,7 @@ func (d *Daemon) Supervisors(context.Context) []*api.SupervisorInfo {
 
 func (d *Daemon) features() map[string]bool {
 	_, criu := exec.LookPath("criu")
-	_, overlay := d.snapshotters["overlay"]
+	_, overlay := d.snapshotters.all["overlay"]
 	return map[string]bool{
 		"seccomp": !d.host.NoSeccomp, "apparmor": d.host.AppArmor, "selinux": d.host.SELinux, "criu": criu == nil, "overlay": overlay,
 		"swap_limit": !d.host.NoSwapLimit, "intel_rdt": d.host.IntelRdt, "metrics": d.metrics != nil, "tracing": d.Config.Tracing.Endpoint != "",
@@ -62,6 +64,9 @@ func (d *Daemon) warnings() []string {
 	}
 	if !d.host.SysResource {
 		w = append(w, "minid lacks CAP_SYS_RESOURCE: limits of resources and OOM scores cannot be raised above its own")
+	}
+	for _, name := range slices.Sorted(maps.Keys(d.snapshotters.unusable)) {
+		w = append(w, d.snapshotters.missing(name).Error())
 	}
 	for _, ns := range d.host.MissingNamespaces {
 		w = append(w, "the kernel has no "+ns+" namespaces")

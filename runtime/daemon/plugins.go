@@ -60,7 +60,7 @@ func imageVerifier(d *Daemon) image.Verifier {
 func (c Config) runtimeOptions() map[string]engine.RuntimeOptions {
 	options := make(map[string]engine.RuntimeOptions, len(c.Runtimes))
 	for name, r := range c.Runtimes {
-		options[name] = engine.RuntimeOptions{Args: r.Args, PodAnnotations: r.PodAnnotations}
+		options[name] = engine.RuntimeOptions{Args: r.Args, PodAnnotations: r.PodAnnotations, Snapshotter: r.Snapshotter}
 	}
 	return options
 }

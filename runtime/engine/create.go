@@ -86,11 +86,9 @@ func (e *Engine) checkCreate(o *CreateOptions) error {
 		return fmt.Errorf("container id %q: use letters, digits, _ . - and begin with a letter or digit, at most 128: %w",
 			o.ID, errdefs.ErrInvalidArgument)
 	}
-	if o.Snapshotter == "" {
-		o.Snapshotter = e.Snapshotter
-	}
+	o.Snapshotter = cmp.Or(o.Snapshotter, e.Config.RuntimeOptions[o.Runtime].Snapshotter, e.Snapshotter)
 	if e.Snapshotters[o.Snapshotter] == nil {
-		return fmt.Errorf("snapshotter %q: this daemon has %s: %w", o.Snapshotter,
+		return fmt.Errorf("snapshotter %q: this daemon has %s; others are added as [snapshotters] in its configuration: %w", o.Snapshotter,
 			strings.Join(slices.Sorted(maps.Keys(e.Snapshotters)), ", "), errdefs.ErrInvalidArgument)
 	}
 	if _, known := e.Config.Runtimes[o.Runtime]; o.Runtime != "" && !known {

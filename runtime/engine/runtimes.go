@@ -20,7 +20,8 @@ import (
 
 // RuntimeOptions change how an OCI runtime is used.
 type RuntimeOptions struct {
-	Args []string // given to it before each verb
+	Args        []string // given to it before each verb
+	Snapshotter string   // of its containers, when they do not say otherwise; empty: the default one
 	// PodAnnotations are patterns, as path.Match has them, of the annotations of a pod that its containers' documents get
 	// as well. Runtimes that are configured for a whole pod read them there.
 	PodAnnotations []string
