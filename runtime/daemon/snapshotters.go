@@ -15,6 +15,8 @@ import (
 	"github.com/containerd/errdefs"
 
 	"github.com/minirt/mini/runtime/snapshot"
+	"github.com/minirt/mini/runtime/snapshot/btrfs"
+	"github.com/minirt/mini/runtime/snapshot/erofs"
 	"github.com/minirt/mini/runtime/snapshot/native"
 	"github.com/minirt/mini/runtime/snapshot/overlay"
 	"github.com/minirt/mini/runtime/snapshot/proxy"
@@ -23,7 +25,7 @@ import (
 
 // Snapshotter is one that the configuration adds to overlay and native, which are always there.
 type Snapshotter struct {
-	Type    string `toml:"type" comment:"proxy: a program that serves containerd's snapshots service at address, as those for lazy pulling do."`
+	Type    string `toml:"type" comment:"proxy: a program that serves containerd's snapshots service at address, as those for lazy pulling do; erofs: each layer is one file; btrfs: snapshots of that filesystem."`
 	Address string `toml:"address" comment:"Of a proxy: its Unix socket."`
 	Root    string `toml:"root" comment:"Where its files are. Empty: in the root of the daemon. Of a proxy: where the program has them, which is all that it is needed for, so that a kubelet is told of that filesystem."`
 }
@@ -33,6 +35,12 @@ func openers() map[string]func(ctx context.Context, name, root string, s Snapsho
 	return map[string]func(ctx context.Context, name, root string, s Snapshotter, o opening) (snapshot.Snapshotter, error){
 		typeProxy: func(ctx context.Context, name, _ string, s Snapshotter, o opening) (snapshot.Snapshotter, error) {
 			return opened(proxy.Open(ctx, proxy.Options{Name: name, Address: s.Address, Owner: o.owner, Records: snapshot.NewRecords(o.store, name), Log: o.log}))
+		},
+		erofs.Name: func(ctx context.Context, name, root string, _ Snapshotter, o opening) (snapshot.Snapshotter, error) {
+			return opened(erofs.Open(ctx, erofs.Options{Name: name, Root: root, Records: snapshot.NewRecords(o.store, name), Log: o.log}))
+		},
+		btrfs.Name: func(ctx context.Context, name, root string, _ Snapshotter, o opening) (snapshot.Snapshotter, error) {
+			return opened(btrfs.Open(ctx, btrfs.Options{Name: name, Root: root, Records: snapshot.NewRecords(o.store, name), Log: o.log}))
 		},
 	}
 }

@@ -52,6 +52,9 @@ func OpenDirectories(ctx context.Context, root string, records Records, log *slo
 	return &Directories{l, d}, nil
 }
 
+// Held are the directories, whatever their state.
+func (d *Directories) Held(ctx context.Context) ([]Held, error) { return d.files.List(ctx) }
+
 // Sync is Snapshotter.Sync.
 func (d *Directories) Sync(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {

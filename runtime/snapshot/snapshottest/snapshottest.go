@@ -41,9 +41,6 @@ func Run(t *testing.T, open Open) {
 // Run runs the contract.
 func (s Suite) Run(t *testing.T) {
 	t.Helper()
-	if s.Root == nil {
-		s.Root = func(t *testing.T) string { return t.TempDir() }
-	}
 	for _, test := range []struct {
 		name string
 		run  func(*testing.T, *bench)
@@ -64,7 +61,7 @@ func (s Suite) Run(t *testing.T) {
 		{"layers by themselves", testLayerStore},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			b := &bench{ctx: context.Background(), root: s.Root(t), records: NewRecords(), Suite: s}
+			b := &bench{ctx: context.Background(), root: s.root(t), records: NewRecords(), Suite: s}
 			b.Snapshotter = s.Open(t, b.root, b.records)
 			test.run(t, b)
 			if err := b.Close(); err != nil {
