@@ -191,6 +191,7 @@ type InfoResponse struct {
 	Images            int64                  `protobuf:"varint,18,opt,name=images,proto3" json:"images,omitempty"`
 	StartedAt         int64                  `protobuf:"varint,19,opt,name=started_at,json=startedAt,proto3" json:"started_at,omitempty"`
 	Warnings          []string               `protobuf:"bytes,20,rep,name=warnings,proto3" json:"warnings,omitempty"`
+	Plugins           []*PluginInfo          `protobuf:"bytes,21,rep,name=plugins,proto3" json:"plugins,omitempty"`
 	unknownFields     protoimpl.UnknownFields
 	sizeCache         protoimpl.SizeCache
 }
@@ -365,6 +366,90 @@ func (x *InfoResponse) GetWarnings() []string {
 	return nil
 }
 
+func (x *InfoResponse) GetPlugins() []*PluginInfo {
+	if x != nil {
+		return x.Plugins
+	}
+	return nil
+}
+
+// PluginInfo is something that the configuration adds to the daemon, or that is there in any case.
+type PluginInfo struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Type          string                 `protobuf:"bytes,1,opt,name=type,proto3" json:"type,omitempty"` // snapshotter or runtime
+	Id            string                 `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`     // the name that requests use; empty: the built-in runtime
+	Path          string                 `protobuf:"bytes,3,opt,name=path,proto3" json:"path,omitempty"` // of a binary, a socket or a directory
+	Default       bool                   `protobuf:"varint,4,opt,name=default,proto3" json:"default,omitempty"`
+	Error         string                 `protobuf:"bytes,5,opt,name=error,proto3" json:"error,omitempty"` // why it cannot be used; empty: it can
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PluginInfo) Reset() {
+	*x = PluginInfo{}
+	mi := &file_minid_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PluginInfo) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PluginInfo) ProtoMessage() {}
+
+func (x *PluginInfo) ProtoReflect() protoreflect.Message {
+	mi := &file_minid_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PluginInfo.ProtoReflect.Descriptor instead.
+func (*PluginInfo) Descriptor() ([]byte, []int) {
+	return file_minid_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *PluginInfo) GetType() string {
+	if x != nil {
+		return x.Type
+	}
+	return ""
+}
+
+func (x *PluginInfo) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *PluginInfo) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
+func (x *PluginInfo) GetDefault() bool {
+	if x != nil {
+		return x.Default
+	}
+	return false
+}
+
+func (x *PluginInfo) GetError() string {
+	if x != nil {
+		return x.Error
+	}
+	return ""
+}
+
 type SupervisorInfo struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
@@ -377,7 +462,7 @@ type SupervisorInfo struct {
 
 func (x *SupervisorInfo) Reset() {
 	*x = SupervisorInfo{}
-	mi := &file_minid_proto_msgTypes[4]
+	mi := &file_minid_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -389,7 +474,7 @@ func (x *SupervisorInfo) String() string {
 func (*SupervisorInfo) ProtoMessage() {}
 
 func (x *SupervisorInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[4]
+	mi := &file_minid_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -402,7 +487,7 @@ func (x *SupervisorInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SupervisorInfo.ProtoReflect.Descriptor instead.
 func (*SupervisorInfo) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{4}
+	return file_minid_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *SupervisorInfo) GetName() string {
@@ -443,7 +528,7 @@ type CheckRequest struct {
 
 func (x *CheckRequest) Reset() {
 	*x = CheckRequest{}
-	mi := &file_minid_proto_msgTypes[5]
+	mi := &file_minid_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -455,7 +540,7 @@ func (x *CheckRequest) String() string {
 func (*CheckRequest) ProtoMessage() {}
 
 func (x *CheckRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[5]
+	mi := &file_minid_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -468,7 +553,7 @@ func (x *CheckRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckRequest.ProtoReflect.Descriptor instead.
 func (*CheckRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{5}
+	return file_minid_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *CheckRequest) GetRepair() bool {
@@ -495,7 +580,7 @@ type CheckResponse struct {
 
 func (x *CheckResponse) Reset() {
 	*x = CheckResponse{}
-	mi := &file_minid_proto_msgTypes[6]
+	mi := &file_minid_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -507,7 +592,7 @@ func (x *CheckResponse) String() string {
 func (*CheckResponse) ProtoMessage() {}
 
 func (x *CheckResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[6]
+	mi := &file_minid_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -520,7 +605,7 @@ func (x *CheckResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckResponse.ProtoReflect.Descriptor instead.
 func (*CheckResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{6}
+	return file_minid_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *CheckResponse) GetProblems() []*Problem {
@@ -550,7 +635,7 @@ type Problem struct {
 
 func (x *Problem) Reset() {
 	*x = Problem{}
-	mi := &file_minid_proto_msgTypes[7]
+	mi := &file_minid_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -562,7 +647,7 @@ func (x *Problem) String() string {
 func (*Problem) ProtoMessage() {}
 
 func (x *Problem) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[7]
+	mi := &file_minid_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -575,7 +660,7 @@ func (x *Problem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Problem.ProtoReflect.Descriptor instead.
 func (*Problem) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{7}
+	return file_minid_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Problem) GetKind() string {
@@ -622,7 +707,7 @@ type CollectGarbageRequest struct {
 
 func (x *CollectGarbageRequest) Reset() {
 	*x = CollectGarbageRequest{}
-	mi := &file_minid_proto_msgTypes[8]
+	mi := &file_minid_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -634,7 +719,7 @@ func (x *CollectGarbageRequest) String() string {
 func (*CollectGarbageRequest) ProtoMessage() {}
 
 func (x *CollectGarbageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[8]
+	mi := &file_minid_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -647,7 +732,7 @@ func (x *CollectGarbageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CollectGarbageRequest.ProtoReflect.Descriptor instead.
 func (*CollectGarbageRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{8}
+	return file_minid_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *CollectGarbageRequest) GetDryRun() bool {
@@ -668,7 +753,7 @@ type CollectGarbageResponse struct {
 
 func (x *CollectGarbageResponse) Reset() {
 	*x = CollectGarbageResponse{}
-	mi := &file_minid_proto_msgTypes[9]
+	mi := &file_minid_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -680,7 +765,7 @@ func (x *CollectGarbageResponse) String() string {
 func (*CollectGarbageResponse) ProtoMessage() {}
 
 func (x *CollectGarbageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[9]
+	mi := &file_minid_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -693,7 +778,7 @@ func (x *CollectGarbageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CollectGarbageResponse.ProtoReflect.Descriptor instead.
 func (*CollectGarbageResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{9}
+	return file_minid_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *CollectGarbageResponse) GetBlobs() []string {
@@ -725,7 +810,7 @@ type UpgradeSupervisorRequest struct {
 
 func (x *UpgradeSupervisorRequest) Reset() {
 	*x = UpgradeSupervisorRequest{}
-	mi := &file_minid_proto_msgTypes[10]
+	mi := &file_minid_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -737,7 +822,7 @@ func (x *UpgradeSupervisorRequest) String() string {
 func (*UpgradeSupervisorRequest) ProtoMessage() {}
 
 func (x *UpgradeSupervisorRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[10]
+	mi := &file_minid_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -750,7 +835,7 @@ func (x *UpgradeSupervisorRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpgradeSupervisorRequest.ProtoReflect.Descriptor instead.
 func (*UpgradeSupervisorRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{10}
+	return file_minid_proto_rawDescGZIP(), []int{11}
 }
 
 type UpgradeSupervisorResponse struct {
@@ -762,7 +847,7 @@ type UpgradeSupervisorResponse struct {
 
 func (x *UpgradeSupervisorResponse) Reset() {
 	*x = UpgradeSupervisorResponse{}
-	mi := &file_minid_proto_msgTypes[11]
+	mi := &file_minid_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -774,7 +859,7 @@ func (x *UpgradeSupervisorResponse) String() string {
 func (*UpgradeSupervisorResponse) ProtoMessage() {}
 
 func (x *UpgradeSupervisorResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[11]
+	mi := &file_minid_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -787,7 +872,7 @@ func (x *UpgradeSupervisorResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpgradeSupervisorResponse.ProtoReflect.Descriptor instead.
 func (*UpgradeSupervisorResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{11}
+	return file_minid_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *UpgradeSupervisorResponse) GetSupervisors() []*SupervisorInfo {
@@ -805,7 +890,7 @@ type ReloadRequest struct {
 
 func (x *ReloadRequest) Reset() {
 	*x = ReloadRequest{}
-	mi := &file_minid_proto_msgTypes[12]
+	mi := &file_minid_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -817,7 +902,7 @@ func (x *ReloadRequest) String() string {
 func (*ReloadRequest) ProtoMessage() {}
 
 func (x *ReloadRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[12]
+	mi := &file_minid_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -830,7 +915,7 @@ func (x *ReloadRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReloadRequest.ProtoReflect.Descriptor instead.
 func (*ReloadRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{12}
+	return file_minid_proto_rawDescGZIP(), []int{13}
 }
 
 type ReloadResponse struct {
@@ -843,7 +928,7 @@ type ReloadResponse struct {
 
 func (x *ReloadResponse) Reset() {
 	*x = ReloadResponse{}
-	mi := &file_minid_proto_msgTypes[13]
+	mi := &file_minid_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -855,7 +940,7 @@ func (x *ReloadResponse) String() string {
 func (*ReloadResponse) ProtoMessage() {}
 
 func (x *ReloadResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[13]
+	mi := &file_minid_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -868,7 +953,7 @@ func (x *ReloadResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReloadResponse.ProtoReflect.Descriptor instead.
 func (*ReloadResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{13}
+	return file_minid_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *ReloadResponse) GetChanged() []string {
@@ -897,7 +982,7 @@ type SubscribeRequest struct {
 
 func (x *SubscribeRequest) Reset() {
 	*x = SubscribeRequest{}
-	mi := &file_minid_proto_msgTypes[14]
+	mi := &file_minid_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -909,7 +994,7 @@ func (x *SubscribeRequest) String() string {
 func (*SubscribeRequest) ProtoMessage() {}
 
 func (x *SubscribeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[14]
+	mi := &file_minid_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -922,7 +1007,7 @@ func (x *SubscribeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubscribeRequest.ProtoReflect.Descriptor instead.
 func (*SubscribeRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{14}
+	return file_minid_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *SubscribeRequest) GetNamespace() string {
@@ -967,7 +1052,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_minid_proto_msgTypes[15]
+	mi := &file_minid_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -979,7 +1064,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[15]
+	mi := &file_minid_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -992,7 +1077,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{15}
+	return file_minid_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Event) GetTime() int64 {
@@ -1048,7 +1133,7 @@ type Namespace struct {
 
 func (x *Namespace) Reset() {
 	*x = Namespace{}
-	mi := &file_minid_proto_msgTypes[16]
+	mi := &file_minid_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1060,7 +1145,7 @@ func (x *Namespace) String() string {
 func (*Namespace) ProtoMessage() {}
 
 func (x *Namespace) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[16]
+	mi := &file_minid_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1073,7 +1158,7 @@ func (x *Namespace) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Namespace.ProtoReflect.Descriptor instead.
 func (*Namespace) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{16}
+	return file_minid_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Namespace) GetName() string {
@@ -1107,7 +1192,7 @@ type CreateNamespaceRequest struct {
 
 func (x *CreateNamespaceRequest) Reset() {
 	*x = CreateNamespaceRequest{}
-	mi := &file_minid_proto_msgTypes[17]
+	mi := &file_minid_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1119,7 +1204,7 @@ func (x *CreateNamespaceRequest) String() string {
 func (*CreateNamespaceRequest) ProtoMessage() {}
 
 func (x *CreateNamespaceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[17]
+	mi := &file_minid_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1132,7 +1217,7 @@ func (x *CreateNamespaceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateNamespaceRequest.ProtoReflect.Descriptor instead.
 func (*CreateNamespaceRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{17}
+	return file_minid_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *CreateNamespaceRequest) GetName() string {
@@ -1157,7 +1242,7 @@ type ListNamespacesRequest struct {
 
 func (x *ListNamespacesRequest) Reset() {
 	*x = ListNamespacesRequest{}
-	mi := &file_minid_proto_msgTypes[18]
+	mi := &file_minid_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1169,7 +1254,7 @@ func (x *ListNamespacesRequest) String() string {
 func (*ListNamespacesRequest) ProtoMessage() {}
 
 func (x *ListNamespacesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[18]
+	mi := &file_minid_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1182,7 +1267,7 @@ func (x *ListNamespacesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListNamespacesRequest.ProtoReflect.Descriptor instead.
 func (*ListNamespacesRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{18}
+	return file_minid_proto_rawDescGZIP(), []int{19}
 }
 
 type ListNamespacesResponse struct {
@@ -1194,7 +1279,7 @@ type ListNamespacesResponse struct {
 
 func (x *ListNamespacesResponse) Reset() {
 	*x = ListNamespacesResponse{}
-	mi := &file_minid_proto_msgTypes[19]
+	mi := &file_minid_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1206,7 +1291,7 @@ func (x *ListNamespacesResponse) String() string {
 func (*ListNamespacesResponse) ProtoMessage() {}
 
 func (x *ListNamespacesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[19]
+	mi := &file_minid_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1219,7 +1304,7 @@ func (x *ListNamespacesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListNamespacesResponse.ProtoReflect.Descriptor instead.
 func (*ListNamespacesResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{19}
+	return file_minid_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ListNamespacesResponse) GetNamespaces() []*Namespace {
@@ -1238,7 +1323,7 @@ type DeleteNamespaceRequest struct {
 
 func (x *DeleteNamespaceRequest) Reset() {
 	*x = DeleteNamespaceRequest{}
-	mi := &file_minid_proto_msgTypes[20]
+	mi := &file_minid_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1250,7 +1335,7 @@ func (x *DeleteNamespaceRequest) String() string {
 func (*DeleteNamespaceRequest) ProtoMessage() {}
 
 func (x *DeleteNamespaceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[20]
+	mi := &file_minid_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1263,7 +1348,7 @@ func (x *DeleteNamespaceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteNamespaceRequest.ProtoReflect.Descriptor instead.
 func (*DeleteNamespaceRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{20}
+	return file_minid_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *DeleteNamespaceRequest) GetName() string {
@@ -1281,7 +1366,7 @@ type DeleteNamespaceResponse struct {
 
 func (x *DeleteNamespaceResponse) Reset() {
 	*x = DeleteNamespaceResponse{}
-	mi := &file_minid_proto_msgTypes[21]
+	mi := &file_minid_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1293,7 +1378,7 @@ func (x *DeleteNamespaceResponse) String() string {
 func (*DeleteNamespaceResponse) ProtoMessage() {}
 
 func (x *DeleteNamespaceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[21]
+	mi := &file_minid_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1306,7 +1391,7 @@ func (x *DeleteNamespaceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteNamespaceResponse.ProtoReflect.Descriptor instead.
 func (*DeleteNamespaceResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{21}
+	return file_minid_proto_rawDescGZIP(), []int{22}
 }
 
 type SetNamespaceLabelsRequest struct {
@@ -1320,7 +1405,7 @@ type SetNamespaceLabelsRequest struct {
 
 func (x *SetNamespaceLabelsRequest) Reset() {
 	*x = SetNamespaceLabelsRequest{}
-	mi := &file_minid_proto_msgTypes[22]
+	mi := &file_minid_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1332,7 +1417,7 @@ func (x *SetNamespaceLabelsRequest) String() string {
 func (*SetNamespaceLabelsRequest) ProtoMessage() {}
 
 func (x *SetNamespaceLabelsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[22]
+	mi := &file_minid_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1345,7 +1430,7 @@ func (x *SetNamespaceLabelsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetNamespaceLabelsRequest.ProtoReflect.Descriptor instead.
 func (*SetNamespaceLabelsRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{22}
+	return file_minid_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *SetNamespaceLabelsRequest) GetName() string {
@@ -1383,7 +1468,7 @@ type Descriptor struct {
 
 func (x *Descriptor) Reset() {
 	*x = Descriptor{}
-	mi := &file_minid_proto_msgTypes[23]
+	mi := &file_minid_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1395,7 +1480,7 @@ func (x *Descriptor) String() string {
 func (*Descriptor) ProtoMessage() {}
 
 func (x *Descriptor) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[23]
+	mi := &file_minid_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1408,7 +1493,7 @@ func (x *Descriptor) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Descriptor.ProtoReflect.Descriptor instead.
 func (*Descriptor) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{23}
+	return file_minid_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Descriptor) GetMediaType() string {
@@ -1471,7 +1556,7 @@ type Image struct {
 
 func (x *Image) Reset() {
 	*x = Image{}
-	mi := &file_minid_proto_msgTypes[24]
+	mi := &file_minid_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1483,7 +1568,7 @@ func (x *Image) String() string {
 func (*Image) ProtoMessage() {}
 
 func (x *Image) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[24]
+	mi := &file_minid_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1496,7 +1581,7 @@ func (x *Image) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Image.ProtoReflect.Descriptor instead.
 func (*Image) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{24}
+	return file_minid_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Image) GetName() string {
@@ -1579,7 +1664,7 @@ type ListImagesRequest struct {
 
 func (x *ListImagesRequest) Reset() {
 	*x = ListImagesRequest{}
-	mi := &file_minid_proto_msgTypes[25]
+	mi := &file_minid_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1591,7 +1676,7 @@ func (x *ListImagesRequest) String() string {
 func (*ListImagesRequest) ProtoMessage() {}
 
 func (x *ListImagesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[25]
+	mi := &file_minid_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1604,7 +1689,7 @@ func (x *ListImagesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListImagesRequest.ProtoReflect.Descriptor instead.
 func (*ListImagesRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{25}
+	return file_minid_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *ListImagesRequest) GetNamespace() string {
@@ -1630,7 +1715,7 @@ type ListImagesResponse struct {
 
 func (x *ListImagesResponse) Reset() {
 	*x = ListImagesResponse{}
-	mi := &file_minid_proto_msgTypes[26]
+	mi := &file_minid_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1642,7 +1727,7 @@ func (x *ListImagesResponse) String() string {
 func (*ListImagesResponse) ProtoMessage() {}
 
 func (x *ListImagesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[26]
+	mi := &file_minid_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1655,7 +1740,7 @@ func (x *ListImagesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListImagesResponse.ProtoReflect.Descriptor instead.
 func (*ListImagesResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{26}
+	return file_minid_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *ListImagesResponse) GetImages() []*Image {
@@ -1675,7 +1760,7 @@ type GetImageRequest struct {
 
 func (x *GetImageRequest) Reset() {
 	*x = GetImageRequest{}
-	mi := &file_minid_proto_msgTypes[27]
+	mi := &file_minid_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1687,7 +1772,7 @@ func (x *GetImageRequest) String() string {
 func (*GetImageRequest) ProtoMessage() {}
 
 func (x *GetImageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[27]
+	mi := &file_minid_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1700,7 +1785,7 @@ func (x *GetImageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetImageRequest.ProtoReflect.Descriptor instead.
 func (*GetImageRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{27}
+	return file_minid_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *GetImageRequest) GetNamespace() string {
@@ -1735,7 +1820,7 @@ type RegistryOptions struct {
 
 func (x *RegistryOptions) Reset() {
 	*x = RegistryOptions{}
-	mi := &file_minid_proto_msgTypes[28]
+	mi := &file_minid_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1747,7 +1832,7 @@ func (x *RegistryOptions) String() string {
 func (*RegistryOptions) ProtoMessage() {}
 
 func (x *RegistryOptions) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[28]
+	mi := &file_minid_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1760,7 +1845,7 @@ func (x *RegistryOptions) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RegistryOptions.ProtoReflect.Descriptor instead.
 func (*RegistryOptions) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{28}
+	return file_minid_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *RegistryOptions) GetSkipVerify() bool {
@@ -1851,7 +1936,7 @@ type PullRequest struct {
 
 func (x *PullRequest) Reset() {
 	*x = PullRequest{}
-	mi := &file_minid_proto_msgTypes[29]
+	mi := &file_minid_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1863,7 +1948,7 @@ func (x *PullRequest) String() string {
 func (*PullRequest) ProtoMessage() {}
 
 func (x *PullRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[29]
+	mi := &file_minid_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1876,7 +1961,7 @@ func (x *PullRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PullRequest.ProtoReflect.Descriptor instead.
 func (*PullRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{29}
+	return file_minid_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *PullRequest) GetNamespace() string {
@@ -1966,7 +2051,7 @@ type PushRequest struct {
 
 func (x *PushRequest) Reset() {
 	*x = PushRequest{}
-	mi := &file_minid_proto_msgTypes[30]
+	mi := &file_minid_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1978,7 +2063,7 @@ func (x *PushRequest) String() string {
 func (*PushRequest) ProtoMessage() {}
 
 func (x *PushRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[30]
+	mi := &file_minid_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1991,7 +2076,7 @@ func (x *PushRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PushRequest.ProtoReflect.Descriptor instead.
 func (*PushRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{30}
+	return file_minid_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *PushRequest) GetNamespace() string {
@@ -2073,7 +2158,7 @@ type Progress struct {
 
 func (x *Progress) Reset() {
 	*x = Progress{}
-	mi := &file_minid_proto_msgTypes[31]
+	mi := &file_minid_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2085,7 +2170,7 @@ func (x *Progress) String() string {
 func (*Progress) ProtoMessage() {}
 
 func (x *Progress) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[31]
+	mi := &file_minid_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2098,7 +2183,7 @@ func (x *Progress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Progress.ProtoReflect.Descriptor instead.
 func (*Progress) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{31}
+	return file_minid_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *Progress) GetItem() string {
@@ -2162,7 +2247,7 @@ type TagRequest struct {
 
 func (x *TagRequest) Reset() {
 	*x = TagRequest{}
-	mi := &file_minid_proto_msgTypes[32]
+	mi := &file_minid_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2174,7 +2259,7 @@ func (x *TagRequest) String() string {
 func (*TagRequest) ProtoMessage() {}
 
 func (x *TagRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[32]
+	mi := &file_minid_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2187,7 +2272,7 @@ func (x *TagRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TagRequest.ProtoReflect.Descriptor instead.
 func (*TagRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{32}
+	return file_minid_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *TagRequest) GetNamespace() string {
@@ -2230,7 +2315,7 @@ type SetImageLabelsRequest struct {
 
 func (x *SetImageLabelsRequest) Reset() {
 	*x = SetImageLabelsRequest{}
-	mi := &file_minid_proto_msgTypes[33]
+	mi := &file_minid_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2242,7 +2327,7 @@ func (x *SetImageLabelsRequest) String() string {
 func (*SetImageLabelsRequest) ProtoMessage() {}
 
 func (x *SetImageLabelsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[33]
+	mi := &file_minid_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2255,7 +2340,7 @@ func (x *SetImageLabelsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetImageLabelsRequest.ProtoReflect.Descriptor instead.
 func (*SetImageLabelsRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{33}
+	return file_minid_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *SetImageLabelsRequest) GetNamespace() string {
@@ -2298,7 +2383,7 @@ type DeleteImageRequest struct {
 
 func (x *DeleteImageRequest) Reset() {
 	*x = DeleteImageRequest{}
-	mi := &file_minid_proto_msgTypes[34]
+	mi := &file_minid_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2310,7 +2395,7 @@ func (x *DeleteImageRequest) String() string {
 func (*DeleteImageRequest) ProtoMessage() {}
 
 func (x *DeleteImageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[34]
+	mi := &file_minid_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2323,7 +2408,7 @@ func (x *DeleteImageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteImageRequest.ProtoReflect.Descriptor instead.
 func (*DeleteImageRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{34}
+	return file_minid_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *DeleteImageRequest) GetNamespace() string {
@@ -2363,7 +2448,7 @@ type DeleteImageResponse struct {
 
 func (x *DeleteImageResponse) Reset() {
 	*x = DeleteImageResponse{}
-	mi := &file_minid_proto_msgTypes[35]
+	mi := &file_minid_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2375,7 +2460,7 @@ func (x *DeleteImageResponse) String() string {
 func (*DeleteImageResponse) ProtoMessage() {}
 
 func (x *DeleteImageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[35]
+	mi := &file_minid_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2388,7 +2473,7 @@ func (x *DeleteImageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteImageResponse.ProtoReflect.Descriptor instead.
 func (*DeleteImageResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{35}
+	return file_minid_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *DeleteImageResponse) GetUntagged() []string {
@@ -2408,7 +2493,7 @@ type PruneImagesRequest struct {
 
 func (x *PruneImagesRequest) Reset() {
 	*x = PruneImagesRequest{}
-	mi := &file_minid_proto_msgTypes[36]
+	mi := &file_minid_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2420,7 +2505,7 @@ func (x *PruneImagesRequest) String() string {
 func (*PruneImagesRequest) ProtoMessage() {}
 
 func (x *PruneImagesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[36]
+	mi := &file_minid_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2433,7 +2518,7 @@ func (x *PruneImagesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PruneImagesRequest.ProtoReflect.Descriptor instead.
 func (*PruneImagesRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{36}
+	return file_minid_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *PruneImagesRequest) GetNamespace() string {
@@ -2460,7 +2545,7 @@ type PruneImagesResponse struct {
 
 func (x *PruneImagesResponse) Reset() {
 	*x = PruneImagesResponse{}
-	mi := &file_minid_proto_msgTypes[37]
+	mi := &file_minid_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2472,7 +2557,7 @@ func (x *PruneImagesResponse) String() string {
 func (*PruneImagesResponse) ProtoMessage() {}
 
 func (x *PruneImagesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[37]
+	mi := &file_minid_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2485,7 +2570,7 @@ func (x *PruneImagesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PruneImagesResponse.ProtoReflect.Descriptor instead.
 func (*PruneImagesResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{37}
+	return file_minid_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *PruneImagesResponse) GetDeleted() []string {
@@ -2512,7 +2597,7 @@ type ImportRequest struct {
 
 func (x *ImportRequest) Reset() {
 	*x = ImportRequest{}
-	mi := &file_minid_proto_msgTypes[38]
+	mi := &file_minid_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2524,7 +2609,7 @@ func (x *ImportRequest) String() string {
 func (*ImportRequest) ProtoMessage() {}
 
 func (x *ImportRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[38]
+	mi := &file_minid_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2537,7 +2622,7 @@ func (x *ImportRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImportRequest.ProtoReflect.Descriptor instead.
 func (*ImportRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{38}
+	return file_minid_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *ImportRequest) GetOptions() *ImportOptions {
@@ -2574,7 +2659,7 @@ type ImportOptions struct {
 
 func (x *ImportOptions) Reset() {
 	*x = ImportOptions{}
-	mi := &file_minid_proto_msgTypes[39]
+	mi := &file_minid_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2586,7 +2671,7 @@ func (x *ImportOptions) String() string {
 func (*ImportOptions) ProtoMessage() {}
 
 func (x *ImportOptions) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[39]
+	mi := &file_minid_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2599,7 +2684,7 @@ func (x *ImportOptions) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImportOptions.ProtoReflect.Descriptor instead.
 func (*ImportOptions) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{39}
+	return file_minid_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *ImportOptions) GetNamespace() string {
@@ -2695,7 +2780,7 @@ type ImportResponse struct {
 
 func (x *ImportResponse) Reset() {
 	*x = ImportResponse{}
-	mi := &file_minid_proto_msgTypes[40]
+	mi := &file_minid_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2707,7 +2792,7 @@ func (x *ImportResponse) String() string {
 func (*ImportResponse) ProtoMessage() {}
 
 func (x *ImportResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[40]
+	mi := &file_minid_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2720,7 +2805,7 @@ func (x *ImportResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImportResponse.ProtoReflect.Descriptor instead.
 func (*ImportResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{40}
+	return file_minid_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *ImportResponse) GetImages() []*Image {
@@ -2744,7 +2829,7 @@ type ExportRequest struct {
 
 func (x *ExportRequest) Reset() {
 	*x = ExportRequest{}
-	mi := &file_minid_proto_msgTypes[41]
+	mi := &file_minid_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2756,7 +2841,7 @@ func (x *ExportRequest) String() string {
 func (*ExportRequest) ProtoMessage() {}
 
 func (x *ExportRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[41]
+	mi := &file_minid_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2769,7 +2854,7 @@ func (x *ExportRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExportRequest.ProtoReflect.Descriptor instead.
 func (*ExportRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{41}
+	return file_minid_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *ExportRequest) GetNamespace() string {
@@ -2824,7 +2909,7 @@ type DataChunk struct {
 
 func (x *DataChunk) Reset() {
 	*x = DataChunk{}
-	mi := &file_minid_proto_msgTypes[42]
+	mi := &file_minid_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2836,7 +2921,7 @@ func (x *DataChunk) String() string {
 func (*DataChunk) ProtoMessage() {}
 
 func (x *DataChunk) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[42]
+	mi := &file_minid_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2849,7 +2934,7 @@ func (x *DataChunk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DataChunk.ProtoReflect.Descriptor instead.
 func (*DataChunk) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{42}
+	return file_minid_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *DataChunk) GetData() []byte {
@@ -2877,7 +2962,7 @@ type CheckImagesRequest struct {
 
 func (x *CheckImagesRequest) Reset() {
 	*x = CheckImagesRequest{}
-	mi := &file_minid_proto_msgTypes[43]
+	mi := &file_minid_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2889,7 +2974,7 @@ func (x *CheckImagesRequest) String() string {
 func (*CheckImagesRequest) ProtoMessage() {}
 
 func (x *CheckImagesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[43]
+	mi := &file_minid_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2902,7 +2987,7 @@ func (x *CheckImagesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckImagesRequest.ProtoReflect.Descriptor instead.
 func (*CheckImagesRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{43}
+	return file_minid_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *CheckImagesRequest) GetNamespace() string {
@@ -2942,7 +3027,7 @@ type ImageStatus struct {
 
 func (x *ImageStatus) Reset() {
 	*x = ImageStatus{}
-	mi := &file_minid_proto_msgTypes[44]
+	mi := &file_minid_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2954,7 +3039,7 @@ func (x *ImageStatus) String() string {
 func (*ImageStatus) ProtoMessage() {}
 
 func (x *ImageStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[44]
+	mi := &file_minid_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2967,7 +3052,7 @@ func (x *ImageStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImageStatus.ProtoReflect.Descriptor instead.
 func (*ImageStatus) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{44}
+	return file_minid_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *ImageStatus) GetName() string {
@@ -3035,7 +3120,7 @@ type CheckImagesResponse struct {
 
 func (x *CheckImagesResponse) Reset() {
 	*x = CheckImagesResponse{}
-	mi := &file_minid_proto_msgTypes[45]
+	mi := &file_minid_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3047,7 +3132,7 @@ func (x *CheckImagesResponse) String() string {
 func (*CheckImagesResponse) ProtoMessage() {}
 
 func (x *CheckImagesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[45]
+	mi := &file_minid_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3060,7 +3145,7 @@ func (x *CheckImagesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckImagesResponse.ProtoReflect.Descriptor instead.
 func (*CheckImagesResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{45}
+	return file_minid_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *CheckImagesResponse) GetImages() []*ImageStatus {
@@ -3081,7 +3166,7 @@ type UsageRequest struct {
 
 func (x *UsageRequest) Reset() {
 	*x = UsageRequest{}
-	mi := &file_minid_proto_msgTypes[46]
+	mi := &file_minid_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3093,7 +3178,7 @@ func (x *UsageRequest) String() string {
 func (*UsageRequest) ProtoMessage() {}
 
 func (x *UsageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[46]
+	mi := &file_minid_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3106,7 +3191,7 @@ func (x *UsageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UsageRequest.ProtoReflect.Descriptor instead.
 func (*UsageRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{46}
+	return file_minid_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *UsageRequest) GetNamespace() string {
@@ -3141,7 +3226,7 @@ type UsageResponse struct {
 
 func (x *UsageResponse) Reset() {
 	*x = UsageResponse{}
-	mi := &file_minid_proto_msgTypes[47]
+	mi := &file_minid_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3153,7 +3238,7 @@ func (x *UsageResponse) String() string {
 func (*UsageResponse) ProtoMessage() {}
 
 func (x *UsageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[47]
+	mi := &file_minid_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3166,7 +3251,7 @@ func (x *UsageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UsageResponse.ProtoReflect.Descriptor instead.
 func (*UsageResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{47}
+	return file_minid_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *UsageResponse) GetContentSize() int64 {
@@ -3202,7 +3287,7 @@ type UnpackRequest struct {
 
 func (x *UnpackRequest) Reset() {
 	*x = UnpackRequest{}
-	mi := &file_minid_proto_msgTypes[48]
+	mi := &file_minid_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3214,7 +3299,7 @@ func (x *UnpackRequest) String() string {
 func (*UnpackRequest) ProtoMessage() {}
 
 func (x *UnpackRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[48]
+	mi := &file_minid_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3227,7 +3312,7 @@ func (x *UnpackRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnpackRequest.ProtoReflect.Descriptor instead.
 func (*UnpackRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{48}
+	return file_minid_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *UnpackRequest) GetNamespace() string {
@@ -3274,7 +3359,7 @@ type ConvertRequest struct {
 
 func (x *ConvertRequest) Reset() {
 	*x = ConvertRequest{}
-	mi := &file_minid_proto_msgTypes[49]
+	mi := &file_minid_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3286,7 +3371,7 @@ func (x *ConvertRequest) String() string {
 func (*ConvertRequest) ProtoMessage() {}
 
 func (x *ConvertRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[49]
+	mi := &file_minid_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3299,7 +3384,7 @@ func (x *ConvertRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConvertRequest.ProtoReflect.Descriptor instead.
 func (*ConvertRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{49}
+	return file_minid_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *ConvertRequest) GetNamespace() string {
@@ -3374,7 +3459,7 @@ type MountImageRequest struct {
 
 func (x *MountImageRequest) Reset() {
 	*x = MountImageRequest{}
-	mi := &file_minid_proto_msgTypes[50]
+	mi := &file_minid_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3386,7 +3471,7 @@ func (x *MountImageRequest) String() string {
 func (*MountImageRequest) ProtoMessage() {}
 
 func (x *MountImageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[50]
+	mi := &file_minid_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3399,7 +3484,7 @@ func (x *MountImageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MountImageRequest.ProtoReflect.Descriptor instead.
 func (*MountImageRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{50}
+	return file_minid_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *MountImageRequest) GetNamespace() string {
@@ -3469,7 +3554,7 @@ type UnmountImageRequest struct {
 
 func (x *UnmountImageRequest) Reset() {
 	*x = UnmountImageRequest{}
-	mi := &file_minid_proto_msgTypes[51]
+	mi := &file_minid_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3481,7 +3566,7 @@ func (x *UnmountImageRequest) String() string {
 func (*UnmountImageRequest) ProtoMessage() {}
 
 func (x *UnmountImageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[51]
+	mi := &file_minid_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3494,7 +3579,7 @@ func (x *UnmountImageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnmountImageRequest.ProtoReflect.Descriptor instead.
 func (*UnmountImageRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{51}
+	return file_minid_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *UnmountImageRequest) GetNamespace() string {
@@ -3526,7 +3611,7 @@ type UnmountImageResponse struct {
 
 func (x *UnmountImageResponse) Reset() {
 	*x = UnmountImageResponse{}
-	mi := &file_minid_proto_msgTypes[52]
+	mi := &file_minid_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3538,7 +3623,7 @@ func (x *UnmountImageResponse) String() string {
 func (*UnmountImageResponse) ProtoMessage() {}
 
 func (x *UnmountImageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[52]
+	mi := &file_minid_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3551,7 +3636,7 @@ func (x *UnmountImageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnmountImageResponse.ProtoReflect.Descriptor instead.
 func (*UnmountImageResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{52}
+	return file_minid_proto_rawDescGZIP(), []int{53}
 }
 
 type ContentInfo struct {
@@ -3567,7 +3652,7 @@ type ContentInfo struct {
 
 func (x *ContentInfo) Reset() {
 	*x = ContentInfo{}
-	mi := &file_minid_proto_msgTypes[53]
+	mi := &file_minid_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3579,7 +3664,7 @@ func (x *ContentInfo) String() string {
 func (*ContentInfo) ProtoMessage() {}
 
 func (x *ContentInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[53]
+	mi := &file_minid_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3592,7 +3677,7 @@ func (x *ContentInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContentInfo.ProtoReflect.Descriptor instead.
 func (*ContentInfo) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{53}
+	return file_minid_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *ContentInfo) GetDigest() string {
@@ -3640,7 +3725,7 @@ type ListContentRequest struct {
 
 func (x *ListContentRequest) Reset() {
 	*x = ListContentRequest{}
-	mi := &file_minid_proto_msgTypes[54]
+	mi := &file_minid_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3652,7 +3737,7 @@ func (x *ListContentRequest) String() string {
 func (*ListContentRequest) ProtoMessage() {}
 
 func (x *ListContentRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[54]
+	mi := &file_minid_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3665,7 +3750,7 @@ func (x *ListContentRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListContentRequest.ProtoReflect.Descriptor instead.
 func (*ListContentRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{54}
+	return file_minid_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *ListContentRequest) GetNamespace() string {
@@ -3692,7 +3777,7 @@ type ContentInfoRequest struct {
 
 func (x *ContentInfoRequest) Reset() {
 	*x = ContentInfoRequest{}
-	mi := &file_minid_proto_msgTypes[55]
+	mi := &file_minid_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3704,7 +3789,7 @@ func (x *ContentInfoRequest) String() string {
 func (*ContentInfoRequest) ProtoMessage() {}
 
 func (x *ContentInfoRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[55]
+	mi := &file_minid_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3717,7 +3802,7 @@ func (x *ContentInfoRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContentInfoRequest.ProtoReflect.Descriptor instead.
 func (*ContentInfoRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{55}
+	return file_minid_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *ContentInfoRequest) GetNamespace() string {
@@ -3746,7 +3831,7 @@ type ReadContentRequest struct {
 
 func (x *ReadContentRequest) Reset() {
 	*x = ReadContentRequest{}
-	mi := &file_minid_proto_msgTypes[56]
+	mi := &file_minid_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3758,7 +3843,7 @@ func (x *ReadContentRequest) String() string {
 func (*ReadContentRequest) ProtoMessage() {}
 
 func (x *ReadContentRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[56]
+	mi := &file_minid_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3771,7 +3856,7 @@ func (x *ReadContentRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadContentRequest.ProtoReflect.Descriptor instead.
 func (*ReadContentRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{56}
+	return file_minid_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *ReadContentRequest) GetNamespace() string {
@@ -3817,7 +3902,7 @@ type WriteContentRequest struct {
 
 func (x *WriteContentRequest) Reset() {
 	*x = WriteContentRequest{}
-	mi := &file_minid_proto_msgTypes[57]
+	mi := &file_minid_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3829,7 +3914,7 @@ func (x *WriteContentRequest) String() string {
 func (*WriteContentRequest) ProtoMessage() {}
 
 func (x *WriteContentRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[57]
+	mi := &file_minid_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3842,7 +3927,7 @@ func (x *WriteContentRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WriteContentRequest.ProtoReflect.Descriptor instead.
 func (*WriteContentRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{57}
+	return file_minid_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *WriteContentRequest) GetNamespace() string {
@@ -3905,7 +3990,7 @@ type WriteContentResponse struct {
 
 func (x *WriteContentResponse) Reset() {
 	*x = WriteContentResponse{}
-	mi := &file_minid_proto_msgTypes[58]
+	mi := &file_minid_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3917,7 +4002,7 @@ func (x *WriteContentResponse) String() string {
 func (*WriteContentResponse) ProtoMessage() {}
 
 func (x *WriteContentResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[58]
+	mi := &file_minid_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3930,7 +4015,7 @@ func (x *WriteContentResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WriteContentResponse.ProtoReflect.Descriptor instead.
 func (*WriteContentResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{58}
+	return file_minid_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *WriteContentResponse) GetOffset() int64 {
@@ -3962,7 +4047,7 @@ type ActiveRequest struct {
 
 func (x *ActiveRequest) Reset() {
 	*x = ActiveRequest{}
-	mi := &file_minid_proto_msgTypes[59]
+	mi := &file_minid_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3974,7 +4059,7 @@ func (x *ActiveRequest) String() string {
 func (*ActiveRequest) ProtoMessage() {}
 
 func (x *ActiveRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[59]
+	mi := &file_minid_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3987,7 +4072,7 @@ func (x *ActiveRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ActiveRequest.ProtoReflect.Descriptor instead.
 func (*ActiveRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{59}
+	return file_minid_proto_rawDescGZIP(), []int{60}
 }
 
 type ActiveResponse struct {
@@ -3999,7 +4084,7 @@ type ActiveResponse struct {
 
 func (x *ActiveResponse) Reset() {
 	*x = ActiveResponse{}
-	mi := &file_minid_proto_msgTypes[60]
+	mi := &file_minid_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4011,7 +4096,7 @@ func (x *ActiveResponse) String() string {
 func (*ActiveResponse) ProtoMessage() {}
 
 func (x *ActiveResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[60]
+	mi := &file_minid_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4024,7 +4109,7 @@ func (x *ActiveResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ActiveResponse.ProtoReflect.Descriptor instead.
 func (*ActiveResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{60}
+	return file_minid_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *ActiveResponse) GetIngests() []*Ingest {
@@ -4048,7 +4133,7 @@ type Ingest struct {
 
 func (x *Ingest) Reset() {
 	*x = Ingest{}
-	mi := &file_minid_proto_msgTypes[61]
+	mi := &file_minid_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4060,7 +4145,7 @@ func (x *Ingest) String() string {
 func (*Ingest) ProtoMessage() {}
 
 func (x *Ingest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[61]
+	mi := &file_minid_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4073,7 +4158,7 @@ func (x *Ingest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ingest.ProtoReflect.Descriptor instead.
 func (*Ingest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{61}
+	return file_minid_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *Ingest) GetRef() string {
@@ -4127,7 +4212,7 @@ type AbortRequest struct {
 
 func (x *AbortRequest) Reset() {
 	*x = AbortRequest{}
-	mi := &file_minid_proto_msgTypes[62]
+	mi := &file_minid_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4139,7 +4224,7 @@ func (x *AbortRequest) String() string {
 func (*AbortRequest) ProtoMessage() {}
 
 func (x *AbortRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[62]
+	mi := &file_minid_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4152,7 +4237,7 @@ func (x *AbortRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AbortRequest.ProtoReflect.Descriptor instead.
 func (*AbortRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{62}
+	return file_minid_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *AbortRequest) GetRef() string {
@@ -4170,7 +4255,7 @@ type AbortResponse struct {
 
 func (x *AbortResponse) Reset() {
 	*x = AbortResponse{}
-	mi := &file_minid_proto_msgTypes[63]
+	mi := &file_minid_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4182,7 +4267,7 @@ func (x *AbortResponse) String() string {
 func (*AbortResponse) ProtoMessage() {}
 
 func (x *AbortResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[63]
+	mi := &file_minid_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4195,7 +4280,7 @@ func (x *AbortResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AbortResponse.ProtoReflect.Descriptor instead.
 func (*AbortResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{63}
+	return file_minid_proto_rawDescGZIP(), []int{64}
 }
 
 type DeleteContentRequest struct {
@@ -4208,7 +4293,7 @@ type DeleteContentRequest struct {
 
 func (x *DeleteContentRequest) Reset() {
 	*x = DeleteContentRequest{}
-	mi := &file_minid_proto_msgTypes[64]
+	mi := &file_minid_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4220,7 +4305,7 @@ func (x *DeleteContentRequest) String() string {
 func (*DeleteContentRequest) ProtoMessage() {}
 
 func (x *DeleteContentRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[64]
+	mi := &file_minid_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4233,7 +4318,7 @@ func (x *DeleteContentRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteContentRequest.ProtoReflect.Descriptor instead.
 func (*DeleteContentRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{64}
+	return file_minid_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *DeleteContentRequest) GetNamespace() string {
@@ -4258,7 +4343,7 @@ type DeleteContentResponse struct {
 
 func (x *DeleteContentResponse) Reset() {
 	*x = DeleteContentResponse{}
-	mi := &file_minid_proto_msgTypes[65]
+	mi := &file_minid_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4270,7 +4355,7 @@ func (x *DeleteContentResponse) String() string {
 func (*DeleteContentResponse) ProtoMessage() {}
 
 func (x *DeleteContentResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[65]
+	mi := &file_minid_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4283,7 +4368,7 @@ func (x *DeleteContentResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteContentResponse.ProtoReflect.Descriptor instead.
 func (*DeleteContentResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{65}
+	return file_minid_proto_rawDescGZIP(), []int{66}
 }
 
 type SetContentLabelsRequest struct {
@@ -4298,7 +4383,7 @@ type SetContentLabelsRequest struct {
 
 func (x *SetContentLabelsRequest) Reset() {
 	*x = SetContentLabelsRequest{}
-	mi := &file_minid_proto_msgTypes[66]
+	mi := &file_minid_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4310,7 +4395,7 @@ func (x *SetContentLabelsRequest) String() string {
 func (*SetContentLabelsRequest) ProtoMessage() {}
 
 func (x *SetContentLabelsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[66]
+	mi := &file_minid_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4323,7 +4408,7 @@ func (x *SetContentLabelsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetContentLabelsRequest.ProtoReflect.Descriptor instead.
 func (*SetContentLabelsRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{66}
+	return file_minid_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *SetContentLabelsRequest) GetNamespace() string {
@@ -4367,7 +4452,7 @@ type FetchBlobRequest struct {
 
 func (x *FetchBlobRequest) Reset() {
 	*x = FetchBlobRequest{}
-	mi := &file_minid_proto_msgTypes[67]
+	mi := &file_minid_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4379,7 +4464,7 @@ func (x *FetchBlobRequest) String() string {
 func (*FetchBlobRequest) ProtoMessage() {}
 
 func (x *FetchBlobRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[67]
+	mi := &file_minid_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4392,7 +4477,7 @@ func (x *FetchBlobRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FetchBlobRequest.ProtoReflect.Descriptor instead.
 func (*FetchBlobRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{67}
+	return file_minid_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *FetchBlobRequest) GetNamespace() string {
@@ -4443,7 +4528,7 @@ type PushObjectRequest struct {
 
 func (x *PushObjectRequest) Reset() {
 	*x = PushObjectRequest{}
-	mi := &file_minid_proto_msgTypes[68]
+	mi := &file_minid_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4455,7 +4540,7 @@ func (x *PushObjectRequest) String() string {
 func (*PushObjectRequest) ProtoMessage() {}
 
 func (x *PushObjectRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[68]
+	mi := &file_minid_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4468,7 +4553,7 @@ func (x *PushObjectRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PushObjectRequest.ProtoReflect.Descriptor instead.
 func (*PushObjectRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{68}
+	return file_minid_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *PushObjectRequest) GetNamespace() string {
@@ -4520,7 +4605,7 @@ type Snapshot struct {
 
 func (x *Snapshot) Reset() {
 	*x = Snapshot{}
-	mi := &file_minid_proto_msgTypes[69]
+	mi := &file_minid_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4532,7 +4617,7 @@ func (x *Snapshot) String() string {
 func (*Snapshot) ProtoMessage() {}
 
 func (x *Snapshot) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[69]
+	mi := &file_minid_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4545,7 +4630,7 @@ func (x *Snapshot) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Snapshot.ProtoReflect.Descriptor instead.
 func (*Snapshot) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{69}
+	return file_minid_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *Snapshot) GetName() string {
@@ -4602,7 +4687,7 @@ type Mount struct {
 
 func (x *Mount) Reset() {
 	*x = Mount{}
-	mi := &file_minid_proto_msgTypes[70]
+	mi := &file_minid_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4614,7 +4699,7 @@ func (x *Mount) String() string {
 func (*Mount) ProtoMessage() {}
 
 func (x *Mount) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[70]
+	mi := &file_minid_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4627,7 +4712,7 @@ func (x *Mount) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Mount.ProtoReflect.Descriptor instead.
 func (*Mount) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{70}
+	return file_minid_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *Mount) GetType() string {
@@ -4668,7 +4753,7 @@ type MountsResponse struct {
 
 func (x *MountsResponse) Reset() {
 	*x = MountsResponse{}
-	mi := &file_minid_proto_msgTypes[71]
+	mi := &file_minid_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4680,7 +4765,7 @@ func (x *MountsResponse) String() string {
 func (*MountsResponse) ProtoMessage() {}
 
 func (x *MountsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[71]
+	mi := &file_minid_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4693,7 +4778,7 @@ func (x *MountsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MountsResponse.ProtoReflect.Descriptor instead.
 func (*MountsResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{71}
+	return file_minid_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *MountsResponse) GetMounts() []*Mount {
@@ -4721,7 +4806,7 @@ type ListSnapshotsRequest struct {
 
 func (x *ListSnapshotsRequest) Reset() {
 	*x = ListSnapshotsRequest{}
-	mi := &file_minid_proto_msgTypes[72]
+	mi := &file_minid_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4733,7 +4818,7 @@ func (x *ListSnapshotsRequest) String() string {
 func (*ListSnapshotsRequest) ProtoMessage() {}
 
 func (x *ListSnapshotsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[72]
+	mi := &file_minid_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4746,7 +4831,7 @@ func (x *ListSnapshotsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSnapshotsRequest.ProtoReflect.Descriptor instead.
 func (*ListSnapshotsRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{72}
+	return file_minid_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *ListSnapshotsRequest) GetNamespace() string {
@@ -4779,7 +4864,7 @@ type ListSnapshotsResponse struct {
 
 func (x *ListSnapshotsResponse) Reset() {
 	*x = ListSnapshotsResponse{}
-	mi := &file_minid_proto_msgTypes[73]
+	mi := &file_minid_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4791,7 +4876,7 @@ func (x *ListSnapshotsResponse) String() string {
 func (*ListSnapshotsResponse) ProtoMessage() {}
 
 func (x *ListSnapshotsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[73]
+	mi := &file_minid_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4804,7 +4889,7 @@ func (x *ListSnapshotsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSnapshotsResponse.ProtoReflect.Descriptor instead.
 func (*ListSnapshotsResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{73}
+	return file_minid_proto_rawDescGZIP(), []int{74}
 }
 
 func (x *ListSnapshotsResponse) GetSnapshots() []*Snapshot {
@@ -4825,7 +4910,7 @@ type SnapshotRequest struct {
 
 func (x *SnapshotRequest) Reset() {
 	*x = SnapshotRequest{}
-	mi := &file_minid_proto_msgTypes[74]
+	mi := &file_minid_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4837,7 +4922,7 @@ func (x *SnapshotRequest) String() string {
 func (*SnapshotRequest) ProtoMessage() {}
 
 func (x *SnapshotRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[74]
+	mi := &file_minid_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4850,7 +4935,7 @@ func (x *SnapshotRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotRequest.ProtoReflect.Descriptor instead.
 func (*SnapshotRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{74}
+	return file_minid_proto_rawDescGZIP(), []int{75}
 }
 
 func (x *SnapshotRequest) GetNamespace() string {
@@ -4887,7 +4972,7 @@ type PrepareSnapshotRequest struct {
 
 func (x *PrepareSnapshotRequest) Reset() {
 	*x = PrepareSnapshotRequest{}
-	mi := &file_minid_proto_msgTypes[75]
+	mi := &file_minid_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4899,7 +4984,7 @@ func (x *PrepareSnapshotRequest) String() string {
 func (*PrepareSnapshotRequest) ProtoMessage() {}
 
 func (x *PrepareSnapshotRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[75]
+	mi := &file_minid_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4912,7 +4997,7 @@ func (x *PrepareSnapshotRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PrepareSnapshotRequest.ProtoReflect.Descriptor instead.
 func (*PrepareSnapshotRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{75}
+	return file_minid_proto_rawDescGZIP(), []int{76}
 }
 
 func (x *PrepareSnapshotRequest) GetNamespace() string {
@@ -4963,7 +5048,7 @@ type CommitSnapshotRequest struct {
 
 func (x *CommitSnapshotRequest) Reset() {
 	*x = CommitSnapshotRequest{}
-	mi := &file_minid_proto_msgTypes[76]
+	mi := &file_minid_proto_msgTypes[77]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4975,7 +5060,7 @@ func (x *CommitSnapshotRequest) String() string {
 func (*CommitSnapshotRequest) ProtoMessage() {}
 
 func (x *CommitSnapshotRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[76]
+	mi := &file_minid_proto_msgTypes[77]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4988,7 +5073,7 @@ func (x *CommitSnapshotRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CommitSnapshotRequest.ProtoReflect.Descriptor instead.
 func (*CommitSnapshotRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{76}
+	return file_minid_proto_rawDescGZIP(), []int{77}
 }
 
 func (x *CommitSnapshotRequest) GetNamespace() string {
@@ -5034,7 +5119,7 @@ type RemoveSnapshotResponse struct {
 
 func (x *RemoveSnapshotResponse) Reset() {
 	*x = RemoveSnapshotResponse{}
-	mi := &file_minid_proto_msgTypes[77]
+	mi := &file_minid_proto_msgTypes[78]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5046,7 +5131,7 @@ func (x *RemoveSnapshotResponse) String() string {
 func (*RemoveSnapshotResponse) ProtoMessage() {}
 
 func (x *RemoveSnapshotResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[77]
+	mi := &file_minid_proto_msgTypes[78]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5059,7 +5144,7 @@ func (x *RemoveSnapshotResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveSnapshotResponse.ProtoReflect.Descriptor instead.
 func (*RemoveSnapshotResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{77}
+	return file_minid_proto_rawDescGZIP(), []int{78}
 }
 
 type SnapshotUsage struct {
@@ -5072,7 +5157,7 @@ type SnapshotUsage struct {
 
 func (x *SnapshotUsage) Reset() {
 	*x = SnapshotUsage{}
-	mi := &file_minid_proto_msgTypes[78]
+	mi := &file_minid_proto_msgTypes[79]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5084,7 +5169,7 @@ func (x *SnapshotUsage) String() string {
 func (*SnapshotUsage) ProtoMessage() {}
 
 func (x *SnapshotUsage) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[78]
+	mi := &file_minid_proto_msgTypes[79]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5097,7 +5182,7 @@ func (x *SnapshotUsage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotUsage.ProtoReflect.Descriptor instead.
 func (*SnapshotUsage) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{78}
+	return file_minid_proto_rawDescGZIP(), []int{79}
 }
 
 func (x *SnapshotUsage) GetSize() int64 {
@@ -5127,7 +5212,7 @@ type SetSnapshotLabelsRequest struct {
 
 func (x *SetSnapshotLabelsRequest) Reset() {
 	*x = SetSnapshotLabelsRequest{}
-	mi := &file_minid_proto_msgTypes[79]
+	mi := &file_minid_proto_msgTypes[80]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5139,7 +5224,7 @@ func (x *SetSnapshotLabelsRequest) String() string {
 func (*SetSnapshotLabelsRequest) ProtoMessage() {}
 
 func (x *SetSnapshotLabelsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[79]
+	mi := &file_minid_proto_msgTypes[80]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5152,7 +5237,7 @@ func (x *SetSnapshotLabelsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetSnapshotLabelsRequest.ProtoReflect.Descriptor instead.
 func (*SetSnapshotLabelsRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{79}
+	return file_minid_proto_rawDescGZIP(), []int{80}
 }
 
 func (x *SetSnapshotLabelsRequest) GetNamespace() string {
@@ -5206,7 +5291,7 @@ type DiffRequest struct {
 
 func (x *DiffRequest) Reset() {
 	*x = DiffRequest{}
-	mi := &file_minid_proto_msgTypes[80]
+	mi := &file_minid_proto_msgTypes[81]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5218,7 +5303,7 @@ func (x *DiffRequest) String() string {
 func (*DiffRequest) ProtoMessage() {}
 
 func (x *DiffRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[80]
+	mi := &file_minid_proto_msgTypes[81]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5231,7 +5316,7 @@ func (x *DiffRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiffRequest.ProtoReflect.Descriptor instead.
 func (*DiffRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{80}
+	return file_minid_proto_rawDescGZIP(), []int{81}
 }
 
 func (x *DiffRequest) GetNamespace() string {
@@ -5303,7 +5388,7 @@ type Lease struct {
 
 func (x *Lease) Reset() {
 	*x = Lease{}
-	mi := &file_minid_proto_msgTypes[81]
+	mi := &file_minid_proto_msgTypes[82]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5315,7 +5400,7 @@ func (x *Lease) String() string {
 func (*Lease) ProtoMessage() {}
 
 func (x *Lease) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[81]
+	mi := &file_minid_proto_msgTypes[82]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5328,7 +5413,7 @@ func (x *Lease) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Lease.ProtoReflect.Descriptor instead.
 func (*Lease) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{81}
+	return file_minid_proto_rawDescGZIP(), []int{82}
 }
 
 func (x *Lease) GetId() string {
@@ -5376,7 +5461,7 @@ type LeaseResource struct {
 
 func (x *LeaseResource) Reset() {
 	*x = LeaseResource{}
-	mi := &file_minid_proto_msgTypes[82]
+	mi := &file_minid_proto_msgTypes[83]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5388,7 +5473,7 @@ func (x *LeaseResource) String() string {
 func (*LeaseResource) ProtoMessage() {}
 
 func (x *LeaseResource) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[82]
+	mi := &file_minid_proto_msgTypes[83]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5401,7 +5486,7 @@ func (x *LeaseResource) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeaseResource.ProtoReflect.Descriptor instead.
 func (*LeaseResource) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{82}
+	return file_minid_proto_rawDescGZIP(), []int{83}
 }
 
 func (x *LeaseResource) GetType() string {
@@ -5430,7 +5515,7 @@ type CreateLeaseRequest struct {
 
 func (x *CreateLeaseRequest) Reset() {
 	*x = CreateLeaseRequest{}
-	mi := &file_minid_proto_msgTypes[83]
+	mi := &file_minid_proto_msgTypes[84]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5442,7 +5527,7 @@ func (x *CreateLeaseRequest) String() string {
 func (*CreateLeaseRequest) ProtoMessage() {}
 
 func (x *CreateLeaseRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[83]
+	mi := &file_minid_proto_msgTypes[84]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5455,7 +5540,7 @@ func (x *CreateLeaseRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateLeaseRequest.ProtoReflect.Descriptor instead.
 func (*CreateLeaseRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{83}
+	return file_minid_proto_rawDescGZIP(), []int{84}
 }
 
 func (x *CreateLeaseRequest) GetNamespace() string {
@@ -5496,7 +5581,7 @@ type ListLeasesRequest struct {
 
 func (x *ListLeasesRequest) Reset() {
 	*x = ListLeasesRequest{}
-	mi := &file_minid_proto_msgTypes[84]
+	mi := &file_minid_proto_msgTypes[85]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5508,7 +5593,7 @@ func (x *ListLeasesRequest) String() string {
 func (*ListLeasesRequest) ProtoMessage() {}
 
 func (x *ListLeasesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[84]
+	mi := &file_minid_proto_msgTypes[85]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5521,7 +5606,7 @@ func (x *ListLeasesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListLeasesRequest.ProtoReflect.Descriptor instead.
 func (*ListLeasesRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{84}
+	return file_minid_proto_rawDescGZIP(), []int{85}
 }
 
 func (x *ListLeasesRequest) GetNamespace() string {
@@ -5547,7 +5632,7 @@ type ListLeasesResponse struct {
 
 func (x *ListLeasesResponse) Reset() {
 	*x = ListLeasesResponse{}
-	mi := &file_minid_proto_msgTypes[85]
+	mi := &file_minid_proto_msgTypes[86]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5559,7 +5644,7 @@ func (x *ListLeasesResponse) String() string {
 func (*ListLeasesResponse) ProtoMessage() {}
 
 func (x *ListLeasesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[85]
+	mi := &file_minid_proto_msgTypes[86]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5572,7 +5657,7 @@ func (x *ListLeasesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListLeasesResponse.ProtoReflect.Descriptor instead.
 func (*ListLeasesResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{85}
+	return file_minid_proto_rawDescGZIP(), []int{86}
 }
 
 func (x *ListLeasesResponse) GetLeases() []*Lease {
@@ -5593,7 +5678,7 @@ type DeleteLeaseRequest struct {
 
 func (x *DeleteLeaseRequest) Reset() {
 	*x = DeleteLeaseRequest{}
-	mi := &file_minid_proto_msgTypes[86]
+	mi := &file_minid_proto_msgTypes[87]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5605,7 +5690,7 @@ func (x *DeleteLeaseRequest) String() string {
 func (*DeleteLeaseRequest) ProtoMessage() {}
 
 func (x *DeleteLeaseRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[86]
+	mi := &file_minid_proto_msgTypes[87]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5618,7 +5703,7 @@ func (x *DeleteLeaseRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteLeaseRequest.ProtoReflect.Descriptor instead.
 func (*DeleteLeaseRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{86}
+	return file_minid_proto_rawDescGZIP(), []int{87}
 }
 
 func (x *DeleteLeaseRequest) GetNamespace() string {
@@ -5650,7 +5735,7 @@ type DeleteLeaseResponse struct {
 
 func (x *DeleteLeaseResponse) Reset() {
 	*x = DeleteLeaseResponse{}
-	mi := &file_minid_proto_msgTypes[87]
+	mi := &file_minid_proto_msgTypes[88]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5662,7 +5747,7 @@ func (x *DeleteLeaseResponse) String() string {
 func (*DeleteLeaseResponse) ProtoMessage() {}
 
 func (x *DeleteLeaseResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[87]
+	mi := &file_minid_proto_msgTypes[88]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5675,7 +5760,7 @@ func (x *DeleteLeaseResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteLeaseResponse.ProtoReflect.Descriptor instead.
 func (*DeleteLeaseResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{87}
+	return file_minid_proto_rawDescGZIP(), []int{88}
 }
 
 type LeaseResourceRequest struct {
@@ -5689,7 +5774,7 @@ type LeaseResourceRequest struct {
 
 func (x *LeaseResourceRequest) Reset() {
 	*x = LeaseResourceRequest{}
-	mi := &file_minid_proto_msgTypes[88]
+	mi := &file_minid_proto_msgTypes[89]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5701,7 +5786,7 @@ func (x *LeaseResourceRequest) String() string {
 func (*LeaseResourceRequest) ProtoMessage() {}
 
 func (x *LeaseResourceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[88]
+	mi := &file_minid_proto_msgTypes[89]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5714,7 +5799,7 @@ func (x *LeaseResourceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeaseResourceRequest.ProtoReflect.Descriptor instead.
 func (*LeaseResourceRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{88}
+	return file_minid_proto_rawDescGZIP(), []int{89}
 }
 
 func (x *LeaseResourceRequest) GetNamespace() string {
@@ -5787,7 +5872,7 @@ type Container struct {
 
 func (x *Container) Reset() {
 	*x = Container{}
-	mi := &file_minid_proto_msgTypes[89]
+	mi := &file_minid_proto_msgTypes[90]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5799,7 +5884,7 @@ func (x *Container) String() string {
 func (*Container) ProtoMessage() {}
 
 func (x *Container) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[89]
+	mi := &file_minid_proto_msgTypes[90]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5812,7 +5897,7 @@ func (x *Container) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Container.ProtoReflect.Descriptor instead.
 func (*Container) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{89}
+	return file_minid_proto_rawDescGZIP(), []int{90}
 }
 
 func (x *Container) GetId() string {
@@ -6118,7 +6203,7 @@ type EndpointStatus struct {
 
 func (x *EndpointStatus) Reset() {
 	*x = EndpointStatus{}
-	mi := &file_minid_proto_msgTypes[90]
+	mi := &file_minid_proto_msgTypes[91]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6130,7 +6215,7 @@ func (x *EndpointStatus) String() string {
 func (*EndpointStatus) ProtoMessage() {}
 
 func (x *EndpointStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[90]
+	mi := &file_minid_proto_msgTypes[91]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6143,7 +6228,7 @@ func (x *EndpointStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EndpointStatus.ProtoReflect.Descriptor instead.
 func (*EndpointStatus) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{90}
+	return file_minid_proto_rawDescGZIP(), []int{91}
 }
 
 func (x *EndpointStatus) GetNetwork() string {
@@ -6209,7 +6294,7 @@ type NetworkAttachment struct {
 
 func (x *NetworkAttachment) Reset() {
 	*x = NetworkAttachment{}
-	mi := &file_minid_proto_msgTypes[91]
+	mi := &file_minid_proto_msgTypes[92]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6221,7 +6306,7 @@ func (x *NetworkAttachment) String() string {
 func (*NetworkAttachment) ProtoMessage() {}
 
 func (x *NetworkAttachment) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[91]
+	mi := &file_minid_proto_msgTypes[92]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6234,7 +6319,7 @@ func (x *NetworkAttachment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NetworkAttachment.ProtoReflect.Descriptor instead.
 func (*NetworkAttachment) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{91}
+	return file_minid_proto_rawDescGZIP(), []int{92}
 }
 
 func (x *NetworkAttachment) GetNetwork() string {
@@ -6291,7 +6376,7 @@ type PublishedPort struct {
 
 func (x *PublishedPort) Reset() {
 	*x = PublishedPort{}
-	mi := &file_minid_proto_msgTypes[92]
+	mi := &file_minid_proto_msgTypes[93]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6303,7 +6388,7 @@ func (x *PublishedPort) String() string {
 func (*PublishedPort) ProtoMessage() {}
 
 func (x *PublishedPort) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[92]
+	mi := &file_minid_proto_msgTypes[93]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6316,7 +6401,7 @@ func (x *PublishedPort) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PublishedPort.ProtoReflect.Descriptor instead.
 func (*PublishedPort) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{92}
+	return file_minid_proto_rawDescGZIP(), []int{93}
 }
 
 func (x *PublishedPort) GetProtocol() string {
@@ -6358,7 +6443,7 @@ type DNSSettings struct {
 
 func (x *DNSSettings) Reset() {
 	*x = DNSSettings{}
-	mi := &file_minid_proto_msgTypes[93]
+	mi := &file_minid_proto_msgTypes[94]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6370,7 +6455,7 @@ func (x *DNSSettings) String() string {
 func (*DNSSettings) ProtoMessage() {}
 
 func (x *DNSSettings) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[93]
+	mi := &file_minid_proto_msgTypes[94]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6383,7 +6468,7 @@ func (x *DNSSettings) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DNSSettings.ProtoReflect.Descriptor instead.
 func (*DNSSettings) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{93}
+	return file_minid_proto_rawDescGZIP(), []int{94}
 }
 
 func (x *DNSSettings) GetServers() []string {
@@ -6417,7 +6502,7 @@ type RestartPolicy struct {
 
 func (x *RestartPolicy) Reset() {
 	*x = RestartPolicy{}
-	mi := &file_minid_proto_msgTypes[94]
+	mi := &file_minid_proto_msgTypes[95]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6429,7 +6514,7 @@ func (x *RestartPolicy) String() string {
 func (*RestartPolicy) ProtoMessage() {}
 
 func (x *RestartPolicy) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[94]
+	mi := &file_minid_proto_msgTypes[95]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6442,7 +6527,7 @@ func (x *RestartPolicy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RestartPolicy.ProtoReflect.Descriptor instead.
 func (*RestartPolicy) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{94}
+	return file_minid_proto_rawDescGZIP(), []int{95}
 }
 
 func (x *RestartPolicy) GetName() string {
@@ -6473,7 +6558,7 @@ type HealthCheck struct {
 
 func (x *HealthCheck) Reset() {
 	*x = HealthCheck{}
-	mi := &file_minid_proto_msgTypes[95]
+	mi := &file_minid_proto_msgTypes[96]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6485,7 +6570,7 @@ func (x *HealthCheck) String() string {
 func (*HealthCheck) ProtoMessage() {}
 
 func (x *HealthCheck) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[95]
+	mi := &file_minid_proto_msgTypes[96]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6498,7 +6583,7 @@ func (x *HealthCheck) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HealthCheck.ProtoReflect.Descriptor instead.
 func (*HealthCheck) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{95}
+	return file_minid_proto_rawDescGZIP(), []int{96}
 }
 
 func (x *HealthCheck) GetTest() []string {
@@ -6554,7 +6639,7 @@ type Health struct {
 
 func (x *Health) Reset() {
 	*x = Health{}
-	mi := &file_minid_proto_msgTypes[96]
+	mi := &file_minid_proto_msgTypes[97]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6566,7 +6651,7 @@ func (x *Health) String() string {
 func (*Health) ProtoMessage() {}
 
 func (x *Health) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[96]
+	mi := &file_minid_proto_msgTypes[97]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6579,7 +6664,7 @@ func (x *Health) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Health.ProtoReflect.Descriptor instead.
 func (*Health) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{96}
+	return file_minid_proto_rawDescGZIP(), []int{97}
 }
 
 func (x *Health) GetStatus() string {
@@ -6615,7 +6700,7 @@ type HealthResult struct {
 
 func (x *HealthResult) Reset() {
 	*x = HealthResult{}
-	mi := &file_minid_proto_msgTypes[97]
+	mi := &file_minid_proto_msgTypes[98]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6627,7 +6712,7 @@ func (x *HealthResult) String() string {
 func (*HealthResult) ProtoMessage() {}
 
 func (x *HealthResult) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[97]
+	mi := &file_minid_proto_msgTypes[98]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6640,7 +6725,7 @@ func (x *HealthResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HealthResult.ProtoReflect.Descriptor instead.
 func (*HealthResult) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{97}
+	return file_minid_proto_rawDescGZIP(), []int{98}
 }
 
 func (x *HealthResult) GetStart() int64 {
@@ -6685,7 +6770,7 @@ type Exit struct {
 
 func (x *Exit) Reset() {
 	*x = Exit{}
-	mi := &file_minid_proto_msgTypes[98]
+	mi := &file_minid_proto_msgTypes[99]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6697,7 +6782,7 @@ func (x *Exit) String() string {
 func (*Exit) ProtoMessage() {}
 
 func (x *Exit) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[98]
+	mi := &file_minid_proto_msgTypes[99]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6710,7 +6795,7 @@ func (x *Exit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Exit.ProtoReflect.Descriptor instead.
 func (*Exit) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{98}
+	return file_minid_proto_rawDescGZIP(), []int{99}
 }
 
 func (x *Exit) GetPid() int32 {
@@ -6792,7 +6877,7 @@ type CreateContainerRequest struct {
 
 func (x *CreateContainerRequest) Reset() {
 	*x = CreateContainerRequest{}
-	mi := &file_minid_proto_msgTypes[99]
+	mi := &file_minid_proto_msgTypes[100]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6804,7 +6889,7 @@ func (x *CreateContainerRequest) String() string {
 func (*CreateContainerRequest) ProtoMessage() {}
 
 func (x *CreateContainerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[99]
+	mi := &file_minid_proto_msgTypes[100]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6817,7 +6902,7 @@ func (x *CreateContainerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateContainerRequest.ProtoReflect.Descriptor instead.
 func (*CreateContainerRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{99}
+	return file_minid_proto_rawDescGZIP(), []int{100}
 }
 
 func (x *CreateContainerRequest) GetNamespace() string {
@@ -7035,7 +7120,7 @@ type LogConfig struct {
 
 func (x *LogConfig) Reset() {
 	*x = LogConfig{}
-	mi := &file_minid_proto_msgTypes[100]
+	mi := &file_minid_proto_msgTypes[101]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7047,7 +7132,7 @@ func (x *LogConfig) String() string {
 func (*LogConfig) ProtoMessage() {}
 
 func (x *LogConfig) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[100]
+	mi := &file_minid_proto_msgTypes[101]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7060,7 +7145,7 @@ func (x *LogConfig) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogConfig.ProtoReflect.Descriptor instead.
 func (*LogConfig) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{100}
+	return file_minid_proto_rawDescGZIP(), []int{101}
 }
 
 func (x *LogConfig) GetDriver() string {
@@ -7103,7 +7188,7 @@ type ContainerRequest struct {
 
 func (x *ContainerRequest) Reset() {
 	*x = ContainerRequest{}
-	mi := &file_minid_proto_msgTypes[101]
+	mi := &file_minid_proto_msgTypes[102]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7115,7 +7200,7 @@ func (x *ContainerRequest) String() string {
 func (*ContainerRequest) ProtoMessage() {}
 
 func (x *ContainerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[101]
+	mi := &file_minid_proto_msgTypes[102]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7128,7 +7213,7 @@ func (x *ContainerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContainerRequest.ProtoReflect.Descriptor instead.
 func (*ContainerRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{101}
+	return file_minid_proto_rawDescGZIP(), []int{102}
 }
 
 func (x *ContainerRequest) GetNamespace() string {
@@ -7171,7 +7256,7 @@ type StopRequest struct {
 
 func (x *StopRequest) Reset() {
 	*x = StopRequest{}
-	mi := &file_minid_proto_msgTypes[102]
+	mi := &file_minid_proto_msgTypes[103]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7183,7 +7268,7 @@ func (x *StopRequest) String() string {
 func (*StopRequest) ProtoMessage() {}
 
 func (x *StopRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[102]
+	mi := &file_minid_proto_msgTypes[103]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7196,7 +7281,7 @@ func (x *StopRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StopRequest.ProtoReflect.Descriptor instead.
 func (*StopRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{102}
+	return file_minid_proto_rawDescGZIP(), []int{103}
 }
 
 func (x *StopRequest) GetNamespace() string {
@@ -7238,7 +7323,7 @@ type RenameRequest struct {
 
 func (x *RenameRequest) Reset() {
 	*x = RenameRequest{}
-	mi := &file_minid_proto_msgTypes[103]
+	mi := &file_minid_proto_msgTypes[104]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7250,7 +7335,7 @@ func (x *RenameRequest) String() string {
 func (*RenameRequest) ProtoMessage() {}
 
 func (x *RenameRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[103]
+	mi := &file_minid_proto_msgTypes[104]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7263,7 +7348,7 @@ func (x *RenameRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RenameRequest.ProtoReflect.Descriptor instead.
 func (*RenameRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{103}
+	return file_minid_proto_rawDescGZIP(), []int{104}
 }
 
 func (x *RenameRequest) GetNamespace() string {
@@ -7299,7 +7384,7 @@ type ConnectRequest struct {
 
 func (x *ConnectRequest) Reset() {
 	*x = ConnectRequest{}
-	mi := &file_minid_proto_msgTypes[104]
+	mi := &file_minid_proto_msgTypes[105]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7311,7 +7396,7 @@ func (x *ConnectRequest) String() string {
 func (*ConnectRequest) ProtoMessage() {}
 
 func (x *ConnectRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[104]
+	mi := &file_minid_proto_msgTypes[105]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7324,7 +7409,7 @@ func (x *ConnectRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConnectRequest.ProtoReflect.Descriptor instead.
 func (*ConnectRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{104}
+	return file_minid_proto_rawDescGZIP(), []int{105}
 }
 
 func (x *ConnectRequest) GetNamespace() string {
@@ -7365,7 +7450,7 @@ type ListContainersRequest struct {
 
 func (x *ListContainersRequest) Reset() {
 	*x = ListContainersRequest{}
-	mi := &file_minid_proto_msgTypes[105]
+	mi := &file_minid_proto_msgTypes[106]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7377,7 +7462,7 @@ func (x *ListContainersRequest) String() string {
 func (*ListContainersRequest) ProtoMessage() {}
 
 func (x *ListContainersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[105]
+	mi := &file_minid_proto_msgTypes[106]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7390,7 +7475,7 @@ func (x *ListContainersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListContainersRequest.ProtoReflect.Descriptor instead.
 func (*ListContainersRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{105}
+	return file_minid_proto_rawDescGZIP(), []int{106}
 }
 
 func (x *ListContainersRequest) GetNamespace() string {
@@ -7416,7 +7501,7 @@ type ListContainersResponse struct {
 
 func (x *ListContainersResponse) Reset() {
 	*x = ListContainersResponse{}
-	mi := &file_minid_proto_msgTypes[106]
+	mi := &file_minid_proto_msgTypes[107]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7428,7 +7513,7 @@ func (x *ListContainersResponse) String() string {
 func (*ListContainersResponse) ProtoMessage() {}
 
 func (x *ListContainersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[106]
+	mi := &file_minid_proto_msgTypes[107]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7441,7 +7526,7 @@ func (x *ListContainersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListContainersResponse.ProtoReflect.Descriptor instead.
 func (*ListContainersResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{106}
+	return file_minid_proto_rawDescGZIP(), []int{107}
 }
 
 func (x *ListContainersResponse) GetContainers() []*Container {
@@ -7463,7 +7548,7 @@ type SetContainerLabelsRequest struct {
 
 func (x *SetContainerLabelsRequest) Reset() {
 	*x = SetContainerLabelsRequest{}
-	mi := &file_minid_proto_msgTypes[107]
+	mi := &file_minid_proto_msgTypes[108]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7475,7 +7560,7 @@ func (x *SetContainerLabelsRequest) String() string {
 func (*SetContainerLabelsRequest) ProtoMessage() {}
 
 func (x *SetContainerLabelsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[107]
+	mi := &file_minid_proto_msgTypes[108]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7488,7 +7573,7 @@ func (x *SetContainerLabelsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetContainerLabelsRequest.ProtoReflect.Descriptor instead.
 func (*SetContainerLabelsRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{107}
+	return file_minid_proto_rawDescGZIP(), []int{108}
 }
 
 func (x *SetContainerLabelsRequest) GetNamespace() string {
@@ -7531,7 +7616,7 @@ type DeleteContainerRequest struct {
 
 func (x *DeleteContainerRequest) Reset() {
 	*x = DeleteContainerRequest{}
-	mi := &file_minid_proto_msgTypes[108]
+	mi := &file_minid_proto_msgTypes[109]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7543,7 +7628,7 @@ func (x *DeleteContainerRequest) String() string {
 func (*DeleteContainerRequest) ProtoMessage() {}
 
 func (x *DeleteContainerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[108]
+	mi := &file_minid_proto_msgTypes[109]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7556,7 +7641,7 @@ func (x *DeleteContainerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteContainerRequest.ProtoReflect.Descriptor instead.
 func (*DeleteContainerRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{108}
+	return file_minid_proto_rawDescGZIP(), []int{109}
 }
 
 func (x *DeleteContainerRequest) GetNamespace() string {
@@ -7596,7 +7681,7 @@ type DeleteContainerResponse struct {
 
 func (x *DeleteContainerResponse) Reset() {
 	*x = DeleteContainerResponse{}
-	mi := &file_minid_proto_msgTypes[109]
+	mi := &file_minid_proto_msgTypes[110]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7608,7 +7693,7 @@ func (x *DeleteContainerResponse) String() string {
 func (*DeleteContainerResponse) ProtoMessage() {}
 
 func (x *DeleteContainerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[109]
+	mi := &file_minid_proto_msgTypes[110]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7621,7 +7706,7 @@ func (x *DeleteContainerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteContainerResponse.ProtoReflect.Descriptor instead.
 func (*DeleteContainerResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{109}
+	return file_minid_proto_rawDescGZIP(), []int{110}
 }
 
 func (x *DeleteContainerResponse) GetExit() *Exit {
@@ -7641,7 +7726,7 @@ type StartResponse struct {
 
 func (x *StartResponse) Reset() {
 	*x = StartResponse{}
-	mi := &file_minid_proto_msgTypes[110]
+	mi := &file_minid_proto_msgTypes[111]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7653,7 +7738,7 @@ func (x *StartResponse) String() string {
 func (*StartResponse) ProtoMessage() {}
 
 func (x *StartResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[110]
+	mi := &file_minid_proto_msgTypes[111]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7666,7 +7751,7 @@ func (x *StartResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StartResponse.ProtoReflect.Descriptor instead.
 func (*StartResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{110}
+	return file_minid_proto_rawDescGZIP(), []int{111}
 }
 
 func (x *StartResponse) GetPid() int64 {
@@ -7691,7 +7776,7 @@ type ContainerActionResponse struct {
 
 func (x *ContainerActionResponse) Reset() {
 	*x = ContainerActionResponse{}
-	mi := &file_minid_proto_msgTypes[111]
+	mi := &file_minid_proto_msgTypes[112]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7703,7 +7788,7 @@ func (x *ContainerActionResponse) String() string {
 func (*ContainerActionResponse) ProtoMessage() {}
 
 func (x *ContainerActionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[111]
+	mi := &file_minid_proto_msgTypes[112]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7716,7 +7801,7 @@ func (x *ContainerActionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContainerActionResponse.ProtoReflect.Descriptor instead.
 func (*ContainerActionResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{111}
+	return file_minid_proto_rawDescGZIP(), []int{112}
 }
 
 type UpdateContainerRequest struct {
@@ -7731,7 +7816,7 @@ type UpdateContainerRequest struct {
 
 func (x *UpdateContainerRequest) Reset() {
 	*x = UpdateContainerRequest{}
-	mi := &file_minid_proto_msgTypes[112]
+	mi := &file_minid_proto_msgTypes[113]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7743,7 +7828,7 @@ func (x *UpdateContainerRequest) String() string {
 func (*UpdateContainerRequest) ProtoMessage() {}
 
 func (x *UpdateContainerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[112]
+	mi := &file_minid_proto_msgTypes[113]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7756,7 +7841,7 @@ func (x *UpdateContainerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateContainerRequest.ProtoReflect.Descriptor instead.
 func (*UpdateContainerRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{112}
+	return file_minid_proto_rawDescGZIP(), []int{113}
 }
 
 func (x *UpdateContainerRequest) GetNamespace() string {
@@ -7797,7 +7882,7 @@ type StatsRequest struct {
 
 func (x *StatsRequest) Reset() {
 	*x = StatsRequest{}
-	mi := &file_minid_proto_msgTypes[113]
+	mi := &file_minid_proto_msgTypes[114]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7809,7 +7894,7 @@ func (x *StatsRequest) String() string {
 func (*StatsRequest) ProtoMessage() {}
 
 func (x *StatsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[113]
+	mi := &file_minid_proto_msgTypes[114]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7822,7 +7907,7 @@ func (x *StatsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatsRequest.ProtoReflect.Descriptor instead.
 func (*StatsRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{113}
+	return file_minid_proto_rawDescGZIP(), []int{114}
 }
 
 func (x *StatsRequest) GetNamespace() string {
@@ -7848,7 +7933,7 @@ type StatsResponse struct {
 
 func (x *StatsResponse) Reset() {
 	*x = StatsResponse{}
-	mi := &file_minid_proto_msgTypes[114]
+	mi := &file_minid_proto_msgTypes[115]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7860,7 +7945,7 @@ func (x *StatsResponse) String() string {
 func (*StatsResponse) ProtoMessage() {}
 
 func (x *StatsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[114]
+	mi := &file_minid_proto_msgTypes[115]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7873,7 +7958,7 @@ func (x *StatsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatsResponse.ProtoReflect.Descriptor instead.
 func (*StatsResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{114}
+	return file_minid_proto_rawDescGZIP(), []int{115}
 }
 
 func (x *StatsResponse) GetStats() []*ContainerStats {
@@ -7893,7 +7978,7 @@ type ContainerStats struct {
 
 func (x *ContainerStats) Reset() {
 	*x = ContainerStats{}
-	mi := &file_minid_proto_msgTypes[115]
+	mi := &file_minid_proto_msgTypes[116]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7905,7 +7990,7 @@ func (x *ContainerStats) String() string {
 func (*ContainerStats) ProtoMessage() {}
 
 func (x *ContainerStats) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[115]
+	mi := &file_minid_proto_msgTypes[116]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7918,7 +8003,7 @@ func (x *ContainerStats) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContainerStats.ProtoReflect.Descriptor instead.
 func (*ContainerStats) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{115}
+	return file_minid_proto_rawDescGZIP(), []int{116}
 }
 
 func (x *ContainerStats) GetId() string {
@@ -7944,7 +8029,7 @@ type TopResponse struct {
 
 func (x *TopResponse) Reset() {
 	*x = TopResponse{}
-	mi := &file_minid_proto_msgTypes[116]
+	mi := &file_minid_proto_msgTypes[117]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7956,7 +8041,7 @@ func (x *TopResponse) String() string {
 func (*TopResponse) ProtoMessage() {}
 
 func (x *TopResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[116]
+	mi := &file_minid_proto_msgTypes[117]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7969,7 +8054,7 @@ func (x *TopResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TopResponse.ProtoReflect.Descriptor instead.
 func (*TopResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{116}
+	return file_minid_proto_rawDescGZIP(), []int{117}
 }
 
 func (x *TopResponse) GetProcesses() []*ProcessInfo {
@@ -7995,7 +8080,7 @@ type ProcessInfo struct {
 
 func (x *ProcessInfo) Reset() {
 	*x = ProcessInfo{}
-	mi := &file_minid_proto_msgTypes[117]
+	mi := &file_minid_proto_msgTypes[118]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8007,7 +8092,7 @@ func (x *ProcessInfo) String() string {
 func (*ProcessInfo) ProtoMessage() {}
 
 func (x *ProcessInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[117]
+	mi := &file_minid_proto_msgTypes[118]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8020,7 +8105,7 @@ func (x *ProcessInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProcessInfo.ProtoReflect.Descriptor instead.
 func (*ProcessInfo) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{117}
+	return file_minid_proto_rawDescGZIP(), []int{118}
 }
 
 func (x *ProcessInfo) GetPid() int64 {
@@ -8093,7 +8178,7 @@ type LogsRequest struct {
 
 func (x *LogsRequest) Reset() {
 	*x = LogsRequest{}
-	mi := &file_minid_proto_msgTypes[118]
+	mi := &file_minid_proto_msgTypes[119]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8105,7 +8190,7 @@ func (x *LogsRequest) String() string {
 func (*LogsRequest) ProtoMessage() {}
 
 func (x *LogsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[118]
+	mi := &file_minid_proto_msgTypes[119]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8118,7 +8203,7 @@ func (x *LogsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogsRequest.ProtoReflect.Descriptor instead.
 func (*LogsRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{118}
+	return file_minid_proto_rawDescGZIP(), []int{119}
 }
 
 func (x *LogsRequest) GetNamespace() string {
@@ -8175,7 +8260,7 @@ type LogEntry struct {
 
 func (x *LogEntry) Reset() {
 	*x = LogEntry{}
-	mi := &file_minid_proto_msgTypes[119]
+	mi := &file_minid_proto_msgTypes[120]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8187,7 +8272,7 @@ func (x *LogEntry) String() string {
 func (*LogEntry) ProtoMessage() {}
 
 func (x *LogEntry) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[119]
+	mi := &file_minid_proto_msgTypes[120]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8200,7 +8285,7 @@ func (x *LogEntry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogEntry.ProtoReflect.Descriptor instead.
 func (*LogEntry) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{119}
+	return file_minid_proto_rawDescGZIP(), []int{120}
 }
 
 func (x *LogEntry) GetTime() int64 {
@@ -8250,7 +8335,7 @@ type CheckpointRequest struct {
 
 func (x *CheckpointRequest) Reset() {
 	*x = CheckpointRequest{}
-	mi := &file_minid_proto_msgTypes[120]
+	mi := &file_minid_proto_msgTypes[121]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8262,7 +8347,7 @@ func (x *CheckpointRequest) String() string {
 func (*CheckpointRequest) ProtoMessage() {}
 
 func (x *CheckpointRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[120]
+	mi := &file_minid_proto_msgTypes[121]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8275,7 +8360,7 @@ func (x *CheckpointRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckpointRequest.ProtoReflect.Descriptor instead.
 func (*CheckpointRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{120}
+	return file_minid_proto_rawDescGZIP(), []int{121}
 }
 
 func (x *CheckpointRequest) GetNamespace() string {
@@ -8365,7 +8450,7 @@ type CheckpointResponse struct {
 
 func (x *CheckpointResponse) Reset() {
 	*x = CheckpointResponse{}
-	mi := &file_minid_proto_msgTypes[121]
+	mi := &file_minid_proto_msgTypes[122]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8377,7 +8462,7 @@ func (x *CheckpointResponse) String() string {
 func (*CheckpointResponse) ProtoMessage() {}
 
 func (x *CheckpointResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[121]
+	mi := &file_minid_proto_msgTypes[122]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8390,7 +8475,7 @@ func (x *CheckpointResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckpointResponse.ProtoReflect.Descriptor instead.
 func (*CheckpointResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{121}
+	return file_minid_proto_rawDescGZIP(), []int{122}
 }
 
 func (x *CheckpointResponse) GetPath() string {
@@ -8421,7 +8506,7 @@ type RestoreRequest struct {
 
 func (x *RestoreRequest) Reset() {
 	*x = RestoreRequest{}
-	mi := &file_minid_proto_msgTypes[122]
+	mi := &file_minid_proto_msgTypes[123]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8433,7 +8518,7 @@ func (x *RestoreRequest) String() string {
 func (*RestoreRequest) ProtoMessage() {}
 
 func (x *RestoreRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[122]
+	mi := &file_minid_proto_msgTypes[123]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8446,7 +8531,7 @@ func (x *RestoreRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RestoreRequest.ProtoReflect.Descriptor instead.
 func (*RestoreRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{122}
+	return file_minid_proto_rawDescGZIP(), []int{123}
 }
 
 func (x *RestoreRequest) GetNamespace() string {
@@ -8510,7 +8595,7 @@ type Network struct {
 
 func (x *Network) Reset() {
 	*x = Network{}
-	mi := &file_minid_proto_msgTypes[123]
+	mi := &file_minid_proto_msgTypes[124]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8522,7 +8607,7 @@ func (x *Network) String() string {
 func (*Network) ProtoMessage() {}
 
 func (x *Network) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[123]
+	mi := &file_minid_proto_msgTypes[124]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8535,7 +8620,7 @@ func (x *Network) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Network.ProtoReflect.Descriptor instead.
 func (*Network) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{123}
+	return file_minid_proto_rawDescGZIP(), []int{124}
 }
 
 func (x *Network) GetId() string {
@@ -8626,7 +8711,7 @@ type Subnet struct {
 
 func (x *Subnet) Reset() {
 	*x = Subnet{}
-	mi := &file_minid_proto_msgTypes[124]
+	mi := &file_minid_proto_msgTypes[125]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8638,7 +8723,7 @@ func (x *Subnet) String() string {
 func (*Subnet) ProtoMessage() {}
 
 func (x *Subnet) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[124]
+	mi := &file_minid_proto_msgTypes[125]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8651,7 +8736,7 @@ func (x *Subnet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Subnet.ProtoReflect.Descriptor instead.
 func (*Subnet) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{124}
+	return file_minid_proto_rawDescGZIP(), []int{125}
 }
 
 func (x *Subnet) GetSubnet() string {
@@ -8686,7 +8771,7 @@ type NetworkMember struct {
 
 func (x *NetworkMember) Reset() {
 	*x = NetworkMember{}
-	mi := &file_minid_proto_msgTypes[125]
+	mi := &file_minid_proto_msgTypes[126]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8698,7 +8783,7 @@ func (x *NetworkMember) String() string {
 func (*NetworkMember) ProtoMessage() {}
 
 func (x *NetworkMember) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[125]
+	mi := &file_minid_proto_msgTypes[126]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8711,7 +8796,7 @@ func (x *NetworkMember) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NetworkMember.ProtoReflect.Descriptor instead.
 func (*NetworkMember) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{125}
+	return file_minid_proto_rawDescGZIP(), []int{126}
 }
 
 func (x *NetworkMember) GetId() string {
@@ -8751,7 +8836,7 @@ type CreateNetworkRequest struct {
 
 func (x *CreateNetworkRequest) Reset() {
 	*x = CreateNetworkRequest{}
-	mi := &file_minid_proto_msgTypes[126]
+	mi := &file_minid_proto_msgTypes[127]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8763,7 +8848,7 @@ func (x *CreateNetworkRequest) String() string {
 func (*CreateNetworkRequest) ProtoMessage() {}
 
 func (x *CreateNetworkRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[126]
+	mi := &file_minid_proto_msgTypes[127]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8776,7 +8861,7 @@ func (x *CreateNetworkRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateNetworkRequest.ProtoReflect.Descriptor instead.
 func (*CreateNetworkRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{126}
+	return file_minid_proto_rawDescGZIP(), []int{127}
 }
 
 func (x *CreateNetworkRequest) GetNamespace() string {
@@ -8845,7 +8930,7 @@ type NetworkRequest struct {
 
 func (x *NetworkRequest) Reset() {
 	*x = NetworkRequest{}
-	mi := &file_minid_proto_msgTypes[127]
+	mi := &file_minid_proto_msgTypes[128]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8857,7 +8942,7 @@ func (x *NetworkRequest) String() string {
 func (*NetworkRequest) ProtoMessage() {}
 
 func (x *NetworkRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[127]
+	mi := &file_minid_proto_msgTypes[128]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8870,7 +8955,7 @@ func (x *NetworkRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NetworkRequest.ProtoReflect.Descriptor instead.
 func (*NetworkRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{127}
+	return file_minid_proto_rawDescGZIP(), []int{128}
 }
 
 func (x *NetworkRequest) GetNamespace() string {
@@ -8897,7 +8982,7 @@ type ListNetworksRequest struct {
 
 func (x *ListNetworksRequest) Reset() {
 	*x = ListNetworksRequest{}
-	mi := &file_minid_proto_msgTypes[128]
+	mi := &file_minid_proto_msgTypes[129]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8909,7 +8994,7 @@ func (x *ListNetworksRequest) String() string {
 func (*ListNetworksRequest) ProtoMessage() {}
 
 func (x *ListNetworksRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[128]
+	mi := &file_minid_proto_msgTypes[129]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8922,7 +9007,7 @@ func (x *ListNetworksRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListNetworksRequest.ProtoReflect.Descriptor instead.
 func (*ListNetworksRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{128}
+	return file_minid_proto_rawDescGZIP(), []int{129}
 }
 
 func (x *ListNetworksRequest) GetNamespace() string {
@@ -8948,7 +9033,7 @@ type ListNetworksResponse struct {
 
 func (x *ListNetworksResponse) Reset() {
 	*x = ListNetworksResponse{}
-	mi := &file_minid_proto_msgTypes[129]
+	mi := &file_minid_proto_msgTypes[130]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8960,7 +9045,7 @@ func (x *ListNetworksResponse) String() string {
 func (*ListNetworksResponse) ProtoMessage() {}
 
 func (x *ListNetworksResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[129]
+	mi := &file_minid_proto_msgTypes[130]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8973,7 +9058,7 @@ func (x *ListNetworksResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListNetworksResponse.ProtoReflect.Descriptor instead.
 func (*ListNetworksResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{129}
+	return file_minid_proto_rawDescGZIP(), []int{130}
 }
 
 func (x *ListNetworksResponse) GetNetworks() []*Network {
@@ -8991,7 +9076,7 @@ type RemoveNetworkResponse struct {
 
 func (x *RemoveNetworkResponse) Reset() {
 	*x = RemoveNetworkResponse{}
-	mi := &file_minid_proto_msgTypes[130]
+	mi := &file_minid_proto_msgTypes[131]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9003,7 +9088,7 @@ func (x *RemoveNetworkResponse) String() string {
 func (*RemoveNetworkResponse) ProtoMessage() {}
 
 func (x *RemoveNetworkResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[130]
+	mi := &file_minid_proto_msgTypes[131]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9016,7 +9101,7 @@ func (x *RemoveNetworkResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveNetworkResponse.ProtoReflect.Descriptor instead.
 func (*RemoveNetworkResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{130}
+	return file_minid_proto_rawDescGZIP(), []int{131}
 }
 
 type PruneNetworksRequest struct {
@@ -9029,7 +9114,7 @@ type PruneNetworksRequest struct {
 
 func (x *PruneNetworksRequest) Reset() {
 	*x = PruneNetworksRequest{}
-	mi := &file_minid_proto_msgTypes[131]
+	mi := &file_minid_proto_msgTypes[132]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9041,7 +9126,7 @@ func (x *PruneNetworksRequest) String() string {
 func (*PruneNetworksRequest) ProtoMessage() {}
 
 func (x *PruneNetworksRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[131]
+	mi := &file_minid_proto_msgTypes[132]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9054,7 +9139,7 @@ func (x *PruneNetworksRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PruneNetworksRequest.ProtoReflect.Descriptor instead.
 func (*PruneNetworksRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{131}
+	return file_minid_proto_rawDescGZIP(), []int{132}
 }
 
 func (x *PruneNetworksRequest) GetNamespace() string {
@@ -9080,7 +9165,7 @@ type PruneNetworksResponse struct {
 
 func (x *PruneNetworksResponse) Reset() {
 	*x = PruneNetworksResponse{}
-	mi := &file_minid_proto_msgTypes[132]
+	mi := &file_minid_proto_msgTypes[133]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9092,7 +9177,7 @@ func (x *PruneNetworksResponse) String() string {
 func (*PruneNetworksResponse) ProtoMessage() {}
 
 func (x *PruneNetworksResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[132]
+	mi := &file_minid_proto_msgTypes[133]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9105,7 +9190,7 @@ func (x *PruneNetworksResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PruneNetworksResponse.ProtoReflect.Descriptor instead.
 func (*PruneNetworksResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{132}
+	return file_minid_proto_rawDescGZIP(), []int{133}
 }
 
 func (x *PruneNetworksResponse) GetRemoved() []string {
@@ -9126,7 +9211,7 @@ type ProcessRequest struct {
 
 func (x *ProcessRequest) Reset() {
 	*x = ProcessRequest{}
-	mi := &file_minid_proto_msgTypes[133]
+	mi := &file_minid_proto_msgTypes[134]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9138,7 +9223,7 @@ func (x *ProcessRequest) String() string {
 func (*ProcessRequest) ProtoMessage() {}
 
 func (x *ProcessRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[133]
+	mi := &file_minid_proto_msgTypes[134]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9151,7 +9236,7 @@ func (x *ProcessRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProcessRequest.ProtoReflect.Descriptor instead.
 func (*ProcessRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{133}
+	return file_minid_proto_rawDescGZIP(), []int{134}
 }
 
 func (x *ProcessRequest) GetNamespace() string {
@@ -9189,7 +9274,7 @@ type ExecRequest struct {
 
 func (x *ExecRequest) Reset() {
 	*x = ExecRequest{}
-	mi := &file_minid_proto_msgTypes[134]
+	mi := &file_minid_proto_msgTypes[135]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9201,7 +9286,7 @@ func (x *ExecRequest) String() string {
 func (*ExecRequest) ProtoMessage() {}
 
 func (x *ExecRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[134]
+	mi := &file_minid_proto_msgTypes[135]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9214,7 +9299,7 @@ func (x *ExecRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExecRequest.ProtoReflect.Descriptor instead.
 func (*ExecRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{134}
+	return file_minid_proto_rawDescGZIP(), []int{135}
 }
 
 func (x *ExecRequest) GetNamespace() string {
@@ -9269,7 +9354,7 @@ type ExecResponse struct {
 
 func (x *ExecResponse) Reset() {
 	*x = ExecResponse{}
-	mi := &file_minid_proto_msgTypes[135]
+	mi := &file_minid_proto_msgTypes[136]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9281,7 +9366,7 @@ func (x *ExecResponse) String() string {
 func (*ExecResponse) ProtoMessage() {}
 
 func (x *ExecResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[135]
+	mi := &file_minid_proto_msgTypes[136]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9294,7 +9379,7 @@ func (x *ExecResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExecResponse.ProtoReflect.Descriptor instead.
 func (*ExecResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{135}
+	return file_minid_proto_rawDescGZIP(), []int{136}
 }
 
 func (x *ExecResponse) GetExecId() string {
@@ -9321,7 +9406,7 @@ type ListProcessesRequest struct {
 
 func (x *ListProcessesRequest) Reset() {
 	*x = ListProcessesRequest{}
-	mi := &file_minid_proto_msgTypes[136]
+	mi := &file_minid_proto_msgTypes[137]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9333,7 +9418,7 @@ func (x *ListProcessesRequest) String() string {
 func (*ListProcessesRequest) ProtoMessage() {}
 
 func (x *ListProcessesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[136]
+	mi := &file_minid_proto_msgTypes[137]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9346,7 +9431,7 @@ func (x *ListProcessesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListProcessesRequest.ProtoReflect.Descriptor instead.
 func (*ListProcessesRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{136}
+	return file_minid_proto_rawDescGZIP(), []int{137}
 }
 
 func (x *ListProcessesRequest) GetNamespace() string {
@@ -9372,7 +9457,7 @@ type ListProcessesResponse struct {
 
 func (x *ListProcessesResponse) Reset() {
 	*x = ListProcessesResponse{}
-	mi := &file_minid_proto_msgTypes[137]
+	mi := &file_minid_proto_msgTypes[138]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9384,7 +9469,7 @@ func (x *ListProcessesResponse) String() string {
 func (*ListProcessesResponse) ProtoMessage() {}
 
 func (x *ListProcessesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[137]
+	mi := &file_minid_proto_msgTypes[138]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9397,7 +9482,7 @@ func (x *ListProcessesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListProcessesResponse.ProtoReflect.Descriptor instead.
 func (*ListProcessesResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{137}
+	return file_minid_proto_rawDescGZIP(), []int{138}
 }
 
 func (x *ListProcessesResponse) GetProcesses() []*Process {
@@ -9421,7 +9506,7 @@ type Process struct {
 
 func (x *Process) Reset() {
 	*x = Process{}
-	mi := &file_minid_proto_msgTypes[138]
+	mi := &file_minid_proto_msgTypes[139]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9433,7 +9518,7 @@ func (x *Process) String() string {
 func (*Process) ProtoMessage() {}
 
 func (x *Process) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[138]
+	mi := &file_minid_proto_msgTypes[139]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9446,7 +9531,7 @@ func (x *Process) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Process.ProtoReflect.Descriptor instead.
 func (*Process) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{138}
+	return file_minid_proto_rawDescGZIP(), []int{139}
 }
 
 func (x *Process) GetExecId() string {
@@ -9504,7 +9589,7 @@ type SignalRequest struct {
 
 func (x *SignalRequest) Reset() {
 	*x = SignalRequest{}
-	mi := &file_minid_proto_msgTypes[139]
+	mi := &file_minid_proto_msgTypes[140]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9516,7 +9601,7 @@ func (x *SignalRequest) String() string {
 func (*SignalRequest) ProtoMessage() {}
 
 func (x *SignalRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[139]
+	mi := &file_minid_proto_msgTypes[140]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9529,7 +9614,7 @@ func (x *SignalRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SignalRequest.ProtoReflect.Descriptor instead.
 func (*SignalRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{139}
+	return file_minid_proto_rawDescGZIP(), []int{140}
 }
 
 func (x *SignalRequest) GetNamespace() string {
@@ -9575,7 +9660,7 @@ type SignalResponse struct {
 
 func (x *SignalResponse) Reset() {
 	*x = SignalResponse{}
-	mi := &file_minid_proto_msgTypes[140]
+	mi := &file_minid_proto_msgTypes[141]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9587,7 +9672,7 @@ func (x *SignalResponse) String() string {
 func (*SignalResponse) ProtoMessage() {}
 
 func (x *SignalResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[140]
+	mi := &file_minid_proto_msgTypes[141]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9600,7 +9685,7 @@ func (x *SignalResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SignalResponse.ProtoReflect.Descriptor instead.
 func (*SignalResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{140}
+	return file_minid_proto_rawDescGZIP(), []int{141}
 }
 
 type ResizeRequest struct {
@@ -9616,7 +9701,7 @@ type ResizeRequest struct {
 
 func (x *ResizeRequest) Reset() {
 	*x = ResizeRequest{}
-	mi := &file_minid_proto_msgTypes[141]
+	mi := &file_minid_proto_msgTypes[142]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9628,7 +9713,7 @@ func (x *ResizeRequest) String() string {
 func (*ResizeRequest) ProtoMessage() {}
 
 func (x *ResizeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[141]
+	mi := &file_minid_proto_msgTypes[142]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9641,7 +9726,7 @@ func (x *ResizeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResizeRequest.ProtoReflect.Descriptor instead.
 func (*ResizeRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{141}
+	return file_minid_proto_rawDescGZIP(), []int{142}
 }
 
 func (x *ResizeRequest) GetNamespace() string {
@@ -9687,7 +9772,7 @@ type ResizeResponse struct {
 
 func (x *ResizeResponse) Reset() {
 	*x = ResizeResponse{}
-	mi := &file_minid_proto_msgTypes[142]
+	mi := &file_minid_proto_msgTypes[143]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9699,7 +9784,7 @@ func (x *ResizeResponse) String() string {
 func (*ResizeResponse) ProtoMessage() {}
 
 func (x *ResizeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[142]
+	mi := &file_minid_proto_msgTypes[143]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9712,7 +9797,7 @@ func (x *ResizeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResizeResponse.ProtoReflect.Descriptor instead.
 func (*ResizeResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{142}
+	return file_minid_proto_rawDescGZIP(), []int{143}
 }
 
 type CloseStdinResponse struct {
@@ -9723,7 +9808,7 @@ type CloseStdinResponse struct {
 
 func (x *CloseStdinResponse) Reset() {
 	*x = CloseStdinResponse{}
-	mi := &file_minid_proto_msgTypes[143]
+	mi := &file_minid_proto_msgTypes[144]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9735,7 +9820,7 @@ func (x *CloseStdinResponse) String() string {
 func (*CloseStdinResponse) ProtoMessage() {}
 
 func (x *CloseStdinResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[143]
+	mi := &file_minid_proto_msgTypes[144]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9748,7 +9833,7 @@ func (x *CloseStdinResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CloseStdinResponse.ProtoReflect.Descriptor instead.
 func (*CloseStdinResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{143}
+	return file_minid_proto_rawDescGZIP(), []int{144}
 }
 
 type AttachInput struct {
@@ -9768,7 +9853,7 @@ type AttachInput struct {
 
 func (x *AttachInput) Reset() {
 	*x = AttachInput{}
-	mi := &file_minid_proto_msgTypes[144]
+	mi := &file_minid_proto_msgTypes[145]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9780,7 +9865,7 @@ func (x *AttachInput) String() string {
 func (*AttachInput) ProtoMessage() {}
 
 func (x *AttachInput) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[144]
+	mi := &file_minid_proto_msgTypes[145]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9793,7 +9878,7 @@ func (x *AttachInput) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttachInput.ProtoReflect.Descriptor instead.
 func (*AttachInput) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{144}
+	return file_minid_proto_rawDescGZIP(), []int{145}
 }
 
 func (x *AttachInput) GetInput() isAttachInput_Input {
@@ -9915,7 +10000,7 @@ type AttachOpen struct {
 
 func (x *AttachOpen) Reset() {
 	*x = AttachOpen{}
-	mi := &file_minid_proto_msgTypes[145]
+	mi := &file_minid_proto_msgTypes[146]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9927,7 +10012,7 @@ func (x *AttachOpen) String() string {
 func (*AttachOpen) ProtoMessage() {}
 
 func (x *AttachOpen) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[145]
+	mi := &file_minid_proto_msgTypes[146]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9940,7 +10025,7 @@ func (x *AttachOpen) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttachOpen.ProtoReflect.Descriptor instead.
 func (*AttachOpen) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{145}
+	return file_minid_proto_rawDescGZIP(), []int{146}
 }
 
 func (x *AttachOpen) GetNamespace() string {
@@ -10023,7 +10108,7 @@ type TerminalSize struct {
 
 func (x *TerminalSize) Reset() {
 	*x = TerminalSize{}
-	mi := &file_minid_proto_msgTypes[146]
+	mi := &file_minid_proto_msgTypes[147]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -10035,7 +10120,7 @@ func (x *TerminalSize) String() string {
 func (*TerminalSize) ProtoMessage() {}
 
 func (x *TerminalSize) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[146]
+	mi := &file_minid_proto_msgTypes[147]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -10048,7 +10133,7 @@ func (x *TerminalSize) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TerminalSize.ProtoReflect.Descriptor instead.
 func (*TerminalSize) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{146}
+	return file_minid_proto_rawDescGZIP(), []int{147}
 }
 
 func (x *TerminalSize) GetWidth() uint32 {
@@ -10081,7 +10166,7 @@ type AttachOutput struct {
 
 func (x *AttachOutput) Reset() {
 	*x = AttachOutput{}
-	mi := &file_minid_proto_msgTypes[147]
+	mi := &file_minid_proto_msgTypes[148]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -10093,7 +10178,7 @@ func (x *AttachOutput) String() string {
 func (*AttachOutput) ProtoMessage() {}
 
 func (x *AttachOutput) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[147]
+	mi := &file_minid_proto_msgTypes[148]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -10106,7 +10191,7 @@ func (x *AttachOutput) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttachOutput.ProtoReflect.Descriptor instead.
 func (*AttachOutput) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{147}
+	return file_minid_proto_rawDescGZIP(), []int{148}
 }
 
 func (x *AttachOutput) GetOutput() isAttachOutput_Output {
@@ -10206,7 +10291,7 @@ type AttachOpened struct {
 
 func (x *AttachOpened) Reset() {
 	*x = AttachOpened{}
-	mi := &file_minid_proto_msgTypes[148]
+	mi := &file_minid_proto_msgTypes[149]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -10218,7 +10303,7 @@ func (x *AttachOpened) String() string {
 func (*AttachOpened) ProtoMessage() {}
 
 func (x *AttachOpened) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[148]
+	mi := &file_minid_proto_msgTypes[149]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -10231,7 +10316,7 @@ func (x *AttachOpened) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttachOpened.ProtoReflect.Descriptor instead.
 func (*AttachOpened) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{148}
+	return file_minid_proto_rawDescGZIP(), []int{149}
 }
 
 func (x *AttachOpened) GetExecId() string {
@@ -10268,7 +10353,7 @@ const file_minid_proto_rawDesc = "" +
 	"go_version\x18\x03 \x01(\tR\tgoVersion\x12\x1f\n" +
 	"\vapi_version\x18\x04 \x01(\tR\n" +
 	"apiVersion\"\r\n" +
-	"\vInfoRequest\"\xb8\x05\n" +
+	"\vInfoRequest\"\xe8\x05\n" +
 	"\fInfoResponse\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04uuid\x18\x02 \x01(\tR\x04uuid\x12\x10\n" +
@@ -10294,10 +10379,18 @@ const file_minid_proto_rawDesc = "" +
 	"\x06images\x18\x12 \x01(\x03R\x06images\x12\x1d\n" +
 	"\n" +
 	"started_at\x18\x13 \x01(\x03R\tstartedAt\x12\x1a\n" +
-	"\bwarnings\x18\x14 \x03(\tR\bwarnings\x1a;\n" +
+	"\bwarnings\x18\x14 \x03(\tR\bwarnings\x12.\n" +
+	"\aplugins\x18\x15 \x03(\v2\x14.minid.v1.PluginInfoR\aplugins\x1a;\n" +
 	"\rFeaturesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\bR\x05value:\x028\x01\"p\n" +
+	"\x05value\x18\x02 \x01(\bR\x05value:\x028\x01\"t\n" +
+	"\n" +
+	"PluginInfo\x12\x12\n" +
+	"\x04type\x18\x01 \x01(\tR\x04type\x12\x0e\n" +
+	"\x02id\x18\x02 \x01(\tR\x02id\x12\x12\n" +
+	"\x04path\x18\x03 \x01(\tR\x04path\x12\x18\n" +
+	"\adefault\x18\x04 \x01(\bR\adefault\x12\x14\n" +
+	"\x05error\x18\x05 \x01(\tR\x05error\"p\n" +
 	"\x0eSupervisorInfo\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x10\n" +
 	"\x03pid\x18\x02 \x01(\x03R\x03pid\x12\x18\n" +
@@ -11276,451 +11369,453 @@ func file_minid_proto_rawDescGZIP() []byte {
 	return file_minid_proto_rawDescData
 }
 
-var file_minid_proto_msgTypes = make([]protoimpl.MessageInfo, 178)
+var file_minid_proto_msgTypes = make([]protoimpl.MessageInfo, 179)
 var file_minid_proto_goTypes = []any{
 	(*VersionRequest)(nil),            // 0: minid.v1.VersionRequest
 	(*VersionResponse)(nil),           // 1: minid.v1.VersionResponse
 	(*InfoRequest)(nil),               // 2: minid.v1.InfoRequest
 	(*InfoResponse)(nil),              // 3: minid.v1.InfoResponse
-	(*SupervisorInfo)(nil),            // 4: minid.v1.SupervisorInfo
-	(*CheckRequest)(nil),              // 5: minid.v1.CheckRequest
-	(*CheckResponse)(nil),             // 6: minid.v1.CheckResponse
-	(*Problem)(nil),                   // 7: minid.v1.Problem
-	(*CollectGarbageRequest)(nil),     // 8: minid.v1.CollectGarbageRequest
-	(*CollectGarbageResponse)(nil),    // 9: minid.v1.CollectGarbageResponse
-	(*UpgradeSupervisorRequest)(nil),  // 10: minid.v1.UpgradeSupervisorRequest
-	(*UpgradeSupervisorResponse)(nil), // 11: minid.v1.UpgradeSupervisorResponse
-	(*ReloadRequest)(nil),             // 12: minid.v1.ReloadRequest
-	(*ReloadResponse)(nil),            // 13: minid.v1.ReloadResponse
-	(*SubscribeRequest)(nil),          // 14: minid.v1.SubscribeRequest
-	(*Event)(nil),                     // 15: minid.v1.Event
-	(*Namespace)(nil),                 // 16: minid.v1.Namespace
-	(*CreateNamespaceRequest)(nil),    // 17: minid.v1.CreateNamespaceRequest
-	(*ListNamespacesRequest)(nil),     // 18: minid.v1.ListNamespacesRequest
-	(*ListNamespacesResponse)(nil),    // 19: minid.v1.ListNamespacesResponse
-	(*DeleteNamespaceRequest)(nil),    // 20: minid.v1.DeleteNamespaceRequest
-	(*DeleteNamespaceResponse)(nil),   // 21: minid.v1.DeleteNamespaceResponse
-	(*SetNamespaceLabelsRequest)(nil), // 22: minid.v1.SetNamespaceLabelsRequest
-	(*Descriptor)(nil),                // 23: minid.v1.Descriptor
-	(*Image)(nil),                     // 24: minid.v1.Image
-	(*ListImagesRequest)(nil),         // 25: minid.v1.ListImagesRequest
-	(*ListImagesResponse)(nil),        // 26: minid.v1.ListImagesResponse
-	(*GetImageRequest)(nil),           // 27: minid.v1.GetImageRequest
-	(*RegistryOptions)(nil),           // 28: minid.v1.RegistryOptions
-	(*PullRequest)(nil),               // 29: minid.v1.PullRequest
-	(*PushRequest)(nil),               // 30: minid.v1.PushRequest
-	(*Progress)(nil),                  // 31: minid.v1.Progress
-	(*TagRequest)(nil),                // 32: minid.v1.TagRequest
-	(*SetImageLabelsRequest)(nil),     // 33: minid.v1.SetImageLabelsRequest
-	(*DeleteImageRequest)(nil),        // 34: minid.v1.DeleteImageRequest
-	(*DeleteImageResponse)(nil),       // 35: minid.v1.DeleteImageResponse
-	(*PruneImagesRequest)(nil),        // 36: minid.v1.PruneImagesRequest
-	(*PruneImagesResponse)(nil),       // 37: minid.v1.PruneImagesResponse
-	(*ImportRequest)(nil),             // 38: minid.v1.ImportRequest
-	(*ImportOptions)(nil),             // 39: minid.v1.ImportOptions
-	(*ImportResponse)(nil),            // 40: minid.v1.ImportResponse
-	(*ExportRequest)(nil),             // 41: minid.v1.ExportRequest
-	(*DataChunk)(nil),                 // 42: minid.v1.DataChunk
-	(*CheckImagesRequest)(nil),        // 43: minid.v1.CheckImagesRequest
-	(*ImageStatus)(nil),               // 44: minid.v1.ImageStatus
-	(*CheckImagesResponse)(nil),       // 45: minid.v1.CheckImagesResponse
-	(*UsageRequest)(nil),              // 46: minid.v1.UsageRequest
-	(*UsageResponse)(nil),             // 47: minid.v1.UsageResponse
-	(*UnpackRequest)(nil),             // 48: minid.v1.UnpackRequest
-	(*ConvertRequest)(nil),            // 49: minid.v1.ConvertRequest
-	(*MountImageRequest)(nil),         // 50: minid.v1.MountImageRequest
-	(*UnmountImageRequest)(nil),       // 51: minid.v1.UnmountImageRequest
-	(*UnmountImageResponse)(nil),      // 52: minid.v1.UnmountImageResponse
-	(*ContentInfo)(nil),               // 53: minid.v1.ContentInfo
-	(*ListContentRequest)(nil),        // 54: minid.v1.ListContentRequest
-	(*ContentInfoRequest)(nil),        // 55: minid.v1.ContentInfoRequest
-	(*ReadContentRequest)(nil),        // 56: minid.v1.ReadContentRequest
-	(*WriteContentRequest)(nil),       // 57: minid.v1.WriteContentRequest
-	(*WriteContentResponse)(nil),      // 58: minid.v1.WriteContentResponse
-	(*ActiveRequest)(nil),             // 59: minid.v1.ActiveRequest
-	(*ActiveResponse)(nil),            // 60: minid.v1.ActiveResponse
-	(*Ingest)(nil),                    // 61: minid.v1.Ingest
-	(*AbortRequest)(nil),              // 62: minid.v1.AbortRequest
-	(*AbortResponse)(nil),             // 63: minid.v1.AbortResponse
-	(*DeleteContentRequest)(nil),      // 64: minid.v1.DeleteContentRequest
-	(*DeleteContentResponse)(nil),     // 65: minid.v1.DeleteContentResponse
-	(*SetContentLabelsRequest)(nil),   // 66: minid.v1.SetContentLabelsRequest
-	(*FetchBlobRequest)(nil),          // 67: minid.v1.FetchBlobRequest
-	(*PushObjectRequest)(nil),         // 68: minid.v1.PushObjectRequest
-	(*Snapshot)(nil),                  // 69: minid.v1.Snapshot
-	(*Mount)(nil),                     // 70: minid.v1.Mount
-	(*MountsResponse)(nil),            // 71: minid.v1.MountsResponse
-	(*ListSnapshotsRequest)(nil),      // 72: minid.v1.ListSnapshotsRequest
-	(*ListSnapshotsResponse)(nil),     // 73: minid.v1.ListSnapshotsResponse
-	(*SnapshotRequest)(nil),           // 74: minid.v1.SnapshotRequest
-	(*PrepareSnapshotRequest)(nil),    // 75: minid.v1.PrepareSnapshotRequest
-	(*CommitSnapshotRequest)(nil),     // 76: minid.v1.CommitSnapshotRequest
-	(*RemoveSnapshotResponse)(nil),    // 77: minid.v1.RemoveSnapshotResponse
-	(*SnapshotUsage)(nil),             // 78: minid.v1.SnapshotUsage
-	(*SetSnapshotLabelsRequest)(nil),  // 79: minid.v1.SetSnapshotLabelsRequest
-	(*DiffRequest)(nil),               // 80: minid.v1.DiffRequest
-	(*Lease)(nil),                     // 81: minid.v1.Lease
-	(*LeaseResource)(nil),             // 82: minid.v1.LeaseResource
-	(*CreateLeaseRequest)(nil),        // 83: minid.v1.CreateLeaseRequest
-	(*ListLeasesRequest)(nil),         // 84: minid.v1.ListLeasesRequest
-	(*ListLeasesResponse)(nil),        // 85: minid.v1.ListLeasesResponse
-	(*DeleteLeaseRequest)(nil),        // 86: minid.v1.DeleteLeaseRequest
-	(*DeleteLeaseResponse)(nil),       // 87: minid.v1.DeleteLeaseResponse
-	(*LeaseResourceRequest)(nil),      // 88: minid.v1.LeaseResourceRequest
-	(*Container)(nil),                 // 89: minid.v1.Container
-	(*EndpointStatus)(nil),            // 90: minid.v1.EndpointStatus
-	(*NetworkAttachment)(nil),         // 91: minid.v1.NetworkAttachment
-	(*PublishedPort)(nil),             // 92: minid.v1.PublishedPort
-	(*DNSSettings)(nil),               // 93: minid.v1.DNSSettings
-	(*RestartPolicy)(nil),             // 94: minid.v1.RestartPolicy
-	(*HealthCheck)(nil),               // 95: minid.v1.HealthCheck
-	(*Health)(nil),                    // 96: minid.v1.Health
-	(*HealthResult)(nil),              // 97: minid.v1.HealthResult
-	(*Exit)(nil),                      // 98: minid.v1.Exit
-	(*CreateContainerRequest)(nil),    // 99: minid.v1.CreateContainerRequest
-	(*LogConfig)(nil),                 // 100: minid.v1.LogConfig
-	(*ContainerRequest)(nil),          // 101: minid.v1.ContainerRequest
-	(*StopRequest)(nil),               // 102: minid.v1.StopRequest
-	(*RenameRequest)(nil),             // 103: minid.v1.RenameRequest
-	(*ConnectRequest)(nil),            // 104: minid.v1.ConnectRequest
-	(*ListContainersRequest)(nil),     // 105: minid.v1.ListContainersRequest
-	(*ListContainersResponse)(nil),    // 106: minid.v1.ListContainersResponse
-	(*SetContainerLabelsRequest)(nil), // 107: minid.v1.SetContainerLabelsRequest
-	(*DeleteContainerRequest)(nil),    // 108: minid.v1.DeleteContainerRequest
-	(*DeleteContainerResponse)(nil),   // 109: minid.v1.DeleteContainerResponse
-	(*StartResponse)(nil),             // 110: minid.v1.StartResponse
-	(*ContainerActionResponse)(nil),   // 111: minid.v1.ContainerActionResponse
-	(*UpdateContainerRequest)(nil),    // 112: minid.v1.UpdateContainerRequest
-	(*StatsRequest)(nil),              // 113: minid.v1.StatsRequest
-	(*StatsResponse)(nil),             // 114: minid.v1.StatsResponse
-	(*ContainerStats)(nil),            // 115: minid.v1.ContainerStats
-	(*TopResponse)(nil),               // 116: minid.v1.TopResponse
-	(*ProcessInfo)(nil),               // 117: minid.v1.ProcessInfo
-	(*LogsRequest)(nil),               // 118: minid.v1.LogsRequest
-	(*LogEntry)(nil),                  // 119: minid.v1.LogEntry
-	(*CheckpointRequest)(nil),         // 120: minid.v1.CheckpointRequest
-	(*CheckpointResponse)(nil),        // 121: minid.v1.CheckpointResponse
-	(*RestoreRequest)(nil),            // 122: minid.v1.RestoreRequest
-	(*Network)(nil),                   // 123: minid.v1.Network
-	(*Subnet)(nil),                    // 124: minid.v1.Subnet
-	(*NetworkMember)(nil),             // 125: minid.v1.NetworkMember
-	(*CreateNetworkRequest)(nil),      // 126: minid.v1.CreateNetworkRequest
-	(*NetworkRequest)(nil),            // 127: minid.v1.NetworkRequest
-	(*ListNetworksRequest)(nil),       // 128: minid.v1.ListNetworksRequest
-	(*ListNetworksResponse)(nil),      // 129: minid.v1.ListNetworksResponse
-	(*RemoveNetworkResponse)(nil),     // 130: minid.v1.RemoveNetworkResponse
-	(*PruneNetworksRequest)(nil),      // 131: minid.v1.PruneNetworksRequest
-	(*PruneNetworksResponse)(nil),     // 132: minid.v1.PruneNetworksResponse
-	(*ProcessRequest)(nil),            // 133: minid.v1.ProcessRequest
-	(*ExecRequest)(nil),               // 134: minid.v1.ExecRequest
-	(*ExecResponse)(nil),              // 135: minid.v1.ExecResponse
-	(*ListProcessesRequest)(nil),      // 136: minid.v1.ListProcessesRequest
-	(*ListProcessesResponse)(nil),     // 137: minid.v1.ListProcessesResponse
-	(*Process)(nil),                   // 138: minid.v1.Process
-	(*SignalRequest)(nil),             // 139: minid.v1.SignalRequest
-	(*SignalResponse)(nil),            // 140: minid.v1.SignalResponse
-	(*ResizeRequest)(nil),             // 141: minid.v1.ResizeRequest
-	(*ResizeResponse)(nil),            // 142: minid.v1.ResizeResponse
-	(*CloseStdinResponse)(nil),        // 143: minid.v1.CloseStdinResponse
-	(*AttachInput)(nil),               // 144: minid.v1.AttachInput
-	(*AttachOpen)(nil),                // 145: minid.v1.AttachOpen
-	(*TerminalSize)(nil),              // 146: minid.v1.TerminalSize
-	(*AttachOutput)(nil),              // 147: minid.v1.AttachOutput
-	(*AttachOpened)(nil),              // 148: minid.v1.AttachOpened
-	nil,                               // 149: minid.v1.InfoResponse.FeaturesEntry
-	nil,                               // 150: minid.v1.Event.AttributesEntry
-	nil,                               // 151: minid.v1.Namespace.LabelsEntry
-	nil,                               // 152: minid.v1.CreateNamespaceRequest.LabelsEntry
-	nil,                               // 153: minid.v1.SetNamespaceLabelsRequest.LabelsEntry
-	nil,                               // 154: minid.v1.Descriptor.AnnotationsEntry
-	nil,                               // 155: minid.v1.Image.LabelsEntry
-	nil,                               // 156: minid.v1.PullRequest.LabelsEntry
-	nil,                               // 157: minid.v1.SetImageLabelsRequest.LabelsEntry
-	nil,                               // 158: minid.v1.ImportOptions.LabelsEntry
-	nil,                               // 159: minid.v1.MountImageRequest.LabelsEntry
-	nil,                               // 160: minid.v1.ContentInfo.LabelsEntry
-	nil,                               // 161: minid.v1.WriteContentRequest.LabelsEntry
-	nil,                               // 162: minid.v1.SetContentLabelsRequest.LabelsEntry
-	nil,                               // 163: minid.v1.Snapshot.LabelsEntry
-	nil,                               // 164: minid.v1.PrepareSnapshotRequest.LabelsEntry
-	nil,                               // 165: minid.v1.CommitSnapshotRequest.LabelsEntry
-	nil,                               // 166: minid.v1.SetSnapshotLabelsRequest.LabelsEntry
-	nil,                               // 167: minid.v1.DiffRequest.LabelsEntry
-	nil,                               // 168: minid.v1.Lease.LabelsEntry
-	nil,                               // 169: minid.v1.CreateLeaseRequest.LabelsEntry
-	nil,                               // 170: minid.v1.Container.LabelsEntry
-	nil,                               // 171: minid.v1.CreateContainerRequest.LabelsEntry
-	nil,                               // 172: minid.v1.CreateContainerRequest.SnapshotLabelsEntry
-	nil,                               // 173: minid.v1.SetContainerLabelsRequest.LabelsEntry
-	nil,                               // 174: minid.v1.Network.LabelsEntry
-	nil,                               // 175: minid.v1.Network.OptionsEntry
-	nil,                               // 176: minid.v1.CreateNetworkRequest.LabelsEntry
-	nil,                               // 177: minid.v1.CreateNetworkRequest.OptionsEntry
+	(*PluginInfo)(nil),                // 4: minid.v1.PluginInfo
+	(*SupervisorInfo)(nil),            // 5: minid.v1.SupervisorInfo
+	(*CheckRequest)(nil),              // 6: minid.v1.CheckRequest
+	(*CheckResponse)(nil),             // 7: minid.v1.CheckResponse
+	(*Problem)(nil),                   // 8: minid.v1.Problem
+	(*CollectGarbageRequest)(nil),     // 9: minid.v1.CollectGarbageRequest
+	(*CollectGarbageResponse)(nil),    // 10: minid.v1.CollectGarbageResponse
+	(*UpgradeSupervisorRequest)(nil),  // 11: minid.v1.UpgradeSupervisorRequest
+	(*UpgradeSupervisorResponse)(nil), // 12: minid.v1.UpgradeSupervisorResponse
+	(*ReloadRequest)(nil),             // 13: minid.v1.ReloadRequest
+	(*ReloadResponse)(nil),            // 14: minid.v1.ReloadResponse
+	(*SubscribeRequest)(nil),          // 15: minid.v1.SubscribeRequest
+	(*Event)(nil),                     // 16: minid.v1.Event
+	(*Namespace)(nil),                 // 17: minid.v1.Namespace
+	(*CreateNamespaceRequest)(nil),    // 18: minid.v1.CreateNamespaceRequest
+	(*ListNamespacesRequest)(nil),     // 19: minid.v1.ListNamespacesRequest
+	(*ListNamespacesResponse)(nil),    // 20: minid.v1.ListNamespacesResponse
+	(*DeleteNamespaceRequest)(nil),    // 21: minid.v1.DeleteNamespaceRequest
+	(*DeleteNamespaceResponse)(nil),   // 22: minid.v1.DeleteNamespaceResponse
+	(*SetNamespaceLabelsRequest)(nil), // 23: minid.v1.SetNamespaceLabelsRequest
+	(*Descriptor)(nil),                // 24: minid.v1.Descriptor
+	(*Image)(nil),                     // 25: minid.v1.Image
+	(*ListImagesRequest)(nil),         // 26: minid.v1.ListImagesRequest
+	(*ListImagesResponse)(nil),        // 27: minid.v1.ListImagesResponse
+	(*GetImageRequest)(nil),           // 28: minid.v1.GetImageRequest
+	(*RegistryOptions)(nil),           // 29: minid.v1.RegistryOptions
+	(*PullRequest)(nil),               // 30: minid.v1.PullRequest
+	(*PushRequest)(nil),               // 31: minid.v1.PushRequest
+	(*Progress)(nil),                  // 32: minid.v1.Progress
+	(*TagRequest)(nil),                // 33: minid.v1.TagRequest
+	(*SetImageLabelsRequest)(nil),     // 34: minid.v1.SetImageLabelsRequest
+	(*DeleteImageRequest)(nil),        // 35: minid.v1.DeleteImageRequest
+	(*DeleteImageResponse)(nil),       // 36: minid.v1.DeleteImageResponse
+	(*PruneImagesRequest)(nil),        // 37: minid.v1.PruneImagesRequest
+	(*PruneImagesResponse)(nil),       // 38: minid.v1.PruneImagesResponse
+	(*ImportRequest)(nil),             // 39: minid.v1.ImportRequest
+	(*ImportOptions)(nil),             // 40: minid.v1.ImportOptions
+	(*ImportResponse)(nil),            // 41: minid.v1.ImportResponse
+	(*ExportRequest)(nil),             // 42: minid.v1.ExportRequest
+	(*DataChunk)(nil),                 // 43: minid.v1.DataChunk
+	(*CheckImagesRequest)(nil),        // 44: minid.v1.CheckImagesRequest
+	(*ImageStatus)(nil),               // 45: minid.v1.ImageStatus
+	(*CheckImagesResponse)(nil),       // 46: minid.v1.CheckImagesResponse
+	(*UsageRequest)(nil),              // 47: minid.v1.UsageRequest
+	(*UsageResponse)(nil),             // 48: minid.v1.UsageResponse
+	(*UnpackRequest)(nil),             // 49: minid.v1.UnpackRequest
+	(*ConvertRequest)(nil),            // 50: minid.v1.ConvertRequest
+	(*MountImageRequest)(nil),         // 51: minid.v1.MountImageRequest
+	(*UnmountImageRequest)(nil),       // 52: minid.v1.UnmountImageRequest
+	(*UnmountImageResponse)(nil),      // 53: minid.v1.UnmountImageResponse
+	(*ContentInfo)(nil),               // 54: minid.v1.ContentInfo
+	(*ListContentRequest)(nil),        // 55: minid.v1.ListContentRequest
+	(*ContentInfoRequest)(nil),        // 56: minid.v1.ContentInfoRequest
+	(*ReadContentRequest)(nil),        // 57: minid.v1.ReadContentRequest
+	(*WriteContentRequest)(nil),       // 58: minid.v1.WriteContentRequest
+	(*WriteContentResponse)(nil),      // 59: minid.v1.WriteContentResponse
+	(*ActiveRequest)(nil),             // 60: minid.v1.ActiveRequest
+	(*ActiveResponse)(nil),            // 61: minid.v1.ActiveResponse
+	(*Ingest)(nil),                    // 62: minid.v1.Ingest
+	(*AbortRequest)(nil),              // 63: minid.v1.AbortRequest
+	(*AbortResponse)(nil),             // 64: minid.v1.AbortResponse
+	(*DeleteContentRequest)(nil),      // 65: minid.v1.DeleteContentRequest
+	(*DeleteContentResponse)(nil),     // 66: minid.v1.DeleteContentResponse
+	(*SetContentLabelsRequest)(nil),   // 67: minid.v1.SetContentLabelsRequest
+	(*FetchBlobRequest)(nil),          // 68: minid.v1.FetchBlobRequest
+	(*PushObjectRequest)(nil),         // 69: minid.v1.PushObjectRequest
+	(*Snapshot)(nil),                  // 70: minid.v1.Snapshot
+	(*Mount)(nil),                     // 71: minid.v1.Mount
+	(*MountsResponse)(nil),            // 72: minid.v1.MountsResponse
+	(*ListSnapshotsRequest)(nil),      // 73: minid.v1.ListSnapshotsRequest
+	(*ListSnapshotsResponse)(nil),     // 74: minid.v1.ListSnapshotsResponse
+	(*SnapshotRequest)(nil),           // 75: minid.v1.SnapshotRequest
+	(*PrepareSnapshotRequest)(nil),    // 76: minid.v1.PrepareSnapshotRequest
+	(*CommitSnapshotRequest)(nil),     // 77: minid.v1.CommitSnapshotRequest
+	(*RemoveSnapshotResponse)(nil),    // 78: minid.v1.RemoveSnapshotResponse
+	(*SnapshotUsage)(nil),             // 79: minid.v1.SnapshotUsage
+	(*SetSnapshotLabelsRequest)(nil),  // 80: minid.v1.SetSnapshotLabelsRequest
+	(*DiffRequest)(nil),               // 81: minid.v1.DiffRequest
+	(*Lease)(nil),                     // 82: minid.v1.Lease
+	(*LeaseResource)(nil),             // 83: minid.v1.LeaseResource
+	(*CreateLeaseRequest)(nil),        // 84: minid.v1.CreateLeaseRequest
+	(*ListLeasesRequest)(nil),         // 85: minid.v1.ListLeasesRequest
+	(*ListLeasesResponse)(nil),        // 86: minid.v1.ListLeasesResponse
+	(*DeleteLeaseRequest)(nil),        // 87: minid.v1.DeleteLeaseRequest
+	(*DeleteLeaseResponse)(nil),       // 88: minid.v1.DeleteLeaseResponse
+	(*LeaseResourceRequest)(nil),      // 89: minid.v1.LeaseResourceRequest
+	(*Container)(nil),                 // 90: minid.v1.Container
+	(*EndpointStatus)(nil),            // 91: minid.v1.EndpointStatus
+	(*NetworkAttachment)(nil),         // 92: minid.v1.NetworkAttachment
+	(*PublishedPort)(nil),             // 93: minid.v1.PublishedPort
+	(*DNSSettings)(nil),               // 94: minid.v1.DNSSettings
+	(*RestartPolicy)(nil),             // 95: minid.v1.RestartPolicy
+	(*HealthCheck)(nil),               // 96: minid.v1.HealthCheck
+	(*Health)(nil),                    // 97: minid.v1.Health
+	(*HealthResult)(nil),              // 98: minid.v1.HealthResult
+	(*Exit)(nil),                      // 99: minid.v1.Exit
+	(*CreateContainerRequest)(nil),    // 100: minid.v1.CreateContainerRequest
+	(*LogConfig)(nil),                 // 101: minid.v1.LogConfig
+	(*ContainerRequest)(nil),          // 102: minid.v1.ContainerRequest
+	(*StopRequest)(nil),               // 103: minid.v1.StopRequest
+	(*RenameRequest)(nil),             // 104: minid.v1.RenameRequest
+	(*ConnectRequest)(nil),            // 105: minid.v1.ConnectRequest
+	(*ListContainersRequest)(nil),     // 106: minid.v1.ListContainersRequest
+	(*ListContainersResponse)(nil),    // 107: minid.v1.ListContainersResponse
+	(*SetContainerLabelsRequest)(nil), // 108: minid.v1.SetContainerLabelsRequest
+	(*DeleteContainerRequest)(nil),    // 109: minid.v1.DeleteContainerRequest
+	(*DeleteContainerResponse)(nil),   // 110: minid.v1.DeleteContainerResponse
+	(*StartResponse)(nil),             // 111: minid.v1.StartResponse
+	(*ContainerActionResponse)(nil),   // 112: minid.v1.ContainerActionResponse
+	(*UpdateContainerRequest)(nil),    // 113: minid.v1.UpdateContainerRequest
+	(*StatsRequest)(nil),              // 114: minid.v1.StatsRequest
+	(*StatsResponse)(nil),             // 115: minid.v1.StatsResponse
+	(*ContainerStats)(nil),            // 116: minid.v1.ContainerStats
+	(*TopResponse)(nil),               // 117: minid.v1.TopResponse
+	(*ProcessInfo)(nil),               // 118: minid.v1.ProcessInfo
+	(*LogsRequest)(nil),               // 119: minid.v1.LogsRequest
+	(*LogEntry)(nil),                  // 120: minid.v1.LogEntry
+	(*CheckpointRequest)(nil),         // 121: minid.v1.CheckpointRequest
+	(*CheckpointResponse)(nil),        // 122: minid.v1.CheckpointResponse
+	(*RestoreRequest)(nil),            // 123: minid.v1.RestoreRequest
+	(*Network)(nil),                   // 124: minid.v1.Network
+	(*Subnet)(nil),                    // 125: minid.v1.Subnet
+	(*NetworkMember)(nil),             // 126: minid.v1.NetworkMember
+	(*CreateNetworkRequest)(nil),      // 127: minid.v1.CreateNetworkRequest
+	(*NetworkRequest)(nil),            // 128: minid.v1.NetworkRequest
+	(*ListNetworksRequest)(nil),       // 129: minid.v1.ListNetworksRequest
+	(*ListNetworksResponse)(nil),      // 130: minid.v1.ListNetworksResponse
+	(*RemoveNetworkResponse)(nil),     // 131: minid.v1.RemoveNetworkResponse
+	(*PruneNetworksRequest)(nil),      // 132: minid.v1.PruneNetworksRequest
+	(*PruneNetworksResponse)(nil),     // 133: minid.v1.PruneNetworksResponse
+	(*ProcessRequest)(nil),            // 134: minid.v1.ProcessRequest
+	(*ExecRequest)(nil),               // 135: minid.v1.ExecRequest
+	(*ExecResponse)(nil),              // 136: minid.v1.ExecResponse
+	(*ListProcessesRequest)(nil),      // 137: minid.v1.ListProcessesRequest
+	(*ListProcessesResponse)(nil),     // 138: minid.v1.ListProcessesResponse
+	(*Process)(nil),                   // 139: minid.v1.Process
+	(*SignalRequest)(nil),             // 140: minid.v1.SignalRequest
+	(*SignalResponse)(nil),            // 141: minid.v1.SignalResponse
+	(*ResizeRequest)(nil),             // 142: minid.v1.ResizeRequest
+	(*ResizeResponse)(nil),            // 143: minid.v1.ResizeResponse
+	(*CloseStdinResponse)(nil),        // 144: minid.v1.CloseStdinResponse
+	(*AttachInput)(nil),               // 145: minid.v1.AttachInput
+	(*AttachOpen)(nil),                // 146: minid.v1.AttachOpen
+	(*TerminalSize)(nil),              // 147: minid.v1.TerminalSize
+	(*AttachOutput)(nil),              // 148: minid.v1.AttachOutput
+	(*AttachOpened)(nil),              // 149: minid.v1.AttachOpened
+	nil,                               // 150: minid.v1.InfoResponse.FeaturesEntry
+	nil,                               // 151: minid.v1.Event.AttributesEntry
+	nil,                               // 152: minid.v1.Namespace.LabelsEntry
+	nil,                               // 153: minid.v1.CreateNamespaceRequest.LabelsEntry
+	nil,                               // 154: minid.v1.SetNamespaceLabelsRequest.LabelsEntry
+	nil,                               // 155: minid.v1.Descriptor.AnnotationsEntry
+	nil,                               // 156: minid.v1.Image.LabelsEntry
+	nil,                               // 157: minid.v1.PullRequest.LabelsEntry
+	nil,                               // 158: minid.v1.SetImageLabelsRequest.LabelsEntry
+	nil,                               // 159: minid.v1.ImportOptions.LabelsEntry
+	nil,                               // 160: minid.v1.MountImageRequest.LabelsEntry
+	nil,                               // 161: minid.v1.ContentInfo.LabelsEntry
+	nil,                               // 162: minid.v1.WriteContentRequest.LabelsEntry
+	nil,                               // 163: minid.v1.SetContentLabelsRequest.LabelsEntry
+	nil,                               // 164: minid.v1.Snapshot.LabelsEntry
+	nil,                               // 165: minid.v1.PrepareSnapshotRequest.LabelsEntry
+	nil,                               // 166: minid.v1.CommitSnapshotRequest.LabelsEntry
+	nil,                               // 167: minid.v1.SetSnapshotLabelsRequest.LabelsEntry
+	nil,                               // 168: minid.v1.DiffRequest.LabelsEntry
+	nil,                               // 169: minid.v1.Lease.LabelsEntry
+	nil,                               // 170: minid.v1.CreateLeaseRequest.LabelsEntry
+	nil,                               // 171: minid.v1.Container.LabelsEntry
+	nil,                               // 172: minid.v1.CreateContainerRequest.LabelsEntry
+	nil,                               // 173: minid.v1.CreateContainerRequest.SnapshotLabelsEntry
+	nil,                               // 174: minid.v1.SetContainerLabelsRequest.LabelsEntry
+	nil,                               // 175: minid.v1.Network.LabelsEntry
+	nil,                               // 176: minid.v1.Network.OptionsEntry
+	nil,                               // 177: minid.v1.CreateNetworkRequest.LabelsEntry
+	nil,                               // 178: minid.v1.CreateNetworkRequest.OptionsEntry
 }
 var file_minid_proto_depIdxs = []int32{
-	4,   // 0: minid.v1.InfoResponse.supervisors:type_name -> minid.v1.SupervisorInfo
-	149, // 1: minid.v1.InfoResponse.features:type_name -> minid.v1.InfoResponse.FeaturesEntry
-	7,   // 2: minid.v1.CheckResponse.problems:type_name -> minid.v1.Problem
-	4,   // 3: minid.v1.UpgradeSupervisorResponse.supervisors:type_name -> minid.v1.SupervisorInfo
-	150, // 4: minid.v1.Event.attributes:type_name -> minid.v1.Event.AttributesEntry
-	151, // 5: minid.v1.Namespace.labels:type_name -> minid.v1.Namespace.LabelsEntry
-	152, // 6: minid.v1.CreateNamespaceRequest.labels:type_name -> minid.v1.CreateNamespaceRequest.LabelsEntry
-	16,  // 7: minid.v1.ListNamespacesResponse.namespaces:type_name -> minid.v1.Namespace
-	153, // 8: minid.v1.SetNamespaceLabelsRequest.labels:type_name -> minid.v1.SetNamespaceLabelsRequest.LabelsEntry
-	154, // 9: minid.v1.Descriptor.annotations:type_name -> minid.v1.Descriptor.AnnotationsEntry
-	23,  // 10: minid.v1.Image.target:type_name -> minid.v1.Descriptor
-	155, // 11: minid.v1.Image.labels:type_name -> minid.v1.Image.LabelsEntry
-	24,  // 12: minid.v1.ListImagesResponse.images:type_name -> minid.v1.Image
-	28,  // 13: minid.v1.PullRequest.registry:type_name -> minid.v1.RegistryOptions
-	156, // 14: minid.v1.PullRequest.labels:type_name -> minid.v1.PullRequest.LabelsEntry
-	28,  // 15: minid.v1.PushRequest.registry:type_name -> minid.v1.RegistryOptions
-	24,  // 16: minid.v1.Progress.image:type_name -> minid.v1.Image
-	157, // 17: minid.v1.SetImageLabelsRequest.labels:type_name -> minid.v1.SetImageLabelsRequest.LabelsEntry
-	39,  // 18: minid.v1.ImportRequest.options:type_name -> minid.v1.ImportOptions
-	158, // 19: minid.v1.ImportOptions.labels:type_name -> minid.v1.ImportOptions.LabelsEntry
-	24,  // 20: minid.v1.ImportResponse.images:type_name -> minid.v1.Image
-	23,  // 21: minid.v1.ImageStatus.target:type_name -> minid.v1.Descriptor
-	44,  // 22: minid.v1.CheckImagesResponse.images:type_name -> minid.v1.ImageStatus
-	159, // 23: minid.v1.MountImageRequest.labels:type_name -> minid.v1.MountImageRequest.LabelsEntry
-	160, // 24: minid.v1.ContentInfo.labels:type_name -> minid.v1.ContentInfo.LabelsEntry
-	161, // 25: minid.v1.WriteContentRequest.labels:type_name -> minid.v1.WriteContentRequest.LabelsEntry
-	61,  // 26: minid.v1.ActiveResponse.ingests:type_name -> minid.v1.Ingest
-	162, // 27: minid.v1.SetContentLabelsRequest.labels:type_name -> minid.v1.SetContentLabelsRequest.LabelsEntry
-	28,  // 28: minid.v1.FetchBlobRequest.registry:type_name -> minid.v1.RegistryOptions
-	28,  // 29: minid.v1.PushObjectRequest.registry:type_name -> minid.v1.RegistryOptions
-	163, // 30: minid.v1.Snapshot.labels:type_name -> minid.v1.Snapshot.LabelsEntry
-	70,  // 31: minid.v1.MountsResponse.mounts:type_name -> minid.v1.Mount
-	69,  // 32: minid.v1.ListSnapshotsResponse.snapshots:type_name -> minid.v1.Snapshot
-	164, // 33: minid.v1.PrepareSnapshotRequest.labels:type_name -> minid.v1.PrepareSnapshotRequest.LabelsEntry
-	165, // 34: minid.v1.CommitSnapshotRequest.labels:type_name -> minid.v1.CommitSnapshotRequest.LabelsEntry
-	166, // 35: minid.v1.SetSnapshotLabelsRequest.labels:type_name -> minid.v1.SetSnapshotLabelsRequest.LabelsEntry
-	167, // 36: minid.v1.DiffRequest.labels:type_name -> minid.v1.DiffRequest.LabelsEntry
-	168, // 37: minid.v1.Lease.labels:type_name -> minid.v1.Lease.LabelsEntry
-	82,  // 38: minid.v1.Lease.resources:type_name -> minid.v1.LeaseResource
-	169, // 39: minid.v1.CreateLeaseRequest.labels:type_name -> minid.v1.CreateLeaseRequest.LabelsEntry
-	81,  // 40: minid.v1.ListLeasesResponse.leases:type_name -> minid.v1.Lease
-	82,  // 41: minid.v1.LeaseResourceRequest.resource:type_name -> minid.v1.LeaseResource
-	170, // 42: minid.v1.Container.labels:type_name -> minid.v1.Container.LabelsEntry
-	98,  // 43: minid.v1.Container.exit:type_name -> minid.v1.Exit
-	90,  // 44: minid.v1.Container.networks:type_name -> minid.v1.EndpointStatus
-	92,  // 45: minid.v1.Container.ports:type_name -> minid.v1.PublishedPort
-	94,  // 46: minid.v1.Container.restart:type_name -> minid.v1.RestartPolicy
-	96,  // 47: minid.v1.Container.health:type_name -> minid.v1.Health
-	70,  // 48: minid.v1.Container.mounts:type_name -> minid.v1.Mount
-	100, // 49: minid.v1.Container.log:type_name -> minid.v1.LogConfig
-	95,  // 50: minid.v1.Container.health_check:type_name -> minid.v1.HealthCheck
-	78,  // 51: minid.v1.Container.size:type_name -> minid.v1.SnapshotUsage
-	93,  // 52: minid.v1.Container.dns:type_name -> minid.v1.DNSSettings
-	97,  // 53: minid.v1.Health.log:type_name -> minid.v1.HealthResult
-	171, // 54: minid.v1.CreateContainerRequest.labels:type_name -> minid.v1.CreateContainerRequest.LabelsEntry
-	100, // 55: minid.v1.CreateContainerRequest.log:type_name -> minid.v1.LogConfig
-	172, // 56: minid.v1.CreateContainerRequest.snapshot_labels:type_name -> minid.v1.CreateContainerRequest.SnapshotLabelsEntry
-	91,  // 57: minid.v1.CreateContainerRequest.networks:type_name -> minid.v1.NetworkAttachment
-	92,  // 58: minid.v1.CreateContainerRequest.ports:type_name -> minid.v1.PublishedPort
-	93,  // 59: minid.v1.CreateContainerRequest.dns:type_name -> minid.v1.DNSSettings
-	94,  // 60: minid.v1.CreateContainerRequest.restart:type_name -> minid.v1.RestartPolicy
-	95,  // 61: minid.v1.CreateContainerRequest.health:type_name -> minid.v1.HealthCheck
-	91,  // 62: minid.v1.ConnectRequest.network:type_name -> minid.v1.NetworkAttachment
-	89,  // 63: minid.v1.ListContainersResponse.containers:type_name -> minid.v1.Container
-	173, // 64: minid.v1.SetContainerLabelsRequest.labels:type_name -> minid.v1.SetContainerLabelsRequest.LabelsEntry
-	98,  // 65: minid.v1.DeleteContainerResponse.exit:type_name -> minid.v1.Exit
-	94,  // 66: minid.v1.UpdateContainerRequest.restart:type_name -> minid.v1.RestartPolicy
-	115, // 67: minid.v1.StatsResponse.stats:type_name -> minid.v1.ContainerStats
-	117, // 68: minid.v1.TopResponse.processes:type_name -> minid.v1.ProcessInfo
-	24,  // 69: minid.v1.CheckpointResponse.image:type_name -> minid.v1.Image
-	174, // 70: minid.v1.Network.labels:type_name -> minid.v1.Network.LabelsEntry
-	175, // 71: minid.v1.Network.options:type_name -> minid.v1.Network.OptionsEntry
-	124, // 72: minid.v1.Network.subnets:type_name -> minid.v1.Subnet
-	125, // 73: minid.v1.Network.containers:type_name -> minid.v1.NetworkMember
-	90,  // 74: minid.v1.NetworkMember.endpoint:type_name -> minid.v1.EndpointStatus
-	176, // 75: minid.v1.CreateNetworkRequest.labels:type_name -> minid.v1.CreateNetworkRequest.LabelsEntry
-	177, // 76: minid.v1.CreateNetworkRequest.options:type_name -> minid.v1.CreateNetworkRequest.OptionsEntry
-	124, // 77: minid.v1.CreateNetworkRequest.subnets:type_name -> minid.v1.Subnet
-	123, // 78: minid.v1.ListNetworksResponse.networks:type_name -> minid.v1.Network
-	100, // 79: minid.v1.ExecRequest.log:type_name -> minid.v1.LogConfig
-	138, // 80: minid.v1.ListProcessesResponse.processes:type_name -> minid.v1.Process
-	98,  // 81: minid.v1.Process.exit:type_name -> minid.v1.Exit
-	145, // 82: minid.v1.AttachInput.open:type_name -> minid.v1.AttachOpen
-	146, // 83: minid.v1.AttachInput.resize:type_name -> minid.v1.TerminalSize
-	134, // 84: minid.v1.AttachOpen.exec:type_name -> minid.v1.ExecRequest
-	146, // 85: minid.v1.AttachOpen.size:type_name -> minid.v1.TerminalSize
-	148, // 86: minid.v1.AttachOutput.opened:type_name -> minid.v1.AttachOpened
-	98,  // 87: minid.v1.AttachOutput.exit:type_name -> minid.v1.Exit
-	0,   // 88: minid.v1.System.Version:input_type -> minid.v1.VersionRequest
-	2,   // 89: minid.v1.System.Info:input_type -> minid.v1.InfoRequest
-	5,   // 90: minid.v1.System.Check:input_type -> minid.v1.CheckRequest
-	8,   // 91: minid.v1.System.CollectGarbage:input_type -> minid.v1.CollectGarbageRequest
-	10,  // 92: minid.v1.System.UpgradeSupervisor:input_type -> minid.v1.UpgradeSupervisorRequest
-	12,  // 93: minid.v1.System.Reload:input_type -> minid.v1.ReloadRequest
-	14,  // 94: minid.v1.System.Subscribe:input_type -> minid.v1.SubscribeRequest
-	17,  // 95: minid.v1.Namespaces.Create:input_type -> minid.v1.CreateNamespaceRequest
-	18,  // 96: minid.v1.Namespaces.List:input_type -> minid.v1.ListNamespacesRequest
-	20,  // 97: minid.v1.Namespaces.Delete:input_type -> minid.v1.DeleteNamespaceRequest
-	22,  // 98: minid.v1.Namespaces.SetLabels:input_type -> minid.v1.SetNamespaceLabelsRequest
-	25,  // 99: minid.v1.Images.List:input_type -> minid.v1.ListImagesRequest
-	27,  // 100: minid.v1.Images.Get:input_type -> minid.v1.GetImageRequest
-	29,  // 101: minid.v1.Images.Pull:input_type -> minid.v1.PullRequest
-	30,  // 102: minid.v1.Images.Push:input_type -> minid.v1.PushRequest
-	32,  // 103: minid.v1.Images.Tag:input_type -> minid.v1.TagRequest
-	33,  // 104: minid.v1.Images.SetLabels:input_type -> minid.v1.SetImageLabelsRequest
-	34,  // 105: minid.v1.Images.Delete:input_type -> minid.v1.DeleteImageRequest
-	36,  // 106: minid.v1.Images.Prune:input_type -> minid.v1.PruneImagesRequest
-	38,  // 107: minid.v1.Images.Import:input_type -> minid.v1.ImportRequest
-	41,  // 108: minid.v1.Images.Export:input_type -> minid.v1.ExportRequest
-	43,  // 109: minid.v1.Images.Check:input_type -> minid.v1.CheckImagesRequest
-	46,  // 110: minid.v1.Images.Usage:input_type -> minid.v1.UsageRequest
-	48,  // 111: minid.v1.Images.Unpack:input_type -> minid.v1.UnpackRequest
-	49,  // 112: minid.v1.Images.Convert:input_type -> minid.v1.ConvertRequest
-	50,  // 113: minid.v1.Images.Mount:input_type -> minid.v1.MountImageRequest
-	51,  // 114: minid.v1.Images.Unmount:input_type -> minid.v1.UnmountImageRequest
-	54,  // 115: minid.v1.Content.List:input_type -> minid.v1.ListContentRequest
-	55,  // 116: minid.v1.Content.Info:input_type -> minid.v1.ContentInfoRequest
-	56,  // 117: minid.v1.Content.Read:input_type -> minid.v1.ReadContentRequest
-	57,  // 118: minid.v1.Content.Write:input_type -> minid.v1.WriteContentRequest
-	59,  // 119: minid.v1.Content.Active:input_type -> minid.v1.ActiveRequest
-	62,  // 120: minid.v1.Content.Abort:input_type -> minid.v1.AbortRequest
-	64,  // 121: minid.v1.Content.Delete:input_type -> minid.v1.DeleteContentRequest
-	66,  // 122: minid.v1.Content.SetLabels:input_type -> minid.v1.SetContentLabelsRequest
-	29,  // 123: minid.v1.Content.Fetch:input_type -> minid.v1.PullRequest
-	67,  // 124: minid.v1.Content.FetchBlob:input_type -> minid.v1.FetchBlobRequest
-	68,  // 125: minid.v1.Content.PushObject:input_type -> minid.v1.PushObjectRequest
-	72,  // 126: minid.v1.Snapshots.List:input_type -> minid.v1.ListSnapshotsRequest
-	74,  // 127: minid.v1.Snapshots.Info:input_type -> minid.v1.SnapshotRequest
-	75,  // 128: minid.v1.Snapshots.Prepare:input_type -> minid.v1.PrepareSnapshotRequest
-	75,  // 129: minid.v1.Snapshots.View:input_type -> minid.v1.PrepareSnapshotRequest
-	74,  // 130: minid.v1.Snapshots.Mounts:input_type -> minid.v1.SnapshotRequest
-	76,  // 131: minid.v1.Snapshots.Commit:input_type -> minid.v1.CommitSnapshotRequest
-	74,  // 132: minid.v1.Snapshots.Remove:input_type -> minid.v1.SnapshotRequest
-	74,  // 133: minid.v1.Snapshots.Usage:input_type -> minid.v1.SnapshotRequest
-	79,  // 134: minid.v1.Snapshots.SetLabels:input_type -> minid.v1.SetSnapshotLabelsRequest
-	80,  // 135: minid.v1.Snapshots.Diff:input_type -> minid.v1.DiffRequest
-	83,  // 136: minid.v1.Leases.Create:input_type -> minid.v1.CreateLeaseRequest
-	84,  // 137: minid.v1.Leases.List:input_type -> minid.v1.ListLeasesRequest
-	86,  // 138: minid.v1.Leases.Delete:input_type -> minid.v1.DeleteLeaseRequest
-	88,  // 139: minid.v1.Leases.AddResource:input_type -> minid.v1.LeaseResourceRequest
-	99,  // 140: minid.v1.Containers.Create:input_type -> minid.v1.CreateContainerRequest
-	105, // 141: minid.v1.Containers.List:input_type -> minid.v1.ListContainersRequest
-	101, // 142: minid.v1.Containers.Get:input_type -> minid.v1.ContainerRequest
-	107, // 143: minid.v1.Containers.SetLabels:input_type -> minid.v1.SetContainerLabelsRequest
-	108, // 144: minid.v1.Containers.Delete:input_type -> minid.v1.DeleteContainerRequest
-	101, // 145: minid.v1.Containers.Start:input_type -> minid.v1.ContainerRequest
-	101, // 146: minid.v1.Containers.Pause:input_type -> minid.v1.ContainerRequest
-	101, // 147: minid.v1.Containers.Resume:input_type -> minid.v1.ContainerRequest
-	112, // 148: minid.v1.Containers.Update:input_type -> minid.v1.UpdateContainerRequest
-	113, // 149: minid.v1.Containers.Stats:input_type -> minid.v1.StatsRequest
-	101, // 150: minid.v1.Containers.Top:input_type -> minid.v1.ContainerRequest
-	118, // 151: minid.v1.Containers.Logs:input_type -> minid.v1.LogsRequest
-	101, // 152: minid.v1.Containers.ReopenLog:input_type -> minid.v1.ContainerRequest
-	102, // 153: minid.v1.Containers.Stop:input_type -> minid.v1.StopRequest
-	102, // 154: minid.v1.Containers.Restart:input_type -> minid.v1.StopRequest
-	103, // 155: minid.v1.Containers.Rename:input_type -> minid.v1.RenameRequest
-	104, // 156: minid.v1.Containers.Connect:input_type -> minid.v1.ConnectRequest
-	104, // 157: minid.v1.Containers.Disconnect:input_type -> minid.v1.ConnectRequest
-	120, // 158: minid.v1.Containers.Checkpoint:input_type -> minid.v1.CheckpointRequest
-	122, // 159: minid.v1.Containers.Restore:input_type -> minid.v1.RestoreRequest
-	126, // 160: minid.v1.Networks.Create:input_type -> minid.v1.CreateNetworkRequest
-	128, // 161: minid.v1.Networks.List:input_type -> minid.v1.ListNetworksRequest
-	127, // 162: minid.v1.Networks.Inspect:input_type -> minid.v1.NetworkRequest
-	127, // 163: minid.v1.Networks.Remove:input_type -> minid.v1.NetworkRequest
-	131, // 164: minid.v1.Networks.Prune:input_type -> minid.v1.PruneNetworksRequest
-	134, // 165: minid.v1.Processes.Exec:input_type -> minid.v1.ExecRequest
-	136, // 166: minid.v1.Processes.List:input_type -> minid.v1.ListProcessesRequest
-	139, // 167: minid.v1.Processes.Signal:input_type -> minid.v1.SignalRequest
-	141, // 168: minid.v1.Processes.Resize:input_type -> minid.v1.ResizeRequest
-	133, // 169: minid.v1.Processes.CloseStdin:input_type -> minid.v1.ProcessRequest
-	133, // 170: minid.v1.Processes.Wait:input_type -> minid.v1.ProcessRequest
-	133, // 171: minid.v1.Processes.Delete:input_type -> minid.v1.ProcessRequest
-	144, // 172: minid.v1.Processes.Attach:input_type -> minid.v1.AttachInput
-	1,   // 173: minid.v1.System.Version:output_type -> minid.v1.VersionResponse
-	3,   // 174: minid.v1.System.Info:output_type -> minid.v1.InfoResponse
-	6,   // 175: minid.v1.System.Check:output_type -> minid.v1.CheckResponse
-	9,   // 176: minid.v1.System.CollectGarbage:output_type -> minid.v1.CollectGarbageResponse
-	11,  // 177: minid.v1.System.UpgradeSupervisor:output_type -> minid.v1.UpgradeSupervisorResponse
-	13,  // 178: minid.v1.System.Reload:output_type -> minid.v1.ReloadResponse
-	15,  // 179: minid.v1.System.Subscribe:output_type -> minid.v1.Event
-	16,  // 180: minid.v1.Namespaces.Create:output_type -> minid.v1.Namespace
-	19,  // 181: minid.v1.Namespaces.List:output_type -> minid.v1.ListNamespacesResponse
-	21,  // 182: minid.v1.Namespaces.Delete:output_type -> minid.v1.DeleteNamespaceResponse
-	16,  // 183: minid.v1.Namespaces.SetLabels:output_type -> minid.v1.Namespace
-	26,  // 184: minid.v1.Images.List:output_type -> minid.v1.ListImagesResponse
-	24,  // 185: minid.v1.Images.Get:output_type -> minid.v1.Image
-	31,  // 186: minid.v1.Images.Pull:output_type -> minid.v1.Progress
-	31,  // 187: minid.v1.Images.Push:output_type -> minid.v1.Progress
-	24,  // 188: minid.v1.Images.Tag:output_type -> minid.v1.Image
-	24,  // 189: minid.v1.Images.SetLabels:output_type -> minid.v1.Image
-	35,  // 190: minid.v1.Images.Delete:output_type -> minid.v1.DeleteImageResponse
-	37,  // 191: minid.v1.Images.Prune:output_type -> minid.v1.PruneImagesResponse
-	40,  // 192: minid.v1.Images.Import:output_type -> minid.v1.ImportResponse
-	42,  // 193: minid.v1.Images.Export:output_type -> minid.v1.DataChunk
-	45,  // 194: minid.v1.Images.Check:output_type -> minid.v1.CheckImagesResponse
-	47,  // 195: minid.v1.Images.Usage:output_type -> minid.v1.UsageResponse
-	31,  // 196: minid.v1.Images.Unpack:output_type -> minid.v1.Progress
-	24,  // 197: minid.v1.Images.Convert:output_type -> minid.v1.Image
-	71,  // 198: minid.v1.Images.Mount:output_type -> minid.v1.MountsResponse
-	52,  // 199: minid.v1.Images.Unmount:output_type -> minid.v1.UnmountImageResponse
-	53,  // 200: minid.v1.Content.List:output_type -> minid.v1.ContentInfo
-	53,  // 201: minid.v1.Content.Info:output_type -> minid.v1.ContentInfo
-	42,  // 202: minid.v1.Content.Read:output_type -> minid.v1.DataChunk
-	58,  // 203: minid.v1.Content.Write:output_type -> minid.v1.WriteContentResponse
-	60,  // 204: minid.v1.Content.Active:output_type -> minid.v1.ActiveResponse
-	63,  // 205: minid.v1.Content.Abort:output_type -> minid.v1.AbortResponse
-	65,  // 206: minid.v1.Content.Delete:output_type -> minid.v1.DeleteContentResponse
-	53,  // 207: minid.v1.Content.SetLabels:output_type -> minid.v1.ContentInfo
-	31,  // 208: minid.v1.Content.Fetch:output_type -> minid.v1.Progress
-	31,  // 209: minid.v1.Content.FetchBlob:output_type -> minid.v1.Progress
-	31,  // 210: minid.v1.Content.PushObject:output_type -> minid.v1.Progress
-	73,  // 211: minid.v1.Snapshots.List:output_type -> minid.v1.ListSnapshotsResponse
-	69,  // 212: minid.v1.Snapshots.Info:output_type -> minid.v1.Snapshot
-	71,  // 213: minid.v1.Snapshots.Prepare:output_type -> minid.v1.MountsResponse
-	71,  // 214: minid.v1.Snapshots.View:output_type -> minid.v1.MountsResponse
-	71,  // 215: minid.v1.Snapshots.Mounts:output_type -> minid.v1.MountsResponse
-	69,  // 216: minid.v1.Snapshots.Commit:output_type -> minid.v1.Snapshot
-	77,  // 217: minid.v1.Snapshots.Remove:output_type -> minid.v1.RemoveSnapshotResponse
-	78,  // 218: minid.v1.Snapshots.Usage:output_type -> minid.v1.SnapshotUsage
-	69,  // 219: minid.v1.Snapshots.SetLabels:output_type -> minid.v1.Snapshot
-	23,  // 220: minid.v1.Snapshots.Diff:output_type -> minid.v1.Descriptor
-	81,  // 221: minid.v1.Leases.Create:output_type -> minid.v1.Lease
-	85,  // 222: minid.v1.Leases.List:output_type -> minid.v1.ListLeasesResponse
-	87,  // 223: minid.v1.Leases.Delete:output_type -> minid.v1.DeleteLeaseResponse
-	81,  // 224: minid.v1.Leases.AddResource:output_type -> minid.v1.Lease
-	89,  // 225: minid.v1.Containers.Create:output_type -> minid.v1.Container
-	106, // 226: minid.v1.Containers.List:output_type -> minid.v1.ListContainersResponse
-	89,  // 227: minid.v1.Containers.Get:output_type -> minid.v1.Container
-	89,  // 228: minid.v1.Containers.SetLabels:output_type -> minid.v1.Container
-	109, // 229: minid.v1.Containers.Delete:output_type -> minid.v1.DeleteContainerResponse
-	110, // 230: minid.v1.Containers.Start:output_type -> minid.v1.StartResponse
-	111, // 231: minid.v1.Containers.Pause:output_type -> minid.v1.ContainerActionResponse
-	111, // 232: minid.v1.Containers.Resume:output_type -> minid.v1.ContainerActionResponse
-	111, // 233: minid.v1.Containers.Update:output_type -> minid.v1.ContainerActionResponse
-	114, // 234: minid.v1.Containers.Stats:output_type -> minid.v1.StatsResponse
-	116, // 235: minid.v1.Containers.Top:output_type -> minid.v1.TopResponse
-	119, // 236: minid.v1.Containers.Logs:output_type -> minid.v1.LogEntry
-	111, // 237: minid.v1.Containers.ReopenLog:output_type -> minid.v1.ContainerActionResponse
-	111, // 238: minid.v1.Containers.Stop:output_type -> minid.v1.ContainerActionResponse
-	110, // 239: minid.v1.Containers.Restart:output_type -> minid.v1.StartResponse
-	89,  // 240: minid.v1.Containers.Rename:output_type -> minid.v1.Container
-	89,  // 241: minid.v1.Containers.Connect:output_type -> minid.v1.Container
-	89,  // 242: minid.v1.Containers.Disconnect:output_type -> minid.v1.Container
-	121, // 243: minid.v1.Containers.Checkpoint:output_type -> minid.v1.CheckpointResponse
-	110, // 244: minid.v1.Containers.Restore:output_type -> minid.v1.StartResponse
-	123, // 245: minid.v1.Networks.Create:output_type -> minid.v1.Network
-	129, // 246: minid.v1.Networks.List:output_type -> minid.v1.ListNetworksResponse
-	123, // 247: minid.v1.Networks.Inspect:output_type -> minid.v1.Network
-	130, // 248: minid.v1.Networks.Remove:output_type -> minid.v1.RemoveNetworkResponse
-	132, // 249: minid.v1.Networks.Prune:output_type -> minid.v1.PruneNetworksResponse
-	135, // 250: minid.v1.Processes.Exec:output_type -> minid.v1.ExecResponse
-	137, // 251: minid.v1.Processes.List:output_type -> minid.v1.ListProcessesResponse
-	140, // 252: minid.v1.Processes.Signal:output_type -> minid.v1.SignalResponse
-	142, // 253: minid.v1.Processes.Resize:output_type -> minid.v1.ResizeResponse
-	143, // 254: minid.v1.Processes.CloseStdin:output_type -> minid.v1.CloseStdinResponse
-	98,  // 255: minid.v1.Processes.Wait:output_type -> minid.v1.Exit
-	98,  // 256: minid.v1.Processes.Delete:output_type -> minid.v1.Exit
-	147, // 257: minid.v1.Processes.Attach:output_type -> minid.v1.AttachOutput
-	173, // [173:258] is the sub-list for method output_type
-	88,  // [88:173] is the sub-list for method input_type
-	88,  // [88:88] is the sub-list for extension type_name
-	88,  // [88:88] is the sub-list for extension extendee
-	0,   // [0:88] is the sub-list for field type_name
+	5,   // 0: minid.v1.InfoResponse.supervisors:type_name -> minid.v1.SupervisorInfo
+	150, // 1: minid.v1.InfoResponse.features:type_name -> minid.v1.InfoResponse.FeaturesEntry
+	4,   // 2: minid.v1.InfoResponse.plugins:type_name -> minid.v1.PluginInfo
+	8,   // 3: minid.v1.CheckResponse.problems:type_name -> minid.v1.Problem
+	5,   // 4: minid.v1.UpgradeSupervisorResponse.supervisors:type_name -> minid.v1.SupervisorInfo
+	151, // 5: minid.v1.Event.attributes:type_name -> minid.v1.Event.AttributesEntry
+	152, // 6: minid.v1.Namespace.labels:type_name -> minid.v1.Namespace.LabelsEntry
+	153, // 7: minid.v1.CreateNamespaceRequest.labels:type_name -> minid.v1.CreateNamespaceRequest.LabelsEntry
+	17,  // 8: minid.v1.ListNamespacesResponse.namespaces:type_name -> minid.v1.Namespace
+	154, // 9: minid.v1.SetNamespaceLabelsRequest.labels:type_name -> minid.v1.SetNamespaceLabelsRequest.LabelsEntry
+	155, // 10: minid.v1.Descriptor.annotations:type_name -> minid.v1.Descriptor.AnnotationsEntry
+	24,  // 11: minid.v1.Image.target:type_name -> minid.v1.Descriptor
+	156, // 12: minid.v1.Image.labels:type_name -> minid.v1.Image.LabelsEntry
+	25,  // 13: minid.v1.ListImagesResponse.images:type_name -> minid.v1.Image
+	29,  // 14: minid.v1.PullRequest.registry:type_name -> minid.v1.RegistryOptions
+	157, // 15: minid.v1.PullRequest.labels:type_name -> minid.v1.PullRequest.LabelsEntry
+	29,  // 16: minid.v1.PushRequest.registry:type_name -> minid.v1.RegistryOptions
+	25,  // 17: minid.v1.Progress.image:type_name -> minid.v1.Image
+	158, // 18: minid.v1.SetImageLabelsRequest.labels:type_name -> minid.v1.SetImageLabelsRequest.LabelsEntry
+	40,  // 19: minid.v1.ImportRequest.options:type_name -> minid.v1.ImportOptions
+	159, // 20: minid.v1.ImportOptions.labels:type_name -> minid.v1.ImportOptions.LabelsEntry
+	25,  // 21: minid.v1.ImportResponse.images:type_name -> minid.v1.Image
+	24,  // 22: minid.v1.ImageStatus.target:type_name -> minid.v1.Descriptor
+	45,  // 23: minid.v1.CheckImagesResponse.images:type_name -> minid.v1.ImageStatus
+	160, // 24: minid.v1.MountImageRequest.labels:type_name -> minid.v1.MountImageRequest.LabelsEntry
+	161, // 25: minid.v1.ContentInfo.labels:type_name -> minid.v1.ContentInfo.LabelsEntry
+	162, // 26: minid.v1.WriteContentRequest.labels:type_name -> minid.v1.WriteContentRequest.LabelsEntry
+	62,  // 27: minid.v1.ActiveResponse.ingests:type_name -> minid.v1.Ingest
+	163, // 28: minid.v1.SetContentLabelsRequest.labels:type_name -> minid.v1.SetContentLabelsRequest.LabelsEntry
+	29,  // 29: minid.v1.FetchBlobRequest.registry:type_name -> minid.v1.RegistryOptions
+	29,  // 30: minid.v1.PushObjectRequest.registry:type_name -> minid.v1.RegistryOptions
+	164, // 31: minid.v1.Snapshot.labels:type_name -> minid.v1.Snapshot.LabelsEntry
+	71,  // 32: minid.v1.MountsResponse.mounts:type_name -> minid.v1.Mount
+	70,  // 33: minid.v1.ListSnapshotsResponse.snapshots:type_name -> minid.v1.Snapshot
+	165, // 34: minid.v1.PrepareSnapshotRequest.labels:type_name -> minid.v1.PrepareSnapshotRequest.LabelsEntry
+	166, // 35: minid.v1.CommitSnapshotRequest.labels:type_name -> minid.v1.CommitSnapshotRequest.LabelsEntry
+	167, // 36: minid.v1.SetSnapshotLabelsRequest.labels:type_name -> minid.v1.SetSnapshotLabelsRequest.LabelsEntry
+	168, // 37: minid.v1.DiffRequest.labels:type_name -> minid.v1.DiffRequest.LabelsEntry
+	169, // 38: minid.v1.Lease.labels:type_name -> minid.v1.Lease.LabelsEntry
+	83,  // 39: minid.v1.Lease.resources:type_name -> minid.v1.LeaseResource
+	170, // 40: minid.v1.CreateLeaseRequest.labels:type_name -> minid.v1.CreateLeaseRequest.LabelsEntry
+	82,  // 41: minid.v1.ListLeasesResponse.leases:type_name -> minid.v1.Lease
+	83,  // 42: minid.v1.LeaseResourceRequest.resource:type_name -> minid.v1.LeaseResource
+	171, // 43: minid.v1.Container.labels:type_name -> minid.v1.Container.LabelsEntry
+	99,  // 44: minid.v1.Container.exit:type_name -> minid.v1.Exit
+	91,  // 45: minid.v1.Container.networks:type_name -> minid.v1.EndpointStatus
+	93,  // 46: minid.v1.Container.ports:type_name -> minid.v1.PublishedPort
+	95,  // 47: minid.v1.Container.restart:type_name -> minid.v1.RestartPolicy
+	97,  // 48: minid.v1.Container.health:type_name -> minid.v1.Health
+	71,  // 49: minid.v1.Container.mounts:type_name -> minid.v1.Mount
+	101, // 50: minid.v1.Container.log:type_name -> minid.v1.LogConfig
+	96,  // 51: minid.v1.Container.health_check:type_name -> minid.v1.HealthCheck
+	79,  // 52: minid.v1.Container.size:type_name -> minid.v1.SnapshotUsage
+	94,  // 53: minid.v1.Container.dns:type_name -> minid.v1.DNSSettings
+	98,  // 54: minid.v1.Health.log:type_name -> minid.v1.HealthResult
+	172, // 55: minid.v1.CreateContainerRequest.labels:type_name -> minid.v1.CreateContainerRequest.LabelsEntry
+	101, // 56: minid.v1.CreateContainerRequest.log:type_name -> minid.v1.LogConfig
+	173, // 57: minid.v1.CreateContainerRequest.snapshot_labels:type_name -> minid.v1.CreateContainerRequest.SnapshotLabelsEntry
+	92,  // 58: minid.v1.CreateContainerRequest.networks:type_name -> minid.v1.NetworkAttachment
+	93,  // 59: minid.v1.CreateContainerRequest.ports:type_name -> minid.v1.PublishedPort
+	94,  // 60: minid.v1.CreateContainerRequest.dns:type_name -> minid.v1.DNSSettings
+	95,  // 61: minid.v1.CreateContainerRequest.restart:type_name -> minid.v1.RestartPolicy
+	96,  // 62: minid.v1.CreateContainerRequest.health:type_name -> minid.v1.HealthCheck
+	92,  // 63: minid.v1.ConnectRequest.network:type_name -> minid.v1.NetworkAttachment
+	90,  // 64: minid.v1.ListContainersResponse.containers:type_name -> minid.v1.Container
+	174, // 65: minid.v1.SetContainerLabelsRequest.labels:type_name -> minid.v1.SetContainerLabelsRequest.LabelsEntry
+	99,  // 66: minid.v1.DeleteContainerResponse.exit:type_name -> minid.v1.Exit
+	95,  // 67: minid.v1.UpdateContainerRequest.restart:type_name -> minid.v1.RestartPolicy
+	116, // 68: minid.v1.StatsResponse.stats:type_name -> minid.v1.ContainerStats
+	118, // 69: minid.v1.TopResponse.processes:type_name -> minid.v1.ProcessInfo
+	25,  // 70: minid.v1.CheckpointResponse.image:type_name -> minid.v1.Image
+	175, // 71: minid.v1.Network.labels:type_name -> minid.v1.Network.LabelsEntry
+	176, // 72: minid.v1.Network.options:type_name -> minid.v1.Network.OptionsEntry
+	125, // 73: minid.v1.Network.subnets:type_name -> minid.v1.Subnet
+	126, // 74: minid.v1.Network.containers:type_name -> minid.v1.NetworkMember
+	91,  // 75: minid.v1.NetworkMember.endpoint:type_name -> minid.v1.EndpointStatus
+	177, // 76: minid.v1.CreateNetworkRequest.labels:type_name -> minid.v1.CreateNetworkRequest.LabelsEntry
+	178, // 77: minid.v1.CreateNetworkRequest.options:type_name -> minid.v1.CreateNetworkRequest.OptionsEntry
+	125, // 78: minid.v1.CreateNetworkRequest.subnets:type_name -> minid.v1.Subnet
+	124, // 79: minid.v1.ListNetworksResponse.networks:type_name -> minid.v1.Network
+	101, // 80: minid.v1.ExecRequest.log:type_name -> minid.v1.LogConfig
+	139, // 81: minid.v1.ListProcessesResponse.processes:type_name -> minid.v1.Process
+	99,  // 82: minid.v1.Process.exit:type_name -> minid.v1.Exit
+	146, // 83: minid.v1.AttachInput.open:type_name -> minid.v1.AttachOpen
+	147, // 84: minid.v1.AttachInput.resize:type_name -> minid.v1.TerminalSize
+	135, // 85: minid.v1.AttachOpen.exec:type_name -> minid.v1.ExecRequest
+	147, // 86: minid.v1.AttachOpen.size:type_name -> minid.v1.TerminalSize
+	149, // 87: minid.v1.AttachOutput.opened:type_name -> minid.v1.AttachOpened
+	99,  // 88: minid.v1.AttachOutput.exit:type_name -> minid.v1.Exit
+	0,   // 89: minid.v1.System.Version:input_type -> minid.v1.VersionRequest
+	2,   // 90: minid.v1.System.Info:input_type -> minid.v1.InfoRequest
+	6,   // 91: minid.v1.System.Check:input_type -> minid.v1.CheckRequest
+	9,   // 92: minid.v1.System.CollectGarbage:input_type -> minid.v1.CollectGarbageRequest
+	11,  // 93: minid.v1.System.UpgradeSupervisor:input_type -> minid.v1.UpgradeSupervisorRequest
+	13,  // 94: minid.v1.System.Reload:input_type -> minid.v1.ReloadRequest
+	15,  // 95: minid.v1.System.Subscribe:input_type -> minid.v1.SubscribeRequest
+	18,  // 96: minid.v1.Namespaces.Create:input_type -> minid.v1.CreateNamespaceRequest
+	19,  // 97: minid.v1.Namespaces.List:input_type -> minid.v1.ListNamespacesRequest
+	21,  // 98: minid.v1.Namespaces.Delete:input_type -> minid.v1.DeleteNamespaceRequest
+	23,  // 99: minid.v1.Namespaces.SetLabels:input_type -> minid.v1.SetNamespaceLabelsRequest
+	26,  // 100: minid.v1.Images.List:input_type -> minid.v1.ListImagesRequest
+	28,  // 101: minid.v1.Images.Get:input_type -> minid.v1.GetImageRequest
+	30,  // 102: minid.v1.Images.Pull:input_type -> minid.v1.PullRequest
+	31,  // 103: minid.v1.Images.Push:input_type -> minid.v1.PushRequest
+	33,  // 104: minid.v1.Images.Tag:input_type -> minid.v1.TagRequest
+	34,  // 105: minid.v1.Images.SetLabels:input_type -> minid.v1.SetImageLabelsRequest
+	35,  // 106: minid.v1.Images.Delete:input_type -> minid.v1.DeleteImageRequest
+	37,  // 107: minid.v1.Images.Prune:input_type -> minid.v1.PruneImagesRequest
+	39,  // 108: minid.v1.Images.Import:input_type -> minid.v1.ImportRequest
+	42,  // 109: minid.v1.Images.Export:input_type -> minid.v1.ExportRequest
+	44,  // 110: minid.v1.Images.Check:input_type -> minid.v1.CheckImagesRequest
+	47,  // 111: minid.v1.Images.Usage:input_type -> minid.v1.UsageRequest
+	49,  // 112: minid.v1.Images.Unpack:input_type -> minid.v1.UnpackRequest
+	50,  // 113: minid.v1.Images.Convert:input_type -> minid.v1.ConvertRequest
+	51,  // 114: minid.v1.Images.Mount:input_type -> minid.v1.MountImageRequest
+	52,  // 115: minid.v1.Images.Unmount:input_type -> minid.v1.UnmountImageRequest
+	55,  // 116: minid.v1.Content.List:input_type -> minid.v1.ListContentRequest
+	56,  // 117: minid.v1.Content.Info:input_type -> minid.v1.ContentInfoRequest
+	57,  // 118: minid.v1.Content.Read:input_type -> minid.v1.ReadContentRequest
+	58,  // 119: minid.v1.Content.Write:input_type -> minid.v1.WriteContentRequest
+	60,  // 120: minid.v1.Content.Active:input_type -> minid.v1.ActiveRequest
+	63,  // 121: minid.v1.Content.Abort:input_type -> minid.v1.AbortRequest
+	65,  // 122: minid.v1.Content.Delete:input_type -> minid.v1.DeleteContentRequest
+	67,  // 123: minid.v1.Content.SetLabels:input_type -> minid.v1.SetContentLabelsRequest
+	30,  // 124: minid.v1.Content.Fetch:input_type -> minid.v1.PullRequest
+	68,  // 125: minid.v1.Content.FetchBlob:input_type -> minid.v1.FetchBlobRequest
+	69,  // 126: minid.v1.Content.PushObject:input_type -> minid.v1.PushObjectRequest
+	73,  // 127: minid.v1.Snapshots.List:input_type -> minid.v1.ListSnapshotsRequest
+	75,  // 128: minid.v1.Snapshots.Info:input_type -> minid.v1.SnapshotRequest
+	76,  // 129: minid.v1.Snapshots.Prepare:input_type -> minid.v1.PrepareSnapshotRequest
+	76,  // 130: minid.v1.Snapshots.View:input_type -> minid.v1.PrepareSnapshotRequest
+	75,  // 131: minid.v1.Snapshots.Mounts:input_type -> minid.v1.SnapshotRequest
+	77,  // 132: minid.v1.Snapshots.Commit:input_type -> minid.v1.CommitSnapshotRequest
+	75,  // 133: minid.v1.Snapshots.Remove:input_type -> minid.v1.SnapshotRequest
+	75,  // 134: minid.v1.Snapshots.Usage:input_type -> minid.v1.SnapshotRequest
+	80,  // 135: minid.v1.Snapshots.SetLabels:input_type -> minid.v1.SetSnapshotLabelsRequest
+	81,  // 136: minid.v1.Snapshots.Diff:input_type -> minid.v1.DiffRequest
+	84,  // 137: minid.v1.Leases.Create:input_type -> minid.v1.CreateLeaseRequest
+	85,  // 138: minid.v1.Leases.List:input_type -> minid.v1.ListLeasesRequest
+	87,  // 139: minid.v1.Leases.Delete:input_type -> minid.v1.DeleteLeaseRequest
+	89,  // 140: minid.v1.Leases.AddResource:input_type -> minid.v1.LeaseResourceRequest
+	100, // 141: minid.v1.Containers.Create:input_type -> minid.v1.CreateContainerRequest
+	106, // 142: minid.v1.Containers.List:input_type -> minid.v1.ListContainersRequest
+	102, // 143: minid.v1.Containers.Get:input_type -> minid.v1.ContainerRequest
+	108, // 144: minid.v1.Containers.SetLabels:input_type -> minid.v1.SetContainerLabelsRequest
+	109, // 145: minid.v1.Containers.Delete:input_type -> minid.v1.DeleteContainerRequest
+	102, // 146: minid.v1.Containers.Start:input_type -> minid.v1.ContainerRequest
+	102, // 147: minid.v1.Containers.Pause:input_type -> minid.v1.ContainerRequest
+	102, // 148: minid.v1.Containers.Resume:input_type -> minid.v1.ContainerRequest
+	113, // 149: minid.v1.Containers.Update:input_type -> minid.v1.UpdateContainerRequest
+	114, // 150: minid.v1.Containers.Stats:input_type -> minid.v1.StatsRequest
+	102, // 151: minid.v1.Containers.Top:input_type -> minid.v1.ContainerRequest
+	119, // 152: minid.v1.Containers.Logs:input_type -> minid.v1.LogsRequest
+	102, // 153: minid.v1.Containers.ReopenLog:input_type -> minid.v1.ContainerRequest
+	103, // 154: minid.v1.Containers.Stop:input_type -> minid.v1.StopRequest
+	103, // 155: minid.v1.Containers.Restart:input_type -> minid.v1.StopRequest
+	104, // 156: minid.v1.Containers.Rename:input_type -> minid.v1.RenameRequest
+	105, // 157: minid.v1.Containers.Connect:input_type -> minid.v1.ConnectRequest
+	105, // 158: minid.v1.Containers.Disconnect:input_type -> minid.v1.ConnectRequest
+	121, // 159: minid.v1.Containers.Checkpoint:input_type -> minid.v1.CheckpointRequest
+	123, // 160: minid.v1.Containers.Restore:input_type -> minid.v1.RestoreRequest
+	127, // 161: minid.v1.Networks.Create:input_type -> minid.v1.CreateNetworkRequest
+	129, // 162: minid.v1.Networks.List:input_type -> minid.v1.ListNetworksRequest
+	128, // 163: minid.v1.Networks.Inspect:input_type -> minid.v1.NetworkRequest
+	128, // 164: minid.v1.Networks.Remove:input_type -> minid.v1.NetworkRequest
+	132, // 165: minid.v1.Networks.Prune:input_type -> minid.v1.PruneNetworksRequest
+	135, // 166: minid.v1.Processes.Exec:input_type -> minid.v1.ExecRequest
+	137, // 167: minid.v1.Processes.List:input_type -> minid.v1.ListProcessesRequest
+	140, // 168: minid.v1.Processes.Signal:input_type -> minid.v1.SignalRequest
+	142, // 169: minid.v1.Processes.Resize:input_type -> minid.v1.ResizeRequest
+	134, // 170: minid.v1.Processes.CloseStdin:input_type -> minid.v1.ProcessRequest
+	134, // 171: minid.v1.Processes.Wait:input_type -> minid.v1.ProcessRequest
+	134, // 172: minid.v1.Processes.Delete:input_type -> minid.v1.ProcessRequest
+	145, // 173: minid.v1.Processes.Attach:input_type -> minid.v1.AttachInput
+	1,   // 174: minid.v1.System.Version:output_type -> minid.v1.VersionResponse
+	3,   // 175: minid.v1.System.Info:output_type -> minid.v1.InfoResponse
+	7,   // 176: minid.v1.System.Check:output_type -> minid.v1.CheckResponse
+	10,  // 177: minid.v1.System.CollectGarbage:output_type -> minid.v1.CollectGarbageResponse
+	12,  // 178: minid.v1.System.UpgradeSupervisor:output_type -> minid.v1.UpgradeSupervisorResponse
+	14,  // 179: minid.v1.System.Reload:output_type -> minid.v1.ReloadResponse
+	16,  // 180: minid.v1.System.Subscribe:output_type -> minid.v1.Event
+	17,  // 181: minid.v1.Namespaces.Create:output_type -> minid.v1.Namespace
+	20,  // 182: minid.v1.Namespaces.List:output_type -> minid.v1.ListNamespacesResponse
+	22,  // 183: minid.v1.Namespaces.Delete:output_type -> minid.v1.DeleteNamespaceResponse
+	17,  // 184: minid.v1.Namespaces.SetLabels:output_type -> minid.v1.Namespace
+	27,  // 185: minid.v1.Images.List:output_type -> minid.v1.ListImagesResponse
+	25,  // 186: minid.v1.Images.Get:output_type -> minid.v1.Image
+	32,  // 187: minid.v1.Images.Pull:output_type -> minid.v1.Progress
+	32,  // 188: minid.v1.Images.Push:output_type -> minid.v1.Progress
+	25,  // 189: minid.v1.Images.Tag:output_type -> minid.v1.Image
+	25,  // 190: minid.v1.Images.SetLabels:output_type -> minid.v1.Image
+	36,  // 191: minid.v1.Images.Delete:output_type -> minid.v1.DeleteImageResponse
+	38,  // 192: minid.v1.Images.Prune:output_type -> minid.v1.PruneImagesResponse
+	41,  // 193: minid.v1.Images.Import:output_type -> minid.v1.ImportResponse
+	43,  // 194: minid.v1.Images.Export:output_type -> minid.v1.DataChunk
+	46,  // 195: minid.v1.Images.Check:output_type -> minid.v1.CheckImagesResponse
+	48,  // 196: minid.v1.Images.Usage:output_type -> minid.v1.UsageResponse
+	32,  // 197: minid.v1.Images.Unpack:output_type -> minid.v1.Progress
+	25,  // 198: minid.v1.Images.Convert:output_type -> minid.v1.Image
+	72,  // 199: minid.v1.Images.Mount:output_type -> minid.v1.MountsResponse
+	53,  // 200: minid.v1.Images.Unmount:output_type -> minid.v1.UnmountImageResponse
+	54,  // 201: minid.v1.Content.List:output_type -> minid.v1.ContentInfo
+	54,  // 202: minid.v1.Content.Info:output_type -> minid.v1.ContentInfo
+	43,  // 203: minid.v1.Content.Read:output_type -> minid.v1.DataChunk
+	59,  // 204: minid.v1.Content.Write:output_type -> minid.v1.WriteContentResponse
+	61,  // 205: minid.v1.Content.Active:output_type -> minid.v1.ActiveResponse
+	64,  // 206: minid.v1.Content.Abort:output_type -> minid.v1.AbortResponse
+	66,  // 207: minid.v1.Content.Delete:output_type -> minid.v1.DeleteContentResponse
+	54,  // 208: minid.v1.Content.SetLabels:output_type -> minid.v1.ContentInfo
+	32,  // 209: minid.v1.Content.Fetch:output_type -> minid.v1.Progress
+	32,  // 210: minid.v1.Content.FetchBlob:output_type -> minid.v1.Progress
+	32,  // 211: minid.v1.Content.PushObject:output_type -> minid.v1.Progress
+	74,  // 212: minid.v1.Snapshots.List:output_type -> minid.v1.ListSnapshotsResponse
+	70,  // 213: minid.v1.Snapshots.Info:output_type -> minid.v1.Snapshot
+	72,  // 214: minid.v1.Snapshots.Prepare:output_type -> minid.v1.MountsResponse
+	72,  // 215: minid.v1.Snapshots.View:output_type -> minid.v1.MountsResponse
+	72,  // 216: minid.v1.Snapshots.Mounts:output_type -> minid.v1.MountsResponse
+	70,  // 217: minid.v1.Snapshots.Commit:output_type -> minid.v1.Snapshot
+	78,  // 218: minid.v1.Snapshots.Remove:output_type -> minid.v1.RemoveSnapshotResponse
+	79,  // 219: minid.v1.Snapshots.Usage:output_type -> minid.v1.SnapshotUsage
+	70,  // 220: minid.v1.Snapshots.SetLabels:output_type -> minid.v1.Snapshot
+	24,  // 221: minid.v1.Snapshots.Diff:output_type -> minid.v1.Descriptor
+	82,  // 222: minid.v1.Leases.Create:output_type -> minid.v1.Lease
+	86,  // 223: minid.v1.Leases.List:output_type -> minid.v1.ListLeasesResponse
+	88,  // 224: minid.v1.Leases.Delete:output_type -> minid.v1.DeleteLeaseResponse
+	82,  // 225: minid.v1.Leases.AddResource:output_type -> minid.v1.Lease
+	90,  // 226: minid.v1.Containers.Create:output_type -> minid.v1.Container
+	107, // 227: minid.v1.Containers.List:output_type -> minid.v1.ListContainersResponse
+	90,  // 228: minid.v1.Containers.Get:output_type -> minid.v1.Container
+	90,  // 229: minid.v1.Containers.SetLabels:output_type -> minid.v1.Container
+	110, // 230: minid.v1.Containers.Delete:output_type -> minid.v1.DeleteContainerResponse
+	111, // 231: minid.v1.Containers.Start:output_type -> minid.v1.StartResponse
+	112, // 232: minid.v1.Containers.Pause:output_type -> minid.v1.ContainerActionResponse
+	112, // 233: minid.v1.Containers.Resume:output_type -> minid.v1.ContainerActionResponse
+	112, // 234: minid.v1.Containers.Update:output_type -> minid.v1.ContainerActionResponse
+	115, // 235: minid.v1.Containers.Stats:output_type -> minid.v1.StatsResponse
+	117, // 236: minid.v1.Containers.Top:output_type -> minid.v1.TopResponse
+	120, // 237: minid.v1.Containers.Logs:output_type -> minid.v1.LogEntry
+	112, // 238: minid.v1.Containers.ReopenLog:output_type -> minid.v1.ContainerActionResponse
+	112, // 239: minid.v1.Containers.Stop:output_type -> minid.v1.ContainerActionResponse
+	111, // 240: minid.v1.Containers.Restart:output_type -> minid.v1.StartResponse
+	90,  // 241: minid.v1.Containers.Rename:output_type -> minid.v1.Container
+	90,  // 242: minid.v1.Containers.Connect:output_type -> minid.v1.Container
+	90,  // 243: minid.v1.Containers.Disconnect:output_type -> minid.v1.Container
+	122, // 244: minid.v1.Containers.Checkpoint:output_type -> minid.v1.CheckpointResponse
+	111, // 245: minid.v1.Containers.Restore:output_type -> minid.v1.StartResponse
+	124, // 246: minid.v1.Networks.Create:output_type -> minid.v1.Network
+	130, // 247: minid.v1.Networks.List:output_type -> minid.v1.ListNetworksResponse
+	124, // 248: minid.v1.Networks.Inspect:output_type -> minid.v1.Network
+	131, // 249: minid.v1.Networks.Remove:output_type -> minid.v1.RemoveNetworkResponse
+	133, // 250: minid.v1.Networks.Prune:output_type -> minid.v1.PruneNetworksResponse
+	136, // 251: minid.v1.Processes.Exec:output_type -> minid.v1.ExecResponse
+	138, // 252: minid.v1.Processes.List:output_type -> minid.v1.ListProcessesResponse
+	141, // 253: minid.v1.Processes.Signal:output_type -> minid.v1.SignalResponse
+	143, // 254: minid.v1.Processes.Resize:output_type -> minid.v1.ResizeResponse
+	144, // 255: minid.v1.Processes.CloseStdin:output_type -> minid.v1.CloseStdinResponse
+	99,  // 256: minid.v1.Processes.Wait:output_type -> minid.v1.Exit
+	99,  // 257: minid.v1.Processes.Delete:output_type -> minid.v1.Exit
+	148, // 258: minid.v1.Processes.Attach:output_type -> minid.v1.AttachOutput
+	174, // [174:259] is the sub-list for method output_type
+	89,  // [89:174] is the sub-list for method input_type
+	89,  // [89:89] is the sub-list for extension type_name
+	89,  // [89:89] is the sub-list for extension extendee
+	0,   // [0:89] is the sub-list for field type_name
 }
 
 func init() { file_minid_proto_init() }
@@ -11728,8 +11823,8 @@ func file_minid_proto_init() {
 	if File_minid_proto != nil {
 		return
 	}
-	file_minid_proto_msgTypes[102].OneofWrappers = []any{}
-	file_minid_proto_msgTypes[144].OneofWrappers = []any{
+	file_minid_proto_msgTypes[103].OneofWrappers = []any{}
+	file_minid_proto_msgTypes[145].OneofWrappers = []any{
 		(*AttachInput_Open)(nil),
 		(*AttachInput_Stdin)(nil),
 		(*AttachInput_Resize)(nil),
@@ -11737,7 +11832,7 @@ func file_minid_proto_init() {
 		(*AttachInput_Signal)(nil),
 		(*AttachInput_Detach)(nil),
 	}
-	file_minid_proto_msgTypes[147].OneofWrappers = []any{
+	file_minid_proto_msgTypes[148].OneofWrappers = []any{
 		(*AttachOutput_Opened)(nil),
 		(*AttachOutput_Stdout)(nil),
 		(*AttachOutput_Stderr)(nil),
@@ -11750,7 +11845,7 @@ func file_minid_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_minid_proto_rawDesc), len(file_minid_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   178,
+			NumMessages:   179,
 			NumExtensions: 0,
 			NumServices:   9,
 		},

@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"maps"
 	"os"
@@ -31,7 +32,7 @@ func (d *Daemon) Info(ctx context.Context) (*api.InfoResponse, error) {
 		Kernel: d.host.Kernel, Os: goruntime.GOOS, Arch: goruntime.GOARCH, CgroupMode: d.host.CgroupMode, CgroupDriver: d.host.CgroupDriver,
 		Snapshotter: d.snapshotters.fallback, SupervisorScope: d.Config.Supervisor.Scope, Supervisors: d.Supervisors(ctx), Features: d.features(),
 		Containers: int64(counts.Containers), ContainersRunning: int64(counts.Running), Images: int64(len(images)),
-		StartedAt: d.startedAt.UnixNano(), Warnings: d.warnings(),
+		StartedAt: d.startedAt.UnixNano(), Warnings: d.warnings(), Plugins: d.plugins(ctx),
 	}, nil
 }
 
@@ -40,6 +41,24 @@ func (d *Daemon) Supervisors(context.Context) []*api.SupervisorInfo {
 	var out []*api.SupervisorInfo
 	for _, s := range d.sandboxes.Info() {
 		out = append(out, &api.SupervisorInfo{Name: s.Group, Pid: int64(s.PID), Version: s.Build, Containers: int64(s.Processes)})
+	}
+	return out
+}
+
+// plugins are the snapshotters and the runtimes, and whether they can be used now.
+func (d *Daemon) plugins(ctx context.Context) []*api.PluginInfo {
+	var out []*api.PluginInfo
+	names := slices.Concat(slices.Collect(maps.Keys(d.snapshotters.all)), slices.Collect(maps.Keys(d.snapshotters.unusable)))
+	for _, name := range slices.Sorted(slices.Values(names)) {
+		p := &api.PluginInfo{Type: "snapshotter", Id: name, Default: name == d.snapshotters.fallback}
+		p.Path = cmp.Or(d.Config.Snapshotters[name].Address, d.Config.snapshotRoot(name))
+		if err := d.snapshotters.check(ctx, name); err != nil {
+			p.Error = err.Error()
+		}
+		out = append(out, p)
+	}
+	for _, r := range d.engine.Runtimes(ctx) {
+		out = append(out, &api.PluginInfo{Type: "runtime", Id: r.Name, Path: r.Path, Default: r.Name == "", Error: r.Error})
 	}
 	return out
 }

@@ -162,5 +162,18 @@ func (s snapshotters) missing(name string) error {
 	return errors.New("snapshotter " + name + " is not configured any more")
 }
 
+// check says why a snapshotter cannot be used now.
+func (s snapshotters) check(ctx context.Context, name string) error {
+	if err := s.unusable[name]; err != nil {
+		return err
+	}
+	if answers, ok := s.all[name].(interface {
+		Check(ctx context.Context) error
+	}); ok {
+		return answers.Check(ctx)
+	}
+	return nil
+}
+
 // root is the directory whose filesystem has a snapshotter's files: one of its own, or the daemon's.
 func (s snapshotters) root(name, daemon string) string { return cmp.Or(s.roots[name], daemon) }

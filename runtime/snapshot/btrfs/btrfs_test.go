@@ -4,8 +4,6 @@ import (
 	"context"
 	"log/slog"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
 	"unsafe"
@@ -13,47 +11,10 @@ import (
 	"github.com/containerd/errdefs"
 
 	"github.com/minirt/mini/internal/mount"
+	"github.com/minirt/mini/internal/testenv"
 	"github.com/minirt/mini/runtime/snapshot"
 	"github.com/minirt/mini/runtime/snapshot/snapshottest"
 )
-
-// device makes a btrfs in a file and mounts it for as long as the test runs.
-func device(t *testing.T) string {
-	t.Helper()
-	if os.Getuid() != 0 {
-		t.Skip("needs root")
-	}
-	mkfs, err := exec.LookPath("mkfs.btrfs")
-	if err != nil {
-		t.Skip("needs btrfs-progs: ", err)
-	}
-	known, err := os.ReadFile("/proc/filesystems")
-	if err != nil || !strings.Contains(string(known), "\tbtrfs\n") {
-		t.Skip("the kernel has no btrfs")
-	}
-	dir := t.TempDir()
-	file, at := filepath.Join(dir, "disk"), filepath.Join(dir, "at")
-	if err := os.Mkdir(at, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(file, nil, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Truncate(file, 256<<20); err != nil {
-		t.Fatal(err)
-	}
-	for _, command := range [][]string{{mkfs, "-q", file}, {"mount", "-o", "loop", file, at}} {
-		if out, err := exec.Command(command[0], command[1:]...).CombinedOutput(); err != nil {
-			t.Fatalf("%v: %v: %s", command, err, out)
-		}
-	}
-	t.Cleanup(func() {
-		if err := mount.Unmount(at); err != nil { // the loop device ends with it
-			t.Error(err)
-		}
-	})
-	return at
-}
 
 func open(t *testing.T, root string, records snapshot.Records) snapshot.Snapshotter {
 	t.Helper()
@@ -67,7 +28,7 @@ func open(t *testing.T, root string, records snapshot.Records) snapshot.Snapshot
 // suite has a directory on one disk for each test.
 func suite(t *testing.T) snapshottest.Suite {
 	t.Helper()
-	disk := device(t)
+	disk := testenv.Btrfs(t)
 	return snapshottest.Suite{Open: open, Root: func(t *testing.T) string {
 		t.Helper()
 		root, err := os.MkdirTemp(disk, "test-")
@@ -102,7 +63,7 @@ func TestElsewhere(t *testing.T) {
 
 // TestShares: what a snapshot has of its parent counts as the parent's, and so does what is deleted.
 func TestShares(t *testing.T) {
-	ctx, root := context.Background(), device(t)
+	ctx, root := context.Background(), testenv.Btrfs(t)
 	s := open(t, root, snapshottest.NewRecords())
 	key := func(name string) snapshot.Key { return snapshot.Key{Namespace: "ns", Name: name} }
 	fill := func(name, parent string, edit func(root string) error) {

@@ -93,6 +93,16 @@ func (s *Store) Name() string { return s.program.name }
 // Close implements snapshot.Snapshotter.
 func (s *Store) Close() error { return s.conn.Close() }
 
+// Check asks the program for anything.
+func (s *Store) Check(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, openTimeout)
+	defer cancel()
+	if _, err := s.program.stat(ctx, s.program.prefix()); err != nil && !errdefs.IsNotFound(err) {
+		return err
+	}
+	return nil
+}
+
 // Prepare implements snapshot.Snapshotter.
 func (s *Store) Prepare(ctx context.Context, key snapshot.Key, parent string, opts snapshot.Options) ([]mount.Mount, error) {
 	var mounts []mount.Mount
