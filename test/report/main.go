@@ -89,7 +89,7 @@ func again(ctx context.Context, r *report) {
 	passed := map[string]bool{}
 	for _, f := range r.failed {
 		name := f.top()
-		if _, done := passed[name]; done {
+		if _, done := passed[name]; done || f.cut {
 			continue
 		}
 		fmt.Fprintf(r.out, "\n%s failed; once more, by itself:\n", name)

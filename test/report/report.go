@@ -38,6 +38,7 @@ type report struct {
 type failedTest struct {
 	pkg, test string
 	command   []string
+	cut       bool // by a panic or a timeout: the package's other tests did not run
 }
 
 func (f failedTest) String() string { return short(f.pkg) + " " + f.test }
@@ -141,7 +142,7 @@ func (r *report) endAbandoned(pkg string) {
 		if of != pkg {
 			continue
 		}
-		r.failed = append(r.failed, failedTest{pkg: pkg, test: test})
+		r.failed = append(r.failed, failedTest{pkg: pkg, test: test, cut: true})
 		fmt.Fprintf(r.out, "--- %s %s was cut off:\n%s", pkg, test, strings.Join(r.output[key], ""))
 		delete(r.running, key)
 	}

@@ -73,7 +73,7 @@ func TestParse(t *testing.T) {
 
 // TestAgain runs tests again that fail the first time, and one that always does.
 func TestAgain(t *testing.T) {
-	run := func(second string) (ok bool, out string) {
+	run := func(second string, cut bool) (ok bool, out string) {
 		script := filepath.Join(t.TempDir(), "go")
 		if err := os.WriteFile(script, []byte("#!/bin/sh\n"+second), 0o755); err != nil {
 			t.Fatal(err)
@@ -82,20 +82,23 @@ func TestAgain(t *testing.T) {
 		r := newReport(&text, true)
 		r.passed = 1
 		command := []string{script, "test", "-json", "-tags", "x", "./a/...", "m/mini/b"}
-		r.failed = []failedTest{{"m/mini/b", "TestF", command}, {"m/mini/b", "TestF/part", command}}
+		r.failed = []failedTest{{pkg: "m/mini/b", test: "TestF", command: command, cut: cut}, {pkg: "m/mini/b", test: "TestF/part", command: command, cut: cut}}
 		again(t.Context(), r)
 		return r.summary(), text.String()
 	}
 	const event = `echo "{\"Action\":\"%s\",\"Package\":\"m/mini/b\",\"Test\":\"TestF\"}"` + "\n"
 	const wanted = `[ "$*" = 'test -json -tags x -count=1 -run ^TestF$ m/mini/b' ] || exit 1` + "\n"
-	ok, out := run(wanted + fmt.Sprintf(event, "pass"))
+	ok, out := run(wanted + fmt.Sprintf(event, "pass"), false)
 	if !ok || !strings.Contains(out, "unsteady: failed, and passed when run again:\n  b TestF\n  b TestF/part\n") || !strings.Contains(out, "3 passed, 0 failed") {
 		t.Errorf("one that passes: %v\n%s", ok, out)
 	}
-	if ok, out := run(fmt.Sprintf(event, "fail") + "exit 1"); ok || !strings.Contains(out, "1 passed, 2 failed") {
+	if ok, out := run(fmt.Sprintf(event, "fail") + "exit 1", false); ok || !strings.Contains(out, "1 passed, 2 failed") {
 		t.Errorf("one that fails again: %v\n%s", ok, out)
 	}
-	if ok, out := run("exit 0"); ok {
+	if ok, out := run(fmt.Sprintf(event, "pass"), true); ok || strings.Contains(out, "once more") {
+		t.Errorf("one that cut off its package: %v\n%s", ok, out)
+	}
+	if ok, out := run("exit 0", false); ok {
 		t.Errorf("one that is not found: %v\n%s", ok, out)
 	}
 }
