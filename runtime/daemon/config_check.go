@@ -70,6 +70,8 @@ func (c Config) check() error {
 		absolute("registry.config_path", dir)
 	}
 	c.checkPlugins(bad, absolute)
+	c.checkRuntimes(bad, absolute)
+	c.checkCRI(bad, absolute)
 	c.checkNumbers(bad)
 	if err := checkListener(c.Metrics.Address); err != nil {
 		bad("metrics.address", "%s", err)

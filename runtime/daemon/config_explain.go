@@ -47,7 +47,9 @@ func keysOf(t reflect.Type, prefix []string) [][]string {
 		case reflect.Struct:
 			keys = append(keys, keysOf(f.Type, key)...)
 		case reflect.Map:
-			keys = append(keys, keysOf(f.Type.Elem(), append(key[:len(key):len(key)], "*"))...)
+			if of := f.Type.Elem(); of.Kind() == reflect.Struct {
+				keys = append(keys, keysOf(of, append(key[:len(key):len(key)], "*"))...)
+			}
 		}
 	}
 	return keys

@@ -93,7 +93,7 @@ func (e *Engine) checkCreate(o *CreateOptions) error {
 		return fmt.Errorf("snapshotter %q: this daemon has %s: %w", o.Snapshotter,
 			strings.Join(slices.Sorted(maps.Keys(e.Snapshotters)), ", "), errdefs.ErrInvalidArgument)
 	}
-	if _, known := e.Config.Runtimes[o.Runtime]; o.Runtime != "" && !known {
+	if _, known := e.runtime(o.Runtime); !known {
 		return e.unknownRuntime(o.Runtime)
 	}
 	if err := checkManner(o); err != nil {
@@ -113,7 +113,7 @@ func (e *Engine) checkCreate(o *CreateOptions) error {
 }
 
 func (e *Engine) unknownRuntime(name string) error {
-	known := slices.Sorted(maps.Keys(e.Config.Runtimes))
+	known := slices.DeleteFunc(slices.Sorted(maps.Keys(e.runtimes().Paths)), func(n string) bool { return n == "" })
 	return fmt.Errorf("runtime %q: not in the configuration, which has %s beside the built-in one: add [runtimes.%s] with its path: %w",
 		name, cmp.Or(strings.Join(known, ", "), "none"), name, errdefs.ErrInvalidArgument)
 }
@@ -183,7 +183,7 @@ func (e *Engine) newRecord(ns string, o CreateOptions, r image.Resolved) Contain
 		Image: r.Image.Name, ImageDigest: r.Manifest.Digest.String(), ChainID: r.ChainID, ImageConfig: r.Config.Config,
 		Runtime: o.Runtime, Supervisor: o.Supervisor, Pod: o.Pod, Role: o.Role, Key: o.Key, Front: o.Front, Labels: o.Labels, Log: o.Log,
 		Stdin: o.Stdin, StdinOnce: o.StdinOnce, AutoRemove: o.AutoRemove, NoPivot: o.NoPivot,
-		Request: o.Request, Spec: o.Spec, CreatedAt: time.Now(), Name: o.Name, Net: o.Net, Restart: o.Restart,
+		Request: o.Request, Spec: o.Spec, Tuning: o.Tuning, CreatedAt: time.Now(), Name: o.Name, Net: o.Net, Restart: o.Restart,
 		HealthCheck: effectiveCheck(r.HealthCheck, o.HealthCheck), StopTimeout: o.StopTimeout, Init: o.Init,
 	}
 	if o.Image != "" {

@@ -89,7 +89,7 @@ func (e *Engine) remove(ctx context.Context, l *live) error {
 		return err
 	}
 	c := l.record()
-	if err := errors.Join(e.leaveNetworks(ctx, l), e.detachBundle(e.Bundle(c)), e.removeSnapshot(ctx, c)); err != nil {
+	if err := errors.Join(e.leaveNetworks(ctx, l), e.untuned(c), e.detachBundle(e.Bundle(c)), e.removeSnapshot(ctx, c)); err != nil {
 		return err
 	}
 	if err := failpoint.Hit("remove-unmounted"); err != nil {

@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"sort"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -34,10 +35,9 @@ import (
 
 // Config is what the daemon's configuration says to the engine.
 type Config struct {
-	CgroupDriver    string            // cgroupfs or systemd
-	CgroupParent    string            // empty: the daemon's own name
-	Runtimes        map[string]string // name → path of an OCI runtime binary; the empty name is libcontainer in the supervisor
-	RuntimeOptions  map[string]RuntimeOptions
+	CgroupDriver    string // cgroupfs or systemd
+	CgroupParent    string // empty: the daemon's own name
+	Runtimes        Runtimes
 	SupervisorPath  string // asked for the features of the built-in runtime
 	LogMaxSize      int64  // bytes; 0: logs are not rotated
 	LogMaxFiles     int
@@ -79,6 +79,7 @@ type Deps struct {
 	CDI               spec.CDI // nil: CDI devices are not known
 	Plugins           Plugins  // nil: nobody is told
 	Hooks             Hooks    // nil: none but those asked for
+	Tuner             Tuner    // nil: processors cannot be tuned
 	Config            Config
 	Log               *slog.Logger
 }
@@ -91,6 +92,7 @@ type Engine struct {
 	podFlights flights[Pod]
 	flights    flights[Container]
 	said       saidFeatures
+	reloaded   atomic.Pointer[Runtimes] // over Config.Runtimes
 
 	ctx        context.Context // ends with Close
 	close      context.CancelFunc

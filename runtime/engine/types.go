@@ -12,6 +12,7 @@ import (
 	"github.com/minirt/mini/oci/spec"
 	"github.com/minirt/mini/runtime/network"
 	"github.com/minirt/mini/runtime/supervisor/wire"
+	"github.com/minirt/mini/runtime/tuning"
 )
 
 // State is where a container stands. The record says it; recovery corrects it by what lives.
@@ -61,6 +62,7 @@ type Container struct {
 	Request      *spec.Request       `json:"request,omitempty"`
 	Spec         *specs.Spec         `json:"spec,omitempty"`    // given whole by the client, instead of a request
 	Changes      json.RawMessage     `json:"changes,omitempty"` // of plugins, to the document of the request
+	Tuning       *tuning.Wish        `json:"tuning,omitempty"`  // of its processors, while it runs
 	ImageConfig  ocispec.ImageConfig `json:"imageConfig"`
 	CreatedAt    time.Time           `json:"createdAt"`
 	StartedAt    time.Time           `json:"startedAt,omitzero"`
@@ -108,7 +110,8 @@ type CreateOptions struct {
 	// Key names the container towards its client: one that is asked for twice under the same key is made once. Empty: none.
 	Key string
 	// Front is what the front end keeps with the container, and nobody else reads.
-	Front json.RawMessage
+	Front  json.RawMessage
+	Tuning *tuning.Wish // of its processors, while it runs; nil: none
 
 	Name         string // unique in the namespace; empty: none
 	GenerateName bool   // when Name is empty
