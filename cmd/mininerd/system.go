@@ -88,11 +88,7 @@ func infoCommand() *cli.Command {
 					paused++
 				}
 			}
-			memory, err := machineMemory()
-			if err != nil {
-				return err
-			}
-			out := view.InfoOf(i, v, paused, runtime.NumCPU(), memory)
+			out := view.InfoOf(i, v, paused)
 			if text := c.String("format"); text != "" {
 				return format.One(c.App.Writer, text, out)
 			}

@@ -191,6 +191,11 @@ type InfoResponse struct {
 	Images            int64                  `protobuf:"varint,18,opt,name=images,proto3" json:"images,omitempty"`
 	StartedAt         int64                  `protobuf:"varint,19,opt,name=started_at,json=startedAt,proto3" json:"started_at,omitempty"`
 	Warnings          []string               `protobuf:"bytes,20,rep,name=warnings,proto3" json:"warnings,omitempty"`
+	Hostname          string                 `protobuf:"bytes,21,opt,name=hostname,proto3" json:"hostname,omitempty"`                                      // of the daemon's machine, as are the next ones
+	OperatingSystem   string                 `protobuf:"bytes,22,opt,name=operating_system,json=operatingSystem,proto3" json:"operating_system,omitempty"` // PRETTY_NAME of os-release(5)
+	Cpus              int64                  `protobuf:"varint,23,opt,name=cpus,proto3" json:"cpus,omitempty"`                                             // that the daemon may use
+	Memory            int64                  `protobuf:"varint,24,opt,name=memory,proto3" json:"memory,omitempty"`                                         // bytes of RAM
+	TcpAddress        string                 `protobuf:"bytes,25,opt,name=tcp_address,json=tcpAddress,proto3" json:"tcp_address,omitempty"`                // where clients on other machines find it; empty: nowhere
 	unknownFields     protoimpl.UnknownFields
 	sizeCache         protoimpl.SizeCache
 }
@@ -363,6 +368,41 @@ func (x *InfoResponse) GetWarnings() []string {
 		return x.Warnings
 	}
 	return nil
+}
+
+func (x *InfoResponse) GetHostname() string {
+	if x != nil {
+		return x.Hostname
+	}
+	return ""
+}
+
+func (x *InfoResponse) GetOperatingSystem() string {
+	if x != nil {
+		return x.OperatingSystem
+	}
+	return ""
+}
+
+func (x *InfoResponse) GetCpus() int64 {
+	if x != nil {
+		return x.Cpus
+	}
+	return 0
+}
+
+func (x *InfoResponse) GetMemory() int64 {
+	if x != nil {
+		return x.Memory
+	}
+	return 0
+}
+
+func (x *InfoResponse) GetTcpAddress() string {
+	if x != nil {
+		return x.TcpAddress
+	}
+	return ""
 }
 
 type SupervisorInfo struct {
@@ -10268,7 +10308,7 @@ const file_minid_proto_rawDesc = "" +
 	"go_version\x18\x03 \x01(\tR\tgoVersion\x12\x1f\n" +
 	"\vapi_version\x18\x04 \x01(\tR\n" +
 	"apiVersion\"\r\n" +
-	"\vInfoRequest\"\xb8\x05\n" +
+	"\vInfoRequest\"\xcc\x06\n" +
 	"\fInfoResponse\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04uuid\x18\x02 \x01(\tR\x04uuid\x12\x10\n" +
@@ -10294,7 +10334,13 @@ const file_minid_proto_rawDesc = "" +
 	"\x06images\x18\x12 \x01(\x03R\x06images\x12\x1d\n" +
 	"\n" +
 	"started_at\x18\x13 \x01(\x03R\tstartedAt\x12\x1a\n" +
-	"\bwarnings\x18\x14 \x03(\tR\bwarnings\x1a;\n" +
+	"\bwarnings\x18\x14 \x03(\tR\bwarnings\x12\x1a\n" +
+	"\bhostname\x18\x15 \x01(\tR\bhostname\x12)\n" +
+	"\x10operating_system\x18\x16 \x01(\tR\x0foperatingSystem\x12\x12\n" +
+	"\x04cpus\x18\x17 \x01(\x03R\x04cpus\x12\x16\n" +
+	"\x06memory\x18\x18 \x01(\x03R\x06memory\x12\x1f\n" +
+	"\vtcp_address\x18\x19 \x01(\tR\n" +
+	"tcpAddress\x1a;\n" +
 	"\rFeaturesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\bR\x05value:\x028\x01\"p\n" +
