@@ -191,6 +191,11 @@ type InfoResponse struct {
 	Images            int64                  `protobuf:"varint,18,opt,name=images,proto3" json:"images,omitempty"`
 	StartedAt         int64                  `protobuf:"varint,19,opt,name=started_at,json=startedAt,proto3" json:"started_at,omitempty"`
 	Warnings          []string               `protobuf:"bytes,20,rep,name=warnings,proto3" json:"warnings,omitempty"`
+	Hostname          string                 `protobuf:"bytes,21,opt,name=hostname,proto3" json:"hostname,omitempty"`                                      // of the daemon's machine, as are the next ones
+	OperatingSystem   string                 `protobuf:"bytes,22,opt,name=operating_system,json=operatingSystem,proto3" json:"operating_system,omitempty"` // PRETTY_NAME of os-release(5)
+	Cpus              int64                  `protobuf:"varint,23,opt,name=cpus,proto3" json:"cpus,omitempty"`                                             // that the daemon may use
+	Memory            int64                  `protobuf:"varint,24,opt,name=memory,proto3" json:"memory,omitempty"`                                         // bytes of RAM
+	TcpAddress        string                 `protobuf:"bytes,25,opt,name=tcp_address,json=tcpAddress,proto3" json:"tcp_address,omitempty"`                // where clients on other machines find it; empty: nowhere
 	unknownFields     protoimpl.UnknownFields
 	sizeCache         protoimpl.SizeCache
 }
@@ -363,6 +368,41 @@ func (x *InfoResponse) GetWarnings() []string {
 		return x.Warnings
 	}
 	return nil
+}
+
+func (x *InfoResponse) GetHostname() string {
+	if x != nil {
+		return x.Hostname
+	}
+	return ""
+}
+
+func (x *InfoResponse) GetOperatingSystem() string {
+	if x != nil {
+		return x.OperatingSystem
+	}
+	return ""
+}
+
+func (x *InfoResponse) GetCpus() int64 {
+	if x != nil {
+		return x.Cpus
+	}
+	return 0
+}
+
+func (x *InfoResponse) GetMemory() int64 {
+	if x != nil {
+		return x.Memory
+	}
+	return 0
+}
+
+func (x *InfoResponse) GetTcpAddress() string {
+	if x != nil {
+		return x.TcpAddress
+	}
+	return ""
 }
 
 type SupervisorInfo struct {
@@ -5781,6 +5821,7 @@ type Container struct {
 	Size          *SnapshotUsage         `protobuf:"bytes,39,opt,name=size,proto3" json:"size,omitempty"`                                  // of what it has written; only when asked for
 	Dns           *DNSSettings           `protobuf:"bytes,40,opt,name=dns,proto3" json:"dns,omitempty"`
 	ExtraHosts    []string               `protobuf:"bytes,41,rep,name=extra_hosts,json=extraHosts,proto3" json:"extra_hosts,omitempty"`
+	Args          []string               `protobuf:"bytes,60,rep,name=args,proto3" json:"args,omitempty"` // the command line of its first process, as asked for
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -6098,6 +6139,13 @@ func (x *Container) GetDns() *DNSSettings {
 func (x *Container) GetExtraHosts() []string {
 	if x != nil {
 		return x.ExtraHosts
+	}
+	return nil
+}
+
+func (x *Container) GetArgs() []string {
+	if x != nil {
+		return x.Args
 	}
 	return nil
 }
@@ -7359,6 +7407,7 @@ type ListContainersRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Namespace     string                 `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
 	Filters       []string               `protobuf:"bytes,2,rep,name=filters,proto3" json:"filters,omitempty"`
+	Size          bool                   `protobuf:"varint,3,opt,name=size,proto3" json:"size,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -7405,6 +7454,13 @@ func (x *ListContainersRequest) GetFilters() []string {
 		return x.Filters
 	}
 	return nil
+}
+
+func (x *ListContainersRequest) GetSize() bool {
+	if x != nil {
+		return x.Size
+	}
+	return false
 }
 
 type ListContainersResponse struct {
@@ -10268,7 +10324,7 @@ const file_minid_proto_rawDesc = "" +
 	"go_version\x18\x03 \x01(\tR\tgoVersion\x12\x1f\n" +
 	"\vapi_version\x18\x04 \x01(\tR\n" +
 	"apiVersion\"\r\n" +
-	"\vInfoRequest\"\xb8\x05\n" +
+	"\vInfoRequest\"\xcc\x06\n" +
 	"\fInfoResponse\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04uuid\x18\x02 \x01(\tR\x04uuid\x12\x10\n" +
@@ -10294,7 +10350,13 @@ const file_minid_proto_rawDesc = "" +
 	"\x06images\x18\x12 \x01(\x03R\x06images\x12\x1d\n" +
 	"\n" +
 	"started_at\x18\x13 \x01(\x03R\tstartedAt\x12\x1a\n" +
-	"\bwarnings\x18\x14 \x03(\tR\bwarnings\x1a;\n" +
+	"\bwarnings\x18\x14 \x03(\tR\bwarnings\x12\x1a\n" +
+	"\bhostname\x18\x15 \x01(\tR\bhostname\x12)\n" +
+	"\x10operating_system\x18\x16 \x01(\tR\x0foperatingSystem\x12\x12\n" +
+	"\x04cpus\x18\x17 \x01(\x03R\x04cpus\x12\x16\n" +
+	"\x06memory\x18\x18 \x01(\x03R\x06memory\x12\x1f\n" +
+	"\vtcp_address\x18\x19 \x01(\tR\n" +
+	"tcpAddress\x1a;\n" +
 	"\rFeaturesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\bR\x05value:\x028\x01\"p\n" +
@@ -10763,8 +10825,7 @@ const file_minid_proto_rawDesc = "" +
 	"\x14LeaseResourceRequest\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x123\n" +
-	"\bresource\x18\x03 \x01(\v2\x17.minid.v1.LeaseResourceR\bresource\"\xfe\n" +
-	"\n" +
+	"\bresource\x18\x03 \x01(\v2\x17.minid.v1.LeaseResourceR\bresource\"\x92\v\n" +
 	"\tContainer\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1c\n" +
 	"\tnamespace\x18\x02 \x01(\tR\tnamespace\x12\x14\n" +
@@ -10814,7 +10875,8 @@ const file_minid_proto_rawDesc = "" +
 	"\x04size\x18' \x01(\v2\x17.minid.v1.SnapshotUsageR\x04size\x12'\n" +
 	"\x03dns\x18( \x01(\v2\x15.minid.v1.DNSSettingsR\x03dns\x12\x1f\n" +
 	"\vextra_hosts\x18) \x03(\tR\n" +
-	"extraHosts\x1a9\n" +
+	"extraHosts\x12\x12\n" +
+	"\x04args\x18< \x03(\tR\x04args\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xc1\x01\n" +
@@ -10938,10 +11000,11 @@ const file_minid_proto_rawDesc = "" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x125\n" +
 	"\anetwork\x18\x03 \x01(\v2\x1b.minid.v1.NetworkAttachmentR\anetwork\x12\x14\n" +
-	"\x05force\x18\x04 \x01(\bR\x05force\"O\n" +
+	"\x05force\x18\x04 \x01(\bR\x05force\"c\n" +
 	"\x15ListContainersRequest\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x18\n" +
-	"\afilters\x18\x02 \x03(\tR\afilters\"M\n" +
+	"\afilters\x18\x02 \x03(\tR\afilters\x12\x12\n" +
+	"\x04size\x18\x03 \x01(\bR\x04size\"M\n" +
 	"\x16ListContainersResponse\x123\n" +
 	"\n" +
 	"containers\x18\x01 \x03(\v2\x13.minid.v1.ContainerR\n" +

@@ -51,9 +51,16 @@ func (s *containersServer) List(ctx context.Context, r *api.ListContainersReques
 	}
 	out := &api.ListContainersResponse{}
 	for _, c := range list {
-		if filter.Match(containerKey(c)) {
-			out.Containers = append(out.Containers, s.view(c))
+		if !filter.Match(containerKey(c)) {
+			continue
 		}
+		one := s.view(c)
+		if r.Size {
+			if one.Size, err = s.written(ctx, c); err != nil && !errdefs.IsNotFound(err) { // it is being made or removed
+				return nil, err
+			}
+		}
+		out.Containers = append(out.Containers, one)
 	}
 	return out, nil
 }
@@ -91,7 +98,7 @@ func (s *containersServer) Get(ctx context.Context, r *api.ContainerRequest) (*a
 		return nil, err
 	}
 	out := s.view(c)
-	if r.Size && c.Snapshot != "" {
+	if r.Size {
 		if out.Size, err = s.written(ctx, c); err != nil {
 			return nil, err
 		}
@@ -112,8 +119,11 @@ func (s *containersServer) Get(ctx context.Context, r *api.ContainerRequest) (*a
 	return out, err
 }
 
-// written is the size of what a container has changed of its image.
+// written is the size of what a container has changed of its image; nil when it has none.
 func (s *containersServer) written(ctx context.Context, c engine.Container) (*api.SnapshotUsage, error) {
+	if c.Snapshot == "" {
+		return nil, nil
+	}
 	sn, err := s.snapshotter(c.Snapshotter)
 	if err != nil {
 		return nil, err

@@ -24,7 +24,7 @@ func (s *containersServer) view(c engine.Container) *api.Container {
 		Health:  healthOf(c), HealthCheck: checkOf(c.HealthCheck), Hostname: engine.Hostname(c), Mounts: askedMounts(c),
 		Log:        &api.LogConfig{Driver: c.Log.Driver, Path: c.Log.Path, MaxSize: c.Log.MaxSize, MaxFiles: int32(min(c.Log.MaxFiles, math.MaxInt32))},
 		AutoRemove: c.AutoRemove, StopTimeout: int64(c.StopTimeout), NetworkMode: modeOf(c.Net), Init: c.Init,
-		Dns: dnsOf(c.Net.DNS), ExtraHosts: c.Net.ExtraHosts,
+		Dns: dnsOf(c.Net.DNS), ExtraHosts: c.Net.ExtraHosts, Args: engine.Args(c),
 	}
 	out.ImageConfig, _ = json.Marshal(c.ImageConfig) // strings and maps of them
 	if all, err := engine.Exposed(c); err == nil {   // else the image's are wrong, and nothing of them is published
