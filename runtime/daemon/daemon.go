@@ -202,6 +202,7 @@ func (d *Daemon) openContainers(ctx context.Context) (err error) {
 			CgroupDriver: driver, CgroupParent: d.Config.Cgroup.Parent, Runtimes: d.Config.runtimePaths(),
 			RuntimeOptions: d.Config.runtimeOptions(), SupervisorPath: binary, Pause: binary, RecoveryTimeout: recoveryTimeout,
 			LogMaxSize: int64(d.Config.Log.MaxSize), LogMaxFiles: d.Config.Log.MaxFiles,
+			LogDriver: d.Config.Log.Driver, LogOptions: d.Config.Log.Options,
 		},
 	}, plugins, d.Config))
 	if err != nil {

@@ -13,10 +13,12 @@ import (
 
 // Options says where and how a log is written.
 type Options struct {
-	Driver   string // json-file or cri; none writes nothing
-	Path     string // of the current file; its directory is created
-	MaxSize  int64  // in bytes, of a file before it is rotated; 0: never
-	MaxFiles int    // kept, the current one included; below 2 only that
+	Driver   string            // json-file or cri; none writes nothing
+	Path     string            // of the current file; its directory is created
+	MaxSize  int64             // in bytes, of a file before it is rotated; 0: never
+	MaxFiles int               // kept, the current one included; below 2 only that
+	Compress bool              // what is rotated
+	Attrs    map[string]string // with each line, of json-file
 	Logger   *slog.Logger
 }
 
@@ -32,6 +34,8 @@ type Writer struct {
 	retry   time.Time // no rotation before
 	streams []*Stream
 	lost    loss
+
+	squeezing sync.WaitGroup // has what is being compressed
 }
 
 // loss counts what was dropped since the file could last be written.
@@ -118,7 +122,7 @@ func (w *Writer) stream(name string) *Stream {
 			return s
 		}
 	}
-	s := &Stream{w: w, name: name, format: newFormat(w.o.Driver, name)}
+	s := &Stream{w: w, name: name, format: newFormat(w.o.Driver, name, w.o.Attrs)}
 	w.streams = append(w.streams, s)
 	return s
 }
@@ -220,6 +224,7 @@ func (w *Writer) Flush() error {
 // Close writes what is held and closes the file. In CRI's format the last line is made a full one, as other runtimes
 // do; in json-file it stays without a newline. Closing again does nothing, and so does writing then.
 func (w *Writer) Close() error {
+	defer w.squeezing.Wait()
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.file == nil {
