@@ -5821,7 +5821,8 @@ type Container struct {
 	Size          *SnapshotUsage         `protobuf:"bytes,39,opt,name=size,proto3" json:"size,omitempty"`                                  // of what it has written; only when asked for
 	Dns           *DNSSettings           `protobuf:"bytes,40,opt,name=dns,proto3" json:"dns,omitempty"`
 	ExtraHosts    []string               `protobuf:"bytes,41,rep,name=extra_hosts,json=extraHosts,proto3" json:"extra_hosts,omitempty"`
-	Args          []string               `protobuf:"bytes,60,rep,name=args,proto3" json:"args,omitempty"` // the command line of its first process, as asked for
+	Args          []string               `protobuf:"bytes,43,rep,name=args,proto3" json:"args,omitempty"`                                  // the command line of its first process, as asked for
+	LogShipping   *LogShipping           `protobuf:"bytes,42,opt,name=log_shipping,json=logShipping,proto3" json:"log_shipping,omitempty"` // unset: its log stays here
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -6146,6 +6147,13 @@ func (x *Container) GetExtraHosts() []string {
 func (x *Container) GetArgs() []string {
 	if x != nil {
 		return x.Args
+	}
+	return nil
+}
+
+func (x *Container) GetLogShipping() *LogShipping {
+	if x != nil {
+		return x.LogShipping
 	}
 	return nil
 }
@@ -7073,10 +7081,11 @@ func (x *CreateContainerRequest) GetInit() bool {
 
 type LogConfig struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Driver        string                 `protobuf:"bytes,1,opt,name=driver,proto3" json:"driver,omitempty"`                   // json-file (default), cri, none
-	Path          string                 `protobuf:"bytes,2,opt,name=path,proto3" json:"path,omitempty"`                       // empty: below the root directory
-	MaxSize       int64                  `protobuf:"varint,3,opt,name=max_size,json=maxSize,proto3" json:"max_size,omitempty"` // bytes; 0: no rotation
+	Driver        string                 `protobuf:"bytes,1,opt,name=driver,proto3" json:"driver,omitempty"`                   // json-file, local, journald, syslog, fluentd, none, binary://PROGRAM, or cri; empty: the daemon's default
+	Path          string                 `protobuf:"bytes,2,opt,name=path,proto3" json:"path,omitempty"`                       // of json-file and cri; empty: below the root directory
+	MaxSize       int64                  `protobuf:"varint,3,opt,name=max_size,json=maxSize,proto3" json:"max_size,omitempty"` // bytes; 0: the daemon's default
 	MaxFiles      int32                  `protobuf:"varint,4,opt,name=max_files,json=maxFiles,proto3" json:"max_files,omitempty"`
+	Options       map[string]string      `protobuf:"bytes,5,rep,name=options,proto3" json:"options,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"` // docker's --log-opt
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -7139,6 +7148,82 @@ func (x *LogConfig) GetMaxFiles() int32 {
 	return 0
 }
 
+func (x *LogConfig) GetOptions() map[string]string {
+	if x != nil {
+		return x.Options
+	}
+	return nil
+}
+
+// LogShipping is how the output of a container reaches the place that its log driver names.
+type LogShipping struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Error         string                 `protobuf:"bytes,1,opt,name=error,proto3" json:"error,omitempty"`      // why that takes nothing; empty: it does
+	Since         int64                  `protobuf:"varint,2,opt,name=since,proto3" json:"since,omitempty"`     // of the error
+	Dropped       int64                  `protobuf:"varint,3,opt,name=dropped,proto3" json:"dropped,omitempty"` // lines given up after all retries
+	Gaps          int64                  `protobuf:"varint,4,opt,name=gaps,proto3" json:"gaps,omitempty"`       // times that lines were rotated away before they were sent
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LogShipping) Reset() {
+	*x = LogShipping{}
+	mi := &file_minid_proto_msgTypes[101]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LogShipping) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LogShipping) ProtoMessage() {}
+
+func (x *LogShipping) ProtoReflect() protoreflect.Message {
+	mi := &file_minid_proto_msgTypes[101]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LogShipping.ProtoReflect.Descriptor instead.
+func (*LogShipping) Descriptor() ([]byte, []int) {
+	return file_minid_proto_rawDescGZIP(), []int{101}
+}
+
+func (x *LogShipping) GetError() string {
+	if x != nil {
+		return x.Error
+	}
+	return ""
+}
+
+func (x *LogShipping) GetSince() int64 {
+	if x != nil {
+		return x.Since
+	}
+	return 0
+}
+
+func (x *LogShipping) GetDropped() int64 {
+	if x != nil {
+		return x.Dropped
+	}
+	return 0
+}
+
+func (x *LogShipping) GetGaps() int64 {
+	if x != nil {
+		return x.Gaps
+	}
+	return 0
+}
+
 type ContainerRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Namespace     string                 `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
@@ -7151,7 +7236,7 @@ type ContainerRequest struct {
 
 func (x *ContainerRequest) Reset() {
 	*x = ContainerRequest{}
-	mi := &file_minid_proto_msgTypes[101]
+	mi := &file_minid_proto_msgTypes[102]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7163,7 +7248,7 @@ func (x *ContainerRequest) String() string {
 func (*ContainerRequest) ProtoMessage() {}
 
 func (x *ContainerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[101]
+	mi := &file_minid_proto_msgTypes[102]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7176,7 +7261,7 @@ func (x *ContainerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContainerRequest.ProtoReflect.Descriptor instead.
 func (*ContainerRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{101}
+	return file_minid_proto_rawDescGZIP(), []int{102}
 }
 
 func (x *ContainerRequest) GetNamespace() string {
@@ -7219,7 +7304,7 @@ type StopRequest struct {
 
 func (x *StopRequest) Reset() {
 	*x = StopRequest{}
-	mi := &file_minid_proto_msgTypes[102]
+	mi := &file_minid_proto_msgTypes[103]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7231,7 +7316,7 @@ func (x *StopRequest) String() string {
 func (*StopRequest) ProtoMessage() {}
 
 func (x *StopRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[102]
+	mi := &file_minid_proto_msgTypes[103]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7244,7 +7329,7 @@ func (x *StopRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StopRequest.ProtoReflect.Descriptor instead.
 func (*StopRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{102}
+	return file_minid_proto_rawDescGZIP(), []int{103}
 }
 
 func (x *StopRequest) GetNamespace() string {
@@ -7286,7 +7371,7 @@ type RenameRequest struct {
 
 func (x *RenameRequest) Reset() {
 	*x = RenameRequest{}
-	mi := &file_minid_proto_msgTypes[103]
+	mi := &file_minid_proto_msgTypes[104]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7298,7 +7383,7 @@ func (x *RenameRequest) String() string {
 func (*RenameRequest) ProtoMessage() {}
 
 func (x *RenameRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[103]
+	mi := &file_minid_proto_msgTypes[104]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7311,7 +7396,7 @@ func (x *RenameRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RenameRequest.ProtoReflect.Descriptor instead.
 func (*RenameRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{103}
+	return file_minid_proto_rawDescGZIP(), []int{104}
 }
 
 func (x *RenameRequest) GetNamespace() string {
@@ -7347,7 +7432,7 @@ type ConnectRequest struct {
 
 func (x *ConnectRequest) Reset() {
 	*x = ConnectRequest{}
-	mi := &file_minid_proto_msgTypes[104]
+	mi := &file_minid_proto_msgTypes[105]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7359,7 +7444,7 @@ func (x *ConnectRequest) String() string {
 func (*ConnectRequest) ProtoMessage() {}
 
 func (x *ConnectRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[104]
+	mi := &file_minid_proto_msgTypes[105]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7372,7 +7457,7 @@ func (x *ConnectRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConnectRequest.ProtoReflect.Descriptor instead.
 func (*ConnectRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{104}
+	return file_minid_proto_rawDescGZIP(), []int{105}
 }
 
 func (x *ConnectRequest) GetNamespace() string {
@@ -7414,7 +7499,7 @@ type ListContainersRequest struct {
 
 func (x *ListContainersRequest) Reset() {
 	*x = ListContainersRequest{}
-	mi := &file_minid_proto_msgTypes[105]
+	mi := &file_minid_proto_msgTypes[106]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7426,7 +7511,7 @@ func (x *ListContainersRequest) String() string {
 func (*ListContainersRequest) ProtoMessage() {}
 
 func (x *ListContainersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[105]
+	mi := &file_minid_proto_msgTypes[106]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7439,7 +7524,7 @@ func (x *ListContainersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListContainersRequest.ProtoReflect.Descriptor instead.
 func (*ListContainersRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{105}
+	return file_minid_proto_rawDescGZIP(), []int{106}
 }
 
 func (x *ListContainersRequest) GetNamespace() string {
@@ -7472,7 +7557,7 @@ type ListContainersResponse struct {
 
 func (x *ListContainersResponse) Reset() {
 	*x = ListContainersResponse{}
-	mi := &file_minid_proto_msgTypes[106]
+	mi := &file_minid_proto_msgTypes[107]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7484,7 +7569,7 @@ func (x *ListContainersResponse) String() string {
 func (*ListContainersResponse) ProtoMessage() {}
 
 func (x *ListContainersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[106]
+	mi := &file_minid_proto_msgTypes[107]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7497,7 +7582,7 @@ func (x *ListContainersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListContainersResponse.ProtoReflect.Descriptor instead.
 func (*ListContainersResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{106}
+	return file_minid_proto_rawDescGZIP(), []int{107}
 }
 
 func (x *ListContainersResponse) GetContainers() []*Container {
@@ -7519,7 +7604,7 @@ type SetContainerLabelsRequest struct {
 
 func (x *SetContainerLabelsRequest) Reset() {
 	*x = SetContainerLabelsRequest{}
-	mi := &file_minid_proto_msgTypes[107]
+	mi := &file_minid_proto_msgTypes[108]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7531,7 +7616,7 @@ func (x *SetContainerLabelsRequest) String() string {
 func (*SetContainerLabelsRequest) ProtoMessage() {}
 
 func (x *SetContainerLabelsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[107]
+	mi := &file_minid_proto_msgTypes[108]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7544,7 +7629,7 @@ func (x *SetContainerLabelsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetContainerLabelsRequest.ProtoReflect.Descriptor instead.
 func (*SetContainerLabelsRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{107}
+	return file_minid_proto_rawDescGZIP(), []int{108}
 }
 
 func (x *SetContainerLabelsRequest) GetNamespace() string {
@@ -7587,7 +7672,7 @@ type DeleteContainerRequest struct {
 
 func (x *DeleteContainerRequest) Reset() {
 	*x = DeleteContainerRequest{}
-	mi := &file_minid_proto_msgTypes[108]
+	mi := &file_minid_proto_msgTypes[109]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7599,7 +7684,7 @@ func (x *DeleteContainerRequest) String() string {
 func (*DeleteContainerRequest) ProtoMessage() {}
 
 func (x *DeleteContainerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[108]
+	mi := &file_minid_proto_msgTypes[109]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7612,7 +7697,7 @@ func (x *DeleteContainerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteContainerRequest.ProtoReflect.Descriptor instead.
 func (*DeleteContainerRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{108}
+	return file_minid_proto_rawDescGZIP(), []int{109}
 }
 
 func (x *DeleteContainerRequest) GetNamespace() string {
@@ -7652,7 +7737,7 @@ type DeleteContainerResponse struct {
 
 func (x *DeleteContainerResponse) Reset() {
 	*x = DeleteContainerResponse{}
-	mi := &file_minid_proto_msgTypes[109]
+	mi := &file_minid_proto_msgTypes[110]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7664,7 +7749,7 @@ func (x *DeleteContainerResponse) String() string {
 func (*DeleteContainerResponse) ProtoMessage() {}
 
 func (x *DeleteContainerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[109]
+	mi := &file_minid_proto_msgTypes[110]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7677,7 +7762,7 @@ func (x *DeleteContainerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteContainerResponse.ProtoReflect.Descriptor instead.
 func (*DeleteContainerResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{109}
+	return file_minid_proto_rawDescGZIP(), []int{110}
 }
 
 func (x *DeleteContainerResponse) GetExit() *Exit {
@@ -7697,7 +7782,7 @@ type StartResponse struct {
 
 func (x *StartResponse) Reset() {
 	*x = StartResponse{}
-	mi := &file_minid_proto_msgTypes[110]
+	mi := &file_minid_proto_msgTypes[111]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7709,7 +7794,7 @@ func (x *StartResponse) String() string {
 func (*StartResponse) ProtoMessage() {}
 
 func (x *StartResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[110]
+	mi := &file_minid_proto_msgTypes[111]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7722,7 +7807,7 @@ func (x *StartResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StartResponse.ProtoReflect.Descriptor instead.
 func (*StartResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{110}
+	return file_minid_proto_rawDescGZIP(), []int{111}
 }
 
 func (x *StartResponse) GetPid() int64 {
@@ -7747,7 +7832,7 @@ type ContainerActionResponse struct {
 
 func (x *ContainerActionResponse) Reset() {
 	*x = ContainerActionResponse{}
-	mi := &file_minid_proto_msgTypes[111]
+	mi := &file_minid_proto_msgTypes[112]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7759,7 +7844,7 @@ func (x *ContainerActionResponse) String() string {
 func (*ContainerActionResponse) ProtoMessage() {}
 
 func (x *ContainerActionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[111]
+	mi := &file_minid_proto_msgTypes[112]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7772,7 +7857,7 @@ func (x *ContainerActionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContainerActionResponse.ProtoReflect.Descriptor instead.
 func (*ContainerActionResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{111}
+	return file_minid_proto_rawDescGZIP(), []int{112}
 }
 
 type UpdateContainerRequest struct {
@@ -7787,7 +7872,7 @@ type UpdateContainerRequest struct {
 
 func (x *UpdateContainerRequest) Reset() {
 	*x = UpdateContainerRequest{}
-	mi := &file_minid_proto_msgTypes[112]
+	mi := &file_minid_proto_msgTypes[113]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7799,7 +7884,7 @@ func (x *UpdateContainerRequest) String() string {
 func (*UpdateContainerRequest) ProtoMessage() {}
 
 func (x *UpdateContainerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[112]
+	mi := &file_minid_proto_msgTypes[113]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7812,7 +7897,7 @@ func (x *UpdateContainerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateContainerRequest.ProtoReflect.Descriptor instead.
 func (*UpdateContainerRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{112}
+	return file_minid_proto_rawDescGZIP(), []int{113}
 }
 
 func (x *UpdateContainerRequest) GetNamespace() string {
@@ -7853,7 +7938,7 @@ type StatsRequest struct {
 
 func (x *StatsRequest) Reset() {
 	*x = StatsRequest{}
-	mi := &file_minid_proto_msgTypes[113]
+	mi := &file_minid_proto_msgTypes[114]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7865,7 +7950,7 @@ func (x *StatsRequest) String() string {
 func (*StatsRequest) ProtoMessage() {}
 
 func (x *StatsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[113]
+	mi := &file_minid_proto_msgTypes[114]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7878,7 +7963,7 @@ func (x *StatsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatsRequest.ProtoReflect.Descriptor instead.
 func (*StatsRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{113}
+	return file_minid_proto_rawDescGZIP(), []int{114}
 }
 
 func (x *StatsRequest) GetNamespace() string {
@@ -7904,7 +7989,7 @@ type StatsResponse struct {
 
 func (x *StatsResponse) Reset() {
 	*x = StatsResponse{}
-	mi := &file_minid_proto_msgTypes[114]
+	mi := &file_minid_proto_msgTypes[115]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7916,7 +8001,7 @@ func (x *StatsResponse) String() string {
 func (*StatsResponse) ProtoMessage() {}
 
 func (x *StatsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[114]
+	mi := &file_minid_proto_msgTypes[115]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7929,7 +8014,7 @@ func (x *StatsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatsResponse.ProtoReflect.Descriptor instead.
 func (*StatsResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{114}
+	return file_minid_proto_rawDescGZIP(), []int{115}
 }
 
 func (x *StatsResponse) GetStats() []*ContainerStats {
@@ -7949,7 +8034,7 @@ type ContainerStats struct {
 
 func (x *ContainerStats) Reset() {
 	*x = ContainerStats{}
-	mi := &file_minid_proto_msgTypes[115]
+	mi := &file_minid_proto_msgTypes[116]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7961,7 +8046,7 @@ func (x *ContainerStats) String() string {
 func (*ContainerStats) ProtoMessage() {}
 
 func (x *ContainerStats) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[115]
+	mi := &file_minid_proto_msgTypes[116]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7974,7 +8059,7 @@ func (x *ContainerStats) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContainerStats.ProtoReflect.Descriptor instead.
 func (*ContainerStats) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{115}
+	return file_minid_proto_rawDescGZIP(), []int{116}
 }
 
 func (x *ContainerStats) GetId() string {
@@ -8000,7 +8085,7 @@ type TopResponse struct {
 
 func (x *TopResponse) Reset() {
 	*x = TopResponse{}
-	mi := &file_minid_proto_msgTypes[116]
+	mi := &file_minid_proto_msgTypes[117]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8012,7 +8097,7 @@ func (x *TopResponse) String() string {
 func (*TopResponse) ProtoMessage() {}
 
 func (x *TopResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[116]
+	mi := &file_minid_proto_msgTypes[117]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8025,7 +8110,7 @@ func (x *TopResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TopResponse.ProtoReflect.Descriptor instead.
 func (*TopResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{116}
+	return file_minid_proto_rawDescGZIP(), []int{117}
 }
 
 func (x *TopResponse) GetProcesses() []*ProcessInfo {
@@ -8051,7 +8136,7 @@ type ProcessInfo struct {
 
 func (x *ProcessInfo) Reset() {
 	*x = ProcessInfo{}
-	mi := &file_minid_proto_msgTypes[117]
+	mi := &file_minid_proto_msgTypes[118]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8063,7 +8148,7 @@ func (x *ProcessInfo) String() string {
 func (*ProcessInfo) ProtoMessage() {}
 
 func (x *ProcessInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[117]
+	mi := &file_minid_proto_msgTypes[118]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8076,7 +8161,7 @@ func (x *ProcessInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProcessInfo.ProtoReflect.Descriptor instead.
 func (*ProcessInfo) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{117}
+	return file_minid_proto_rawDescGZIP(), []int{118}
 }
 
 func (x *ProcessInfo) GetPid() int64 {
@@ -8143,13 +8228,14 @@ type LogsRequest struct {
 	Tail          int64                  `protobuf:"varint,4,opt,name=tail,proto3" json:"tail,omitempty"` // lines; -1: all
 	Since         int64                  `protobuf:"varint,5,opt,name=since,proto3" json:"since,omitempty"`
 	Until         int64                  `protobuf:"varint,6,opt,name=until,proto3" json:"until,omitempty"`
+	Details       bool                   `protobuf:"varint,7,opt,name=details,proto3" json:"details,omitempty"` // with the attributes
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *LogsRequest) Reset() {
 	*x = LogsRequest{}
-	mi := &file_minid_proto_msgTypes[118]
+	mi := &file_minid_proto_msgTypes[119]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8161,7 +8247,7 @@ func (x *LogsRequest) String() string {
 func (*LogsRequest) ProtoMessage() {}
 
 func (x *LogsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[118]
+	mi := &file_minid_proto_msgTypes[119]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8174,7 +8260,7 @@ func (x *LogsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogsRequest.ProtoReflect.Descriptor instead.
 func (*LogsRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{118}
+	return file_minid_proto_rawDescGZIP(), []int{119}
 }
 
 func (x *LogsRequest) GetNamespace() string {
@@ -8219,19 +8305,27 @@ func (x *LogsRequest) GetUntil() int64 {
 	return 0
 }
 
+func (x *LogsRequest) GetDetails() bool {
+	if x != nil {
+		return x.Details
+	}
+	return false
+}
+
 type LogEntry struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Time          int64                  `protobuf:"varint,1,opt,name=time,proto3" json:"time,omitempty"`
 	Stream        string                 `protobuf:"bytes,2,opt,name=stream,proto3" json:"stream,omitempty"`
 	Data          []byte                 `protobuf:"bytes,3,opt,name=data,proto3" json:"data,omitempty"`
 	Partial       bool                   `protobuf:"varint,4,opt,name=partial,proto3" json:"partial,omitempty"`
+	Attributes    map[string]string      `protobuf:"bytes,5,rep,name=attributes,proto3" json:"attributes,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *LogEntry) Reset() {
 	*x = LogEntry{}
-	mi := &file_minid_proto_msgTypes[119]
+	mi := &file_minid_proto_msgTypes[120]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8243,7 +8337,7 @@ func (x *LogEntry) String() string {
 func (*LogEntry) ProtoMessage() {}
 
 func (x *LogEntry) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[119]
+	mi := &file_minid_proto_msgTypes[120]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8256,7 +8350,7 @@ func (x *LogEntry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogEntry.ProtoReflect.Descriptor instead.
 func (*LogEntry) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{119}
+	return file_minid_proto_rawDescGZIP(), []int{120}
 }
 
 func (x *LogEntry) GetTime() int64 {
@@ -8287,6 +8381,13 @@ func (x *LogEntry) GetPartial() bool {
 	return false
 }
 
+func (x *LogEntry) GetAttributes() map[string]string {
+	if x != nil {
+		return x.Attributes
+	}
+	return nil
+}
+
 type CheckpointRequest struct {
 	state          protoimpl.MessageState `protogen:"open.v1"`
 	Namespace      string                 `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
@@ -8306,7 +8407,7 @@ type CheckpointRequest struct {
 
 func (x *CheckpointRequest) Reset() {
 	*x = CheckpointRequest{}
-	mi := &file_minid_proto_msgTypes[120]
+	mi := &file_minid_proto_msgTypes[121]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8318,7 +8419,7 @@ func (x *CheckpointRequest) String() string {
 func (*CheckpointRequest) ProtoMessage() {}
 
 func (x *CheckpointRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[120]
+	mi := &file_minid_proto_msgTypes[121]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8331,7 +8432,7 @@ func (x *CheckpointRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckpointRequest.ProtoReflect.Descriptor instead.
 func (*CheckpointRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{120}
+	return file_minid_proto_rawDescGZIP(), []int{121}
 }
 
 func (x *CheckpointRequest) GetNamespace() string {
@@ -8421,7 +8522,7 @@ type CheckpointResponse struct {
 
 func (x *CheckpointResponse) Reset() {
 	*x = CheckpointResponse{}
-	mi := &file_minid_proto_msgTypes[121]
+	mi := &file_minid_proto_msgTypes[122]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8433,7 +8534,7 @@ func (x *CheckpointResponse) String() string {
 func (*CheckpointResponse) ProtoMessage() {}
 
 func (x *CheckpointResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[121]
+	mi := &file_minid_proto_msgTypes[122]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8446,7 +8547,7 @@ func (x *CheckpointResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckpointResponse.ProtoReflect.Descriptor instead.
 func (*CheckpointResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{121}
+	return file_minid_proto_rawDescGZIP(), []int{122}
 }
 
 func (x *CheckpointResponse) GetPath() string {
@@ -8477,7 +8578,7 @@ type RestoreRequest struct {
 
 func (x *RestoreRequest) Reset() {
 	*x = RestoreRequest{}
-	mi := &file_minid_proto_msgTypes[122]
+	mi := &file_minid_proto_msgTypes[123]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8489,7 +8590,7 @@ func (x *RestoreRequest) String() string {
 func (*RestoreRequest) ProtoMessage() {}
 
 func (x *RestoreRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[122]
+	mi := &file_minid_proto_msgTypes[123]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8502,7 +8603,7 @@ func (x *RestoreRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RestoreRequest.ProtoReflect.Descriptor instead.
 func (*RestoreRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{122}
+	return file_minid_proto_rawDescGZIP(), []int{123}
 }
 
 func (x *RestoreRequest) GetNamespace() string {
@@ -8566,7 +8667,7 @@ type Network struct {
 
 func (x *Network) Reset() {
 	*x = Network{}
-	mi := &file_minid_proto_msgTypes[123]
+	mi := &file_minid_proto_msgTypes[124]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8578,7 +8679,7 @@ func (x *Network) String() string {
 func (*Network) ProtoMessage() {}
 
 func (x *Network) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[123]
+	mi := &file_minid_proto_msgTypes[124]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8591,7 +8692,7 @@ func (x *Network) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Network.ProtoReflect.Descriptor instead.
 func (*Network) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{123}
+	return file_minid_proto_rawDescGZIP(), []int{124}
 }
 
 func (x *Network) GetId() string {
@@ -8682,7 +8783,7 @@ type Subnet struct {
 
 func (x *Subnet) Reset() {
 	*x = Subnet{}
-	mi := &file_minid_proto_msgTypes[124]
+	mi := &file_minid_proto_msgTypes[125]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8694,7 +8795,7 @@ func (x *Subnet) String() string {
 func (*Subnet) ProtoMessage() {}
 
 func (x *Subnet) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[124]
+	mi := &file_minid_proto_msgTypes[125]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8707,7 +8808,7 @@ func (x *Subnet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Subnet.ProtoReflect.Descriptor instead.
 func (*Subnet) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{124}
+	return file_minid_proto_rawDescGZIP(), []int{125}
 }
 
 func (x *Subnet) GetSubnet() string {
@@ -8742,7 +8843,7 @@ type NetworkMember struct {
 
 func (x *NetworkMember) Reset() {
 	*x = NetworkMember{}
-	mi := &file_minid_proto_msgTypes[125]
+	mi := &file_minid_proto_msgTypes[126]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8754,7 +8855,7 @@ func (x *NetworkMember) String() string {
 func (*NetworkMember) ProtoMessage() {}
 
 func (x *NetworkMember) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[125]
+	mi := &file_minid_proto_msgTypes[126]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8767,7 +8868,7 @@ func (x *NetworkMember) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NetworkMember.ProtoReflect.Descriptor instead.
 func (*NetworkMember) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{125}
+	return file_minid_proto_rawDescGZIP(), []int{126}
 }
 
 func (x *NetworkMember) GetId() string {
@@ -8807,7 +8908,7 @@ type CreateNetworkRequest struct {
 
 func (x *CreateNetworkRequest) Reset() {
 	*x = CreateNetworkRequest{}
-	mi := &file_minid_proto_msgTypes[126]
+	mi := &file_minid_proto_msgTypes[127]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8819,7 +8920,7 @@ func (x *CreateNetworkRequest) String() string {
 func (*CreateNetworkRequest) ProtoMessage() {}
 
 func (x *CreateNetworkRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[126]
+	mi := &file_minid_proto_msgTypes[127]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8832,7 +8933,7 @@ func (x *CreateNetworkRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateNetworkRequest.ProtoReflect.Descriptor instead.
 func (*CreateNetworkRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{126}
+	return file_minid_proto_rawDescGZIP(), []int{127}
 }
 
 func (x *CreateNetworkRequest) GetNamespace() string {
@@ -8901,7 +9002,7 @@ type NetworkRequest struct {
 
 func (x *NetworkRequest) Reset() {
 	*x = NetworkRequest{}
-	mi := &file_minid_proto_msgTypes[127]
+	mi := &file_minid_proto_msgTypes[128]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8913,7 +9014,7 @@ func (x *NetworkRequest) String() string {
 func (*NetworkRequest) ProtoMessage() {}
 
 func (x *NetworkRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[127]
+	mi := &file_minid_proto_msgTypes[128]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8926,7 +9027,7 @@ func (x *NetworkRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NetworkRequest.ProtoReflect.Descriptor instead.
 func (*NetworkRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{127}
+	return file_minid_proto_rawDescGZIP(), []int{128}
 }
 
 func (x *NetworkRequest) GetNamespace() string {
@@ -8953,7 +9054,7 @@ type ListNetworksRequest struct {
 
 func (x *ListNetworksRequest) Reset() {
 	*x = ListNetworksRequest{}
-	mi := &file_minid_proto_msgTypes[128]
+	mi := &file_minid_proto_msgTypes[129]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8965,7 +9066,7 @@ func (x *ListNetworksRequest) String() string {
 func (*ListNetworksRequest) ProtoMessage() {}
 
 func (x *ListNetworksRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[128]
+	mi := &file_minid_proto_msgTypes[129]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8978,7 +9079,7 @@ func (x *ListNetworksRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListNetworksRequest.ProtoReflect.Descriptor instead.
 func (*ListNetworksRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{128}
+	return file_minid_proto_rawDescGZIP(), []int{129}
 }
 
 func (x *ListNetworksRequest) GetNamespace() string {
@@ -9004,7 +9105,7 @@ type ListNetworksResponse struct {
 
 func (x *ListNetworksResponse) Reset() {
 	*x = ListNetworksResponse{}
-	mi := &file_minid_proto_msgTypes[129]
+	mi := &file_minid_proto_msgTypes[130]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9016,7 +9117,7 @@ func (x *ListNetworksResponse) String() string {
 func (*ListNetworksResponse) ProtoMessage() {}
 
 func (x *ListNetworksResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[129]
+	mi := &file_minid_proto_msgTypes[130]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9029,7 +9130,7 @@ func (x *ListNetworksResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListNetworksResponse.ProtoReflect.Descriptor instead.
 func (*ListNetworksResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{129}
+	return file_minid_proto_rawDescGZIP(), []int{130}
 }
 
 func (x *ListNetworksResponse) GetNetworks() []*Network {
@@ -9047,7 +9148,7 @@ type RemoveNetworkResponse struct {
 
 func (x *RemoveNetworkResponse) Reset() {
 	*x = RemoveNetworkResponse{}
-	mi := &file_minid_proto_msgTypes[130]
+	mi := &file_minid_proto_msgTypes[131]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9059,7 +9160,7 @@ func (x *RemoveNetworkResponse) String() string {
 func (*RemoveNetworkResponse) ProtoMessage() {}
 
 func (x *RemoveNetworkResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[130]
+	mi := &file_minid_proto_msgTypes[131]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9072,7 +9173,7 @@ func (x *RemoveNetworkResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveNetworkResponse.ProtoReflect.Descriptor instead.
 func (*RemoveNetworkResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{130}
+	return file_minid_proto_rawDescGZIP(), []int{131}
 }
 
 type PruneNetworksRequest struct {
@@ -9085,7 +9186,7 @@ type PruneNetworksRequest struct {
 
 func (x *PruneNetworksRequest) Reset() {
 	*x = PruneNetworksRequest{}
-	mi := &file_minid_proto_msgTypes[131]
+	mi := &file_minid_proto_msgTypes[132]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9097,7 +9198,7 @@ func (x *PruneNetworksRequest) String() string {
 func (*PruneNetworksRequest) ProtoMessage() {}
 
 func (x *PruneNetworksRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[131]
+	mi := &file_minid_proto_msgTypes[132]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9110,7 +9211,7 @@ func (x *PruneNetworksRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PruneNetworksRequest.ProtoReflect.Descriptor instead.
 func (*PruneNetworksRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{131}
+	return file_minid_proto_rawDescGZIP(), []int{132}
 }
 
 func (x *PruneNetworksRequest) GetNamespace() string {
@@ -9136,7 +9237,7 @@ type PruneNetworksResponse struct {
 
 func (x *PruneNetworksResponse) Reset() {
 	*x = PruneNetworksResponse{}
-	mi := &file_minid_proto_msgTypes[132]
+	mi := &file_minid_proto_msgTypes[133]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9148,7 +9249,7 @@ func (x *PruneNetworksResponse) String() string {
 func (*PruneNetworksResponse) ProtoMessage() {}
 
 func (x *PruneNetworksResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[132]
+	mi := &file_minid_proto_msgTypes[133]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9161,7 +9262,7 @@ func (x *PruneNetworksResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PruneNetworksResponse.ProtoReflect.Descriptor instead.
 func (*PruneNetworksResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{132}
+	return file_minid_proto_rawDescGZIP(), []int{133}
 }
 
 func (x *PruneNetworksResponse) GetRemoved() []string {
@@ -9182,7 +9283,7 @@ type ProcessRequest struct {
 
 func (x *ProcessRequest) Reset() {
 	*x = ProcessRequest{}
-	mi := &file_minid_proto_msgTypes[133]
+	mi := &file_minid_proto_msgTypes[134]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9194,7 +9295,7 @@ func (x *ProcessRequest) String() string {
 func (*ProcessRequest) ProtoMessage() {}
 
 func (x *ProcessRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[133]
+	mi := &file_minid_proto_msgTypes[134]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9207,7 +9308,7 @@ func (x *ProcessRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProcessRequest.ProtoReflect.Descriptor instead.
 func (*ProcessRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{133}
+	return file_minid_proto_rawDescGZIP(), []int{134}
 }
 
 func (x *ProcessRequest) GetNamespace() string {
@@ -9245,7 +9346,7 @@ type ExecRequest struct {
 
 func (x *ExecRequest) Reset() {
 	*x = ExecRequest{}
-	mi := &file_minid_proto_msgTypes[134]
+	mi := &file_minid_proto_msgTypes[135]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9257,7 +9358,7 @@ func (x *ExecRequest) String() string {
 func (*ExecRequest) ProtoMessage() {}
 
 func (x *ExecRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[134]
+	mi := &file_minid_proto_msgTypes[135]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9270,7 +9371,7 @@ func (x *ExecRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExecRequest.ProtoReflect.Descriptor instead.
 func (*ExecRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{134}
+	return file_minid_proto_rawDescGZIP(), []int{135}
 }
 
 func (x *ExecRequest) GetNamespace() string {
@@ -9325,7 +9426,7 @@ type ExecResponse struct {
 
 func (x *ExecResponse) Reset() {
 	*x = ExecResponse{}
-	mi := &file_minid_proto_msgTypes[135]
+	mi := &file_minid_proto_msgTypes[136]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9337,7 +9438,7 @@ func (x *ExecResponse) String() string {
 func (*ExecResponse) ProtoMessage() {}
 
 func (x *ExecResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[135]
+	mi := &file_minid_proto_msgTypes[136]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9350,7 +9451,7 @@ func (x *ExecResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExecResponse.ProtoReflect.Descriptor instead.
 func (*ExecResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{135}
+	return file_minid_proto_rawDescGZIP(), []int{136}
 }
 
 func (x *ExecResponse) GetExecId() string {
@@ -9377,7 +9478,7 @@ type ListProcessesRequest struct {
 
 func (x *ListProcessesRequest) Reset() {
 	*x = ListProcessesRequest{}
-	mi := &file_minid_proto_msgTypes[136]
+	mi := &file_minid_proto_msgTypes[137]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9389,7 +9490,7 @@ func (x *ListProcessesRequest) String() string {
 func (*ListProcessesRequest) ProtoMessage() {}
 
 func (x *ListProcessesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[136]
+	mi := &file_minid_proto_msgTypes[137]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9402,7 +9503,7 @@ func (x *ListProcessesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListProcessesRequest.ProtoReflect.Descriptor instead.
 func (*ListProcessesRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{136}
+	return file_minid_proto_rawDescGZIP(), []int{137}
 }
 
 func (x *ListProcessesRequest) GetNamespace() string {
@@ -9428,7 +9529,7 @@ type ListProcessesResponse struct {
 
 func (x *ListProcessesResponse) Reset() {
 	*x = ListProcessesResponse{}
-	mi := &file_minid_proto_msgTypes[137]
+	mi := &file_minid_proto_msgTypes[138]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9440,7 +9541,7 @@ func (x *ListProcessesResponse) String() string {
 func (*ListProcessesResponse) ProtoMessage() {}
 
 func (x *ListProcessesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[137]
+	mi := &file_minid_proto_msgTypes[138]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9453,7 +9554,7 @@ func (x *ListProcessesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListProcessesResponse.ProtoReflect.Descriptor instead.
 func (*ListProcessesResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{137}
+	return file_minid_proto_rawDescGZIP(), []int{138}
 }
 
 func (x *ListProcessesResponse) GetProcesses() []*Process {
@@ -9477,7 +9578,7 @@ type Process struct {
 
 func (x *Process) Reset() {
 	*x = Process{}
-	mi := &file_minid_proto_msgTypes[138]
+	mi := &file_minid_proto_msgTypes[139]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9489,7 +9590,7 @@ func (x *Process) String() string {
 func (*Process) ProtoMessage() {}
 
 func (x *Process) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[138]
+	mi := &file_minid_proto_msgTypes[139]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9502,7 +9603,7 @@ func (x *Process) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Process.ProtoReflect.Descriptor instead.
 func (*Process) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{138}
+	return file_minid_proto_rawDescGZIP(), []int{139}
 }
 
 func (x *Process) GetExecId() string {
@@ -9560,7 +9661,7 @@ type SignalRequest struct {
 
 func (x *SignalRequest) Reset() {
 	*x = SignalRequest{}
-	mi := &file_minid_proto_msgTypes[139]
+	mi := &file_minid_proto_msgTypes[140]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9572,7 +9673,7 @@ func (x *SignalRequest) String() string {
 func (*SignalRequest) ProtoMessage() {}
 
 func (x *SignalRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[139]
+	mi := &file_minid_proto_msgTypes[140]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9585,7 +9686,7 @@ func (x *SignalRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SignalRequest.ProtoReflect.Descriptor instead.
 func (*SignalRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{139}
+	return file_minid_proto_rawDescGZIP(), []int{140}
 }
 
 func (x *SignalRequest) GetNamespace() string {
@@ -9631,7 +9732,7 @@ type SignalResponse struct {
 
 func (x *SignalResponse) Reset() {
 	*x = SignalResponse{}
-	mi := &file_minid_proto_msgTypes[140]
+	mi := &file_minid_proto_msgTypes[141]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9643,7 +9744,7 @@ func (x *SignalResponse) String() string {
 func (*SignalResponse) ProtoMessage() {}
 
 func (x *SignalResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[140]
+	mi := &file_minid_proto_msgTypes[141]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9656,7 +9757,7 @@ func (x *SignalResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SignalResponse.ProtoReflect.Descriptor instead.
 func (*SignalResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{140}
+	return file_minid_proto_rawDescGZIP(), []int{141}
 }
 
 type ResizeRequest struct {
@@ -9672,7 +9773,7 @@ type ResizeRequest struct {
 
 func (x *ResizeRequest) Reset() {
 	*x = ResizeRequest{}
-	mi := &file_minid_proto_msgTypes[141]
+	mi := &file_minid_proto_msgTypes[142]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9684,7 +9785,7 @@ func (x *ResizeRequest) String() string {
 func (*ResizeRequest) ProtoMessage() {}
 
 func (x *ResizeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[141]
+	mi := &file_minid_proto_msgTypes[142]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9697,7 +9798,7 @@ func (x *ResizeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResizeRequest.ProtoReflect.Descriptor instead.
 func (*ResizeRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{141}
+	return file_minid_proto_rawDescGZIP(), []int{142}
 }
 
 func (x *ResizeRequest) GetNamespace() string {
@@ -9743,7 +9844,7 @@ type ResizeResponse struct {
 
 func (x *ResizeResponse) Reset() {
 	*x = ResizeResponse{}
-	mi := &file_minid_proto_msgTypes[142]
+	mi := &file_minid_proto_msgTypes[143]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9755,7 +9856,7 @@ func (x *ResizeResponse) String() string {
 func (*ResizeResponse) ProtoMessage() {}
 
 func (x *ResizeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[142]
+	mi := &file_minid_proto_msgTypes[143]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9768,7 +9869,7 @@ func (x *ResizeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResizeResponse.ProtoReflect.Descriptor instead.
 func (*ResizeResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{142}
+	return file_minid_proto_rawDescGZIP(), []int{143}
 }
 
 type CloseStdinResponse struct {
@@ -9779,7 +9880,7 @@ type CloseStdinResponse struct {
 
 func (x *CloseStdinResponse) Reset() {
 	*x = CloseStdinResponse{}
-	mi := &file_minid_proto_msgTypes[143]
+	mi := &file_minid_proto_msgTypes[144]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9791,7 +9892,7 @@ func (x *CloseStdinResponse) String() string {
 func (*CloseStdinResponse) ProtoMessage() {}
 
 func (x *CloseStdinResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[143]
+	mi := &file_minid_proto_msgTypes[144]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9804,7 +9905,7 @@ func (x *CloseStdinResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CloseStdinResponse.ProtoReflect.Descriptor instead.
 func (*CloseStdinResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{143}
+	return file_minid_proto_rawDescGZIP(), []int{144}
 }
 
 type AttachInput struct {
@@ -9824,7 +9925,7 @@ type AttachInput struct {
 
 func (x *AttachInput) Reset() {
 	*x = AttachInput{}
-	mi := &file_minid_proto_msgTypes[144]
+	mi := &file_minid_proto_msgTypes[145]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9836,7 +9937,7 @@ func (x *AttachInput) String() string {
 func (*AttachInput) ProtoMessage() {}
 
 func (x *AttachInput) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[144]
+	mi := &file_minid_proto_msgTypes[145]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9849,7 +9950,7 @@ func (x *AttachInput) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttachInput.ProtoReflect.Descriptor instead.
 func (*AttachInput) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{144}
+	return file_minid_proto_rawDescGZIP(), []int{145}
 }
 
 func (x *AttachInput) GetInput() isAttachInput_Input {
@@ -9971,7 +10072,7 @@ type AttachOpen struct {
 
 func (x *AttachOpen) Reset() {
 	*x = AttachOpen{}
-	mi := &file_minid_proto_msgTypes[145]
+	mi := &file_minid_proto_msgTypes[146]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9983,7 +10084,7 @@ func (x *AttachOpen) String() string {
 func (*AttachOpen) ProtoMessage() {}
 
 func (x *AttachOpen) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[145]
+	mi := &file_minid_proto_msgTypes[146]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9996,7 +10097,7 @@ func (x *AttachOpen) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttachOpen.ProtoReflect.Descriptor instead.
 func (*AttachOpen) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{145}
+	return file_minid_proto_rawDescGZIP(), []int{146}
 }
 
 func (x *AttachOpen) GetNamespace() string {
@@ -10079,7 +10180,7 @@ type TerminalSize struct {
 
 func (x *TerminalSize) Reset() {
 	*x = TerminalSize{}
-	mi := &file_minid_proto_msgTypes[146]
+	mi := &file_minid_proto_msgTypes[147]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -10091,7 +10192,7 @@ func (x *TerminalSize) String() string {
 func (*TerminalSize) ProtoMessage() {}
 
 func (x *TerminalSize) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[146]
+	mi := &file_minid_proto_msgTypes[147]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -10104,7 +10205,7 @@ func (x *TerminalSize) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TerminalSize.ProtoReflect.Descriptor instead.
 func (*TerminalSize) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{146}
+	return file_minid_proto_rawDescGZIP(), []int{147}
 }
 
 func (x *TerminalSize) GetWidth() uint32 {
@@ -10137,7 +10238,7 @@ type AttachOutput struct {
 
 func (x *AttachOutput) Reset() {
 	*x = AttachOutput{}
-	mi := &file_minid_proto_msgTypes[147]
+	mi := &file_minid_proto_msgTypes[148]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -10149,7 +10250,7 @@ func (x *AttachOutput) String() string {
 func (*AttachOutput) ProtoMessage() {}
 
 func (x *AttachOutput) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[147]
+	mi := &file_minid_proto_msgTypes[148]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -10162,7 +10263,7 @@ func (x *AttachOutput) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttachOutput.ProtoReflect.Descriptor instead.
 func (*AttachOutput) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{147}
+	return file_minid_proto_rawDescGZIP(), []int{148}
 }
 
 func (x *AttachOutput) GetOutput() isAttachOutput_Output {
@@ -10262,7 +10363,7 @@ type AttachOpened struct {
 
 func (x *AttachOpened) Reset() {
 	*x = AttachOpened{}
-	mi := &file_minid_proto_msgTypes[148]
+	mi := &file_minid_proto_msgTypes[149]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -10274,7 +10375,7 @@ func (x *AttachOpened) String() string {
 func (*AttachOpened) ProtoMessage() {}
 
 func (x *AttachOpened) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[148]
+	mi := &file_minid_proto_msgTypes[149]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -10287,7 +10388,7 @@ func (x *AttachOpened) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttachOpened.ProtoReflect.Descriptor instead.
 func (*AttachOpened) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{148}
+	return file_minid_proto_rawDescGZIP(), []int{149}
 }
 
 func (x *AttachOpened) GetExecId() string {
@@ -10825,7 +10926,7 @@ const file_minid_proto_rawDesc = "" +
 	"\x14LeaseResourceRequest\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x123\n" +
-	"\bresource\x18\x03 \x01(\v2\x17.minid.v1.LeaseResourceR\bresource\"\x92\v\n" +
+	"\bresource\x18\x03 \x01(\v2\x17.minid.v1.LeaseResourceR\bresource\"\xcc\v\n" +
 	"\tContainer\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1c\n" +
 	"\tnamespace\x18\x02 \x01(\tR\tnamespace\x12\x14\n" +
@@ -10876,7 +10977,8 @@ const file_minid_proto_rawDesc = "" +
 	"\x03dns\x18( \x01(\v2\x15.minid.v1.DNSSettingsR\x03dns\x12\x1f\n" +
 	"\vextra_hosts\x18) \x03(\tR\n" +
 	"extraHosts\x12\x12\n" +
-	"\x04args\x18< \x03(\tR\x04args\x1a9\n" +
+	"\x04args\x18+ \x03(\tR\x04args\x128\n" +
+	"\flog_shipping\x18* \x01(\v2\x15.minid.v1.LogShippingR\vlogShipping\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xc1\x01\n" +
@@ -10974,12 +11076,21 @@ const file_minid_proto_rawDesc = "" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1aA\n" +
 	"\x13SnapshotLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"o\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xe7\x01\n" +
 	"\tLogConfig\x12\x16\n" +
 	"\x06driver\x18\x01 \x01(\tR\x06driver\x12\x12\n" +
 	"\x04path\x18\x02 \x01(\tR\x04path\x12\x19\n" +
 	"\bmax_size\x18\x03 \x01(\x03R\amaxSize\x12\x1b\n" +
-	"\tmax_files\x18\x04 \x01(\x05R\bmaxFiles\"h\n" +
+	"\tmax_files\x18\x04 \x01(\x05R\bmaxFiles\x12:\n" +
+	"\aoptions\x18\x05 \x03(\v2 .minid.v1.LogConfig.OptionsEntryR\aoptions\x1a:\n" +
+	"\fOptionsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"g\n" +
+	"\vLogShipping\x12\x14\n" +
+	"\x05error\x18\x01 \x01(\tR\x05error\x12\x14\n" +
+	"\x05since\x18\x02 \x01(\x03R\x05since\x12\x18\n" +
+	"\adropped\x18\x03 \x01(\x03R\adropped\x12\x12\n" +
+	"\x04gaps\x18\x04 \x01(\x03R\x04gaps\"h\n" +
 	"\x10ContainerRequest\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12\x12\n" +
@@ -11052,19 +11163,26 @@ const file_minid_proto_rawDesc = "" +
 	"\x04user\x18\x06 \x01(\tR\x04user\x12\x1d\n" +
 	"\n" +
 	"started_at\x18\a \x01(\x03R\tstartedAt\x12\x10\n" +
-	"\x03rss\x18\b \x01(\x03R\x03rss\"\x93\x01\n" +
+	"\x03rss\x18\b \x01(\x03R\x03rss\"\xad\x01\n" +
 	"\vLogsRequest\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12\x16\n" +
 	"\x06follow\x18\x03 \x01(\bR\x06follow\x12\x12\n" +
 	"\x04tail\x18\x04 \x01(\x03R\x04tail\x12\x14\n" +
 	"\x05since\x18\x05 \x01(\x03R\x05since\x12\x14\n" +
-	"\x05until\x18\x06 \x01(\x03R\x05until\"d\n" +
+	"\x05until\x18\x06 \x01(\x03R\x05until\x12\x18\n" +
+	"\adetails\x18\a \x01(\bR\adetails\"\xe7\x01\n" +
 	"\bLogEntry\x12\x12\n" +
 	"\x04time\x18\x01 \x01(\x03R\x04time\x12\x16\n" +
 	"\x06stream\x18\x02 \x01(\tR\x06stream\x12\x12\n" +
 	"\x04data\x18\x03 \x01(\fR\x04data\x12\x18\n" +
-	"\apartial\x18\x04 \x01(\bR\apartial\"\xb7\x02\n" +
+	"\apartial\x18\x04 \x01(\bR\apartial\x12B\n" +
+	"\n" +
+	"attributes\x18\x05 \x03(\v2\".minid.v1.LogEntry.AttributesEntryR\n" +
+	"attributes\x1a=\n" +
+	"\x0fAttributesEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xb7\x02\n" +
 	"\x11CheckpointRequest\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12\x12\n" +
@@ -11339,7 +11457,7 @@ func file_minid_proto_rawDescGZIP() []byte {
 	return file_minid_proto_rawDescData
 }
 
-var file_minid_proto_msgTypes = make([]protoimpl.MessageInfo, 178)
+var file_minid_proto_msgTypes = make([]protoimpl.MessageInfo, 181)
 var file_minid_proto_goTypes = []any{
 	(*VersionRequest)(nil),            // 0: minid.v1.VersionRequest
 	(*VersionResponse)(nil),           // 1: minid.v1.VersionResponse
@@ -11442,128 +11560,131 @@ var file_minid_proto_goTypes = []any{
 	(*Exit)(nil),                      // 98: minid.v1.Exit
 	(*CreateContainerRequest)(nil),    // 99: minid.v1.CreateContainerRequest
 	(*LogConfig)(nil),                 // 100: minid.v1.LogConfig
-	(*ContainerRequest)(nil),          // 101: minid.v1.ContainerRequest
-	(*StopRequest)(nil),               // 102: minid.v1.StopRequest
-	(*RenameRequest)(nil),             // 103: minid.v1.RenameRequest
-	(*ConnectRequest)(nil),            // 104: minid.v1.ConnectRequest
-	(*ListContainersRequest)(nil),     // 105: minid.v1.ListContainersRequest
-	(*ListContainersResponse)(nil),    // 106: minid.v1.ListContainersResponse
-	(*SetContainerLabelsRequest)(nil), // 107: minid.v1.SetContainerLabelsRequest
-	(*DeleteContainerRequest)(nil),    // 108: minid.v1.DeleteContainerRequest
-	(*DeleteContainerResponse)(nil),   // 109: minid.v1.DeleteContainerResponse
-	(*StartResponse)(nil),             // 110: minid.v1.StartResponse
-	(*ContainerActionResponse)(nil),   // 111: minid.v1.ContainerActionResponse
-	(*UpdateContainerRequest)(nil),    // 112: minid.v1.UpdateContainerRequest
-	(*StatsRequest)(nil),              // 113: minid.v1.StatsRequest
-	(*StatsResponse)(nil),             // 114: minid.v1.StatsResponse
-	(*ContainerStats)(nil),            // 115: minid.v1.ContainerStats
-	(*TopResponse)(nil),               // 116: minid.v1.TopResponse
-	(*ProcessInfo)(nil),               // 117: minid.v1.ProcessInfo
-	(*LogsRequest)(nil),               // 118: minid.v1.LogsRequest
-	(*LogEntry)(nil),                  // 119: minid.v1.LogEntry
-	(*CheckpointRequest)(nil),         // 120: minid.v1.CheckpointRequest
-	(*CheckpointResponse)(nil),        // 121: minid.v1.CheckpointResponse
-	(*RestoreRequest)(nil),            // 122: minid.v1.RestoreRequest
-	(*Network)(nil),                   // 123: minid.v1.Network
-	(*Subnet)(nil),                    // 124: minid.v1.Subnet
-	(*NetworkMember)(nil),             // 125: minid.v1.NetworkMember
-	(*CreateNetworkRequest)(nil),      // 126: minid.v1.CreateNetworkRequest
-	(*NetworkRequest)(nil),            // 127: minid.v1.NetworkRequest
-	(*ListNetworksRequest)(nil),       // 128: minid.v1.ListNetworksRequest
-	(*ListNetworksResponse)(nil),      // 129: minid.v1.ListNetworksResponse
-	(*RemoveNetworkResponse)(nil),     // 130: minid.v1.RemoveNetworkResponse
-	(*PruneNetworksRequest)(nil),      // 131: minid.v1.PruneNetworksRequest
-	(*PruneNetworksResponse)(nil),     // 132: minid.v1.PruneNetworksResponse
-	(*ProcessRequest)(nil),            // 133: minid.v1.ProcessRequest
-	(*ExecRequest)(nil),               // 134: minid.v1.ExecRequest
-	(*ExecResponse)(nil),              // 135: minid.v1.ExecResponse
-	(*ListProcessesRequest)(nil),      // 136: minid.v1.ListProcessesRequest
-	(*ListProcessesResponse)(nil),     // 137: minid.v1.ListProcessesResponse
-	(*Process)(nil),                   // 138: minid.v1.Process
-	(*SignalRequest)(nil),             // 139: minid.v1.SignalRequest
-	(*SignalResponse)(nil),            // 140: minid.v1.SignalResponse
-	(*ResizeRequest)(nil),             // 141: minid.v1.ResizeRequest
-	(*ResizeResponse)(nil),            // 142: minid.v1.ResizeResponse
-	(*CloseStdinResponse)(nil),        // 143: minid.v1.CloseStdinResponse
-	(*AttachInput)(nil),               // 144: minid.v1.AttachInput
-	(*AttachOpen)(nil),                // 145: minid.v1.AttachOpen
-	(*TerminalSize)(nil),              // 146: minid.v1.TerminalSize
-	(*AttachOutput)(nil),              // 147: minid.v1.AttachOutput
-	(*AttachOpened)(nil),              // 148: minid.v1.AttachOpened
-	nil,                               // 149: minid.v1.InfoResponse.FeaturesEntry
-	nil,                               // 150: minid.v1.Event.AttributesEntry
-	nil,                               // 151: minid.v1.Namespace.LabelsEntry
-	nil,                               // 152: minid.v1.CreateNamespaceRequest.LabelsEntry
-	nil,                               // 153: minid.v1.SetNamespaceLabelsRequest.LabelsEntry
-	nil,                               // 154: minid.v1.Descriptor.AnnotationsEntry
-	nil,                               // 155: minid.v1.Image.LabelsEntry
-	nil,                               // 156: minid.v1.PullRequest.LabelsEntry
-	nil,                               // 157: minid.v1.SetImageLabelsRequest.LabelsEntry
-	nil,                               // 158: minid.v1.ImportOptions.LabelsEntry
-	nil,                               // 159: minid.v1.MountImageRequest.LabelsEntry
-	nil,                               // 160: minid.v1.ContentInfo.LabelsEntry
-	nil,                               // 161: minid.v1.WriteContentRequest.LabelsEntry
-	nil,                               // 162: minid.v1.SetContentLabelsRequest.LabelsEntry
-	nil,                               // 163: minid.v1.Snapshot.LabelsEntry
-	nil,                               // 164: minid.v1.PrepareSnapshotRequest.LabelsEntry
-	nil,                               // 165: minid.v1.CommitSnapshotRequest.LabelsEntry
-	nil,                               // 166: minid.v1.SetSnapshotLabelsRequest.LabelsEntry
-	nil,                               // 167: minid.v1.DiffRequest.LabelsEntry
-	nil,                               // 168: minid.v1.Lease.LabelsEntry
-	nil,                               // 169: minid.v1.CreateLeaseRequest.LabelsEntry
-	nil,                               // 170: minid.v1.Container.LabelsEntry
-	nil,                               // 171: minid.v1.CreateContainerRequest.LabelsEntry
-	nil,                               // 172: minid.v1.CreateContainerRequest.SnapshotLabelsEntry
-	nil,                               // 173: minid.v1.SetContainerLabelsRequest.LabelsEntry
-	nil,                               // 174: minid.v1.Network.LabelsEntry
-	nil,                               // 175: minid.v1.Network.OptionsEntry
-	nil,                               // 176: minid.v1.CreateNetworkRequest.LabelsEntry
-	nil,                               // 177: minid.v1.CreateNetworkRequest.OptionsEntry
+	(*LogShipping)(nil),               // 101: minid.v1.LogShipping
+	(*ContainerRequest)(nil),          // 102: minid.v1.ContainerRequest
+	(*StopRequest)(nil),               // 103: minid.v1.StopRequest
+	(*RenameRequest)(nil),             // 104: minid.v1.RenameRequest
+	(*ConnectRequest)(nil),            // 105: minid.v1.ConnectRequest
+	(*ListContainersRequest)(nil),     // 106: minid.v1.ListContainersRequest
+	(*ListContainersResponse)(nil),    // 107: minid.v1.ListContainersResponse
+	(*SetContainerLabelsRequest)(nil), // 108: minid.v1.SetContainerLabelsRequest
+	(*DeleteContainerRequest)(nil),    // 109: minid.v1.DeleteContainerRequest
+	(*DeleteContainerResponse)(nil),   // 110: minid.v1.DeleteContainerResponse
+	(*StartResponse)(nil),             // 111: minid.v1.StartResponse
+	(*ContainerActionResponse)(nil),   // 112: minid.v1.ContainerActionResponse
+	(*UpdateContainerRequest)(nil),    // 113: minid.v1.UpdateContainerRequest
+	(*StatsRequest)(nil),              // 114: minid.v1.StatsRequest
+	(*StatsResponse)(nil),             // 115: minid.v1.StatsResponse
+	(*ContainerStats)(nil),            // 116: minid.v1.ContainerStats
+	(*TopResponse)(nil),               // 117: minid.v1.TopResponse
+	(*ProcessInfo)(nil),               // 118: minid.v1.ProcessInfo
+	(*LogsRequest)(nil),               // 119: minid.v1.LogsRequest
+	(*LogEntry)(nil),                  // 120: minid.v1.LogEntry
+	(*CheckpointRequest)(nil),         // 121: minid.v1.CheckpointRequest
+	(*CheckpointResponse)(nil),        // 122: minid.v1.CheckpointResponse
+	(*RestoreRequest)(nil),            // 123: minid.v1.RestoreRequest
+	(*Network)(nil),                   // 124: minid.v1.Network
+	(*Subnet)(nil),                    // 125: minid.v1.Subnet
+	(*NetworkMember)(nil),             // 126: minid.v1.NetworkMember
+	(*CreateNetworkRequest)(nil),      // 127: minid.v1.CreateNetworkRequest
+	(*NetworkRequest)(nil),            // 128: minid.v1.NetworkRequest
+	(*ListNetworksRequest)(nil),       // 129: minid.v1.ListNetworksRequest
+	(*ListNetworksResponse)(nil),      // 130: minid.v1.ListNetworksResponse
+	(*RemoveNetworkResponse)(nil),     // 131: minid.v1.RemoveNetworkResponse
+	(*PruneNetworksRequest)(nil),      // 132: minid.v1.PruneNetworksRequest
+	(*PruneNetworksResponse)(nil),     // 133: minid.v1.PruneNetworksResponse
+	(*ProcessRequest)(nil),            // 134: minid.v1.ProcessRequest
+	(*ExecRequest)(nil),               // 135: minid.v1.ExecRequest
+	(*ExecResponse)(nil),              // 136: minid.v1.ExecResponse
+	(*ListProcessesRequest)(nil),      // 137: minid.v1.ListProcessesRequest
+	(*ListProcessesResponse)(nil),     // 138: minid.v1.ListProcessesResponse
+	(*Process)(nil),                   // 139: minid.v1.Process
+	(*SignalRequest)(nil),             // 140: minid.v1.SignalRequest
+	(*SignalResponse)(nil),            // 141: minid.v1.SignalResponse
+	(*ResizeRequest)(nil),             // 142: minid.v1.ResizeRequest
+	(*ResizeResponse)(nil),            // 143: minid.v1.ResizeResponse
+	(*CloseStdinResponse)(nil),        // 144: minid.v1.CloseStdinResponse
+	(*AttachInput)(nil),               // 145: minid.v1.AttachInput
+	(*AttachOpen)(nil),                // 146: minid.v1.AttachOpen
+	(*TerminalSize)(nil),              // 147: minid.v1.TerminalSize
+	(*AttachOutput)(nil),              // 148: minid.v1.AttachOutput
+	(*AttachOpened)(nil),              // 149: minid.v1.AttachOpened
+	nil,                               // 150: minid.v1.InfoResponse.FeaturesEntry
+	nil,                               // 151: minid.v1.Event.AttributesEntry
+	nil,                               // 152: minid.v1.Namespace.LabelsEntry
+	nil,                               // 153: minid.v1.CreateNamespaceRequest.LabelsEntry
+	nil,                               // 154: minid.v1.SetNamespaceLabelsRequest.LabelsEntry
+	nil,                               // 155: minid.v1.Descriptor.AnnotationsEntry
+	nil,                               // 156: minid.v1.Image.LabelsEntry
+	nil,                               // 157: minid.v1.PullRequest.LabelsEntry
+	nil,                               // 158: minid.v1.SetImageLabelsRequest.LabelsEntry
+	nil,                               // 159: minid.v1.ImportOptions.LabelsEntry
+	nil,                               // 160: minid.v1.MountImageRequest.LabelsEntry
+	nil,                               // 161: minid.v1.ContentInfo.LabelsEntry
+	nil,                               // 162: minid.v1.WriteContentRequest.LabelsEntry
+	nil,                               // 163: minid.v1.SetContentLabelsRequest.LabelsEntry
+	nil,                               // 164: minid.v1.Snapshot.LabelsEntry
+	nil,                               // 165: minid.v1.PrepareSnapshotRequest.LabelsEntry
+	nil,                               // 166: minid.v1.CommitSnapshotRequest.LabelsEntry
+	nil,                               // 167: minid.v1.SetSnapshotLabelsRequest.LabelsEntry
+	nil,                               // 168: minid.v1.DiffRequest.LabelsEntry
+	nil,                               // 169: minid.v1.Lease.LabelsEntry
+	nil,                               // 170: minid.v1.CreateLeaseRequest.LabelsEntry
+	nil,                               // 171: minid.v1.Container.LabelsEntry
+	nil,                               // 172: minid.v1.CreateContainerRequest.LabelsEntry
+	nil,                               // 173: minid.v1.CreateContainerRequest.SnapshotLabelsEntry
+	nil,                               // 174: minid.v1.LogConfig.OptionsEntry
+	nil,                               // 175: minid.v1.SetContainerLabelsRequest.LabelsEntry
+	nil,                               // 176: minid.v1.LogEntry.AttributesEntry
+	nil,                               // 177: minid.v1.Network.LabelsEntry
+	nil,                               // 178: minid.v1.Network.OptionsEntry
+	nil,                               // 179: minid.v1.CreateNetworkRequest.LabelsEntry
+	nil,                               // 180: minid.v1.CreateNetworkRequest.OptionsEntry
 }
 var file_minid_proto_depIdxs = []int32{
 	4,   // 0: minid.v1.InfoResponse.supervisors:type_name -> minid.v1.SupervisorInfo
-	149, // 1: minid.v1.InfoResponse.features:type_name -> minid.v1.InfoResponse.FeaturesEntry
+	150, // 1: minid.v1.InfoResponse.features:type_name -> minid.v1.InfoResponse.FeaturesEntry
 	7,   // 2: minid.v1.CheckResponse.problems:type_name -> minid.v1.Problem
 	4,   // 3: minid.v1.UpgradeSupervisorResponse.supervisors:type_name -> minid.v1.SupervisorInfo
-	150, // 4: minid.v1.Event.attributes:type_name -> minid.v1.Event.AttributesEntry
-	151, // 5: minid.v1.Namespace.labels:type_name -> minid.v1.Namespace.LabelsEntry
-	152, // 6: minid.v1.CreateNamespaceRequest.labels:type_name -> minid.v1.CreateNamespaceRequest.LabelsEntry
+	151, // 4: minid.v1.Event.attributes:type_name -> minid.v1.Event.AttributesEntry
+	152, // 5: minid.v1.Namespace.labels:type_name -> minid.v1.Namespace.LabelsEntry
+	153, // 6: minid.v1.CreateNamespaceRequest.labels:type_name -> minid.v1.CreateNamespaceRequest.LabelsEntry
 	16,  // 7: minid.v1.ListNamespacesResponse.namespaces:type_name -> minid.v1.Namespace
-	153, // 8: minid.v1.SetNamespaceLabelsRequest.labels:type_name -> minid.v1.SetNamespaceLabelsRequest.LabelsEntry
-	154, // 9: minid.v1.Descriptor.annotations:type_name -> minid.v1.Descriptor.AnnotationsEntry
+	154, // 8: minid.v1.SetNamespaceLabelsRequest.labels:type_name -> minid.v1.SetNamespaceLabelsRequest.LabelsEntry
+	155, // 9: minid.v1.Descriptor.annotations:type_name -> minid.v1.Descriptor.AnnotationsEntry
 	23,  // 10: minid.v1.Image.target:type_name -> minid.v1.Descriptor
-	155, // 11: minid.v1.Image.labels:type_name -> minid.v1.Image.LabelsEntry
+	156, // 11: minid.v1.Image.labels:type_name -> minid.v1.Image.LabelsEntry
 	24,  // 12: minid.v1.ListImagesResponse.images:type_name -> minid.v1.Image
 	28,  // 13: minid.v1.PullRequest.registry:type_name -> minid.v1.RegistryOptions
-	156, // 14: minid.v1.PullRequest.labels:type_name -> minid.v1.PullRequest.LabelsEntry
+	157, // 14: minid.v1.PullRequest.labels:type_name -> minid.v1.PullRequest.LabelsEntry
 	28,  // 15: minid.v1.PushRequest.registry:type_name -> minid.v1.RegistryOptions
 	24,  // 16: minid.v1.Progress.image:type_name -> minid.v1.Image
-	157, // 17: minid.v1.SetImageLabelsRequest.labels:type_name -> minid.v1.SetImageLabelsRequest.LabelsEntry
+	158, // 17: minid.v1.SetImageLabelsRequest.labels:type_name -> minid.v1.SetImageLabelsRequest.LabelsEntry
 	39,  // 18: minid.v1.ImportRequest.options:type_name -> minid.v1.ImportOptions
-	158, // 19: minid.v1.ImportOptions.labels:type_name -> minid.v1.ImportOptions.LabelsEntry
+	159, // 19: minid.v1.ImportOptions.labels:type_name -> minid.v1.ImportOptions.LabelsEntry
 	24,  // 20: minid.v1.ImportResponse.images:type_name -> minid.v1.Image
 	23,  // 21: minid.v1.ImageStatus.target:type_name -> minid.v1.Descriptor
 	44,  // 22: minid.v1.CheckImagesResponse.images:type_name -> minid.v1.ImageStatus
-	159, // 23: minid.v1.MountImageRequest.labels:type_name -> minid.v1.MountImageRequest.LabelsEntry
-	160, // 24: minid.v1.ContentInfo.labels:type_name -> minid.v1.ContentInfo.LabelsEntry
-	161, // 25: minid.v1.WriteContentRequest.labels:type_name -> minid.v1.WriteContentRequest.LabelsEntry
+	160, // 23: minid.v1.MountImageRequest.labels:type_name -> minid.v1.MountImageRequest.LabelsEntry
+	161, // 24: minid.v1.ContentInfo.labels:type_name -> minid.v1.ContentInfo.LabelsEntry
+	162, // 25: minid.v1.WriteContentRequest.labels:type_name -> minid.v1.WriteContentRequest.LabelsEntry
 	61,  // 26: minid.v1.ActiveResponse.ingests:type_name -> minid.v1.Ingest
-	162, // 27: minid.v1.SetContentLabelsRequest.labels:type_name -> minid.v1.SetContentLabelsRequest.LabelsEntry
+	163, // 27: minid.v1.SetContentLabelsRequest.labels:type_name -> minid.v1.SetContentLabelsRequest.LabelsEntry
 	28,  // 28: minid.v1.FetchBlobRequest.registry:type_name -> minid.v1.RegistryOptions
 	28,  // 29: minid.v1.PushObjectRequest.registry:type_name -> minid.v1.RegistryOptions
-	163, // 30: minid.v1.Snapshot.labels:type_name -> minid.v1.Snapshot.LabelsEntry
+	164, // 30: minid.v1.Snapshot.labels:type_name -> minid.v1.Snapshot.LabelsEntry
 	70,  // 31: minid.v1.MountsResponse.mounts:type_name -> minid.v1.Mount
 	69,  // 32: minid.v1.ListSnapshotsResponse.snapshots:type_name -> minid.v1.Snapshot
-	164, // 33: minid.v1.PrepareSnapshotRequest.labels:type_name -> minid.v1.PrepareSnapshotRequest.LabelsEntry
-	165, // 34: minid.v1.CommitSnapshotRequest.labels:type_name -> minid.v1.CommitSnapshotRequest.LabelsEntry
-	166, // 35: minid.v1.SetSnapshotLabelsRequest.labels:type_name -> minid.v1.SetSnapshotLabelsRequest.LabelsEntry
-	167, // 36: minid.v1.DiffRequest.labels:type_name -> minid.v1.DiffRequest.LabelsEntry
-	168, // 37: minid.v1.Lease.labels:type_name -> minid.v1.Lease.LabelsEntry
+	165, // 33: minid.v1.PrepareSnapshotRequest.labels:type_name -> minid.v1.PrepareSnapshotRequest.LabelsEntry
+	166, // 34: minid.v1.CommitSnapshotRequest.labels:type_name -> minid.v1.CommitSnapshotRequest.LabelsEntry
+	167, // 35: minid.v1.SetSnapshotLabelsRequest.labels:type_name -> minid.v1.SetSnapshotLabelsRequest.LabelsEntry
+	168, // 36: minid.v1.DiffRequest.labels:type_name -> minid.v1.DiffRequest.LabelsEntry
+	169, // 37: minid.v1.Lease.labels:type_name -> minid.v1.Lease.LabelsEntry
 	82,  // 38: minid.v1.Lease.resources:type_name -> minid.v1.LeaseResource
-	169, // 39: minid.v1.CreateLeaseRequest.labels:type_name -> minid.v1.CreateLeaseRequest.LabelsEntry
+	170, // 39: minid.v1.CreateLeaseRequest.labels:type_name -> minid.v1.CreateLeaseRequest.LabelsEntry
 	81,  // 40: minid.v1.ListLeasesResponse.leases:type_name -> minid.v1.Lease
 	82,  // 41: minid.v1.LeaseResourceRequest.resource:type_name -> minid.v1.LeaseResource
-	170, // 42: minid.v1.Container.labels:type_name -> minid.v1.Container.LabelsEntry
+	171, // 42: minid.v1.Container.labels:type_name -> minid.v1.Container.LabelsEntry
 	98,  // 43: minid.v1.Container.exit:type_name -> minid.v1.Exit
 	90,  // 44: minid.v1.Container.networks:type_name -> minid.v1.EndpointStatus
 	92,  // 45: minid.v1.Container.ports:type_name -> minid.v1.PublishedPort
@@ -11574,216 +11695,219 @@ var file_minid_proto_depIdxs = []int32{
 	95,  // 50: minid.v1.Container.health_check:type_name -> minid.v1.HealthCheck
 	78,  // 51: minid.v1.Container.size:type_name -> minid.v1.SnapshotUsage
 	93,  // 52: minid.v1.Container.dns:type_name -> minid.v1.DNSSettings
-	97,  // 53: minid.v1.Health.log:type_name -> minid.v1.HealthResult
-	171, // 54: minid.v1.CreateContainerRequest.labels:type_name -> minid.v1.CreateContainerRequest.LabelsEntry
-	100, // 55: minid.v1.CreateContainerRequest.log:type_name -> minid.v1.LogConfig
-	172, // 56: minid.v1.CreateContainerRequest.snapshot_labels:type_name -> minid.v1.CreateContainerRequest.SnapshotLabelsEntry
-	91,  // 57: minid.v1.CreateContainerRequest.networks:type_name -> minid.v1.NetworkAttachment
-	92,  // 58: minid.v1.CreateContainerRequest.ports:type_name -> minid.v1.PublishedPort
-	93,  // 59: minid.v1.CreateContainerRequest.dns:type_name -> minid.v1.DNSSettings
-	94,  // 60: minid.v1.CreateContainerRequest.restart:type_name -> minid.v1.RestartPolicy
-	95,  // 61: minid.v1.CreateContainerRequest.health:type_name -> minid.v1.HealthCheck
-	91,  // 62: minid.v1.ConnectRequest.network:type_name -> minid.v1.NetworkAttachment
-	89,  // 63: minid.v1.ListContainersResponse.containers:type_name -> minid.v1.Container
-	173, // 64: minid.v1.SetContainerLabelsRequest.labels:type_name -> minid.v1.SetContainerLabelsRequest.LabelsEntry
-	98,  // 65: minid.v1.DeleteContainerResponse.exit:type_name -> minid.v1.Exit
-	94,  // 66: minid.v1.UpdateContainerRequest.restart:type_name -> minid.v1.RestartPolicy
-	115, // 67: minid.v1.StatsResponse.stats:type_name -> minid.v1.ContainerStats
-	117, // 68: minid.v1.TopResponse.processes:type_name -> minid.v1.ProcessInfo
-	24,  // 69: minid.v1.CheckpointResponse.image:type_name -> minid.v1.Image
-	174, // 70: minid.v1.Network.labels:type_name -> minid.v1.Network.LabelsEntry
-	175, // 71: minid.v1.Network.options:type_name -> minid.v1.Network.OptionsEntry
-	124, // 72: minid.v1.Network.subnets:type_name -> minid.v1.Subnet
-	125, // 73: minid.v1.Network.containers:type_name -> minid.v1.NetworkMember
-	90,  // 74: minid.v1.NetworkMember.endpoint:type_name -> minid.v1.EndpointStatus
-	176, // 75: minid.v1.CreateNetworkRequest.labels:type_name -> minid.v1.CreateNetworkRequest.LabelsEntry
-	177, // 76: minid.v1.CreateNetworkRequest.options:type_name -> minid.v1.CreateNetworkRequest.OptionsEntry
-	124, // 77: minid.v1.CreateNetworkRequest.subnets:type_name -> minid.v1.Subnet
-	123, // 78: minid.v1.ListNetworksResponse.networks:type_name -> minid.v1.Network
-	100, // 79: minid.v1.ExecRequest.log:type_name -> minid.v1.LogConfig
-	138, // 80: minid.v1.ListProcessesResponse.processes:type_name -> minid.v1.Process
-	98,  // 81: minid.v1.Process.exit:type_name -> minid.v1.Exit
-	145, // 82: minid.v1.AttachInput.open:type_name -> minid.v1.AttachOpen
-	146, // 83: minid.v1.AttachInput.resize:type_name -> minid.v1.TerminalSize
-	134, // 84: minid.v1.AttachOpen.exec:type_name -> minid.v1.ExecRequest
-	146, // 85: minid.v1.AttachOpen.size:type_name -> minid.v1.TerminalSize
-	148, // 86: minid.v1.AttachOutput.opened:type_name -> minid.v1.AttachOpened
-	98,  // 87: minid.v1.AttachOutput.exit:type_name -> minid.v1.Exit
-	0,   // 88: minid.v1.System.Version:input_type -> minid.v1.VersionRequest
-	2,   // 89: minid.v1.System.Info:input_type -> minid.v1.InfoRequest
-	5,   // 90: minid.v1.System.Check:input_type -> minid.v1.CheckRequest
-	8,   // 91: minid.v1.System.CollectGarbage:input_type -> minid.v1.CollectGarbageRequest
-	10,  // 92: minid.v1.System.UpgradeSupervisor:input_type -> minid.v1.UpgradeSupervisorRequest
-	12,  // 93: minid.v1.System.Reload:input_type -> minid.v1.ReloadRequest
-	14,  // 94: minid.v1.System.Subscribe:input_type -> minid.v1.SubscribeRequest
-	17,  // 95: minid.v1.Namespaces.Create:input_type -> minid.v1.CreateNamespaceRequest
-	18,  // 96: minid.v1.Namespaces.List:input_type -> minid.v1.ListNamespacesRequest
-	20,  // 97: minid.v1.Namespaces.Delete:input_type -> minid.v1.DeleteNamespaceRequest
-	22,  // 98: minid.v1.Namespaces.SetLabels:input_type -> minid.v1.SetNamespaceLabelsRequest
-	25,  // 99: minid.v1.Images.List:input_type -> minid.v1.ListImagesRequest
-	27,  // 100: minid.v1.Images.Get:input_type -> minid.v1.GetImageRequest
-	29,  // 101: minid.v1.Images.Pull:input_type -> minid.v1.PullRequest
-	30,  // 102: minid.v1.Images.Push:input_type -> minid.v1.PushRequest
-	32,  // 103: minid.v1.Images.Tag:input_type -> minid.v1.TagRequest
-	33,  // 104: minid.v1.Images.SetLabels:input_type -> minid.v1.SetImageLabelsRequest
-	34,  // 105: minid.v1.Images.Delete:input_type -> minid.v1.DeleteImageRequest
-	36,  // 106: minid.v1.Images.Prune:input_type -> minid.v1.PruneImagesRequest
-	38,  // 107: minid.v1.Images.Import:input_type -> minid.v1.ImportRequest
-	41,  // 108: minid.v1.Images.Export:input_type -> minid.v1.ExportRequest
-	43,  // 109: minid.v1.Images.Check:input_type -> minid.v1.CheckImagesRequest
-	46,  // 110: minid.v1.Images.Usage:input_type -> minid.v1.UsageRequest
-	48,  // 111: minid.v1.Images.Unpack:input_type -> minid.v1.UnpackRequest
-	49,  // 112: minid.v1.Images.Convert:input_type -> minid.v1.ConvertRequest
-	50,  // 113: minid.v1.Images.Mount:input_type -> minid.v1.MountImageRequest
-	51,  // 114: minid.v1.Images.Unmount:input_type -> minid.v1.UnmountImageRequest
-	54,  // 115: minid.v1.Content.List:input_type -> minid.v1.ListContentRequest
-	55,  // 116: minid.v1.Content.Info:input_type -> minid.v1.ContentInfoRequest
-	56,  // 117: minid.v1.Content.Read:input_type -> minid.v1.ReadContentRequest
-	57,  // 118: minid.v1.Content.Write:input_type -> minid.v1.WriteContentRequest
-	59,  // 119: minid.v1.Content.Active:input_type -> minid.v1.ActiveRequest
-	62,  // 120: minid.v1.Content.Abort:input_type -> minid.v1.AbortRequest
-	64,  // 121: minid.v1.Content.Delete:input_type -> minid.v1.DeleteContentRequest
-	66,  // 122: minid.v1.Content.SetLabels:input_type -> minid.v1.SetContentLabelsRequest
-	29,  // 123: minid.v1.Content.Fetch:input_type -> minid.v1.PullRequest
-	67,  // 124: minid.v1.Content.FetchBlob:input_type -> minid.v1.FetchBlobRequest
-	68,  // 125: minid.v1.Content.PushObject:input_type -> minid.v1.PushObjectRequest
-	72,  // 126: minid.v1.Snapshots.List:input_type -> minid.v1.ListSnapshotsRequest
-	74,  // 127: minid.v1.Snapshots.Info:input_type -> minid.v1.SnapshotRequest
-	75,  // 128: minid.v1.Snapshots.Prepare:input_type -> minid.v1.PrepareSnapshotRequest
-	75,  // 129: minid.v1.Snapshots.View:input_type -> minid.v1.PrepareSnapshotRequest
-	74,  // 130: minid.v1.Snapshots.Mounts:input_type -> minid.v1.SnapshotRequest
-	76,  // 131: minid.v1.Snapshots.Commit:input_type -> minid.v1.CommitSnapshotRequest
-	74,  // 132: minid.v1.Snapshots.Remove:input_type -> minid.v1.SnapshotRequest
-	74,  // 133: minid.v1.Snapshots.Usage:input_type -> minid.v1.SnapshotRequest
-	79,  // 134: minid.v1.Snapshots.SetLabels:input_type -> minid.v1.SetSnapshotLabelsRequest
-	80,  // 135: minid.v1.Snapshots.Diff:input_type -> minid.v1.DiffRequest
-	83,  // 136: minid.v1.Leases.Create:input_type -> minid.v1.CreateLeaseRequest
-	84,  // 137: minid.v1.Leases.List:input_type -> minid.v1.ListLeasesRequest
-	86,  // 138: minid.v1.Leases.Delete:input_type -> minid.v1.DeleteLeaseRequest
-	88,  // 139: minid.v1.Leases.AddResource:input_type -> minid.v1.LeaseResourceRequest
-	99,  // 140: minid.v1.Containers.Create:input_type -> minid.v1.CreateContainerRequest
-	105, // 141: minid.v1.Containers.List:input_type -> minid.v1.ListContainersRequest
-	101, // 142: minid.v1.Containers.Get:input_type -> minid.v1.ContainerRequest
-	107, // 143: minid.v1.Containers.SetLabels:input_type -> minid.v1.SetContainerLabelsRequest
-	108, // 144: minid.v1.Containers.Delete:input_type -> minid.v1.DeleteContainerRequest
-	101, // 145: minid.v1.Containers.Start:input_type -> minid.v1.ContainerRequest
-	101, // 146: minid.v1.Containers.Pause:input_type -> minid.v1.ContainerRequest
-	101, // 147: minid.v1.Containers.Resume:input_type -> minid.v1.ContainerRequest
-	112, // 148: minid.v1.Containers.Update:input_type -> minid.v1.UpdateContainerRequest
-	113, // 149: minid.v1.Containers.Stats:input_type -> minid.v1.StatsRequest
-	101, // 150: minid.v1.Containers.Top:input_type -> minid.v1.ContainerRequest
-	118, // 151: minid.v1.Containers.Logs:input_type -> minid.v1.LogsRequest
-	101, // 152: minid.v1.Containers.ReopenLog:input_type -> minid.v1.ContainerRequest
-	102, // 153: minid.v1.Containers.Stop:input_type -> minid.v1.StopRequest
-	102, // 154: minid.v1.Containers.Restart:input_type -> minid.v1.StopRequest
-	103, // 155: minid.v1.Containers.Rename:input_type -> minid.v1.RenameRequest
-	104, // 156: minid.v1.Containers.Connect:input_type -> minid.v1.ConnectRequest
-	104, // 157: minid.v1.Containers.Disconnect:input_type -> minid.v1.ConnectRequest
-	120, // 158: minid.v1.Containers.Checkpoint:input_type -> minid.v1.CheckpointRequest
-	122, // 159: minid.v1.Containers.Restore:input_type -> minid.v1.RestoreRequest
-	126, // 160: minid.v1.Networks.Create:input_type -> minid.v1.CreateNetworkRequest
-	128, // 161: minid.v1.Networks.List:input_type -> minid.v1.ListNetworksRequest
-	127, // 162: minid.v1.Networks.Inspect:input_type -> minid.v1.NetworkRequest
-	127, // 163: minid.v1.Networks.Remove:input_type -> minid.v1.NetworkRequest
-	131, // 164: minid.v1.Networks.Prune:input_type -> minid.v1.PruneNetworksRequest
-	134, // 165: minid.v1.Processes.Exec:input_type -> minid.v1.ExecRequest
-	136, // 166: minid.v1.Processes.List:input_type -> minid.v1.ListProcessesRequest
-	139, // 167: minid.v1.Processes.Signal:input_type -> minid.v1.SignalRequest
-	141, // 168: minid.v1.Processes.Resize:input_type -> minid.v1.ResizeRequest
-	133, // 169: minid.v1.Processes.CloseStdin:input_type -> minid.v1.ProcessRequest
-	133, // 170: minid.v1.Processes.Wait:input_type -> minid.v1.ProcessRequest
-	133, // 171: minid.v1.Processes.Delete:input_type -> minid.v1.ProcessRequest
-	144, // 172: minid.v1.Processes.Attach:input_type -> minid.v1.AttachInput
-	1,   // 173: minid.v1.System.Version:output_type -> minid.v1.VersionResponse
-	3,   // 174: minid.v1.System.Info:output_type -> minid.v1.InfoResponse
-	6,   // 175: minid.v1.System.Check:output_type -> minid.v1.CheckResponse
-	9,   // 176: minid.v1.System.CollectGarbage:output_type -> minid.v1.CollectGarbageResponse
-	11,  // 177: minid.v1.System.UpgradeSupervisor:output_type -> minid.v1.UpgradeSupervisorResponse
-	13,  // 178: minid.v1.System.Reload:output_type -> minid.v1.ReloadResponse
-	15,  // 179: minid.v1.System.Subscribe:output_type -> minid.v1.Event
-	16,  // 180: minid.v1.Namespaces.Create:output_type -> minid.v1.Namespace
-	19,  // 181: minid.v1.Namespaces.List:output_type -> minid.v1.ListNamespacesResponse
-	21,  // 182: minid.v1.Namespaces.Delete:output_type -> minid.v1.DeleteNamespaceResponse
-	16,  // 183: minid.v1.Namespaces.SetLabels:output_type -> minid.v1.Namespace
-	26,  // 184: minid.v1.Images.List:output_type -> minid.v1.ListImagesResponse
-	24,  // 185: minid.v1.Images.Get:output_type -> minid.v1.Image
-	31,  // 186: minid.v1.Images.Pull:output_type -> minid.v1.Progress
-	31,  // 187: minid.v1.Images.Push:output_type -> minid.v1.Progress
-	24,  // 188: minid.v1.Images.Tag:output_type -> minid.v1.Image
-	24,  // 189: minid.v1.Images.SetLabels:output_type -> minid.v1.Image
-	35,  // 190: minid.v1.Images.Delete:output_type -> minid.v1.DeleteImageResponse
-	37,  // 191: minid.v1.Images.Prune:output_type -> minid.v1.PruneImagesResponse
-	40,  // 192: minid.v1.Images.Import:output_type -> minid.v1.ImportResponse
-	42,  // 193: minid.v1.Images.Export:output_type -> minid.v1.DataChunk
-	45,  // 194: minid.v1.Images.Check:output_type -> minid.v1.CheckImagesResponse
-	47,  // 195: minid.v1.Images.Usage:output_type -> minid.v1.UsageResponse
-	31,  // 196: minid.v1.Images.Unpack:output_type -> minid.v1.Progress
-	24,  // 197: minid.v1.Images.Convert:output_type -> minid.v1.Image
-	71,  // 198: minid.v1.Images.Mount:output_type -> minid.v1.MountsResponse
-	52,  // 199: minid.v1.Images.Unmount:output_type -> minid.v1.UnmountImageResponse
-	53,  // 200: minid.v1.Content.List:output_type -> minid.v1.ContentInfo
-	53,  // 201: minid.v1.Content.Info:output_type -> minid.v1.ContentInfo
-	42,  // 202: minid.v1.Content.Read:output_type -> minid.v1.DataChunk
-	58,  // 203: minid.v1.Content.Write:output_type -> minid.v1.WriteContentResponse
-	60,  // 204: minid.v1.Content.Active:output_type -> minid.v1.ActiveResponse
-	63,  // 205: minid.v1.Content.Abort:output_type -> minid.v1.AbortResponse
-	65,  // 206: minid.v1.Content.Delete:output_type -> minid.v1.DeleteContentResponse
-	53,  // 207: minid.v1.Content.SetLabels:output_type -> minid.v1.ContentInfo
-	31,  // 208: minid.v1.Content.Fetch:output_type -> minid.v1.Progress
-	31,  // 209: minid.v1.Content.FetchBlob:output_type -> minid.v1.Progress
-	31,  // 210: minid.v1.Content.PushObject:output_type -> minid.v1.Progress
-	73,  // 211: minid.v1.Snapshots.List:output_type -> minid.v1.ListSnapshotsResponse
-	69,  // 212: minid.v1.Snapshots.Info:output_type -> minid.v1.Snapshot
-	71,  // 213: minid.v1.Snapshots.Prepare:output_type -> minid.v1.MountsResponse
-	71,  // 214: minid.v1.Snapshots.View:output_type -> minid.v1.MountsResponse
-	71,  // 215: minid.v1.Snapshots.Mounts:output_type -> minid.v1.MountsResponse
-	69,  // 216: minid.v1.Snapshots.Commit:output_type -> minid.v1.Snapshot
-	77,  // 217: minid.v1.Snapshots.Remove:output_type -> minid.v1.RemoveSnapshotResponse
-	78,  // 218: minid.v1.Snapshots.Usage:output_type -> minid.v1.SnapshotUsage
-	69,  // 219: minid.v1.Snapshots.SetLabels:output_type -> minid.v1.Snapshot
-	23,  // 220: minid.v1.Snapshots.Diff:output_type -> minid.v1.Descriptor
-	81,  // 221: minid.v1.Leases.Create:output_type -> minid.v1.Lease
-	85,  // 222: minid.v1.Leases.List:output_type -> minid.v1.ListLeasesResponse
-	87,  // 223: minid.v1.Leases.Delete:output_type -> minid.v1.DeleteLeaseResponse
-	81,  // 224: minid.v1.Leases.AddResource:output_type -> minid.v1.Lease
-	89,  // 225: minid.v1.Containers.Create:output_type -> minid.v1.Container
-	106, // 226: minid.v1.Containers.List:output_type -> minid.v1.ListContainersResponse
-	89,  // 227: minid.v1.Containers.Get:output_type -> minid.v1.Container
-	89,  // 228: minid.v1.Containers.SetLabels:output_type -> minid.v1.Container
-	109, // 229: minid.v1.Containers.Delete:output_type -> minid.v1.DeleteContainerResponse
-	110, // 230: minid.v1.Containers.Start:output_type -> minid.v1.StartResponse
-	111, // 231: minid.v1.Containers.Pause:output_type -> minid.v1.ContainerActionResponse
-	111, // 232: minid.v1.Containers.Resume:output_type -> minid.v1.ContainerActionResponse
-	111, // 233: minid.v1.Containers.Update:output_type -> minid.v1.ContainerActionResponse
-	114, // 234: minid.v1.Containers.Stats:output_type -> minid.v1.StatsResponse
-	116, // 235: minid.v1.Containers.Top:output_type -> minid.v1.TopResponse
-	119, // 236: minid.v1.Containers.Logs:output_type -> minid.v1.LogEntry
-	111, // 237: minid.v1.Containers.ReopenLog:output_type -> minid.v1.ContainerActionResponse
-	111, // 238: minid.v1.Containers.Stop:output_type -> minid.v1.ContainerActionResponse
-	110, // 239: minid.v1.Containers.Restart:output_type -> minid.v1.StartResponse
-	89,  // 240: minid.v1.Containers.Rename:output_type -> minid.v1.Container
-	89,  // 241: minid.v1.Containers.Connect:output_type -> minid.v1.Container
-	89,  // 242: minid.v1.Containers.Disconnect:output_type -> minid.v1.Container
-	121, // 243: minid.v1.Containers.Checkpoint:output_type -> minid.v1.CheckpointResponse
-	110, // 244: minid.v1.Containers.Restore:output_type -> minid.v1.StartResponse
-	123, // 245: minid.v1.Networks.Create:output_type -> minid.v1.Network
-	129, // 246: minid.v1.Networks.List:output_type -> minid.v1.ListNetworksResponse
-	123, // 247: minid.v1.Networks.Inspect:output_type -> minid.v1.Network
-	130, // 248: minid.v1.Networks.Remove:output_type -> minid.v1.RemoveNetworkResponse
-	132, // 249: minid.v1.Networks.Prune:output_type -> minid.v1.PruneNetworksResponse
-	135, // 250: minid.v1.Processes.Exec:output_type -> minid.v1.ExecResponse
-	137, // 251: minid.v1.Processes.List:output_type -> minid.v1.ListProcessesResponse
-	140, // 252: minid.v1.Processes.Signal:output_type -> minid.v1.SignalResponse
-	142, // 253: minid.v1.Processes.Resize:output_type -> minid.v1.ResizeResponse
-	143, // 254: minid.v1.Processes.CloseStdin:output_type -> minid.v1.CloseStdinResponse
-	98,  // 255: minid.v1.Processes.Wait:output_type -> minid.v1.Exit
-	98,  // 256: minid.v1.Processes.Delete:output_type -> minid.v1.Exit
-	147, // 257: minid.v1.Processes.Attach:output_type -> minid.v1.AttachOutput
-	173, // [173:258] is the sub-list for method output_type
-	88,  // [88:173] is the sub-list for method input_type
-	88,  // [88:88] is the sub-list for extension type_name
-	88,  // [88:88] is the sub-list for extension extendee
-	0,   // [0:88] is the sub-list for field type_name
+	101, // 53: minid.v1.Container.log_shipping:type_name -> minid.v1.LogShipping
+	97,  // 54: minid.v1.Health.log:type_name -> minid.v1.HealthResult
+	172, // 55: minid.v1.CreateContainerRequest.labels:type_name -> minid.v1.CreateContainerRequest.LabelsEntry
+	100, // 56: minid.v1.CreateContainerRequest.log:type_name -> minid.v1.LogConfig
+	173, // 57: minid.v1.CreateContainerRequest.snapshot_labels:type_name -> minid.v1.CreateContainerRequest.SnapshotLabelsEntry
+	91,  // 58: minid.v1.CreateContainerRequest.networks:type_name -> minid.v1.NetworkAttachment
+	92,  // 59: minid.v1.CreateContainerRequest.ports:type_name -> minid.v1.PublishedPort
+	93,  // 60: minid.v1.CreateContainerRequest.dns:type_name -> minid.v1.DNSSettings
+	94,  // 61: minid.v1.CreateContainerRequest.restart:type_name -> minid.v1.RestartPolicy
+	95,  // 62: minid.v1.CreateContainerRequest.health:type_name -> minid.v1.HealthCheck
+	174, // 63: minid.v1.LogConfig.options:type_name -> minid.v1.LogConfig.OptionsEntry
+	91,  // 64: minid.v1.ConnectRequest.network:type_name -> minid.v1.NetworkAttachment
+	89,  // 65: minid.v1.ListContainersResponse.containers:type_name -> minid.v1.Container
+	175, // 66: minid.v1.SetContainerLabelsRequest.labels:type_name -> minid.v1.SetContainerLabelsRequest.LabelsEntry
+	98,  // 67: minid.v1.DeleteContainerResponse.exit:type_name -> minid.v1.Exit
+	94,  // 68: minid.v1.UpdateContainerRequest.restart:type_name -> minid.v1.RestartPolicy
+	116, // 69: minid.v1.StatsResponse.stats:type_name -> minid.v1.ContainerStats
+	118, // 70: minid.v1.TopResponse.processes:type_name -> minid.v1.ProcessInfo
+	176, // 71: minid.v1.LogEntry.attributes:type_name -> minid.v1.LogEntry.AttributesEntry
+	24,  // 72: minid.v1.CheckpointResponse.image:type_name -> minid.v1.Image
+	177, // 73: minid.v1.Network.labels:type_name -> minid.v1.Network.LabelsEntry
+	178, // 74: minid.v1.Network.options:type_name -> minid.v1.Network.OptionsEntry
+	125, // 75: minid.v1.Network.subnets:type_name -> minid.v1.Subnet
+	126, // 76: minid.v1.Network.containers:type_name -> minid.v1.NetworkMember
+	90,  // 77: minid.v1.NetworkMember.endpoint:type_name -> minid.v1.EndpointStatus
+	179, // 78: minid.v1.CreateNetworkRequest.labels:type_name -> minid.v1.CreateNetworkRequest.LabelsEntry
+	180, // 79: minid.v1.CreateNetworkRequest.options:type_name -> minid.v1.CreateNetworkRequest.OptionsEntry
+	125, // 80: minid.v1.CreateNetworkRequest.subnets:type_name -> minid.v1.Subnet
+	124, // 81: minid.v1.ListNetworksResponse.networks:type_name -> minid.v1.Network
+	100, // 82: minid.v1.ExecRequest.log:type_name -> minid.v1.LogConfig
+	139, // 83: minid.v1.ListProcessesResponse.processes:type_name -> minid.v1.Process
+	98,  // 84: minid.v1.Process.exit:type_name -> minid.v1.Exit
+	146, // 85: minid.v1.AttachInput.open:type_name -> minid.v1.AttachOpen
+	147, // 86: minid.v1.AttachInput.resize:type_name -> minid.v1.TerminalSize
+	135, // 87: minid.v1.AttachOpen.exec:type_name -> minid.v1.ExecRequest
+	147, // 88: minid.v1.AttachOpen.size:type_name -> minid.v1.TerminalSize
+	149, // 89: minid.v1.AttachOutput.opened:type_name -> minid.v1.AttachOpened
+	98,  // 90: minid.v1.AttachOutput.exit:type_name -> minid.v1.Exit
+	0,   // 91: minid.v1.System.Version:input_type -> minid.v1.VersionRequest
+	2,   // 92: minid.v1.System.Info:input_type -> minid.v1.InfoRequest
+	5,   // 93: minid.v1.System.Check:input_type -> minid.v1.CheckRequest
+	8,   // 94: minid.v1.System.CollectGarbage:input_type -> minid.v1.CollectGarbageRequest
+	10,  // 95: minid.v1.System.UpgradeSupervisor:input_type -> minid.v1.UpgradeSupervisorRequest
+	12,  // 96: minid.v1.System.Reload:input_type -> minid.v1.ReloadRequest
+	14,  // 97: minid.v1.System.Subscribe:input_type -> minid.v1.SubscribeRequest
+	17,  // 98: minid.v1.Namespaces.Create:input_type -> minid.v1.CreateNamespaceRequest
+	18,  // 99: minid.v1.Namespaces.List:input_type -> minid.v1.ListNamespacesRequest
+	20,  // 100: minid.v1.Namespaces.Delete:input_type -> minid.v1.DeleteNamespaceRequest
+	22,  // 101: minid.v1.Namespaces.SetLabels:input_type -> minid.v1.SetNamespaceLabelsRequest
+	25,  // 102: minid.v1.Images.List:input_type -> minid.v1.ListImagesRequest
+	27,  // 103: minid.v1.Images.Get:input_type -> minid.v1.GetImageRequest
+	29,  // 104: minid.v1.Images.Pull:input_type -> minid.v1.PullRequest
+	30,  // 105: minid.v1.Images.Push:input_type -> minid.v1.PushRequest
+	32,  // 106: minid.v1.Images.Tag:input_type -> minid.v1.TagRequest
+	33,  // 107: minid.v1.Images.SetLabels:input_type -> minid.v1.SetImageLabelsRequest
+	34,  // 108: minid.v1.Images.Delete:input_type -> minid.v1.DeleteImageRequest
+	36,  // 109: minid.v1.Images.Prune:input_type -> minid.v1.PruneImagesRequest
+	38,  // 110: minid.v1.Images.Import:input_type -> minid.v1.ImportRequest
+	41,  // 111: minid.v1.Images.Export:input_type -> minid.v1.ExportRequest
+	43,  // 112: minid.v1.Images.Check:input_type -> minid.v1.CheckImagesRequest
+	46,  // 113: minid.v1.Images.Usage:input_type -> minid.v1.UsageRequest
+	48,  // 114: minid.v1.Images.Unpack:input_type -> minid.v1.UnpackRequest
+	49,  // 115: minid.v1.Images.Convert:input_type -> minid.v1.ConvertRequest
+	50,  // 116: minid.v1.Images.Mount:input_type -> minid.v1.MountImageRequest
+	51,  // 117: minid.v1.Images.Unmount:input_type -> minid.v1.UnmountImageRequest
+	54,  // 118: minid.v1.Content.List:input_type -> minid.v1.ListContentRequest
+	55,  // 119: minid.v1.Content.Info:input_type -> minid.v1.ContentInfoRequest
+	56,  // 120: minid.v1.Content.Read:input_type -> minid.v1.ReadContentRequest
+	57,  // 121: minid.v1.Content.Write:input_type -> minid.v1.WriteContentRequest
+	59,  // 122: minid.v1.Content.Active:input_type -> minid.v1.ActiveRequest
+	62,  // 123: minid.v1.Content.Abort:input_type -> minid.v1.AbortRequest
+	64,  // 124: minid.v1.Content.Delete:input_type -> minid.v1.DeleteContentRequest
+	66,  // 125: minid.v1.Content.SetLabels:input_type -> minid.v1.SetContentLabelsRequest
+	29,  // 126: minid.v1.Content.Fetch:input_type -> minid.v1.PullRequest
+	67,  // 127: minid.v1.Content.FetchBlob:input_type -> minid.v1.FetchBlobRequest
+	68,  // 128: minid.v1.Content.PushObject:input_type -> minid.v1.PushObjectRequest
+	72,  // 129: minid.v1.Snapshots.List:input_type -> minid.v1.ListSnapshotsRequest
+	74,  // 130: minid.v1.Snapshots.Info:input_type -> minid.v1.SnapshotRequest
+	75,  // 131: minid.v1.Snapshots.Prepare:input_type -> minid.v1.PrepareSnapshotRequest
+	75,  // 132: minid.v1.Snapshots.View:input_type -> minid.v1.PrepareSnapshotRequest
+	74,  // 133: minid.v1.Snapshots.Mounts:input_type -> minid.v1.SnapshotRequest
+	76,  // 134: minid.v1.Snapshots.Commit:input_type -> minid.v1.CommitSnapshotRequest
+	74,  // 135: minid.v1.Snapshots.Remove:input_type -> minid.v1.SnapshotRequest
+	74,  // 136: minid.v1.Snapshots.Usage:input_type -> minid.v1.SnapshotRequest
+	79,  // 137: minid.v1.Snapshots.SetLabels:input_type -> minid.v1.SetSnapshotLabelsRequest
+	80,  // 138: minid.v1.Snapshots.Diff:input_type -> minid.v1.DiffRequest
+	83,  // 139: minid.v1.Leases.Create:input_type -> minid.v1.CreateLeaseRequest
+	84,  // 140: minid.v1.Leases.List:input_type -> minid.v1.ListLeasesRequest
+	86,  // 141: minid.v1.Leases.Delete:input_type -> minid.v1.DeleteLeaseRequest
+	88,  // 142: minid.v1.Leases.AddResource:input_type -> minid.v1.LeaseResourceRequest
+	99,  // 143: minid.v1.Containers.Create:input_type -> minid.v1.CreateContainerRequest
+	106, // 144: minid.v1.Containers.List:input_type -> minid.v1.ListContainersRequest
+	102, // 145: minid.v1.Containers.Get:input_type -> minid.v1.ContainerRequest
+	108, // 146: minid.v1.Containers.SetLabels:input_type -> minid.v1.SetContainerLabelsRequest
+	109, // 147: minid.v1.Containers.Delete:input_type -> minid.v1.DeleteContainerRequest
+	102, // 148: minid.v1.Containers.Start:input_type -> minid.v1.ContainerRequest
+	102, // 149: minid.v1.Containers.Pause:input_type -> minid.v1.ContainerRequest
+	102, // 150: minid.v1.Containers.Resume:input_type -> minid.v1.ContainerRequest
+	113, // 151: minid.v1.Containers.Update:input_type -> minid.v1.UpdateContainerRequest
+	114, // 152: minid.v1.Containers.Stats:input_type -> minid.v1.StatsRequest
+	102, // 153: minid.v1.Containers.Top:input_type -> minid.v1.ContainerRequest
+	119, // 154: minid.v1.Containers.Logs:input_type -> minid.v1.LogsRequest
+	102, // 155: minid.v1.Containers.ReopenLog:input_type -> minid.v1.ContainerRequest
+	103, // 156: minid.v1.Containers.Stop:input_type -> minid.v1.StopRequest
+	103, // 157: minid.v1.Containers.Restart:input_type -> minid.v1.StopRequest
+	104, // 158: minid.v1.Containers.Rename:input_type -> minid.v1.RenameRequest
+	105, // 159: minid.v1.Containers.Connect:input_type -> minid.v1.ConnectRequest
+	105, // 160: minid.v1.Containers.Disconnect:input_type -> minid.v1.ConnectRequest
+	121, // 161: minid.v1.Containers.Checkpoint:input_type -> minid.v1.CheckpointRequest
+	123, // 162: minid.v1.Containers.Restore:input_type -> minid.v1.RestoreRequest
+	127, // 163: minid.v1.Networks.Create:input_type -> minid.v1.CreateNetworkRequest
+	129, // 164: minid.v1.Networks.List:input_type -> minid.v1.ListNetworksRequest
+	128, // 165: minid.v1.Networks.Inspect:input_type -> minid.v1.NetworkRequest
+	128, // 166: minid.v1.Networks.Remove:input_type -> minid.v1.NetworkRequest
+	132, // 167: minid.v1.Networks.Prune:input_type -> minid.v1.PruneNetworksRequest
+	135, // 168: minid.v1.Processes.Exec:input_type -> minid.v1.ExecRequest
+	137, // 169: minid.v1.Processes.List:input_type -> minid.v1.ListProcessesRequest
+	140, // 170: minid.v1.Processes.Signal:input_type -> minid.v1.SignalRequest
+	142, // 171: minid.v1.Processes.Resize:input_type -> minid.v1.ResizeRequest
+	134, // 172: minid.v1.Processes.CloseStdin:input_type -> minid.v1.ProcessRequest
+	134, // 173: minid.v1.Processes.Wait:input_type -> minid.v1.ProcessRequest
+	134, // 174: minid.v1.Processes.Delete:input_type -> minid.v1.ProcessRequest
+	145, // 175: minid.v1.Processes.Attach:input_type -> minid.v1.AttachInput
+	1,   // 176: minid.v1.System.Version:output_type -> minid.v1.VersionResponse
+	3,   // 177: minid.v1.System.Info:output_type -> minid.v1.InfoResponse
+	6,   // 178: minid.v1.System.Check:output_type -> minid.v1.CheckResponse
+	9,   // 179: minid.v1.System.CollectGarbage:output_type -> minid.v1.CollectGarbageResponse
+	11,  // 180: minid.v1.System.UpgradeSupervisor:output_type -> minid.v1.UpgradeSupervisorResponse
+	13,  // 181: minid.v1.System.Reload:output_type -> minid.v1.ReloadResponse
+	15,  // 182: minid.v1.System.Subscribe:output_type -> minid.v1.Event
+	16,  // 183: minid.v1.Namespaces.Create:output_type -> minid.v1.Namespace
+	19,  // 184: minid.v1.Namespaces.List:output_type -> minid.v1.ListNamespacesResponse
+	21,  // 185: minid.v1.Namespaces.Delete:output_type -> minid.v1.DeleteNamespaceResponse
+	16,  // 186: minid.v1.Namespaces.SetLabels:output_type -> minid.v1.Namespace
+	26,  // 187: minid.v1.Images.List:output_type -> minid.v1.ListImagesResponse
+	24,  // 188: minid.v1.Images.Get:output_type -> minid.v1.Image
+	31,  // 189: minid.v1.Images.Pull:output_type -> minid.v1.Progress
+	31,  // 190: minid.v1.Images.Push:output_type -> minid.v1.Progress
+	24,  // 191: minid.v1.Images.Tag:output_type -> minid.v1.Image
+	24,  // 192: minid.v1.Images.SetLabels:output_type -> minid.v1.Image
+	35,  // 193: minid.v1.Images.Delete:output_type -> minid.v1.DeleteImageResponse
+	37,  // 194: minid.v1.Images.Prune:output_type -> minid.v1.PruneImagesResponse
+	40,  // 195: minid.v1.Images.Import:output_type -> minid.v1.ImportResponse
+	42,  // 196: minid.v1.Images.Export:output_type -> minid.v1.DataChunk
+	45,  // 197: minid.v1.Images.Check:output_type -> minid.v1.CheckImagesResponse
+	47,  // 198: minid.v1.Images.Usage:output_type -> minid.v1.UsageResponse
+	31,  // 199: minid.v1.Images.Unpack:output_type -> minid.v1.Progress
+	24,  // 200: minid.v1.Images.Convert:output_type -> minid.v1.Image
+	71,  // 201: minid.v1.Images.Mount:output_type -> minid.v1.MountsResponse
+	52,  // 202: minid.v1.Images.Unmount:output_type -> minid.v1.UnmountImageResponse
+	53,  // 203: minid.v1.Content.List:output_type -> minid.v1.ContentInfo
+	53,  // 204: minid.v1.Content.Info:output_type -> minid.v1.ContentInfo
+	42,  // 205: minid.v1.Content.Read:output_type -> minid.v1.DataChunk
+	58,  // 206: minid.v1.Content.Write:output_type -> minid.v1.WriteContentResponse
+	60,  // 207: minid.v1.Content.Active:output_type -> minid.v1.ActiveResponse
+	63,  // 208: minid.v1.Content.Abort:output_type -> minid.v1.AbortResponse
+	65,  // 209: minid.v1.Content.Delete:output_type -> minid.v1.DeleteContentResponse
+	53,  // 210: minid.v1.Content.SetLabels:output_type -> minid.v1.ContentInfo
+	31,  // 211: minid.v1.Content.Fetch:output_type -> minid.v1.Progress
+	31,  // 212: minid.v1.Content.FetchBlob:output_type -> minid.v1.Progress
+	31,  // 213: minid.v1.Content.PushObject:output_type -> minid.v1.Progress
+	73,  // 214: minid.v1.Snapshots.List:output_type -> minid.v1.ListSnapshotsResponse
+	69,  // 215: minid.v1.Snapshots.Info:output_type -> minid.v1.Snapshot
+	71,  // 216: minid.v1.Snapshots.Prepare:output_type -> minid.v1.MountsResponse
+	71,  // 217: minid.v1.Snapshots.View:output_type -> minid.v1.MountsResponse
+	71,  // 218: minid.v1.Snapshots.Mounts:output_type -> minid.v1.MountsResponse
+	69,  // 219: minid.v1.Snapshots.Commit:output_type -> minid.v1.Snapshot
+	77,  // 220: minid.v1.Snapshots.Remove:output_type -> minid.v1.RemoveSnapshotResponse
+	78,  // 221: minid.v1.Snapshots.Usage:output_type -> minid.v1.SnapshotUsage
+	69,  // 222: minid.v1.Snapshots.SetLabels:output_type -> minid.v1.Snapshot
+	23,  // 223: minid.v1.Snapshots.Diff:output_type -> minid.v1.Descriptor
+	81,  // 224: minid.v1.Leases.Create:output_type -> minid.v1.Lease
+	85,  // 225: minid.v1.Leases.List:output_type -> minid.v1.ListLeasesResponse
+	87,  // 226: minid.v1.Leases.Delete:output_type -> minid.v1.DeleteLeaseResponse
+	81,  // 227: minid.v1.Leases.AddResource:output_type -> minid.v1.Lease
+	89,  // 228: minid.v1.Containers.Create:output_type -> minid.v1.Container
+	107, // 229: minid.v1.Containers.List:output_type -> minid.v1.ListContainersResponse
+	89,  // 230: minid.v1.Containers.Get:output_type -> minid.v1.Container
+	89,  // 231: minid.v1.Containers.SetLabels:output_type -> minid.v1.Container
+	110, // 232: minid.v1.Containers.Delete:output_type -> minid.v1.DeleteContainerResponse
+	111, // 233: minid.v1.Containers.Start:output_type -> minid.v1.StartResponse
+	112, // 234: minid.v1.Containers.Pause:output_type -> minid.v1.ContainerActionResponse
+	112, // 235: minid.v1.Containers.Resume:output_type -> minid.v1.ContainerActionResponse
+	112, // 236: minid.v1.Containers.Update:output_type -> minid.v1.ContainerActionResponse
+	115, // 237: minid.v1.Containers.Stats:output_type -> minid.v1.StatsResponse
+	117, // 238: minid.v1.Containers.Top:output_type -> minid.v1.TopResponse
+	120, // 239: minid.v1.Containers.Logs:output_type -> minid.v1.LogEntry
+	112, // 240: minid.v1.Containers.ReopenLog:output_type -> minid.v1.ContainerActionResponse
+	112, // 241: minid.v1.Containers.Stop:output_type -> minid.v1.ContainerActionResponse
+	111, // 242: minid.v1.Containers.Restart:output_type -> minid.v1.StartResponse
+	89,  // 243: minid.v1.Containers.Rename:output_type -> minid.v1.Container
+	89,  // 244: minid.v1.Containers.Connect:output_type -> minid.v1.Container
+	89,  // 245: minid.v1.Containers.Disconnect:output_type -> minid.v1.Container
+	122, // 246: minid.v1.Containers.Checkpoint:output_type -> minid.v1.CheckpointResponse
+	111, // 247: minid.v1.Containers.Restore:output_type -> minid.v1.StartResponse
+	124, // 248: minid.v1.Networks.Create:output_type -> minid.v1.Network
+	130, // 249: minid.v1.Networks.List:output_type -> minid.v1.ListNetworksResponse
+	124, // 250: minid.v1.Networks.Inspect:output_type -> minid.v1.Network
+	131, // 251: minid.v1.Networks.Remove:output_type -> minid.v1.RemoveNetworkResponse
+	133, // 252: minid.v1.Networks.Prune:output_type -> minid.v1.PruneNetworksResponse
+	136, // 253: minid.v1.Processes.Exec:output_type -> minid.v1.ExecResponse
+	138, // 254: minid.v1.Processes.List:output_type -> minid.v1.ListProcessesResponse
+	141, // 255: minid.v1.Processes.Signal:output_type -> minid.v1.SignalResponse
+	143, // 256: minid.v1.Processes.Resize:output_type -> minid.v1.ResizeResponse
+	144, // 257: minid.v1.Processes.CloseStdin:output_type -> minid.v1.CloseStdinResponse
+	98,  // 258: minid.v1.Processes.Wait:output_type -> minid.v1.Exit
+	98,  // 259: minid.v1.Processes.Delete:output_type -> minid.v1.Exit
+	148, // 260: minid.v1.Processes.Attach:output_type -> minid.v1.AttachOutput
+	176, // [176:261] is the sub-list for method output_type
+	91,  // [91:176] is the sub-list for method input_type
+	91,  // [91:91] is the sub-list for extension type_name
+	91,  // [91:91] is the sub-list for extension extendee
+	0,   // [0:91] is the sub-list for field type_name
 }
 
 func init() { file_minid_proto_init() }
@@ -11791,8 +11915,8 @@ func file_minid_proto_init() {
 	if File_minid_proto != nil {
 		return
 	}
-	file_minid_proto_msgTypes[102].OneofWrappers = []any{}
-	file_minid_proto_msgTypes[144].OneofWrappers = []any{
+	file_minid_proto_msgTypes[103].OneofWrappers = []any{}
+	file_minid_proto_msgTypes[145].OneofWrappers = []any{
 		(*AttachInput_Open)(nil),
 		(*AttachInput_Stdin)(nil),
 		(*AttachInput_Resize)(nil),
@@ -11800,7 +11924,7 @@ func file_minid_proto_init() {
 		(*AttachInput_Signal)(nil),
 		(*AttachInput_Detach)(nil),
 	}
-	file_minid_proto_msgTypes[147].OneofWrappers = []any{
+	file_minid_proto_msgTypes[148].OneofWrappers = []any{
 		(*AttachOutput_Opened)(nil),
 		(*AttachOutput_Stdout)(nil),
 		(*AttachOutput_Stderr)(nil),
@@ -11813,7 +11937,7 @@ func file_minid_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_minid_proto_rawDesc), len(file_minid_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   178,
+			NumMessages:   181,
 			NumExtensions: 0,
 			NumServices:   9,
 		},

@@ -14,6 +14,7 @@ import (
 	"github.com/containerd/errdefs"
 	"github.com/pelletier/go-toml/v2"
 
+	"github.com/minirt/mini/runtime/logs"
 	"github.com/minirt/mini/runtime/network"
 )
 
@@ -130,6 +131,9 @@ type GCConfig struct {
 type LogConfig struct {
 	MaxSize  Size `toml:"max_size" comment:"Bytes, or with a unit as \"16MiB\"; 0: no rotation."`
 	MaxFiles int  `toml:"max_files"`
+	// The driver and its options are docker's log-driver and log-opts.
+	Driver  string            `toml:"driver" comment:"Of containers without a pod: json-file, local, journald, syslog, fluentd, none, or binary://PROGRAM."`
+	Options map[string]string `toml:"options" comment:"Of that driver, as mininerd's --log-opt: max-file = \"5\""`
 }
 
 // Default is the configuration of a daemon without a file.
@@ -146,7 +150,7 @@ func Default() Config {
 		NRI:        defaultNRI(), OCI: defaultOCI(), ImageVerifier: defaultImageVerifier(),
 		Tracing: TracingConfig{Sampling: 1},
 		GC:      GCConfig{Interval: Duration(10 * time.Minute), Grace: Duration(time.Hour)},
-		Log:     LogConfig{MaxSize: 64 << 20, MaxFiles: 3},
+		Log:     LogConfig{MaxSize: 64 << 20, MaxFiles: 3, Driver: logs.DriverJSON, Options: map[string]string{}},
 	}
 }
 

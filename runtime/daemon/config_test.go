@@ -23,7 +23,7 @@ func load(t *testing.T, text string, o Overrides) (Config, error) {
 
 func TestDefaultIsItsOwnFile(t *testing.T) {
 	want := Default()
-	got := Config{Runtimes: map[string]Runtime{}, Default: defaultRuntime()} // an empty table leaves a map as it is
+	got := Config{Runtimes: map[string]Runtime{}, Default: defaultRuntime(), Log: LogConfig{Options: map[string]string{}}} // an empty table leaves a map as it is
 	got.CRI.Workloads = map[string]Workload{}
 	if err := Parse([]byte(want.String()), &got); err != nil {
 		t.Fatalf("%v in:\n%s", err, want)

@@ -217,6 +217,7 @@ func (d *Daemon) openContainers(ctx context.Context) (err error) {
 			CgroupDriver: driver, CgroupParent: d.Config.Cgroup.Parent, Runtimes: d.Config.engineRuntimes(),
 			SupervisorPath: binary, Pause: binary, RecoveryTimeout: recoveryTimeout,
 			LogMaxSize: int64(d.Config.Log.MaxSize), LogMaxFiles: d.Config.Log.MaxFiles,
+			LogDriver: d.Config.Log.Driver, LogOptions: d.Config.Log.Options,
 		},
 	}, plugins, d.Config))
 	if err != nil {

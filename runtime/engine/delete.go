@@ -95,6 +95,7 @@ func (e *Engine) remove(ctx context.Context, l *live) error {
 	if err := failpoint.Hit("remove-unmounted"); err != nil {
 		return err
 	}
+	l.endShipping()
 	if err := errors.Join(os.RemoveAll(e.Bundle(c)), os.RemoveAll(e.home(c))); err != nil {
 		return err
 	}

@@ -41,8 +41,10 @@ type Config struct {
 	SupervisorPath  string // asked for the features of the built-in runtime
 	LogMaxSize      int64  // bytes; 0: logs are not rotated
 	LogMaxFiles     int
-	Pause           string        // path of the program that holds a shared PID namespace, when told "pause"
-	RecoveryTimeout time.Duration // bounds what Recover waits for a supervisor
+	LogDriver       string            // of containers that do not say; empty: json-file
+	LogOptions      map[string]string // of that driver
+	Pause           string            // path of the program that holds a shared PID namespace, when told "pause"
+	RecoveryTimeout time.Duration     // bounds what Recover waits for a supervisor
 }
 
 // Publisher takes events.

@@ -30,6 +30,8 @@ type live struct {
 	backoff time.Duration      // before the last such start
 	health  *Health            // of the process that runs; nil: nothing checks it
 
+	shipping *shipping // of its log; nil: none has begun
+
 	told     bool          // plugins have been asked for it
 	stopTold chan struct{} // closed when plugins know of its exit; nil: nobody tells them
 }
@@ -107,6 +109,10 @@ func (l *live) seen() Container {
 	if l.health != nil {
 		h := *l.health
 		c.Health = &h
+	}
+	if l.shipping != nil {
+		s := l.shipping.Status()
+		c.Shipping = &s
 	}
 	return c
 }

@@ -10,6 +10,8 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/minirt/mini/oci/spec"
+	"github.com/minirt/mini/runtime/logs/driver"
+	"github.com/minirt/mini/runtime/logs/ship"
 	"github.com/minirt/mini/runtime/network"
 	"github.com/minirt/mini/runtime/supervisor/wire"
 	"github.com/minirt/mini/runtime/tuning"
@@ -53,7 +55,8 @@ type Container struct {
 	Key          string              `json:"key,omitempty"`  // as CreateOptions has it
 	Front        json.RawMessage     `json:"front,omitempty"`
 	Labels       map[string]string   `json:"labels,omitempty"`
-	Log          wire.Log            `json:"log"`
+	Log          wire.Log            `json:"log"`              // what its supervisor writes
+	Logging      driver.Choice       `json:"logging,omitzero"` // that its client has made; none of pods, and of old records
 	Stdin        bool                `json:"stdin,omitempty"`
 	StdinOnce    bool                `json:"stdinOnce,omitempty"`
 	AutoRemove   bool                `json:"autoRemove,omitempty"`
@@ -83,8 +86,9 @@ type Container struct {
 	Init         bool                 `json:"init,omitempty"`
 
 	// What is known only in memory, where a record is answered to a client.
-	Restarting bool    `json:"-"` // it has exited, and its policy will start it again
-	Health     *Health `json:"-"` // nil: nothing checks it
+	Restarting bool         `json:"-"` // it has exited, and its policy will start it again
+	Health     *Health      `json:"-"` // nil: nothing checks it
+	Shipping   *ship.Status `json:"-"` // of its log; nil: it stays here
 }
 
 // CreateOptions is what a client says of a new container.
@@ -98,7 +102,8 @@ type CreateOptions struct {
 	SnapshotLabels map[string]string
 	Request        *spec.Request
 	Spec           *specs.Spec
-	Log            wire.Log
+	Log            wire.Log      // with a driver, all of it; else Logging counts
+	Logging        driver.Choice // empty: the daemon's own
 	Stdin          bool
 	StdinOnce      bool
 	AutoRemove     bool

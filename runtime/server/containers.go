@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
+	"strconv"
 	"strings"
 
 	"github.com/containerd/errdefs"
@@ -14,6 +16,7 @@ import (
 	"github.com/minirt/mini/runtime/engine"
 	"github.com/minirt/mini/runtime/events"
 	"github.com/minirt/mini/runtime/logs"
+	"github.com/minirt/mini/runtime/logs/driver"
 	"github.com/minirt/mini/runtime/snapshot"
 	"github.com/minirt/mini/runtime/stats"
 	"github.com/minirt/mini/runtime/supervisor/wire"
@@ -38,6 +41,34 @@ func decode(what string, data []byte, into any) error {
 
 func logOf(l *api.LogConfig) wire.Log {
 	return wire.Log{Driver: l.GetDriver(), Path: l.GetPath(), MaxSize: l.GetMaxSize(), MaxFiles: int(l.GetMaxFiles())}
+}
+
+// loggingOf is the log of a new container: cri as it is given, the others as a choice of driver and options.
+func loggingOf(l *api.LogConfig) (wire.Log, driver.Choice) {
+	if l.GetDriver() == logs.DriverCRI {
+		return logOf(l), driver.Choice{}
+	}
+	c := driver.Choice{Driver: l.GetDriver(), Options: maps.Clone(l.GetOptions())}
+	set := func(key, value string) {
+		if c.Options == nil {
+			c.Options = map[string]string{}
+		}
+		if c.Options[key] == "" {
+			c.Options[key] = value
+		}
+	}
+	if c.Driver == "" || c.Driver == logs.DriverJSON {
+		if l.GetPath() != "" {
+			set("log-path", l.Path)
+		}
+		if l.GetMaxSize() > 0 {
+			set("max-size", strconv.FormatInt(l.MaxSize, 10))
+		}
+		if l.GetMaxFiles() > 0 {
+			set("max-file", strconv.Itoa(int(l.MaxFiles)))
+		}
+	}
+	return wire.Log{}, c
 }
 
 func (s *containersServer) List(ctx context.Context, r *api.ListContainersRequest) (*api.ListContainersResponse, error) {
@@ -220,7 +251,11 @@ func (s *containersServer) Logs(r *api.LogsRequest, stream grpc.ServerStreamingS
 	ctx, cancel := s.whileServing(stream.Context())
 	defer cancel()
 	err := s.Engine.Logs(ctx, namespace(r), r.Id, o, func(e logs.Entry) error {
-		return stream.Send(&api.LogEntry{Time: nanos(e.Time), Stream: e.Stream, Data: e.Data, Partial: e.Partial})
+		out := &api.LogEntry{Time: nanos(e.Time), Stream: e.Stream, Data: e.Data, Partial: e.Partial}
+		if r.Details {
+			out.Attributes = e.Attrs
+		}
+		return stream.Send(out)
 	})
 	return orStopping(ctx, err)
 }

@@ -3,6 +3,7 @@ package view
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -159,11 +160,6 @@ func bindText(m spec.Mount) string {
 
 func logOf(c *api.Container) LogConfig {
 	l := LogConfig{Type: cmp.Or(c.LogDriver, "none"), Config: map[string]string{}}
-	if n := c.Log.GetMaxSize(); n > 0 {
-		l.Config["max-size"] = fmt.Sprint(n)
-	}
-	if n := c.Log.GetMaxFiles(); n > 0 {
-		l.Config["max-file"] = fmt.Sprint(n)
-	}
+	maps.Copy(l.Config, c.Log.GetOptions())
 	return l
 }
