@@ -2,9 +2,12 @@ package daemon
 
 import (
 	"context"
+	"maps"
 	"os"
 	"os/exec"
 	goruntime "runtime"
+	"slices"
+	"time"
 
 	"github.com/minirt/mini/runtime/api"
 )
@@ -29,7 +32,9 @@ func (d *Daemon) Info(ctx context.Context) (*api.InfoResponse, error) {
 		Kernel: d.host.Kernel, Os: goruntime.GOOS, Arch: goruntime.GOARCH, CgroupMode: d.host.CgroupMode, CgroupDriver: d.host.CgroupDriver,
 		Snapshotter: d.snapshotter, SupervisorScope: d.Config.Supervisor.Scope, Supervisors: d.Supervisors(ctx), Features: d.features(),
 		Containers: int64(counts.Containers), ContainersRunning: int64(counts.Running), Images: int64(len(images)),
-		StartedAt: d.startedAt.UnixNano(), Warnings: d.warnings(),
+		StartedAt: d.startedAt.UnixNano(), Warnings: d.warnings(), ContainersPaused: int64(counts.Paused), Cpus: int64(goruntime.NumCPU()),
+		Memory: machineMemory(), Hostname: hostname(), OperatingSystem: operatingSystem(), Runtimes: slices.Sorted(maps.Keys(d.Config.Runtimes)),
+		Time: time.Now().UnixNano(),
 	}, nil
 }
 

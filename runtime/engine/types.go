@@ -40,16 +40,18 @@ type Container struct {
 	ID           string              `json:"id"`
 	Namespace    string              `json:"namespace"`
 	State        State               `json:"state"`
-	Image        string              `json:"image,omitempty"`       // normalised reference
-	ImageDigest  string              `json:"imageDigest,omitempty"` // of the manifest
+	Image        string              `json:"image,omitempty"`        // normalised reference
+	ImageDigest  string              `json:"imageDigest,omitempty"`  // of the manifest
+	ConfigDigest string              `json:"configDigest,omitempty"` // digest of the image's config
 	ChainID      string              `json:"chainID,omitempty"`
 	Snapshotter  string              `json:"snapshotter,omitempty"`
 	Snapshot     string              `json:"snapshot,omitempty"`
 	Runtime      string              `json:"runtime,omitempty"`
 	Supervisor   string              `json:"supervisor"` // the group it runs in
 	Pod          string              `json:"pod,omitempty"`
-	Role         string              `json:"role,omitempty"` // RolePause, or empty
-	Key          string              `json:"key,omitempty"`  // as CreateOptions has it
+	Role         string              `json:"role,omitempty"`  // RolePause, or empty
+	Key          string              `json:"key,omitempty"`   // as CreateOptions has it
+	InPod        string              `json:"inPod,omitempty"` // what it is called in its pod
 	Front        json.RawMessage     `json:"front,omitempty"`
 	Labels       map[string]string   `json:"labels,omitempty"`
 	Log          wire.Log            `json:"log"`
@@ -105,6 +107,8 @@ type CreateOptions struct {
 	// Pod is the id of the pod that the container joins: its namespaces, files, cgroup and runtime are the default.
 	Pod  string
 	Role string // RolePause, or empty
+	// InPod is what the container is called in its pod.
+	InPod string
 	// Key names the container towards its client: one that is asked for twice under the same key is made once. Empty: none.
 	Key string
 	// Front is what the front end keeps with the container, and nobody else reads.
@@ -191,5 +195,5 @@ type Problem struct {
 
 // Known counts what the engine has.
 type Known struct {
-	Containers, Running int
+	Containers, Running, Paused int // Running counts those that are paused too
 }

@@ -24,7 +24,8 @@ func (s *containersServer) view(c engine.Container) *api.Container {
 		Health:  healthOf(c), HealthCheck: checkOf(c.HealthCheck), Hostname: engine.Hostname(c), Mounts: askedMounts(c),
 		Log:        &api.LogConfig{Driver: c.Log.Driver, Path: c.Log.Path, MaxSize: c.Log.MaxSize, MaxFiles: int32(min(c.Log.MaxFiles, math.MaxInt32))},
 		AutoRemove: c.AutoRemove, StopTimeout: int64(c.StopTimeout), NetworkMode: modeOf(c.Net), Init: c.Init,
-		Dns: dnsOf(c.Net.DNS), ExtraHosts: c.Net.ExtraHosts,
+		Dns: dnsOf(c.Net.DNS), ExtraHosts: c.Net.ExtraHosts, ImageId: c.ConfigDigest, Stdin: c.Stdin, StdinOnce: c.StdinOnce,
+		AskedPorts: publishedOf(c.Net.Ports), PublishAll: c.Net.PublishAll,
 	}
 	out.ImageConfig, _ = json.Marshal(c.ImageConfig) // strings and maps of them
 	if all, err := engine.Exposed(c); err == nil {   // else the image's are wrong, and nothing of them is published
@@ -88,6 +89,10 @@ func portsOf(c engine.Container) []*api.PublishedPort {
 			list = append(list, a.Ports...)
 		}
 	}
+	return publishedOf(list)
+}
+
+func publishedOf(list []network.Port) []*api.PublishedPort {
 	var all []*api.PublishedPort
 	for _, p := range list {
 		out := &api.PublishedPort{Protocol: p.Protocol, HostPort: uint32(p.HostPort), ContainerPort: uint32(p.ContainerPort)}
@@ -112,9 +117,13 @@ func healthOf(c engine.Container) *api.Health {
 	}
 	out := &api.Health{Status: h.Status, FailingStreak: int32(min(h.FailingStreak, math.MaxInt32))}
 	for _, r := range h.Log {
-		out.Log = append(out.Log, &api.HealthResult{Start: nanos(r.Start), End: nanos(r.End), ExitCode: int32(r.ExitCode), Output: r.Output})
+		out.Log = append(out.Log, resultOf(r))
 	}
 	return out
+}
+
+func resultOf(r engine.HealthResult) *api.HealthResult {
+	return &api.HealthResult{Start: nanos(r.Start), End: nanos(r.End), ExitCode: int32(r.ExitCode), Output: r.Output}
 }
 
 func checkOf(h *engine.HealthCheck) *api.HealthCheck {
