@@ -191,14 +191,13 @@ type InfoResponse struct {
 	Images            int64                  `protobuf:"varint,18,opt,name=images,proto3" json:"images,omitempty"`
 	StartedAt         int64                  `protobuf:"varint,19,opt,name=started_at,json=startedAt,proto3" json:"started_at,omitempty"`
 	Warnings          []string               `protobuf:"bytes,20,rep,name=warnings,proto3" json:"warnings,omitempty"`
-	ContainersPaused  int64                  `protobuf:"varint,21,opt,name=containers_paused,json=containersPaused,proto3" json:"containers_paused,omitempty"`
-	Cpus              int64                  `protobuf:"varint,22,opt,name=cpus,proto3" json:"cpus,omitempty"`     // that are online
-	Memory            int64                  `protobuf:"varint,23,opt,name=memory,proto3" json:"memory,omitempty"` // bytes
-	Hostname          string                 `protobuf:"bytes,24,opt,name=hostname,proto3" json:"hostname,omitempty"`
-	OperatingSystem   string                 `protobuf:"bytes,25,opt,name=operating_system,json=operatingSystem,proto3" json:"operating_system,omitempty"` // as os-release calls it
-	Runtimes          []string               `protobuf:"bytes,26,rep,name=runtimes,proto3" json:"runtimes,omitempty"`
-	DefaultRuntime    string                 `protobuf:"bytes,27,opt,name=default_runtime,json=defaultRuntime,proto3" json:"default_runtime,omitempty"` // empty: the one that is built in
-	Time              int64                  `protobuf:"varint,28,opt,name=time,proto3" json:"time,omitempty"`                                          // of the answer
+	Hostname          string                 `protobuf:"bytes,21,opt,name=hostname,proto3" json:"hostname,omitempty"`                                      // of the daemon's machine, as are the next ones
+	OperatingSystem   string                 `protobuf:"bytes,22,opt,name=operating_system,json=operatingSystem,proto3" json:"operating_system,omitempty"` // PRETTY_NAME of os-release(5)
+	Cpus              int64                  `protobuf:"varint,23,opt,name=cpus,proto3" json:"cpus,omitempty"`                                             // that the daemon may use
+	Memory            int64                  `protobuf:"varint,24,opt,name=memory,proto3" json:"memory,omitempty"`                                         // bytes of RAM
+	ContainersPaused  int64                  `protobuf:"varint,26,opt,name=containers_paused,json=containersPaused,proto3" json:"containers_paused,omitempty"`
+	Runtimes          []string               `protobuf:"bytes,27,rep,name=runtimes,proto3" json:"runtimes,omitempty"` // beside the one that is built in
+	Time              int64                  `protobuf:"varint,28,opt,name=time,proto3" json:"time,omitempty"`        // of the answer
 	unknownFields     protoimpl.UnknownFields
 	sizeCache         protoimpl.SizeCache
 }
@@ -373,11 +372,18 @@ func (x *InfoResponse) GetWarnings() []string {
 	return nil
 }
 
-func (x *InfoResponse) GetContainersPaused() int64 {
+func (x *InfoResponse) GetHostname() string {
 	if x != nil {
-		return x.ContainersPaused
+		return x.Hostname
 	}
-	return 0
+	return ""
+}
+
+func (x *InfoResponse) GetOperatingSystem() string {
+	if x != nil {
+		return x.OperatingSystem
+	}
+	return ""
 }
 
 func (x *InfoResponse) GetCpus() int64 {
@@ -394,18 +400,11 @@ func (x *InfoResponse) GetMemory() int64 {
 	return 0
 }
 
-func (x *InfoResponse) GetHostname() string {
+func (x *InfoResponse) GetContainersPaused() int64 {
 	if x != nil {
-		return x.Hostname
+		return x.ContainersPaused
 	}
-	return ""
-}
-
-func (x *InfoResponse) GetOperatingSystem() string {
-	if x != nil {
-		return x.OperatingSystem
-	}
-	return ""
+	return 0
 }
 
 func (x *InfoResponse) GetRuntimes() []string {
@@ -413,13 +412,6 @@ func (x *InfoResponse) GetRuntimes() []string {
 		return x.Runtimes
 	}
 	return nil
-}
-
-func (x *InfoResponse) GetDefaultRuntime() string {
-	if x != nil {
-		return x.DefaultRuntime
-	}
-	return ""
 }
 
 func (x *InfoResponse) GetTime() int64 {
@@ -7020,6 +7012,7 @@ type CreateContainerRequest struct {
 	Health         *HealthCheck           `protobuf:"bytes,27,opt,name=health,proto3" json:"health,omitempty"`                               // unset: the image's
 	StopTimeout    int64                  `protobuf:"varint,28,opt,name=stop_timeout,json=stopTimeout,proto3" json:"stop_timeout,omitempty"` // 0: 10 s; negative: no end
 	Init           bool                   `protobuf:"varint,29,opt,name=init,proto3" json:"init,omitempty"`                                  // a small init is its first process, which forwards signals and reaps
+	InitBinary     string                 `protobuf:"bytes,41,opt,name=init_binary,json=initBinary,proto3" json:"init_binary,omitempty"`     // on the daemon's machine; empty: its own
 	Kept           []byte                 `protobuf:"bytes,40,opt,name=kept,proto3" json:"kept,omitempty"`                                   // JSON that the client keeps with the container, and that nobody else reads
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
@@ -7256,6 +7249,13 @@ func (x *CreateContainerRequest) GetInit() bool {
 		return x.Init
 	}
 	return false
+}
+
+func (x *CreateContainerRequest) GetInitBinary() string {
+	if x != nil {
+		return x.InitBinary
+	}
+	return ""
 }
 
 func (x *CreateContainerRequest) GetKept() []byte {
@@ -10750,7 +10750,7 @@ const file_minid_proto_rawDesc = "" +
 	"go_version\x18\x03 \x01(\tR\tgoVersion\x12\x1f\n" +
 	"\vapi_version\x18\x04 \x01(\tR\n" +
 	"apiVersion\"\r\n" +
-	"\vInfoRequest\"\xb1\a\n" +
+	"\vInfoRequest\"\x88\a\n" +
 	"\fInfoResponse\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04uuid\x18\x02 \x01(\tR\x04uuid\x12\x10\n" +
@@ -10776,14 +10776,13 @@ const file_minid_proto_rawDesc = "" +
 	"\x06images\x18\x12 \x01(\x03R\x06images\x12\x1d\n" +
 	"\n" +
 	"started_at\x18\x13 \x01(\x03R\tstartedAt\x12\x1a\n" +
-	"\bwarnings\x18\x14 \x03(\tR\bwarnings\x12+\n" +
-	"\x11containers_paused\x18\x15 \x01(\x03R\x10containersPaused\x12\x12\n" +
-	"\x04cpus\x18\x16 \x01(\x03R\x04cpus\x12\x16\n" +
-	"\x06memory\x18\x17 \x01(\x03R\x06memory\x12\x1a\n" +
-	"\bhostname\x18\x18 \x01(\tR\bhostname\x12)\n" +
-	"\x10operating_system\x18\x19 \x01(\tR\x0foperatingSystem\x12\x1a\n" +
-	"\bruntimes\x18\x1a \x03(\tR\bruntimes\x12'\n" +
-	"\x0fdefault_runtime\x18\x1b \x01(\tR\x0edefaultRuntime\x12\x12\n" +
+	"\bwarnings\x18\x14 \x03(\tR\bwarnings\x12\x1a\n" +
+	"\bhostname\x18\x15 \x01(\tR\bhostname\x12)\n" +
+	"\x10operating_system\x18\x16 \x01(\tR\x0foperatingSystem\x12\x12\n" +
+	"\x04cpus\x18\x17 \x01(\x03R\x04cpus\x12\x16\n" +
+	"\x06memory\x18\x18 \x01(\x03R\x06memory\x12+\n" +
+	"\x11containers_paused\x18\x1a \x01(\x03R\x10containersPaused\x12\x1a\n" +
+	"\bruntimes\x18\x1b \x03(\tR\bruntimes\x12\x12\n" +
 	"\x04time\x18\x1c \x01(\x03R\x04time\x1a;\n" +
 	"\rFeaturesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
@@ -11376,7 +11375,7 @@ const file_minid_proto_rawDesc = "" +
 	"\x06signal\x18\x03 \x01(\x05R\x06signal\x12\x12\n" +
 	"\x04time\x18\x04 \x01(\x03R\x04time\x12\x10\n" +
 	"\x03oom\x18\x05 \x01(\bR\x03oom\x12\x16\n" +
-	"\x06reason\x18\x06 \x01(\tR\x06reason\"\xb1\t\n" +
+	"\x06reason\x18\x06 \x01(\tR\x06reason\"\xd2\t\n" +
 	"\x16CreateContainerRequest\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12\x14\n" +
@@ -11413,7 +11412,9 @@ const file_minid_proto_rawDesc = "" +
 	"\arestart\x18\x1a \x01(\v2\x17.minid.v1.RestartPolicyR\arestart\x12-\n" +
 	"\x06health\x18\x1b \x01(\v2\x15.minid.v1.HealthCheckR\x06health\x12!\n" +
 	"\fstop_timeout\x18\x1c \x01(\x03R\vstopTimeout\x12\x12\n" +
-	"\x04init\x18\x1d \x01(\bR\x04init\x12\x12\n" +
+	"\x04init\x18\x1d \x01(\bR\x04init\x12\x1f\n" +
+	"\vinit_binary\x18) \x01(\tR\n" +
+	"initBinary\x12\x12\n" +
 	"\x04kept\x18( \x01(\fR\x04kept\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +

@@ -184,7 +184,7 @@ func (e *Engine) newRecord(ns string, o CreateOptions, r image.Resolved) Contain
 		Runtime: o.Runtime, Supervisor: o.Supervisor, Pod: o.Pod, Role: o.Role, Key: o.Key, InPod: o.InPod, Front: o.Front, Labels: o.Labels, Log: o.Log,
 		Stdin: o.Stdin, StdinOnce: o.StdinOnce, AutoRemove: o.AutoRemove, NoPivot: o.NoPivot,
 		Request: o.Request, Spec: o.Spec, CreatedAt: time.Now(), Name: o.Name, Net: o.Net, Restart: o.Restart,
-		HealthCheck: effectiveCheck(r.HealthCheck, o.HealthCheck), StopTimeout: o.StopTimeout, Init: o.Init,
+		HealthCheck: effectiveCheck(r.HealthCheck, o.HealthCheck), StopTimeout: o.StopTimeout, Init: o.Init, InitBinary: o.InitBinary,
 	}
 	if o.Image != "" {
 		c.Snapshotter, c.Snapshot, c.ConfigDigest = o.Snapshotter, o.ID, r.ConfigDigest.String()

@@ -81,6 +81,7 @@ type Container struct {
 	HealthCheck  *HealthCheck         `json:"healthCheck,omitempty"`
 	StopTimeout  time.Duration        `json:"stopTimeout,omitempty"` // 0: DefaultStopTimeout; negative: no end
 	Init         bool                 `json:"init,omitempty"`
+	InitBinary   string               `json:"initBinary,omitempty"` // on the host; empty: the daemon's own
 
 	// What is known only in memory, where a record is answered to a client.
 	Restarting bool    `json:"-"` // it has exited, and its policy will start it again
@@ -121,6 +122,7 @@ type CreateOptions struct {
 	HealthCheck  *HealthCheck // nil: the image's
 	StopTimeout  time.Duration
 	Init         bool
+	InitBinary   string // on the host; empty: the daemon's own
 }
 
 // Streams are the files of one attachment. They are handed over: the engine closes them, whatever happens.
