@@ -74,7 +74,7 @@ func (e *Engine) create(ctx context.Context, ns string, o CreateOptions) (Contai
 		}
 		return Container{}, fmt.Errorf("create container %s: %w", l.key.id, err)
 	}
-	e.publish(l, "create", map[string]string{"image": l.record().Image})
+	e.publish(l, "create", nil)
 	e.tellContainer(ctx, l, plugin.ContainerCreated)
 	return l.record(), nil
 }
@@ -185,13 +185,13 @@ func (e *Engine) newRecord(ns string, o CreateOptions, r image.Resolved) (Contai
 	c := Container{
 		ID: o.ID, Namespace: ns, State: Creating,
 		Image: r.Image.Name, ImageDigest: r.Manifest.Digest.String(), ChainID: r.ChainID, ImageConfig: r.Config.Config,
-		Runtime: o.Runtime, Supervisor: o.Supervisor, Pod: o.Pod, Role: o.Role, Key: o.Key, Front: o.Front, Labels: o.Labels, Log: o.Log, Logging: o.Logging,
+		Runtime: o.Runtime, Supervisor: o.Supervisor, Pod: o.Pod, Role: o.Role, Key: o.Key, InPod: o.InPod, Front: o.Front, Labels: o.Labels, Log: o.Log, Logging: o.Logging,
 		Stdin: o.Stdin, StdinOnce: o.StdinOnce, AutoRemove: o.AutoRemove, NoPivot: o.NoPivot,
 		Request: o.Request, Spec: o.Spec, Tuning: o.Tuning, CreatedAt: time.Now(), Name: o.Name, Net: o.Net, Restart: o.Restart,
-		HealthCheck: effectiveCheck(r.HealthCheck, o.HealthCheck), StopTimeout: o.StopTimeout, Init: o.Init,
+		HealthCheck: effectiveCheck(r.HealthCheck, o.HealthCheck), StopTimeout: o.StopTimeout, Init: o.Init, InitBinary: o.InitBinary,
 	}
 	if o.Image != "" {
-		c.Snapshotter, c.Snapshot = o.Snapshotter, o.ID
+		c.Snapshotter, c.Snapshot, c.ConfigDigest = o.Snapshotter, o.ID, r.ConfigDigest.String()
 	} else {
 		c.ImageDigest = ""
 	}
@@ -236,6 +236,7 @@ func (e *Engine) reserve(ctx context.Context, c Container, generate bool) (*live
 		unlock()
 		return nil, nil, fmt.Errorf("record container %s: %w", c.ID, err)
 	}
+	l.show(l.rec)
 	e.mu.Lock()
 	e.containers[k] = l
 	e.mu.Unlock()

@@ -253,6 +253,7 @@ func (e *Engine) SetLabels(ctx context.Context, ns, id string, labels map[string
 	if err != nil {
 		return Container{}, err
 	}
+	l.show(l.record())
 	e.publish(l, "update", nil)
 	return l.record(), nil
 }
@@ -263,7 +264,11 @@ func (e *Engine) Counts() Known {
 	defer e.mu.RUnlock()
 	k := Known{Containers: len(e.containers)}
 	for _, l := range e.containers {
-		if s := l.state(); s == Running || s == Paused {
+		switch l.state() {
+		case Paused:
+			k.Paused++
+			k.Running++
+		case Running:
 			k.Running++
 		}
 	}
@@ -282,18 +287,6 @@ func (e *Engine) Bundle(c Container) string {
 // home is the directory of what of a container survives a reboot: its log files.
 func (e *Engine) home(c Container) string {
 	return filepath.Join(e.Root, "containers", c.Namespace, c.ID)
-}
-
-func (e *Engine) publish(l *live, action string, attributes map[string]string) {
-	if name := l.called.Load(); name != nil {
-		if attributes == nil {
-			attributes = map[string]string{}
-		}
-		attributes["name"] = *name
-	}
-	e.Events.Publish(events.Event{
-		Time: time.Now(), Namespace: l.key.ns, Type: "container", Action: action, ID: l.key.id, Attributes: attributes,
-	})
 }
 
 func process(l *live, execID string) wire.Process {

@@ -85,7 +85,7 @@ func (s *containersServer) List(ctx context.Context, r *api.ListContainersReques
 		if !filter.Match(containerKey(c)) {
 			continue
 		}
-		one := s.view(c)
+		one := s.member(ctx, c, s.view(c))
 		if r.Size {
 			if one.Size, err = s.written(ctx, c); err != nil && !errdefs.IsNotFound(err) { // it is being made or removed
 				return nil, err
@@ -128,7 +128,7 @@ func (s *containersServer) Get(ctx context.Context, r *api.ContainerRequest) (*a
 	if err != nil {
 		return nil, err
 	}
-	out := s.view(c)
+	out := s.member(ctx, c, s.view(c))
 	if r.Size {
 		if out.Size, err = s.written(ctx, c); err != nil {
 			return nil, err
@@ -136,6 +136,9 @@ func (s *containersServer) Get(ctx context.Context, r *api.ContainerRequest) (*a
 	}
 	if !r.Spec {
 		return out, nil
+	}
+	if c.Pod == "" { // else it is the CRI's
+		out.Kept = c.Front
 	}
 	if c.Request != nil {
 		if out.Request, err = json.Marshal(c.Request); err != nil {
@@ -148,6 +151,30 @@ func (s *containersServer) Get(ctx context.Context, r *api.ContainerRequest) (*a
 	}
 	out.Spec, err = json.Marshal(document)
 	return out, err
+}
+
+// member adds what a container is in its pod.
+func (s *containersServer) member(ctx context.Context, c engine.Container, out *api.Container) *api.Container {
+	if c.Pod == "" {
+		return out
+	}
+	out.Member = &api.PodMember{Name: c.InPod}
+	if c.Role != "" {
+		out.Member.Name = c.Role
+	}
+	if pod, err := s.Engine.Pod(ctx, c.Namespace, c.Pod); err == nil { // else it is being removed
+		out.Member.Pod, out.Member.PodNamespace = pod.Name, pod.PodNamespace
+	}
+	return out
+}
+
+// CheckHealth does a container's health check now.
+func (s *containersServer) CheckHealth(ctx context.Context, r *api.ContainerRequest) (*api.HealthResult, error) {
+	h, err := s.Engine.CheckHealth(ctx, namespace(r), r.Id)
+	if err != nil {
+		return nil, err
+	}
+	return resultOf(h), nil
 }
 
 // written is the size of what a container has changed of its image; nil when it has none.
