@@ -100,7 +100,7 @@ type Engine struct {
 	close      context.CancelFunc
 	background sync.WaitGroup
 	recovered  chan struct{} // closed when Recover has settled everything
-	closing    chan struct{} // has a token while the end of a root filesystem is waited for
+	closing    chan struct{} // has a token for each end of a root filesystem that is waited for
 
 	mu         sync.RWMutex
 	containers map[key]*live
@@ -173,7 +173,7 @@ func New(d Deps) (*Engine, error) {
 		return nil, fmt.Errorf("snapshotter %q is not one of this daemon's: %w", d.Snapshotter, errdefs.ErrInvalidArgument)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	return &Engine{Deps: d, ctx: ctx, close: cancel, recovered: make(chan struct{}), closing: make(chan struct{}, 1), containers: map[key]*live{}, names: map[key]*live{}, pods: map[key]*livePod{}}, nil
+	return &Engine{Deps: d, ctx: ctx, close: cancel, recovered: make(chan struct{}), closing: make(chan struct{}, closers), containers: map[key]*live{}, names: map[key]*live{}, pods: map[key]*livePod{}}, nil
 }
 
 // Close ends the engine's background work. Containers go on.
