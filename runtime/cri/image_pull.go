@@ -48,11 +48,12 @@ const handlerAnnotation = "io.containerd.cri.runtime-handler"
 // pullSnapshotter is whose layers a pull makes: those of the handler that the image is for. One of an annotation that is
 // not known counts as none.
 func (s *imageServer) pullSnapshotter(r *v1.PullImageRequest) string {
-	if s.Snapshotter == nil {
+	if s.Policy == nil || s.Policy() == nil {
 		return ""
 	}
-	return s.Snapshotter(cmp.Or(r.GetImage().GetRuntimeHandler(), r.GetImage().GetAnnotations()[handlerAnnotation],
-		r.GetSandboxConfig().GetAnnotations()[handlerAnnotation]))
+	handler := cmp.Or(r.GetImage().GetRuntimeHandler(), r.GetImage().GetAnnotations()[handlerAnnotation],
+		r.GetSandboxConfig().GetAnnotations()[handlerAnnotation])
+	return s.Policy().Handlers[handler].Snapshotter
 }
 
 // registryAuth translates the credentials of a pull; nil: none. They are shown to no other host than they were given for.

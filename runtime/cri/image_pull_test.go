@@ -4,10 +4,14 @@ import (
 	"testing"
 
 	v1 "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/minirt/mini/runtime/cri/policy"
 )
 
 func TestPullSnapshotter(t *testing.T) {
-	s := &imageServer{Deps: Deps{Snapshotter: func(handler string) string { return map[string]string{"kata": "erofs", "lazy": "stargz"}[handler] }}}
+	s := &imageServer{Deps: Deps{Policy: func() *policy.Settings {
+		return &policy.Settings{Handlers: map[string]policy.Handler{"kata": {Snapshotter: "erofs"}, "lazy": {Snapshotter: "stargz"}}}
+	}}}
 	annotations := func(handler string) map[string]string { return map[string]string{handlerAnnotation: handler} }
 	for _, test := range []struct {
 		name string

@@ -144,15 +144,12 @@ func (c Config) checkSnapshotters(bad func(key, format string, args ...any), abs
 	if d := c.Snapshot.Default; d != "" && !slices.Contains(all, d) {
 		bad("snapshot.default", "%q is not %s: others are added as [snapshotters.%s]", d, strings.Join(all, " or "), d)
 	}
-	for name, r := range c.Runtimes {
+	for name, r := range c.allRuntimes() {
 		if r.Snapshotter != "" && !slices.Contains(all, r.Snapshotter) {
-			bad("runtimes."+name+".snapshotter", "%q is not %s", r.Snapshotter, strings.Join(all, " or "))
+			bad(runtimeTable(name)+".snapshotter", "%q is not %s", r.Snapshotter, strings.Join(all, " or "))
 		}
 	}
 }
-
-// snapshotterOf is the snapshotter of the containers of a runtime handler; empty: the default one.
-func (c Config) snapshotterOf(handler string) string { return c.Runtimes[handler].Snapshotter }
 
 // missing says why a snapshotter is not there.
 func (s snapshotters) missing(name string) error {

@@ -50,8 +50,9 @@ type Store struct {
 }
 
 var (
-	_ snapshot.Lazy   = (*Store)(nil)
-	_ snapshot.Differ = (*Store)(nil)
+	_ snapshot.Lazy     = (*Store)(nil)
+	_ snapshot.Differ   = (*Store)(nil)
+	_ snapshot.Comparer = (*Store)(nil)
 )
 
 // openTimeout bounds the clean-up at the start: a program that hangs must not keep the daemon from starting.
@@ -285,6 +286,11 @@ func (s *Store) Cleanup(ctx context.Context) (int, error) {
 
 // Diff implements snapshot.Differ.
 func (s *Store) Diff(ctx context.Context, key snapshot.Key, w io.Writer) error {
+	return s.Compare(ctx, key, func(c snapshot.Compared) error { return c.Diff(ctx, w, layer.DiffOptions{}) })
+}
+
+// Compare implements snapshot.Comparer.
+func (s *Store) Compare(ctx context.Context, key snapshot.Key, do func(snapshot.Compared) error) error {
 	r, chain, err := s.Get(key)
 	if err != nil {
 		return err
@@ -292,18 +298,15 @@ func (s *Store) Diff(ctx context.Context, key snapshot.Key, w io.Writer) error {
 	if r.Kind == snapshot.View {
 		return fmt.Errorf("diff of snapshot %s: a view changes nothing: %w", key, errdefs.ErrInvalidArgument)
 	}
-	o := layer.DiffOptions{UIDMap: snapshot.LayerIDMaps(r.UIDMap), GIDMap: snapshot.LayerIDMaps(r.GIDMap)}
 	err = s.lookAt(ctx, r, func(upper string, overlay bool) error {
-		differ := layer.Diff
-		if overlay {
-			differ = func(ctx context.Context, w io.Writer, lower, upper string, o layer.DiffOptions) error {
-				return layer.DiffUpper(ctx, w, upper, lower, o)
-			}
-		}
+		c := snapshot.Compared{Upper: upper, UpperDirectory: overlay, UIDMap: r.UIDMap, GIDMap: r.GIDMap}
 		if len(chain) == 0 {
-			return differ(ctx, w, "", upper, o)
+			return do(c)
 		}
-		return s.look(ctx, s.program.parent(chain), func(lower string) error { return differ(ctx, w, lower, upper, o) })
+		return s.look(ctx, s.program.parent(chain), func(lower string) error {
+			c.Lower = lower
+			return do(c)
+		})
 	})
 	if err != nil {
 		return fmt.Errorf("diff of snapshot %s: %w", key, err)

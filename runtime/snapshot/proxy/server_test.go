@@ -45,7 +45,7 @@ func serve(t testing.TB, s *server, socket string) (stop func()) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	g := grpc.NewServer(grpcx.ServerOptions(grpcx.Interceptors{Log: slog.New(slog.DiscardHandler)})...)
+	g := grpc.NewServer(grpcx.ServerOptions(grpcx.Interceptors{Log: slog.New(slog.DiscardHandler)}, nil)...)
 	snapshots.RegisterSnapshotsServer(g, s)
 	done := make(chan struct{})
 	go func() {
