@@ -30,6 +30,8 @@ type live struct {
 	backoff time.Duration      // before the last such start
 	health  *Health            // of the process that runs; nil: nothing checks it
 
+	forbidden forbidden // system calls that were refused
+
 	told     bool          // plugins have been asked for it
 	stopTold chan struct{} // closed when plugins know of its exit; nil: nobody tells them
 }
