@@ -7,6 +7,10 @@ import (
 // Request is what a user asks a container to be, before the image's defaults and the host's facts are merged in. The
 // native API carries it as JSON. The zero value means "the default" everywhere.
 type Request struct {
+	NoShm bool `json:"noShm,omitempty"` // no /dev/shm
+	// CgroupWritable makes /sys/fs/cgroup writable in an unprivileged container with a cgroup namespace of its own (v2).
+	CgroupWritable bool `json:"cgroupWritable,omitempty"`
+
 	// Process.
 	Args       []string  `json:"args,omitempty"`       // replaces the image's Cmd
 	Entrypoint *[]string `json:"entrypoint,omitempty"` // replaces the image's; an empty list clears it, and Cmd with it

@@ -37,6 +37,7 @@ func (s *runtimeServer) CreateContainer(ctx context.Context, r *v1.CreateContain
 	if err != nil {
 		return nil, err
 	}
+	o.InPod = config.GetMetadata().GetName()
 	if o.Front, err = keepContainer(config, image.ConfigDigest.String(), ""); err != nil {
 		return nil, err
 	}

@@ -168,7 +168,7 @@ func newWorld(t *testing.T) *world {
 	}
 	w.runtime = newRuntime(d)
 	w.runtime.criu = func(context.Context) error { return nil }
-	s := grpc.NewServer(grpcx.ServerOptions(grpcx.Interceptors{Log: d.Log})...)
+	s := grpc.NewServer(grpcx.ServerOptions(grpcx.Interceptors{Log: d.Log}, nil)...)
 	v1.RegisterRuntimeServiceServer(s, w.runtime)
 	v1.RegisterImageServiceServer(s, newImages(d))
 	socket := filepath.Join(t.TempDir(), "s")

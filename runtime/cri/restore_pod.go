@@ -102,6 +102,7 @@ func (s *runtimeServer) restoredContainers(ctx context.Context, pod engine.Pod, 
 		}
 		// The image may have got other names since; its bytes are what the checkpoint was made on.
 		o.Image = was.ImageID
+		o.InPod = config.GetMetadata().GetName()
 		o.Front, err = keepContainer(config, was.ImageID, filepath.Join(dir, was.Dir, checkpointImages))
 		if err != nil {
 			return nil, err

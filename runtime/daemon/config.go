@@ -14,6 +14,7 @@ import (
 	"github.com/containerd/errdefs"
 	"github.com/pelletier/go-toml/v2"
 
+	"github.com/minirt/mini/runtime/logs"
 	"github.com/minirt/mini/runtime/network"
 )
 
@@ -34,6 +35,7 @@ type Config struct {
 	Address       string              `toml:"address" comment:"The Unix socket. Empty: minid.sock in the state directory."`
 	LogLevel      string              `toml:"log_level" comment:"debug, info, warn or error. Reloaded."`
 	LogFormat     string              `toml:"log_format" comment:"text or json, on the standard error."`
+	API           APIConfig           `toml:"api" comment:"The same services for clients on other machines. Whoever is let in is root here, in effect."`
 	Registry      RegistryConfig      `toml:"registry" comment:"Where images come from. The paths are reloaded."`
 	CNI           CNIConfig           `toml:"cni" comment:"The networks of pods."`
 	Network       NetworkConfig       `toml:"network"`
@@ -51,6 +53,15 @@ type Config struct {
 	Snapshot      SnapshotConfig      `toml:"snapshot"`
 	GC            GCConfig            `toml:"gc" comment:"The collection of content and snapshots that nothing refers to."`
 	Log           LogConfig           `toml:"log" comment:"The logs of containers that do not say otherwise."`
+}
+
+// APIConfig says where clients on other machines find the daemon, and who is let in.
+type APIConfig struct {
+	TCP      string `toml:"tcp" comment:"HOST:PORT. Empty: nowhere."`
+	TLSCert  string `toml:"tls_cert" comment:"PEM files: the daemon's certificate and key, and the authority that must have signed the certificates of clients.\nThey are read again when they change."`
+	TLSKey   string `toml:"tls_key"`
+	TLSCA    string `toml:"tls_ca"`
+	Insecure bool   `toml:"insecure" comment:"No TLS: every user and every container with the host's network is let in. Only at a loopback address."`
 }
 
 // RegistryConfig says how registries are reached.
@@ -120,6 +131,9 @@ type GCConfig struct {
 type LogConfig struct {
 	MaxSize  Size `toml:"max_size" comment:"Bytes, or with a unit as \"16MiB\"; 0: no rotation."`
 	MaxFiles int  `toml:"max_files"`
+	// The driver and its options are docker's log-driver and log-opts.
+	Driver  string            `toml:"driver" comment:"Of containers without a pod: json-file, local, journald, syslog, fluentd, none, or binary://PROGRAM."`
+	Options map[string]string `toml:"options" comment:"Of that driver, as mininerd's --log-opt: max-file = \"5\""`
 }
 
 // Default is the configuration of a daemon without a file.
@@ -136,7 +150,7 @@ func Default() Config {
 		NRI:        defaultNRI(), OCI: defaultOCI(), ImageVerifier: defaultImageVerifier(),
 		Tracing: TracingConfig{Sampling: 1},
 		GC:      GCConfig{Interval: Duration(10 * time.Minute), Grace: Duration(time.Hour)},
-		Log:     LogConfig{MaxSize: 64 << 20, MaxFiles: 3},
+		Log:     LogConfig{MaxSize: 64 << 20, MaxFiles: 3, Driver: logs.DriverJSON, Options: map[string]string{}},
 	}
 }
 

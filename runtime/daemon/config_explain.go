@@ -47,8 +47,11 @@ func keysOf(t reflect.Type, prefix []string) [][]string {
 		case reflect.Struct:
 			keys = append(keys, keysOf(f.Type, key)...)
 		case reflect.Map:
+			every := append(key[:len(key):len(key)], "*")
 			if of := f.Type.Elem(); of.Kind() == reflect.Struct {
-				keys = append(keys, keysOf(of, append(key[:len(key):len(key)], "*"))...)
+				keys = append(keys, keysOf(of, every)...)
+			} else {
+				keys = append(keys, every)
 			}
 		}
 	}

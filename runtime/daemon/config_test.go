@@ -23,7 +23,7 @@ func load(t *testing.T, text string, o Overrides) (Config, error) {
 
 func TestDefaultIsItsOwnFile(t *testing.T) {
 	want := Default()
-	got := Config{Runtimes: map[string]Runtime{}, Default: defaultRuntime()} // an empty table leaves a map as it is
+	got := Config{Runtimes: map[string]Runtime{}, Default: defaultRuntime(), Log: LogConfig{Options: map[string]string{}}} // an empty table leaves a map as it is
 	got.CRI.Workloads = map[string]Workload{}
 	if err := Parse([]byte(want.String()), &got); err != nil {
 		t.Fatalf("%v in:\n%s", err, want)
@@ -121,6 +121,13 @@ func TestComplaints(t *testing.T) {
 		{"[cri.workloads.x]", `cri.workloads.x.activation_annotation: it is empty`},
 		{"[cri.workloads.x]\nactivation_annotation = \"a\"\n[cri.workloads.x.resources]\ncpushares = 1", `cpushares 1`},
 		{"[cri.workloads.x]\nactivaton_annotation = \"a\"", `did you mean "cri.workloads.*.activation_annotation"`},
+		{"[api]\ntcp = \"2376\"\ninsecure = true", `api.tcp: "2376" is not HOST:PORT`},
+		{"[api]\ntcp = \"127.0.0.1:2376\"", `without api.tls_cert, api.tls_key, api.tls_ca everybody who reaches 127.0.0.1:2376`},
+		{"[api]\ntcp = \"0.0.0.0:2376\"\ntls_cert = \"/c\"\ntls_key = \"/k\"", `without api.tls_ca everybody`},
+		{"[api]\ntcp = \"0.0.0.0:2375\"\ninsecure = true", `api.insecure: "0.0.0.0:2375" is not a loopback address`},
+		{"[api]\ntcp = \":2375\"\ninsecure = true", `not a loopback address`},
+		{"[api]\ntcp = \"127.0.0.1:2375\"\ninsecure = true\ntls_ca = \"/c\"", `api.insecure: api.tls_ca are for TLS`},
+		{"[api]\ntls_ca = \"ca.pem\"", `api.tls_ca: "ca.pem" is not an absolute path`},
 	} {
 		_, err := load(t, tc.text, Overrides{})
 		if err == nil || !strings.Contains(err.Error(), tc.want) || !errdefs.IsInvalidArgument(err) {

@@ -17,6 +17,7 @@ import (
 
 	sd "github.com/coreos/go-systemd/v22/daemon"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/health"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/reflection"
@@ -77,6 +78,8 @@ type Daemon struct {
 	closers   undo.Stack
 
 	listener     net.Listener
+	remote       net.Listener                     // for clients on other machines; nil: none
+	peers        credentials.TransportCredentials // of remote; nil: it is not there
 	store        *store.Store
 	content      *content.Store
 	snapshotters map[string]snapshot.Snapshotter
@@ -102,6 +105,7 @@ func Open(ctx context.Context, o Options) (*Daemon, error) {
 		do   func(context.Context) error
 	}{
 		{"", d.openDirectories},
+		{"", d.openRemote},
 		{"", d.openStores},
 		{"snapshots", d.openSnapshots},
 		{"images", d.openImages},
@@ -216,6 +220,7 @@ func (d *Daemon) openContainers(ctx context.Context) (err error) {
 			CgroupDriver: driver, CgroupParent: d.Config.Cgroup.Parent, Runtimes: d.Config.engineRuntimes(),
 			SupervisorPath: binary, Pause: binary, RecoveryTimeout: recoveryTimeout,
 			LogMaxSize: int64(d.Config.Log.MaxSize), LogMaxFiles: d.Config.Log.MaxFiles,
+			LogDriver: d.Config.Log.Driver, LogOptions: d.Config.Log.Options,
 		},
 	}, plugins, d.Config))
 	if err != nil {
@@ -256,7 +261,7 @@ func (d *Daemon) openServer(ctx context.Context) error {
 	}
 	d.closers.Add(stop)
 	serving, stopServing := context.WithCancel(context.WithoutCancel(ctx))
-	options := grpcx.ServerOptions(grpcx.Interceptors{Log: d.Log, Observe: d.metrics.observer()})
+	options := grpcx.ServerOptions(grpcx.Interceptors{Log: d.Log, Observe: d.metrics.observer()}, d.peers)
 	d.grpc = grpc.NewServer(append(options, tracing...)...)
 	server.Register(d.grpc, server.Deps{
 		Engine: d.engine, Images: d.images, Content: d.content, Snapshotters: d.snapshotters, Snapshotter: d.snapshotter,
@@ -355,8 +360,7 @@ func (d *Daemon) Serve(ctx context.Context, reload <-chan os.Signal) error {
 		tidying.Wait()
 		return nil
 	})
-	served := make(chan error, 1)
-	go func() { served <- d.grpc.Serve(d.listener) }()
+	served := d.serve()
 	d.notify(sd.SdNotifyReady)
 	d.Log.Info("serving", "version", d.Options.Version, "address", d.listener.Addr().String(), "name", d.Config.Name, "pid", os.Getpid(),
 		"took", time.Since(d.startedAt).Round(time.Millisecond))
@@ -367,7 +371,7 @@ func (d *Daemon) Serve(ctx context.Context, reload <-chan os.Signal) error {
 				d.Log.Error("the configuration is not reloaded; that in force stays", "error", err)
 			}
 		case err := <-served:
-			return errors.Join(fmt.Errorf("serve %s: %w", d.Config.Address, err), d.closers.Run(ctx))
+			return errors.Join(err, d.closers.Run(ctx))
 		case <-ctx.Done():
 			d.notify(sd.SdNotifyStopping)
 			d.Log.Info("stopping; containers run on", "containers", d.engine.Counts().Running)

@@ -185,6 +185,18 @@ func (e *Engine) Spec(ctx context.Context, ns, id string) (*specs.Spec, error) {
 	return s, err
 }
 
+// Args is the command line of a container's first process, as asked for: without the init that may come before it, and
+// without what plugins have made of it.
+func Args(c Container) []string {
+	switch {
+	case c.Spec != nil && c.Spec.Process != nil:
+		return c.Spec.Process.Args
+	case c.Request != nil:
+		return spec.CommandLine(c.ImageConfig, c.Request)
+	}
+	return nil
+}
+
 // terminal says whether the container's first process has a terminal.
 func terminal(c Container) bool {
 	if c.Spec != nil {

@@ -47,6 +47,9 @@ type Entry struct {
 	// Data ends with a newline, unless Partial. It is valid until the function that got it returns.
 	Data    []byte
 	Partial bool // the line goes on in the stream's next entry, or its end was never written
+	// Attrs are what the container's client wanted to be kept with each line: labels, variables, a tag.
+	Attrs map[string]string
+	End   Cursor // behind it; only when ReadOptions.From is set
 }
 
 var errDriver = errors.New("unknown log driver, want json-file or cri")

@@ -13,11 +13,13 @@ import (
 
 // Options says where and how a log is written.
 type Options struct {
-	Driver   string // json-file or cri; none writes nothing
-	Path     string // of the current file; its directory is created
-	MaxSize  int64  // in bytes, of a file before it is rotated; 0: never
-	MaxFiles int    // kept, the current one included; below 2 only that
-	MaxLine  int    // in bytes, of a line in one entry, up to MostLine; 0: MaxLine
+	Driver   string            // json-file or cri; none writes nothing
+	Path     string            // of the current file; its directory is created
+	MaxSize  int64             // in bytes, of a file before it is rotated; 0: never
+	MaxFiles int               // kept, the current one included; below 2 only that
+	MaxLine  int               // in bytes, of a line in one entry, up to MostLine; 0: MaxLine
+	Compress bool              // what is rotated
+	Attrs    map[string]string // with each line, of json-file
 	Logger   *slog.Logger
 }
 
@@ -33,6 +35,8 @@ type Writer struct {
 	retry   time.Time // no rotation before
 	streams []*Stream
 	lost    loss
+
+	squeezing sync.WaitGroup // has what is being compressed
 }
 
 // loss counts what was dropped since the file could last be written.
@@ -124,7 +128,7 @@ func (w *Writer) stream(name string) *Stream {
 			return s
 		}
 	}
-	s := &Stream{w: w, name: name, format: newFormat(w.o.Driver, name)}
+	s := &Stream{w: w, name: name, format: newFormat(w.o.Driver, name, w.o.Attrs)}
 	w.streams = append(w.streams, s)
 	return s
 }
@@ -227,6 +231,7 @@ func (w *Writer) Flush() error {
 // Close writes what is held and closes the file. In CRI's format the last line is made a full one, as other runtimes
 // do; in json-file it stays without a newline. Closing again does nothing, and so does writing then.
 func (w *Writer) Close() error {
+	defer w.squeezing.Wait()
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.file == nil {

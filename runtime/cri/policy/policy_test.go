@@ -68,7 +68,7 @@ func (r *row) result(t *testing.T) (string, error) {
 	}
 	r.o.Request.Seccomp = strings.TrimPrefix(r.o.Request.Seccomp, "unconfined")
 	var extra any
-	if r.o.Tuning != nil || r.o.Forbidden != "" || r.o.Snapshotter != "" || r.o.Log != (wire.Log{Driver: "cri"}) {
+	if r.o.Tuning != nil || r.o.Forbidden != "" || r.o.Snapshotter != "" || !reflect.DeepEqual(r.o.Log, wire.Log{Driver: "cri"}) {
 		extra = map[string]any{"tuning": r.o.Tuning, "forbidden": r.o.Forbidden, "snapshotter": r.o.Snapshotter, "log": r.o.Log}
 	}
 	data, err := json.Marshal([]any{r.o.Request, extra})
