@@ -28,9 +28,11 @@ func (s *imageServer) PullImage(ctx context.Context, r *v1.PullImageRequest) (*v
 	if err != nil {
 		return nil, err
 	}
-	pulled, err := s.Images.Pull(ctx, Namespace, image.PullOptions{
-		Name: ref, Snapshotter: s.pullSnapshotter(r), Registry: image.RegistryOptions{Override: credentials},
-	}, nil)
+	options := image.RegistryOptions{Override: credentials}
+	if credentials == nil {
+		options.DockerConfig = s.Policy().AuthFile(r.GetSandboxConfig().GetMetadata().GetNamespace(), ref)
+	}
+	pulled, err := s.Images.Pull(ctx, Namespace, image.PullOptions{Name: ref, Snapshotter: s.pullSnapshotter(r), Registry: options}, nil)
 	if err != nil {
 		return nil, err
 	}

@@ -123,6 +123,9 @@ func Open(ctx context.Context, o Options) (*Daemon, error) {
 }
 
 func (d *Daemon) openDirectories(context.Context) error {
+	if d.Config.Metrics.Address != "" {
+		d.metrics = newMetrics(d.Options.Version)
+	}
 	d.setConfig(d.Config)
 	if err := d.setPolicy(d.Config); err != nil {
 		return err
@@ -237,6 +240,9 @@ func (d *Daemon) openContainers(ctx context.Context) (err error) {
 	})
 	d.closers.Add(func(context.Context) error { return d.engine.Close() })
 	d.engine.Use(d.sandboxes)
+	if err := d.listenForbidden(); err != nil {
+		return err
+	}
 	if err := d.engine.Recover(ctx); err != nil {
 		return fmt.Errorf("recover: %w", err)
 	}
@@ -244,8 +250,7 @@ func (d *Daemon) openContainers(ctx context.Context) (err error) {
 }
 
 func (d *Daemon) openServer(ctx context.Context) error {
-	if d.Config.Metrics.Address != "" {
-		d.metrics = newMetrics(d.Options.Version)
+	if d.metrics != nil {
 		d.metrics.count(d.engine.Counts)
 	}
 	tracing, stop, err := startTracing(ctx, d.Config.Tracing, d.Config.Name, d.Options.Version, d.Log)
