@@ -27,9 +27,13 @@ func (s *imageServer) PullImage(ctx context.Context, r *v1.PullImageRequest) (*v
 	if err != nil {
 		return nil, err
 	}
-	pulled, err := s.Images.Pull(ctx, Namespace, image.PullOptions{Name: ref, Registry: image.RegistryOptions{Override: credentials}}, nil)
+	namespace := r.GetSandboxConfig().GetMetadata().GetNamespace()
+	pulled, err := s.Images.Pull(ctx, Namespace, image.PullOptions{
+		Name: ref, PolicyNamespace: namespace,
+		Registry: image.RegistryOptions{Override: credentials, Namespace: namespace, Image: ref},
+	}, nil)
 	if err != nil {
-		return nil, err
+		return nil, imageError(err)
 	}
 	id := s.Images.ID(ctx, pulled.Target)
 	if id == "" {

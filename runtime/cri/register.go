@@ -72,6 +72,7 @@ type Images interface {
 	Usage(ctx context.Context, ns, ref, snapshotter string) (image.Usage, error)
 	Pull(ctx context.Context, ns string, o image.PullOptions, progress func(image.Progress)) (image.Image, error)
 	Delete(ctx context.Context, ns, ref string, force bool) ([]string, error)
+	CheckTrust(ctx context.Context, ns string, o image.TrustOptions) error
 }
 
 // Streams makes the URLs at which a client takes up a streaming request; runtime/stream has them.
@@ -114,7 +115,9 @@ type Deps struct {
 	Runtimes     map[string]string // runtime handlers besides "": name → path of the OCI runtime's binary
 	// Config is the daemon's configuration in force, and Networks what is known of the networks by its name ("cniconfig",
 	// "lastCNILoadStatus"): what they return is shown as JSON to those who ask for details. Networks may be nil.
-	Config   func() any
+	Config func() any
+	// Pinned tells whether an image's name is one of those that a kubelet must not remove. May be nil.
+	Pinned   func(name string) bool
 	Networks func() map[string]any
 	Log      *slog.Logger
 	// Serving ends when the daemon is to stop: what would go on for ever then ends.

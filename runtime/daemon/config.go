@@ -43,6 +43,7 @@ type Config struct {
 	Runtimes      map[string]Runtime  `toml:"runtimes" comment:"Other OCI runtimes than the built-in one, by name: [runtimes.crun] path = \"/usr/bin/crun\""`
 	NRI           NRIConfig           `toml:"nri" comment:"Plugins of the Node Resource Interface."`
 	OCI           OCIConfig           `toml:"oci" comment:"What every container gets."`
+	Image         ImageConfig         `toml:"image" comment:"Which images may be used. Reloaded, but for trust_program."`
 	ImageVerifier ImageVerifierConfig `toml:"image_verifier" comment:"Programs that are asked whether an image may be pulled."`
 	Metrics       MetricsConfig       `toml:"metrics"`
 	Debug         DebugConfig         `toml:"debug"`
@@ -56,6 +57,7 @@ type Config struct {
 type RegistryConfig struct {
 	ConfigPath             string `toml:"config_path" comment:"Directories with a directory for each registry and its hosts.toml, separated by colons."`
 	DockerConfig           string `toml:"docker_config" comment:"Docker's config.json, or its directory, for credentials. Empty: $DOCKER_CONFIG or ~/.docker."`
+	NamespacedAuthDir      string `toml:"namespaced_auth_dir" comment:"NAMESPACE-SHA256.json (of the image's name) or NAMESPACE.json in it is used instead of docker_config when a pod's image is pulled. Empty: none."`
 	MaxConcurrentDownloads int    `toml:"max_concurrent_downloads"`
 }
 
@@ -155,7 +157,7 @@ func Default() Config {
 		CRI:        CRIConfig{StreamAddress: "127.0.0.1:0", StreamIdleTimeout: Duration(4 * time.Hour)},
 		Supervisor: SupervisorConfig{Scope: "node"},
 		Runtimes:   map[string]Runtime{},
-		NRI:        defaultNRI(), OCI: defaultOCI(), ImageVerifier: defaultImageVerifier(),
+		NRI:        defaultNRI(), OCI: defaultOCI(), Image: defaultImage(), ImageVerifier: defaultImageVerifier(),
 		Tracing: TracingConfig{Sampling: 1},
 		GC:      GCConfig{Interval: Duration(10 * time.Minute), Grace: Duration(time.Hour)},
 		Log:     LogConfig{MaxSize: 64 << 20, MaxFiles: 3},

@@ -69,6 +69,7 @@ func (c Config) check() error {
 	for _, dir := range c.Registry.hostsDirs() {
 		absolute("registry.config_path", dir)
 	}
+	c.checkImage(bad, absolute)
 	c.checkPlugins(bad, absolute)
 	c.checkNumbers(bad)
 	if err := checkListener(c.Metrics.Address); err != nil {

@@ -39,6 +39,7 @@ import (
 	"github.com/minirt/mini/runtime/store"
 	"github.com/minirt/mini/runtime/stream"
 	"github.com/minirt/mini/runtime/toolbox"
+	"github.com/minirt/mini/runtime/trust"
 )
 
 const defaultNamespace = "default"
@@ -75,6 +76,7 @@ type Daemon struct {
 	listener     net.Listener
 	store        *store.Store
 	content      *content.Store
+	judge        *trust.Judge
 	snapshotters map[string]snapshot.Snapshotter
 	snapshotter  string
 	namespaces   *store.Namespaces
@@ -167,9 +169,12 @@ func (d *Daemon) openSnapshots(ctx context.Context) (err error) {
 }
 
 func (d *Daemon) openImages(context.Context) (err error) {
+	if d.judge, err = newJudge(d); err != nil {
+		return err
+	}
 	d.images, err = image.New(image.Deps{
 		Content: d.content, Snapshotters: d.snapshotters, Default: d.snapshotter, NewRegistry: d.newRegistry,
-		Embedded: image.Embedded{Name: toolbox.Name, Open: toolbox.Archive}, Verifier: imageVerifier(d),
+		Embedded: image.Embedded{Name: toolbox.Name, Open: toolbox.Archive}, Verifier: imageVerifier(d), Judge: d.judge,
 		Images: store.NewTable[image.Image](d.store, "images", 1, nil), Leases: d.leases, Events: d.events, Log: d.Log,
 		Config: image.Config{MaxDownloads: d.Config.Registry.MaxConcurrentDownloads, LeaseExpiry: time.Duration(d.Config.GC.Grace)},
 	})
@@ -255,7 +260,7 @@ func (d *Daemon) openServer(ctx context.Context) error {
 	cri.Register(d.grpc, cri.Deps{
 		Engine: d.engine, Images: d.images, Streams: urls{streaming}, Events: d.events, Disk: disk{d}, Host: d.host,
 		Version: d.Options.Version, CgroupDriver: d.host.CgroupDriver, Runtimes: d.Config.runtimePaths(), Config: func() any { return d.config.Load() }, Networks: d.networks,
-		Log: d.Log, Serving: serving,
+		Pinned: d.pinned, Log: d.Log, Serving: serving,
 	})
 	d.health = health.NewServer()
 	healthpb.RegisterHealthServer(d.grpc, d.health)

@@ -71,10 +71,15 @@ func supervisorBinary(configured string) (string, error) {
 
 // newRegistry makes a client for one request. Those that say nothing of the registry share one, and its connections.
 func (d *Daemon) newRegistry(o image.RegistryOptions) image.Registry {
-	if o == (image.RegistryOptions{}) {
+	c := *d.config.Load()
+	if own := c.Registry.authFile(o.Namespace, o.Image); own != "" {
+		c.Registry.DockerConfig = own
+		return registryClient(c, o, d.Options.Version, d.Log)
+	}
+	if o.Namespace, o.Image = "", ""; o == (image.RegistryOptions{}) {
 		return d.registry.Load()
 	}
-	return registryClient(*d.config.Load(), o, d.Options.Version, d.Log)
+	return registryClient(c, o, d.Options.Version, d.Log)
 }
 
 func registryClient(c Config, o image.RegistryOptions, version string, log *slog.Logger) *registry.Client {
@@ -91,6 +96,9 @@ func registryClient(c Config, o image.RegistryOptions, version string, log *slog
 func (d *Daemon) setConfig(c Config) {
 	d.config.Store(&c)
 	d.Level.Set(level(c.LogLevel))
+	if d.judge != nil {
+		d.judge.Set(c.trustSettings())
+	}
 	d.registry.Store(registryClient(c, image.RegistryOptions{}, d.Options.Version, d.Log))
 	select {
 	case d.paced <- struct{}{}:

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/minirt/mini/internal/failpoint"
@@ -24,6 +25,8 @@ type PullOptions struct {
 	Snapshotter   string // "": the default
 	MaxConcurrent int    // downloads of this pull at once; 0: the configuration's
 	MetadataOnly  bool   // manifests and configs only
+	// PolicyNamespace is the namespace of Kubernetes whose signature policy counts; "": the general one.
+	PolicyNamespace string
 }
 
 // Pull brings an image from its registry, unpacks it, and then makes its name. All layers are fetched, verified,
@@ -31,7 +34,8 @@ type PullOptions struct {
 // written when everything it needs is on the disk to stay.
 //
 // Errors: ErrNotFound, ErrUnauthenticated, ErrUnavailable, ErrDataLoss (wrong bytes), ErrResourceExhausted (rate limit, disk
-// full), ErrInvalidArgument, ErrPermissionDenied (a verifier refuses it).
+// full), ErrInvalidArgument, ErrPermissionDenied (a verifier refuses it, trust.ErrSignature: a policy does, or a layer is
+// encrypted and there is no key), ErrFailedPrecondition (the policy cannot be used).
 func (s *Service) Pull(ctx context.Context, ns string, o PullOptions, progress func(Progress)) (Image, error) {
 	if carried, err := s.embedded(ctx, ns, o.Name); err != nil {
 		return Image{}, err
@@ -50,7 +54,7 @@ func (s *Service) Pull(ctx context.Context, ns string, o PullOptions, progress f
 	if err := failpoint.Hit("pull-before-record"); err != nil {
 		return Image{}, err
 	}
-	img, err := s.write(ns, Image{Name: t.ref.String(), Target: target, Labels: o.Labels})
+	img, err := s.write(ns, Image{Name: t.ref.String(), Target: target, Labels: o.Labels, Signatures: t.signatures})
 	if err != nil {
 		return Image{}, err
 	}
@@ -100,6 +104,8 @@ type transfer struct {
 	progress func(Progress)
 	slots    chan struct{} // of this pull alone
 	leaves   []func()
+
+	signatures digest.Digest // the blob with those that a policy has seen
 }
 
 func (s *Service) newTransfer(ns string, o PullOptions, progress func(Progress)) (*transfer, error) {
@@ -135,6 +141,7 @@ func (t *transfer) bring(ctx context.Context) (target ocispec.Descriptor, err er
 	}{
 		{"resolve", func() error { target, err = t.registry.Resolve(ctx, t.ref); return err }, "pull-resolved"},
 		{"verify", func() error { return t.verify(ctx, target) }, ""},
+		{"trust", func() error { return t.trust(ctx, target) }, ""},
 		{"documents", func() error { manifests, err = t.documents(ctx, target); return err }, ""},
 		{"plan", func() error { u, err = t.unpacking(ctx, manifests); return err }, ""},
 		{"layers", func() error { return t.layers(ctx, manifests, u) }, ""},

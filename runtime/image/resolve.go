@@ -25,7 +25,8 @@ type Resolved struct {
 	ConfigDigest digest.Digest // the image's id
 	ChainID      string        // "" for an image without layers
 	HealthCheck  *oci.HealthCheck
-	Unpacked     bool // for the default snapshotter, in the namespace asked for
+	Encrypted    []ocispec.Descriptor // the layers that need keys
+	Unpacked     bool                 // for the default snapshotter, in the namespace asked for
 }
 
 // Get finds an image: by name (completed as Docker does), by target digest, or by an unambiguous prefix of its id. A
@@ -172,6 +173,7 @@ func (s *Service) resolve(ctx context.Context, ns string, img Image, platform st
 	if err != nil {
 		return Resolved{}, fmt.Errorf("image %s: %w", img.Name, err)
 	}
+	r.Encrypted = encrypted(m.Layers)
 	if oci.IsArtifact(m) {
 		return Resolved{}, fmt.Errorf("image %s is an artifact of type %s, not something to run: %w", img.Name, oci.ArtifactType(m), errdefs.ErrFailedPrecondition)
 	}

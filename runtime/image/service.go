@@ -33,11 +33,13 @@ import (
 
 // Image is the record of an image: a name in a namespace, and what it points to.
 type Image struct {
-	Name      string             `json:"name"`
-	Target    ocispec.Descriptor `json:"target"`
-	Labels    map[string]string  `json:"labels,omitempty"`
-	CreatedAt time.Time          `json:"createdAt"`
-	UpdatedAt time.Time          `json:"updatedAt"`
+	Name   string             `json:"name"`
+	Target ocispec.Descriptor `json:"target"`
+	Labels map[string]string  `json:"labels,omitempty"`
+	// Signatures is the blob with those that a policy saw when the image was pulled; "": none, see trust.go.
+	Signatures digest.Digest `json:"signatures,omitempty"`
+	CreatedAt  time.Time     `json:"createdAt"`
+	UpdatedAt  time.Time     `json:"updatedAt"`
 }
 
 // Content is what the service wants of the content store; *content.Store is one.
@@ -79,7 +81,9 @@ type Verifier interface {
 type RegistryOptions struct {
 	Override *registry.HostOverride
 	HostsDir string // besides the configured ones, and before them
-	Trace    bool
+	// Namespace of Kubernetes and name of the image that it pulls: credentials may be kept for them alone.
+	Namespace, Image string
+	Trace            bool
 }
 
 // Records is what the service wants of the table of images; *store.Table[Image] is one.
@@ -127,6 +131,7 @@ type Deps struct {
 	Events       interface{ Publish(events.Event) }
 	Embedded     Embedded // zero: none
 	Verifier     Verifier // nil: every image may be pulled
+	Judge        Judge    // nil: every image may be pulled and run, and none that is encrypted can be unpacked
 	Config       Config
 	Log          *slog.Logger
 }

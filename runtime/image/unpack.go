@@ -26,7 +26,8 @@ func (s *Service) Unpack(ctx context.Context, ns, ref, snapshotter, platform str
 		return "", err
 	}
 	if s.isUnpacked(ctx, sn, ns, r.ChainID) {
-		return r.ChainID, nil
+		_, err := s.keys(ctx, r.Encrypted) // to use an image is to have its keys
+		return r.ChainID, err
 	}
 	h := s.hold(ns)
 	defer h.release()
@@ -63,6 +64,7 @@ type chain struct {
 	ids     []digest.Digest // chain IDs
 	have    int             // layers that were unpacked before
 	ready   []*applied      // per layer, nil for those that were there or that are applied on their parents
+	keys    layerKeys
 }
 
 // unpacking is the work of making committed layers of some chains: apply, then (after a sync) commit.
@@ -81,6 +83,9 @@ func (s *Service) newUnpacking(ctx context.Context, ns string, sn snapshot.Snaps
 	var names []string
 	for _, m := range manifests {
 		c, err := chainOf(m)
+		if err == nil && c != nil {
+			c.keys, err = s.keys(ctx, encrypted(c.layers))
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -110,9 +115,6 @@ func chainOf(m described) (*chain, error) {
 	}
 	c := &chain{diffIDs: m.config.RootFS.DiffIDs}
 	for _, l := range m.manifest.Layers {
-		if oci.IsEncrypted(l.MediaType) {
-			return nil, fmt.Errorf("layer %s is encrypted (%s): pull without unpacking, and decrypt the image: %w", l.Digest, l.MediaType, errdefs.ErrNotImplemented)
-		}
 		if !oci.IsLayer(l.MediaType) {
 			return nil, nil
 		}
