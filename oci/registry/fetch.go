@@ -28,7 +28,7 @@ func (c *Client) Fetch(ctx context.Context, ref name.Ref, desc ocispec.Descripto
 	if offset < 0 || desc.Size > 0 && offset > desc.Size {
 		return nil, configError("fetch", b.failure.Object, &problem{message: fmt.Sprintf("offset %d is outside of the %d bytes", offset, desc.Size), class: errdefs.ErrInvalidArgument})
 	}
-	hosts, err := c.endpoints(ref.Domain(), CapPull)
+	hosts, err := c.endpoints(ref, CapPull)
 	if err != nil {
 		return nil, configError("fetch", b.failure.Object, err)
 	}
@@ -75,7 +75,7 @@ func (c *Client) sources(hosts []*endpoint, ref name.Ref, desc ocispec.Descripto
 	var good, bad []source
 	for _, e := range hosts {
 		for _, kind := range kinds {
-			s := source{e: e, url: e.url() + "/" + ref.Path() + kind + desc.Digest.String()}
+			s := source{e: e, url: e.url() + "/" + e.repository(ref) + kind + desc.Digest.String()}
 			if c.rejected[rejection{digest: desc.Digest, host: e.url()}] {
 				bad = append(bad, s)
 			} else {
@@ -217,7 +217,7 @@ func (b *blob) addFailure(s source, err error) {
 
 // openAt makes one request for the bytes from the offset on.
 func (b *blob) openAt(s source) (io.ReadCloser, error) {
-	get := &call{method: http.MethodGet, url: s.url, scope: "repository:" + b.ref.Path() + ":pull", thing: "blob", want: []int{http.StatusOK, http.StatusPartialContent}}
+	get := &call{method: http.MethodGet, url: s.url, scope: "repository:" + s.e.repository(b.ref) + ":pull", thing: "blob", want: []int{http.StatusOK, http.StatusPartialContent}}
 	if strings.Contains(s.url, "/manifests/") {
 		get.header, get.thing = http.Header{"Accept": {acceptManifests}}, "manifest"
 	}

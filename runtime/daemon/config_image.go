@@ -39,7 +39,7 @@ func (c Config) checkImage(bad func(key, format string, args ...any), absolute f
 		"image.signature_policy": c.Image.SignaturePolicy, "image.signature_policy_dir": c.Image.SignaturePolicyDir,
 		"image.registries_d": c.Image.RegistriesD, "image.decryption_keys_path": c.Image.DecryptionKeysPath,
 		"image.key_provider_config": c.Image.KeyProviderConfig, "image.trust_program": c.Image.TrustProgram,
-		"registry.namespaced_auth_dir": c.Registry.NamespacedAuthDir,
+		"registry.namespaced_auth_dir": c.Registry.NamespacedAuthDir, "registry.registries_conf": c.Registry.RegistriesConf,
 	} {
 		absolute(key, value)
 	}

@@ -82,13 +82,18 @@ func (d *Daemon) newRegistry(o image.RegistryOptions) image.Registry {
 	return registryClient(c, o, d.Options.Version, d.Log)
 }
 
+// shortNames completes the name of an image that has no registry in it.
+func (d *Daemon) shortNames(ref string) ([]string, error) {
+	return registry.ShortNames(d.config.Load().Registry.RegistriesConf, ref)
+}
+
 func registryClient(c Config, o image.RegistryOptions, version string, log *slog.Logger) *registry.Client {
 	dirs := c.Registry.hostsDirs()
 	if o.HostsDir != "" {
 		dirs = append([]string{o.HostsDir}, dirs...)
 	}
 	return registry.New(registry.Options{
-		HostsDirs: dirs, DockerConfig: c.Registry.DockerConfig, Override: o.Override, UserAgent: "minid/" + version, Logger: log, Trace: o.Trace,
+		HostsDirs: dirs, RegistriesConf: c.Registry.RegistriesConf, DockerConfig: c.Registry.DockerConfig, Override: o.Override, UserAgent: "minid/" + version, Logger: log, Trace: o.Trace,
 	})
 }
 

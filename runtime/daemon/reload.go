@@ -7,7 +7,7 @@ import (
 )
 
 // reloadable are the keys that a running daemon obeys at once; a table stands for all its keys.
-var reloadable = [...]string{"log_level", "registry.config_path", "registry.docker_config", "registry.namespaced_auth_dir", "gc.interval",
+var reloadable = [...]string{"log_level", "registry.config_path", "registry.docker_config", "registry.namespaced_auth_dir", "registry.registries_conf", "gc.interval",
 	"image.signature_policy", "image.signature_policy_dir", "image.registries_d", "image.decryption_keys_path", "image.key_provider_config", "image.pinned_images"}
 
 // differences compares two configurations and lists the keys that changed: those that a reload brings into force, and

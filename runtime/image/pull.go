@@ -2,9 +2,11 @@ package image
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
+	"github.com/containerd/errdefs"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
@@ -42,6 +44,30 @@ func (s *Service) Pull(ctx context.Context, ns string, o PullOptions, progress f
 	} else if carried {
 		return s.Get(ctx, ns, o.Name)
 	}
+	names, err := s.shortNames(o.Name)
+	if err != nil {
+		return Image{}, err
+	}
+	if len(names) == 0 {
+		return s.pull(ctx, ns, o, progress)
+	}
+	var failed []error
+	for _, o.Name = range names {
+		img, err := s.pull(ctx, ns, o, progress)
+		if err == nil {
+			return img, nil
+		}
+		failed = append(failed, err)
+		// A registry that does not have it, or does not say, is not the one that is meant.
+		if !errdefs.IsNotFound(err) && !errdefs.IsUnavailable(err) && !errdefs.IsUnauthorized(err) {
+			break
+		}
+	}
+	return Image{}, errors.Join(failed...)
+}
+
+// pull brings the image of a whole name.
+func (s *Service) pull(ctx context.Context, ns string, o PullOptions, progress func(Progress)) (Image, error) {
 	t, err := s.newTransfer(ns, o, progress)
 	if err != nil {
 		return Image{}, err

@@ -55,6 +55,9 @@ func (s *Service) find(ctx context.Context, ns, ref string) (found []Image, byID
 
 func (s *Service) byName(ns, ref string) (Image, bool, error) {
 	candidates := []string{ref}
+	if short, err := s.shortNames(ref); err == nil { // one that is ambiguous is found by what it is called here
+		candidates = append(candidates, short...)
+	}
 	if r, err := name.Parse(ref); err == nil && r.String() != ref {
 		candidates = append(candidates, r.String())
 	}
@@ -83,6 +86,14 @@ func (s *Service) byName(ns, ref string) (Image, bool, error) {
 		}
 	}
 	return Image{}, false, nil
+}
+
+// shortNames lists what a name without a registry may stand for.
+func (s *Service) shortNames(ref string) ([]string, error) {
+	if s.ShortNames == nil {
+		return nil, nil
+	}
+	return s.ShortNames(ref)
 }
 
 // byID finds the images whose id (the config's digest for this host) or target digest begins with ref.

@@ -126,14 +126,16 @@ type Deps struct {
 	Snapshotters map[string]snapshot.Snapshotter
 	Default      string // name of the snapshotter used when none is asked for
 	NewRegistry  func(RegistryOptions) Registry
-	Images       Records
-	Leases       Leases
-	Events       interface{ Publish(events.Event) }
-	Embedded     Embedded // zero: none
-	Verifier     Verifier // nil: every image may be pulled
-	Judge        Judge    // nil: every image may be pulled and run, and none that is encrypted can be unpacked
-	Config       Config
-	Log          *slog.Logger
+	// ShortNames completes a name without a registry otherwise than Docker does, best name first; nil, or no name: as Docker.
+	ShortNames func(ref string) ([]string, error)
+	Images     Records
+	Leases     Leases
+	Events     interface{ Publish(events.Event) }
+	Embedded   Embedded // zero: none
+	Verifier   Verifier // nil: every image may be pulled
+	Judge      Judge    // nil: every image may be pulled and run, and none that is encrypted can be unpacked
+	Config     Config
+	Log        *slog.Logger
 }
 
 // Service keeps images. Its methods may be called concurrently.
