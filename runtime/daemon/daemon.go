@@ -176,7 +176,11 @@ func (d *Daemon) openImages(context.Context) (err error) {
 		Content: d.content, Snapshotters: d.snapshotters, Default: d.snapshotter, NewRegistry: d.newRegistry, ShortNames: d.shortNames,
 		Embedded: image.Embedded{Name: toolbox.Name, Open: toolbox.Archive}, Verifier: imageVerifier(d), Judge: d.judge,
 		Images: store.NewTable[image.Image](d.store, "images", 1, nil), Leases: d.leases, Events: d.events, Log: d.Log,
-		Config: image.Config{MaxDownloads: d.Config.Registry.MaxConcurrentDownloads, LeaseExpiry: time.Duration(d.Config.GC.Grace)},
+		Config: image.Config{
+			MaxDownloads: d.Config.Registry.MaxConcurrentDownloads, MaxUnpacks: d.Config.Image.MaxConcurrentUnpacks,
+			PartSize: int64(d.Config.Image.LayerPartSize), ProgressTimeout: time.Duration(d.Config.Image.PullProgressTimeout),
+			NoSync: !d.Config.Image.SyncFS, LeaseExpiry: time.Duration(d.Config.GC.Grace),
+		},
 	})
 	return err
 }

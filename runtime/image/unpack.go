@@ -263,6 +263,9 @@ func forHost(manifests []described) []described {
 
 // sync makes blobs and layers durable, before anything refers to them.
 func (s *Service) sync(ctx context.Context, u *unpacking) error {
+	if s.config.NoSync {
+		return nil
+	}
 	err := s.Content.Sync(ctx)
 	if u != nil && len(u.chains) > 0 {
 		err = errors.Join(err, u.sn.Sync(ctx))
