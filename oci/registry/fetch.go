@@ -120,7 +120,7 @@ type blob struct {
 	body    io.ReadCloser
 	offset  int64
 	end     int64 // where the part ends that is wanted; desc.Size: at the end of all
-	breaks  int // broken connections since the last byte
+	breaks  int   // broken connections since the last byte
 	failure *Error
 }
 
