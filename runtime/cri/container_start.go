@@ -81,6 +81,9 @@ func (s *runtimeServer) UpdateContainerResources(ctx context.Context, r *v1.Upda
 		return nil, err
 	}
 	resources, err := linuxResources(r.GetLinux(), &s.Host)
+	if err == nil {
+		resources, err = s.Policy().Resources(c.Runtime, resources, &s.Host)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -115,9 +118,10 @@ func (s *runtimeServer) running(ctx context.Context, id string) (engine.Containe
 
 func alive(c engine.Container) bool { return c.State == engine.Running || c.State == engine.Paused }
 
-// visible leaves out what is being made or removed, and the process that holds a pod's PID namespace.
+// visible leaves out what is being made or removed, and the process that holds a pod's PID namespace. What a removal has
+// left is seen: else nobody would remove it again.
 func visible(c engine.Container) bool {
-	return c.Role == "" && c.State != engine.Creating && c.State != engine.Removing
+	return c.Role == "" && (c.Left != "" || c.State != engine.Creating && c.State != engine.Removing)
 }
 
 // seconds is a timeout of a request.

@@ -18,17 +18,21 @@ type live struct {
 	pod  string // it is in; empty for none
 	name string // the record's Key
 
-	called atomic.Pointer[string] // the record's Name, for events: they do not wait for the mutex
+	shown atomic.Pointer[map[string]string] // of the record, what every event says: they do not wait for the mutex
 
 	mu    sync.Mutex
 	rec   Container
 	procs map[string]*proc // by exec id; the first process has none
 	gone  bool             // removed: the record is deleted
+	left  error            // why the last removal has not succeeded
 	doing string           // the stage of the operation under way, for messages
 
-	restart context.CancelFunc // of the start that its policy will make; nil: none is planned
-	backoff time.Duration      // before the last such start
-	health  *Health            // of the process that runs; nil: nothing checks it
+	restart context.CancelFunc       // of the start that its policy will make; nil: none is planned
+	backoff time.Duration            // before the last such start
+	health  *Health                  // of the process that runs; nil: nothing checks it
+	checkUp chan chan<- HealthResult // takes wishes for a check at once; nil: nothing checks it
+
+	shipping *shipping // of its log; nil: none has begun
 
 	told     bool          // plugins have been asked for it
 	stopTold chan struct{} // closed when plugins know of its exit; nil: nobody tells them
@@ -103,10 +107,17 @@ func (l *live) seen() Container {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	c := l.rec
+	if l.left != nil {
+		c.Left = l.left.Error()
+	}
 	c.Restarting = l.restart != nil && c.State == Exited
 	if l.health != nil {
 		h := *l.health
 		c.Health = &h
+	}
+	if l.shipping != nil {
+		s := l.shipping.Status()
+		c.Shipping = &s
 	}
 	return c
 }
