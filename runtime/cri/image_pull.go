@@ -28,13 +28,13 @@ func (s *imageServer) PullImage(ctx context.Context, r *v1.PullImageRequest) (*v
 	if err != nil {
 		return nil, err
 	}
-	options := image.RegistryOptions{Override: credentials}
-	if credentials == nil {
-		options.DockerConfig = s.Policy().AuthFile(r.GetSandboxConfig().GetMetadata().GetNamespace(), ref)
-	}
-	pulled, err := s.Images.Pull(ctx, Namespace, image.PullOptions{Name: ref, Snapshotter: s.pullSnapshotter(r), Registry: options}, nil)
+	namespace := r.GetSandboxConfig().GetMetadata().GetNamespace()
+	pulled, err := s.Images.Pull(ctx, Namespace, image.PullOptions{
+		Name: ref, Snapshotter: s.pullSnapshotter(r), PolicyNamespace: namespace,
+		Registry: image.RegistryOptions{Override: credentials, Namespace: namespace, Image: ref},
+	}, nil)
 	if err != nil {
-		return nil, err
+		return nil, imageError(err)
 	}
 	id := s.Images.ID(ctx, pulled.Target)
 	if id == "" {

@@ -41,6 +41,7 @@ import (
 	"github.com/minirt/mini/runtime/store"
 	"github.com/minirt/mini/runtime/stream"
 	"github.com/minirt/mini/runtime/toolbox"
+	"github.com/minirt/mini/runtime/trust"
 )
 
 const defaultNamespace = "default"
@@ -81,6 +82,7 @@ type Daemon struct {
 	peers        credentials.TransportCredentials // of remote; nil: it is not there
 	store        *store.Store
 	content      *content.Store
+	judge        *trust.Judge
 	snapshotters snapshotters
 	namespaces   *store.Namespaces
 	leases       *store.Leases
@@ -179,11 +181,18 @@ func (d *Daemon) openSnapshots(ctx context.Context) (err error) {
 }
 
 func (d *Daemon) openImages(context.Context) (err error) {
+	if d.judge, err = newJudge(d); err != nil {
+		return err
+	}
 	d.images, err = image.New(image.Deps{
-		Content: d.content, Snapshotters: d.snapshotters.all, Default: d.snapshotters.fallback, NewRegistry: d.newRegistry,
-		Embedded: image.Embedded{Name: toolbox.Name, Open: toolbox.Archive}, Verifier: imageVerifier(d),
+		Content: d.content, Snapshotters: d.snapshotters.all, Default: d.snapshotters.fallback, NewRegistry: d.newRegistry, ShortNames: d.shortNames,
+		Embedded: image.Embedded{Name: toolbox.Name, Open: toolbox.Archive}, Verifier: imageVerifier(d), Judge: d.judge,
 		Images: store.NewTable[image.Image](d.store, "images", 1, nil), Leases: d.leases, Events: d.events, Log: d.Log,
-		Config: image.Config{MaxDownloads: d.Config.Registry.MaxConcurrentDownloads, LeaseExpiry: time.Duration(d.Config.GC.Grace)},
+		Config: image.Config{
+			MaxDownloads: d.Config.Registry.MaxConcurrentDownloads, MaxUnpacks: d.Config.Image.MaxConcurrentUnpacks,
+			PartSize: int64(d.Config.Image.LayerPartSize), ProgressTimeout: time.Duration(d.Config.Image.PullProgressTimeout),
+			NoSync: !d.Config.Image.SyncFS, LeaseExpiry: time.Duration(d.Config.GC.Grace),
+		},
 	})
 	return err
 }
@@ -275,7 +284,7 @@ func (d *Daemon) openServer(ctx context.Context) error {
 		Engine: d.engine, Images: d.images, Streams: urls{streaming}, Events: d.events, Disk: disk{d}, Host: d.host,
 		Version: d.Options.Version, CgroupDriver: d.host.CgroupDriver, Config: func() any { return d.config.Load() }, Networks: d.networks,
 		Runtimes: func() map[string]string { return d.config.Load().engineRuntimes().Paths }, Policy: d.policy.Load,
-		Log: d.Log, Serving: serving,
+		Pinned: d.pinned, Log: d.Log, Serving: serving,
 	})
 	d.health = health.NewServer()
 	healthpb.RegisterHealthServer(d.grpc, d.health)

@@ -1,7 +1,6 @@
 package daemon
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -42,10 +41,20 @@ func supervisorBinary(configured string) (string, error) {
 
 // newRegistry makes a client for one request. Those that say nothing of the registry share one, and its connections.
 func (d *Daemon) newRegistry(o image.RegistryOptions) image.Registry {
-	if o == (image.RegistryOptions{}) {
+	c := *d.config.Load()
+	if own := c.Registry.authFile(o.Namespace, o.Image); own != "" {
+		c.Registry.DockerConfig = own
+		return registryClient(c, o, d.Options.Version, d.Log)
+	}
+	if o.Namespace, o.Image = "", ""; o == (image.RegistryOptions{}) {
 		return d.registry.Load()
 	}
-	return registryClient(*d.config.Load(), o, d.Options.Version, d.Log)
+	return registryClient(c, o, d.Options.Version, d.Log)
+}
+
+// shortNames completes the name of an image that has no registry in it.
+func (d *Daemon) shortNames(ref string) ([]string, error) {
+	return registry.ShortNames(d.config.Load().Registry.RegistriesConf, ref)
 }
 
 func registryClient(c Config, o image.RegistryOptions, version string, log *slog.Logger) *registry.Client {
@@ -54,7 +63,7 @@ func registryClient(c Config, o image.RegistryOptions, version string, log *slog
 		dirs = append([]string{o.HostsDir}, dirs...)
 	}
 	return registry.New(registry.Options{
-		HostsDirs: dirs, DockerConfig: cmp.Or(o.DockerConfig, c.Registry.DockerConfig), Override: o.Override, UserAgent: "minid/" + version, Logger: log, Trace: o.Trace,
+		HostsDirs: dirs, RegistriesConf: c.Registry.RegistriesConf, DockerConfig: c.Registry.DockerConfig, Override: o.Override, UserAgent: "minid/" + version, Logger: log, Trace: o.Trace,
 	})
 }
 
@@ -62,6 +71,9 @@ func registryClient(c Config, o image.RegistryOptions, version string, log *slog
 func (d *Daemon) setConfig(c Config) {
 	d.config.Store(&c)
 	d.Level.Set(level(c.LogLevel))
+	if d.judge != nil {
+		d.judge.Set(c.trustSettings())
+	}
 	d.registry.Store(registryClient(c, image.RegistryOptions{}, d.Options.Version, d.Log))
 	select {
 	case d.paced <- struct{}{}:

@@ -95,6 +95,7 @@ type Container struct {
 	// What is known only in memory, where a record is answered to a client.
 	Restarting bool         `json:"-"` // it has exited, and its policy will start it again
 	Health     *Health      `json:"-"` // nil: nothing checks it
+	Left       string       `json:"-"` // why its last removal has not succeeded; "": none was tried, or one is under way
 	Shipping   *ship.Status `json:"-"` // of its log; nil: it stays here
 }
 

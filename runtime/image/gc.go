@@ -88,6 +88,7 @@ func (s *Service) mark(ctx context.Context, o CollectOptions) (liveSet, error) {
 		return live, err
 	}
 	for _, e := range images {
+		live.blobs[e.Value.Signatures] = true
 		if err := s.markImage(ctx, e.Namespace, e.Value.Target, live); err != nil {
 			return live, fmt.Errorf("image %s: %w", e.Key, err)
 		}
