@@ -118,9 +118,9 @@ type fakeDisk struct {
 	applied []string
 }
 
-func (*fakeDisk) Mountpoint() string { return "/var/lib/minid/snapshots" }
-func (*fakeDisk) Images(context.Context) (snapshot.Usage, error) {
-	return snapshot.Usage{Size: 1000, Inodes: 10}, nil
+func (*fakeDisk) Mountpoint(engine.Container) string { return "/var/lib/minid/snapshots" }
+func (*fakeDisk) Images(context.Context) ([]Space, error) {
+	return []Space{{Mountpoint: "/var/lib/minid/snapshots", Usage: snapshot.Usage{Size: 1000, Inodes: 10}}}, nil
 }
 
 func (d *fakeDisk) Layer(context.Context, engine.Container) (snapshot.Usage, error) {

@@ -92,16 +92,22 @@ type Bus interface {
 // Disk tells what images and containers take on the disk, and gives a container's own files. Its methods may walk
 // directories: nothing here calls them while a client waits for statistics.
 type Disk interface {
-	// Mountpoint is a directory on the filesystem of the images and the containers.
-	Mountpoint() string
-	// Images counts blobs and unpacked layers.
-	Images(ctx context.Context) (snapshot.Usage, error)
+	// Mountpoint is a directory on the filesystem of a container's own files.
+	Mountpoint(c engine.Container) string
+	// Images counts blobs and unpacked layers, by filesystem; that of most comes first.
+	Images(ctx context.Context) ([]Space, error)
 	// Layer counts what a container has written.
 	Layer(ctx context.Context, c engine.Container) (snapshot.Usage, error)
 	// Diff writes what a container has changed, as an uncompressed layer.
 	Diff(ctx context.Context, c engine.Container, w io.Writer) error
 	// Apply puts such a layer into a container that has not been started.
 	Apply(ctx context.Context, c engine.Container, r io.Reader) error
+}
+
+// Space is what is taken on the filesystem of a directory.
+type Space struct {
+	Mountpoint string
+	snapshot.Usage
 }
 
 // Deps are the collaborators of the services.

@@ -34,6 +34,8 @@ type live struct {
 
 	shipping *shipping // of its log; nil: none has begun
 
+	forbidden forbidden // system calls that were refused
+
 	told     bool          // plugins have been asked for it
 	stopTold chan struct{} // closed when plugins know of its exit; nil: nobody tells them
 }

@@ -235,6 +235,9 @@ func (s *Service) sweepSnapshots(ctx context.Context, live liveSet, dryRun bool,
 				if errdefs.IsFailedPrecondition(err) {
 					done, err = false, nil // it has got a child meanwhile
 				}
+				if errdefs.IsUnavailable(err) {
+					break // the records stay until its snapshotter answers; Cleanup says so
+				}
 				errs = append(errs, err)
 			}
 			if done {
@@ -243,6 +246,10 @@ func (s *Service) sweepSnapshots(ctx context.Context, live liveSet, dryRun bool,
 		}
 		if !dryRun {
 			_, err := sn.Cleanup(ctx)
+			if errdefs.IsUnavailable(err) {
+				s.Log.WarnContext(ctx, "garbage stays for the next collection", "snapshotter", sn.Name(), "error", err)
+				err = nil
+			}
 			errs = append(errs, err)
 		}
 	}

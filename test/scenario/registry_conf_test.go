@@ -85,7 +85,7 @@ func TestNamespacedAuth(t *testing.T) {
 		t.Fatal(err)
 	}
 	d := testenv.Daemon(t, testenv.DaemonOptions{Config: fmt.Sprintf(
-		"[registry]\nnamespaced_auth_dir = %q\n[image]\npinned_images = [%q]\n", auths, r.Address+"/*")})
+		"[cri]\nnamespaced_auth_dir = %q\n[image]\npinned_images = [%q]\n", auths, r.Address+"/*")})
 	c := testenv.DialCRI(t, d.Address)
 	pull := func(namespace string) error {
 		config := c.PodConfig("p", func(p *runtimeapi.PodSandboxConfig) { p.Metadata.Namespace = namespace })
