@@ -81,7 +81,7 @@ type RegistryOptions struct {
 	HostsDir string // besides the configured ones, and before them
 	// DockerConfig is a file with credentials, as config.json, over the configured one; empty: that.
 	DockerConfig string
-	Trace    bool
+	Trace        bool
 }
 
 // Records is what the service wants of the table of images; *store.Table[Image] is one.
