@@ -135,6 +135,7 @@ func (x *VersionResponse) GetApiVersion() string {
 
 type InfoRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
+	Config        bool                   `protobuf:"varint,1,opt,name=config,proto3" json:"config,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -169,6 +170,13 @@ func (*InfoRequest) Descriptor() ([]byte, []int) {
 	return file_minid_proto_rawDescGZIP(), []int{2}
 }
 
+func (x *InfoRequest) GetConfig() bool {
+	if x != nil {
+		return x.Config
+	}
+	return false
+}
+
 type InfoResponse struct {
 	state             protoimpl.MessageState `protogen:"open.v1"`
 	Name              string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"` // the daemon's own name
@@ -199,6 +207,7 @@ type InfoResponse struct {
 	ContainersPaused  int64                  `protobuf:"varint,26,opt,name=containers_paused,json=containersPaused,proto3" json:"containers_paused,omitempty"`
 	Runtimes          []string               `protobuf:"bytes,27,rep,name=runtimes,proto3" json:"runtimes,omitempty"` // beside the one that is built in
 	Time              int64                  `protobuf:"varint,28,opt,name=time,proto3" json:"time,omitempty"`        // of the answer
+	Config            string                 `protobuf:"bytes,30,opt,name=config,proto3" json:"config,omitempty"`     // in TOML, when it is asked for
 	Plugins           []*PluginInfo          `protobuf:"bytes,29,rep,name=plugins,proto3" json:"plugins,omitempty"`
 	unknownFields     protoimpl.UnknownFields
 	sizeCache         protoimpl.SizeCache
@@ -428,6 +437,13 @@ func (x *InfoResponse) GetTime() int64 {
 		return x.Time
 	}
 	return 0
+}
+
+func (x *InfoResponse) GetConfig() string {
+	if x != nil {
+		return x.Config
+	}
+	return ""
 }
 
 func (x *InfoResponse) GetPlugins() []*PluginInfo {
@@ -10959,8 +10975,9 @@ const file_minid_proto_rawDesc = "" +
 	"\n" +
 	"go_version\x18\x03 \x01(\tR\tgoVersion\x12\x1f\n" +
 	"\vapi_version\x18\x04 \x01(\tR\n" +
-	"apiVersion\"\r\n" +
-	"\vInfoRequest\"\xd9\a\n" +
+	"apiVersion\"%\n" +
+	"\vInfoRequest\x12\x16\n" +
+	"\x06config\x18\x01 \x01(\bR\x06config\"\xf1\a\n" +
 	"\fInfoResponse\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04uuid\x18\x02 \x01(\tR\x04uuid\x12\x10\n" +
@@ -10995,7 +11012,8 @@ const file_minid_proto_rawDesc = "" +
 	"tcpAddress\x12+\n" +
 	"\x11containers_paused\x18\x1a \x01(\x03R\x10containersPaused\x12\x1a\n" +
 	"\bruntimes\x18\x1b \x03(\tR\bruntimes\x12\x12\n" +
-	"\x04time\x18\x1c \x01(\x03R\x04time\x12.\n" +
+	"\x04time\x18\x1c \x01(\x03R\x04time\x12\x16\n" +
+	"\x06config\x18\x1e \x01(\tR\x06config\x12.\n" +
 	"\aplugins\x18\x1d \x03(\v2\x14.minid.v1.PluginInfoR\aplugins\x1a;\n" +
 	"\rFeaturesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
