@@ -125,12 +125,7 @@ func (e *Engine) byKey(ns, name string) *live {
 	}
 	e.mu.RLock()
 	defer e.mu.RUnlock()
-	for k, l := range e.containers {
-		if k.ns == ns && l.name == name {
-			return l
-		}
-	}
-	return nil
+	return e.keys[key{ns, name}]
 }
 
 // clearHalf removes a container that a crash has left half made or half removed, and says whether it was one: nobody else
@@ -240,6 +235,7 @@ func (e *Engine) reserve(ctx context.Context, c Container, generate bool) (*live
 	}
 	e.mu.Lock()
 	e.containers[k] = l
+	e.keys.put(k.ns, l.name, l)
 	e.mu.Unlock()
 	return l, unlock, nil
 }

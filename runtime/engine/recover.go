@@ -40,6 +40,7 @@ func (e *Engine) Recover(ctx context.Context) error {
 		k := key{r.Namespace, r.Key}
 		l := &live{key: k, pod: c.Pod, name: c.Key, rec: c, procs: map[string]*proc{}}
 		e.containers[k] = l
+		e.keys.put(k.ns, l.name, l)
 		if c.Name != "" {
 			e.names[key{k.ns, c.Name}] = l
 			l.called.Store(&c.Name)
