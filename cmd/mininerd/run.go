@@ -40,7 +40,7 @@ func createCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			made, err := create(c, d, streams)
+			made, err := create(c, d, streams, false)
 			if err != nil {
 				return err
 			}
@@ -103,7 +103,7 @@ func run(c *cli.Context, d *daemon) error {
 	if s.stdin && c.Bool("tty") && !isTerminal(os.Stdin) {
 		return icli.CodedError{Err: errors.New("the input device is not a TTY"), Code: 1}
 	}
-	made, err := create(c, d, s)
+	made, err := create(c, d, s, true)
 	if err != nil {
 		return err
 	}
@@ -140,8 +140,9 @@ func writePid(c *cli.Context, pid int64) error {
 	return os.WriteFile(c.String("pidfile"), []byte(strconv.FormatInt(pid, 10)), 0o644)
 }
 
-// create makes the container of the command line, after its image was pulled where that is wanted.
-func create(c *cli.Context, d *daemon, s streams) (*api.Container, error) {
+// create makes the container of the command line, after its image was pulled where that is wanted; starting says that a
+// start follows.
+func create(c *cli.Context, d *daemon, s streams, starting bool) (*api.Container, error) {
 	args := c.Args().Slice()
 	req, err := options.ContainerRequest(c, args[0], args[1:])
 	if err != nil {
@@ -151,7 +152,7 @@ func create(c *cli.Context, d *daemon, s streams) (*api.Container, error) {
 	if req.AutoRemove && req.Restart.Name != "no" {
 		return nil, fmt.Errorf("conflicting options: cannot specify both --restart and --rm: %w", errdefs.ErrInvalidArgument)
 	}
-	req.StdinOnce = s.stdin
+	req.StdinOnce, req.StartFollows = s.stdin, starting
 	cid, err := newIDFile(c.String("cidfile"))
 	if err != nil {
 		return nil, err

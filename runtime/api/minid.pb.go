@@ -6831,9 +6831,10 @@ type CreateContainerRequest struct {
 	Dns            *DNSSettings           `protobuf:"bytes,24,opt,name=dns,proto3" json:"dns,omitempty"`
 	ExtraHosts     []string               `protobuf:"bytes,25,rep,name=extra_hosts,json=extraHosts,proto3" json:"extra_hosts,omitempty"` // NAME:IP, or NAME:host-gateway
 	Restart        *RestartPolicy         `protobuf:"bytes,26,opt,name=restart,proto3" json:"restart,omitempty"`
-	Health         *HealthCheck           `protobuf:"bytes,27,opt,name=health,proto3" json:"health,omitempty"`                               // unset: the image's
-	StopTimeout    int64                  `protobuf:"varint,28,opt,name=stop_timeout,json=stopTimeout,proto3" json:"stop_timeout,omitempty"` // 0: 10 s; negative: no end
-	Init           bool                   `protobuf:"varint,29,opt,name=init,proto3" json:"init,omitempty"`                                  // a small init is its first process, which forwards signals and reaps
+	Health         *HealthCheck           `protobuf:"bytes,27,opt,name=health,proto3" json:"health,omitempty"`                                  // unset: the image's
+	StopTimeout    int64                  `protobuf:"varint,28,opt,name=stop_timeout,json=stopTimeout,proto3" json:"stop_timeout,omitempty"`    // 0: 10 s; negative: no end
+	Init           bool                   `protobuf:"varint,29,opt,name=init,proto3" json:"init,omitempty"`                                     // a small init is its first process, which forwards signals and reaps
+	StartFollows   bool                   `protobuf:"varint,60,opt,name=start_follows,json=startFollows,proto3" json:"start_follows,omitempty"` // it is started next, by the same client: should the daemon end before, it is removed at its next start
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -7067,6 +7068,13 @@ func (x *CreateContainerRequest) GetStopTimeout() int64 {
 func (x *CreateContainerRequest) GetInit() bool {
 	if x != nil {
 		return x.Init
+	}
+	return false
+}
+
+func (x *CreateContainerRequest) GetStartFollows() bool {
+	if x != nil {
+		return x.StartFollows
 	}
 	return false
 }
@@ -10931,7 +10939,7 @@ const file_minid_proto_rawDesc = "" +
 	"\x06signal\x18\x03 \x01(\x05R\x06signal\x12\x12\n" +
 	"\x04time\x18\x04 \x01(\x03R\x04time\x12\x10\n" +
 	"\x03oom\x18\x05 \x01(\bR\x03oom\x12\x16\n" +
-	"\x06reason\x18\x06 \x01(\tR\x06reason\"\x9d\t\n" +
+	"\x06reason\x18\x06 \x01(\tR\x06reason\"\xc2\t\n" +
 	"\x16CreateContainerRequest\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12\x14\n" +
@@ -10968,7 +10976,8 @@ const file_minid_proto_rawDesc = "" +
 	"\arestart\x18\x1a \x01(\v2\x17.minid.v1.RestartPolicyR\arestart\x12-\n" +
 	"\x06health\x18\x1b \x01(\v2\x15.minid.v1.HealthCheckR\x06health\x12!\n" +
 	"\fstop_timeout\x18\x1c \x01(\x03R\vstopTimeout\x12\x12\n" +
-	"\x04init\x18\x1d \x01(\bR\x04init\x1a9\n" +
+	"\x04init\x18\x1d \x01(\bR\x04init\x12#\n" +
+	"\rstart_follows\x18< \x01(\bR\fstartFollows\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1aA\n" +

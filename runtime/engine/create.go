@@ -189,6 +189,7 @@ func (e *Engine) newRecord(ns string, o CreateOptions, r image.Resolved) Contain
 	if len(imageMounts(c)) > 0 {
 		c.Snapshotter = o.Snapshotter
 	}
+	c.StartFollows = o.StartFollows
 	if ref, err := name.Parse(c.Image); err == nil {
 		c.Image = ref.String()
 	}

@@ -105,6 +105,11 @@ func (e *Engine) settle(l *live, r sandbox.Recovered) (remove bool) {
 		return false // as it is recorded, until the supervisor answers
 	}
 	switch r.Action {
+	case sandbox.ActionIdle:
+		// Who would have started it has lost its connection with the last daemon; and one that removes itself has no end
+		// but that of its process.
+		c := l.record()
+		return r.Exec == "" && s == Created && (c.StartFollows || c.AutoRemove)
 	case sandbox.ActionKeep, sandbox.ActionAdopt:
 		e.settleLive(l, r)
 	case sandbox.ActionExited:
