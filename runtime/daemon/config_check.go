@@ -12,6 +12,7 @@ import (
 
 	"github.com/containerd/errdefs"
 
+	"github.com/minirt/mini/runtime/logs/driver"
 	"github.com/minirt/mini/runtime/network"
 )
 
@@ -71,6 +72,8 @@ func (c Config) check() error {
 	}
 	c.API.check(bad, absolute)
 	c.checkPlugins(bad, absolute)
+	c.checkRuntimes(bad, absolute)
+	c.checkCRI(bad, absolute)
 	c.checkNumbers(bad)
 	if err := checkListener(c.Metrics.Address); err != nil {
 		bad("metrics.address", "%s", err)
@@ -96,6 +99,9 @@ func (c Config) checkNumbers(bad func(key, format string, args ...any)) {
 	}
 	if c.Log.MaxSize != 0 && c.Log.MaxSize < 4096 {
 		bad("log.max_size", "%d bytes is less than 4096", c.Log.MaxSize)
+	}
+	if _, err := driver.Decide(driver.Choice{Driver: c.Log.Driver, Options: c.Log.Options}, driver.Info{ID: strings.Repeat("0", 64)}, driver.Files{Path: c.Root}); err != nil {
+		bad("log.driver", "%v", err)
 	}
 	if c.Log.MaxFiles < 1 {
 		bad("log.max_files", "%d is less than 1", c.Log.MaxFiles)

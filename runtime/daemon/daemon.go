@@ -28,8 +28,10 @@ import (
 	"github.com/minirt/mini/oci/registry"
 	"github.com/minirt/mini/oci/spec"
 	"github.com/minirt/mini/oci/spec/cdi"
+	"github.com/minirt/mini/runtime/classes"
 	"github.com/minirt/mini/runtime/content"
 	"github.com/minirt/mini/runtime/cri"
+	"github.com/minirt/mini/runtime/cri/policy"
 	"github.com/minirt/mini/runtime/engine"
 	"github.com/minirt/mini/runtime/events"
 	"github.com/minirt/mini/runtime/image"
@@ -67,6 +69,8 @@ type Daemon struct {
 	Options
 	config    atomic.Pointer[Config]          // in force; Options.Config is that of the start
 	registry  atomic.Pointer[registry.Client] // for requests that say nothing of the registry
+	policy    atomic.Pointer[policy.Settings]
+	classes   classes.Classes
 	startedAt time.Time
 	uuid      string
 	host      spec.Host
@@ -122,6 +126,9 @@ func Open(ctx context.Context, o Options) (*Daemon, error) {
 
 func (d *Daemon) openDirectories(context.Context) error {
 	d.setConfig(d.Config)
+	if err := d.setPolicy(d.Config); err != nil {
+		return err
+	}
 	unlock, err := lockDirectories(d.Config.Root, d.Config.State)
 	if err != nil {
 		return err
@@ -195,17 +202,22 @@ func (d *Daemon) openContainers(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	tuner, err := d.openTuner()
+	if err != nil {
+		return err
+	}
 	d.engine, err = engine.New(withPlugins(engine.Deps{
 		Name: d.Config.Name, Root: d.Config.Root, State: d.Config.State,
 		Containers: store.NewTable[engine.Container](d.store, "containers", 1, nil),
 		Pods:       store.NewTable[engine.Pod](d.store, "pods", 1, nil), Network: d.network,
 		Networks: store.NewTable[network.Record](d.store, "networks", 1, nil),
 		Images:   d.images, Snapshotters: d.snapshotters, Snapshotter: d.snapshotter,
-		Leases: d.leases, Namespaces: d.namespaces, Store: d.store, Events: d.events, Host: d.host, CDI: cdi.New(), Log: d.Log,
+		Leases: d.leases, Namespaces: d.namespaces, Store: d.store, Events: d.events, Host: d.host, CDI: cdi.New(), Tuner: tuner, Log: d.Log,
 		Config: engine.Config{
-			CgroupDriver: driver, CgroupParent: d.Config.Cgroup.Parent, Runtimes: d.Config.runtimePaths(),
-			RuntimeOptions: d.Config.runtimeOptions(), SupervisorPath: binary, Pause: binary, RecoveryTimeout: recoveryTimeout,
+			CgroupDriver: driver, CgroupParent: d.Config.Cgroup.Parent, Runtimes: d.Config.engineRuntimes(),
+			SupervisorPath: binary, Pause: binary, RecoveryTimeout: recoveryTimeout,
 			LogMaxSize: int64(d.Config.Log.MaxSize), LogMaxFiles: d.Config.Log.MaxFiles,
+			LogDriver: d.Config.Log.Driver, LogOptions: d.Config.Log.Options,
 		},
 	}, plugins, d.Config))
 	if err != nil {
@@ -258,7 +270,8 @@ func (d *Daemon) openServer(ctx context.Context) error {
 	}
 	cri.Register(d.grpc, cri.Deps{
 		Engine: d.engine, Images: d.images, Streams: urls{streaming}, Events: d.events, Disk: disk{d}, Host: d.host,
-		Version: d.Options.Version, CgroupDriver: d.host.CgroupDriver, Runtimes: d.Config.runtimePaths(), Config: func() any { return d.config.Load() }, Networks: d.networks,
+		Version: d.Options.Version, CgroupDriver: d.host.CgroupDriver, Config: func() any { return d.config.Load() }, Networks: d.networks,
+		Runtimes: func() map[string]string { return d.config.Load().engineRuntimes().Paths }, Policy: d.policy.Load,
 		Log: d.Log, Serving: serving,
 	})
 	d.health = health.NewServer()

@@ -3,10 +3,13 @@ package daemon
 import (
 	"context"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	goruntime "runtime"
+	"slices"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -46,7 +49,8 @@ func (d *Daemon) Info(ctx context.Context) (*api.InfoResponse, error) {
 		Kernel: d.host.Kernel, Os: goruntime.GOOS, Arch: goruntime.GOARCH, CgroupMode: d.host.CgroupMode, CgroupDriver: d.host.CgroupDriver,
 		Snapshotter: d.snapshotter, SupervisorScope: d.Config.Supervisor.Scope, Supervisors: d.Supervisors(ctx), Features: d.features(),
 		Containers: int64(counts.Containers), ContainersRunning: int64(counts.Running), Images: int64(len(images)),
-		StartedAt: d.startedAt.UnixNano(), Warnings: d.warnings(),
+		StartedAt: d.startedAt.UnixNano(), Warnings: d.warnings(), ContainersPaused: int64(counts.Paused),
+		Runtimes: slices.Sorted(maps.Keys(d.Config.Runtimes)), Time: time.Now().UnixNano(),
 	}, nil
 }
 

@@ -67,9 +67,13 @@ func (e *Engine) buildSpec(ctx context.Context, c Container) (*specs.Spec, []str
 	if err != nil {
 		return nil, nil, err
 	}
+	var defaults spec.Defaults
+	if request.Defaults != nil {
+		defaults = *request.Defaults
+	}
 	s, warnings, err := spec.Build(spec.Input{
 		ID: c.ID, Name: e.Name, Namespace: c.Namespace, Request: request, Image: c.ImageConfig, Rootfs: root, Host: e.Host,
-		CDI: e.CDI, CgroupDriver: e.Config.CgroupDriver, CgroupParent: e.Config.CgroupParent,
+		CDI: e.CDI, Defaults: defaults, CgroupDriver: e.Config.CgroupDriver, CgroupParent: e.Config.CgroupParent,
 		NamespacePaths: func(id, kind string) (string, error) { return e.namespacePath(c.Namespace, id, kind) },
 	})
 	if err == nil {

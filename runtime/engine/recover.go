@@ -43,8 +43,8 @@ func (e *Engine) Recover(ctx context.Context) error {
 		e.keys.put(k.ns, l.name, l)
 		if c.Name != "" {
 			e.names[key{k.ns, c.Name}] = l
-			l.called.Store(&c.Name)
 		}
+		l.show(c)
 		known = append(known, sandbox.Known{
 			Process: wire.Process{Namespace: c.Namespace, ID: c.ID}, Group: c.Supervisor, Dir: e.Bundle(c),
 			State: string(c.State), PID: c.PID, StartTime: c.StartTime,
@@ -63,6 +63,7 @@ func (e *Engine) Recover(ctx context.Context) error {
 			remove = append(remove, leftover{l, r})
 		}
 	}
+	e.recoverTuning()
 	if err := e.recoverPods(ctx, allPods); err != nil {
 		return err
 	}
