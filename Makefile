@@ -37,7 +37,7 @@ build: $(addprefix bin/,$(BINARIES)) ## build all binaries into bin/
 # What the linker writes, it writes by a mapping, and it lies in the page cache in single pages. A copy lies there in
 # larger ones, and starts a quarter quicker.
 bin/%: $(SOURCES) go.mod go.sum $(TOOLBOX) | go
-	CGO_ENABLED=0 $(GO) build -trimpath -tags nri_no_wasm -ldflags '$(LDFLAGS)' -o $@.linked ./cmd/$*
+	CGO_ENABLED=0 $(GO) build -trimpath -tags nri_no_wasm,grpcnotrace -ldflags '$(LDFLAGS)' -o $@.linked ./cmd/$*
 	@install -m 0755 $@.linked $@ && rm $@.linked
 
 # libcontainer's nsenter is C, and seccomp needs libseccomp. Each start executes it once more, which is quicker without
