@@ -7134,11 +7134,12 @@ type CreateContainerRequest struct {
 	Dns            *DNSSettings           `protobuf:"bytes,24,opt,name=dns,proto3" json:"dns,omitempty"`
 	ExtraHosts     []string               `protobuf:"bytes,25,rep,name=extra_hosts,json=extraHosts,proto3" json:"extra_hosts,omitempty"` // NAME:IP, or NAME:host-gateway
 	Restart        *RestartPolicy         `protobuf:"bytes,26,opt,name=restart,proto3" json:"restart,omitempty"`
-	Health         *HealthCheck           `protobuf:"bytes,27,opt,name=health,proto3" json:"health,omitempty"`                               // unset: the image's
-	StopTimeout    int64                  `protobuf:"varint,28,opt,name=stop_timeout,json=stopTimeout,proto3" json:"stop_timeout,omitempty"` // 0: 10 s; negative: no end
-	Init           bool                   `protobuf:"varint,29,opt,name=init,proto3" json:"init,omitempty"`                                  // a small init is its first process, which forwards signals and reaps
-	InitBinary     string                 `protobuf:"bytes,41,opt,name=init_binary,json=initBinary,proto3" json:"init_binary,omitempty"`     // on the daemon's machine; empty: its own
-	Kept           []byte                 `protobuf:"bytes,40,opt,name=kept,proto3" json:"kept,omitempty"`                                   // JSON that the client keeps with the container, and that nobody else reads
+	Health         *HealthCheck           `protobuf:"bytes,27,opt,name=health,proto3" json:"health,omitempty"`                                  // unset: the image's
+	StopTimeout    int64                  `protobuf:"varint,28,opt,name=stop_timeout,json=stopTimeout,proto3" json:"stop_timeout,omitempty"`    // 0: 10 s; negative: no end
+	Init           bool                   `protobuf:"varint,29,opt,name=init,proto3" json:"init,omitempty"`                                     // a small init is its first process, which forwards signals and reaps
+	InitBinary     string                 `protobuf:"bytes,41,opt,name=init_binary,json=initBinary,proto3" json:"init_binary,omitempty"`        // on the daemon's machine; empty: its own
+	Kept           []byte                 `protobuf:"bytes,40,opt,name=kept,proto3" json:"kept,omitempty"`                                      // JSON that the client keeps with the container, and that nobody else reads
+	StartFollows   bool                   `protobuf:"varint,60,opt,name=start_follows,json=startFollows,proto3" json:"start_follows,omitempty"` // it is started next, by the same client: should the daemon end before, it is removed at its next start
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -7388,6 +7389,13 @@ func (x *CreateContainerRequest) GetKept() []byte {
 		return x.Kept
 	}
 	return nil
+}
+
+func (x *CreateContainerRequest) GetStartFollows() bool {
+	if x != nil {
+		return x.StartFollows
+	}
+	return false
 }
 
 type LogConfig struct {
@@ -11615,7 +11623,7 @@ const file_minid_proto_rawDesc = "" +
 	"\x06signal\x18\x03 \x01(\x05R\x06signal\x12\x12\n" +
 	"\x04time\x18\x04 \x01(\x03R\x04time\x12\x10\n" +
 	"\x03oom\x18\x05 \x01(\bR\x03oom\x12\x16\n" +
-	"\x06reason\x18\x06 \x01(\tR\x06reason\"\xd2\t\n" +
+	"\x06reason\x18\x06 \x01(\tR\x06reason\"\xf7\t\n" +
 	"\x16CreateContainerRequest\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12\x14\n" +
@@ -11655,7 +11663,8 @@ const file_minid_proto_rawDesc = "" +
 	"\x04init\x18\x1d \x01(\bR\x04init\x12\x1f\n" +
 	"\vinit_binary\x18) \x01(\tR\n" +
 	"initBinary\x12\x12\n" +
-	"\x04kept\x18( \x01(\fR\x04kept\x1a9\n" +
+	"\x04kept\x18( \x01(\fR\x04kept\x12#\n" +
+	"\rstart_follows\x18< \x01(\bR\fstartFollows\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1aA\n" +

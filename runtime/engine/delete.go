@@ -243,6 +243,7 @@ func (e *Engine) forget(l *live) error {
 	}
 	e.mu.Lock()
 	delete(e.containers, l.key)
+	e.keys.drop(l.key.ns, l.name, l)
 	e.mu.Unlock()
 	e.freeName(l, l.record().Name)
 	if announced {

@@ -105,7 +105,9 @@ type Engine struct {
 	mu         sync.RWMutex
 	containers map[key]*live
 	names      map[key]*live // by name; who is in containers keeps its own
+	keys       keyed[*live]
 	pods       map[key]*livePod
+	podKeys    keyed[*livePod]
 }
 
 // Network is what the engine wants of the pods' network; *network.Network is one.
@@ -173,7 +175,10 @@ func New(d Deps) (*Engine, error) {
 		return nil, fmt.Errorf("snapshotter %q is not one of this daemon's: %w", d.Snapshotter, errdefs.ErrInvalidArgument)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	return &Engine{Deps: d, ctx: ctx, close: cancel, recovered: make(chan struct{}), closing: make(chan struct{}, closers), containers: map[key]*live{}, names: map[key]*live{}, pods: map[key]*livePod{}}, nil
+	return &Engine{
+		Deps: d, ctx: ctx, close: cancel, recovered: make(chan struct{}), closing: make(chan struct{}, closers),
+		containers: map[key]*live{}, names: map[key]*live{}, keys: keyed[*live]{}, pods: map[key]*livePod{}, podKeys: keyed[*livePod]{},
+	}, nil
 }
 
 // Close ends the engine's background work. Containers go on.

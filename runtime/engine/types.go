@@ -62,6 +62,7 @@ type Container struct {
 	Stdin        bool              `json:"stdin,omitempty"`
 	StdinOnce    bool              `json:"stdinOnce,omitempty"`
 	AutoRemove   bool              `json:"autoRemove,omitempty"`
+	StartFollows bool              `json:"startFollows,omitempty"`
 	NoPivot      bool              `json:"noPivot,omitempty"`
 	KeepSnapshot bool              `json:"keepSnapshot,omitempty"` // Remove leaves the snapshot
 	Request      *spec.Request     `json:"request,omitempty"`
@@ -115,8 +116,10 @@ type CreateOptions struct {
 	Stdin          bool
 	StdinOnce      bool
 	AutoRemove     bool
-	NoPivot        bool
-	Supervisor     string // the group, with supervisor scope "pod"; empty: the id
+	// StartFollows says that who makes it starts it next: until then the daemon's end undoes it.
+	StartFollows bool
+	NoPivot      bool
+	Supervisor   string // the group, with supervisor scope "pod"; empty: the id
 	// Pod is the id of the pod that the container joins: its namespaces, files, cgroup and runtime are the default.
 	Pod  string
 	Role string // RolePause, or empty
