@@ -168,7 +168,7 @@ func (e *Engine) CopyFrom(ctx context.Context, ns, id, name, as string, begin fu
 		return err
 	}
 	err = layer.Pack(ctx, w, fmt.Sprintf("/proc/self/fd/%d", s.dir.Fd()), s.base, layer.PackOptions{
-		As: cmp.Or(as, s.as), UIDMap: t.uid, GIDMap: t.gid,
+		As: cmp.Or(as, s.as), UIDMap: t.uid, GIDMap: t.gid, Enter: t.enter,
 		Skipped: func(name string) { e.Log.Debug("a socket is not copied", "container", id, "name", name) },
 	})
 	if err != nil {
@@ -220,10 +220,8 @@ func (t *tree) writable(name string) error {
 		return err
 	}
 	defer dir.Close()
-	var stat, top unix.Statx_t
-	const mask = unix.STATX_MNT_ID | unix.STATX_TYPE
-	err = errors.Join(unix.Statx(int(dir.Fd()), "", unix.AT_EMPTY_PATH, mask, &stat), unix.Statx(int(t.Fd()), "", unix.AT_EMPTY_PATH, mask, &top))
-	if err != nil {
+	var stat unix.Stat_t
+	if err := unix.Fstat(int(dir.Fd()), &stat); err != nil {
 		return pathError(name, err)
 	}
 	if stat.Mode&unix.S_IFMT != unix.S_IFDIR {
@@ -233,10 +231,11 @@ func (t *tree) writable(name string) error {
 	if err := unix.Fstatfs(int(dir.Fd()), &mounted); err != nil {
 		return pathError(name, err)
 	}
-	switch {
-	case mounted.Flags&unix.ST_RDONLY == 0:
+	if mounted.Flags&unix.ST_RDONLY == 0 {
 		return nil
-	case stat.Mnt_id == top.Mnt_id:
+	}
+	at, _ := mountID(dir)
+	if top, ok := mountID(t.File); ok && at == top {
 		return fmt.Errorf("container rootfs is marked read-only: %w", errdefs.ErrFailedPrecondition)
 	}
 	return fmt.Errorf("mounted volume is marked read-only: %w", errdefs.ErrFailedPrecondition)
