@@ -7,11 +7,14 @@ import (
 	"io"
 
 	"github.com/containerd/errdefs"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"google.golang.org/grpc"
 
+	oci "github.com/minirt/mini/oci/image"
 	"github.com/minirt/mini/oci/layer"
 	"github.com/minirt/mini/runtime/api"
 	"github.com/minirt/mini/runtime/engine"
+	"github.com/minirt/mini/runtime/image"
 )
 
 type archivesServer struct {
@@ -88,6 +91,46 @@ func (s *archivesServer) Export(r *api.ContainerRequest, stream grpc.ServerStrea
 		err = w.flush()
 	}
 	return orStopping(ctx, err)
+}
+
+func (s *archivesServer) Commit(ctx context.Context, r *api.CommitRequest) (*api.Image, error) {
+	i, err := s.Engine.Commit(ctx, namespace(r), r.Id, engine.CommitOptions{
+		Name: r.Name, Author: r.Author, Comment: r.Comment, Changes: r.Changes, NoPause: r.NoPause, Compression: r.Compression, OCI: r.Oci,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return s.view(ctx, namespace(r), i), nil
+}
+
+func (s *archivesServer) Import(stream grpc.ClientStreamingServer[api.ImportFilesRequest, api.Image]) error {
+	first, err := stream.Recv()
+	if err != nil {
+		return err
+	}
+	o := first.Options
+	if o == nil {
+		return fmt.Errorf("import: the first message must have the options: %w", errdefs.ErrInvalidArgument)
+	}
+	ns := namespace(o)
+	if err := s.Namespaces.Ensure(ns); err != nil {
+		return err
+	}
+	ctx, cancel := s.whileServing(stream.Context())
+	defer cancel()
+	options := image.LayerOptions{Name: o.Name, History: ocispec.History{Comment: o.Comment}}
+	configure := func(c *oci.Config) error { return c.Change(o.Changes...) }
+	var i image.Image
+	if o.Url != "" {
+		i, err = s.Images.ImportURL(ctx, ns, o.Url, options, o.Platform, configure)
+	} else {
+		in := &received[api.ImportFilesRequest]{recv: stream.Recv, data: (*api.ImportFilesRequest).GetData, rest: first.Data}
+		i, err = s.Images.ImportLayer(ctx, ns, in, options, o.Platform, configure)
+	}
+	if err != nil {
+		return orStopping(ctx, err)
+	}
+	return stream.SendAndClose(s.view(ctx, ns, i))
 }
 
 // received reads the data of a stream's messages.

@@ -70,6 +70,7 @@ type Engine interface {
 	CopyTo(ctx context.Context, ns, id, path string, r io.Reader, o engine.CopyToOptions) error
 	Changes(ctx context.Context, ns, id string) ([]layer.Change, error)
 	Export(ctx context.Context, ns, id string, w io.Writer) error
+	Commit(ctx context.Context, ns, id string, o engine.CommitOptions) (image.Image, error)
 	Check(ctx context.Context, repair, quick bool) ([]engine.Problem, int, error)
 	CollectGarbage(ctx context.Context, dryRun bool) (image.Collected, error)
 	Upgrade(ctx context.Context) error
