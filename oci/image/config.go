@@ -49,10 +49,7 @@ func (d *Document) Add(diffID digest.Digest, h ocispec.History) (added bool) {
 		now := time.Now().UTC()
 		h.Created = &now
 	}
-	d.Created = h.Created
-	if h.Author != "" {
-		d.Author = h.Author
-	}
+	d.Created, d.Author = h.Created, h.Author
 	d.History = append(d.History[:len(d.History):len(d.History)], h)
 	if added {
 		d.RootFS.Type = "layers"

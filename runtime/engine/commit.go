@@ -122,18 +122,19 @@ func ofContainer(config *oci.Config, c Container, s *specs.Spec) {
 	config.ExposedPorts = exposedBy(c)
 }
 
-// mergeEnv is an image's environment with KEY=VALUE of a request over it; KEY alone takes it away.
+// mergeEnv is a request's environment, and then the image's that it neither sets nor, by KEY alone, takes away.
 func mergeEnv(image, request []string) []string {
-	out := slices.Clone(image)
+	var out []string
+	said := map[string]bool{}
 	for _, kv := range request {
 		key, _, set := strings.Cut(kv, "=")
-		at := slices.IndexFunc(out, func(old string) bool { return strings.HasPrefix(old, key+"=") })
-		switch {
-		case at >= 0 && set:
-			out[at] = kv
-		case at >= 0:
-			out = slices.Delete(out, at, at+1)
-		case set:
+		if said[key] = true; set {
+			out = slices.DeleteFunc(out, func(old string) bool { return strings.HasPrefix(old, key+"=") })
+			out = append(out, kv)
+		}
+	}
+	for _, kv := range image {
+		if key, _, _ := strings.Cut(kv, "="); !said[key] {
 			out = append(out, kv)
 		}
 	}
