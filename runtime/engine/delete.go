@@ -213,7 +213,7 @@ func (e *Engine) settleExecs(ctx context.Context, l *live) {
 }
 
 func (e *Engine) removeSnapshot(ctx context.Context, c Container) error {
-	if err := e.removeImageViews(ctx, c); err != nil {
+	if err := errors.Join(e.removeImageViews(ctx, c), e.removeComparison(ctx, c)); err != nil {
 		return err
 	}
 	if c.Snapshot == "" || c.KeepSnapshot {

@@ -9,6 +9,7 @@ package engine
 import (
 	"context"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/netip"
 	"os"
@@ -19,10 +20,12 @@ import (
 	"time"
 
 	"github.com/containerd/errdefs"
+	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/minirt/mini/internal/keylock"
+	oci "github.com/minirt/mini/oci/image"
 	"github.com/minirt/mini/oci/spec"
 	"github.com/minirt/mini/runtime/events"
 	"github.com/minirt/mini/runtime/image"
@@ -61,6 +64,7 @@ type Images interface {
 	SaveCheckpoint(ctx context.Context, ns, name string, c image.Checkpoint) (image.Image, error)
 	LoadCheckpoint(ctx context.Context, ns, name string) (image.SavedCheckpoint, error)
 	NameBase(ns, name string, base ocispec.Descriptor) (image.Image, error)
+	CommitLayer(ctx context.Context, ns string, base digest.Digest, o image.LayerOptions, configure func(*oci.Config) error, write func(context.Context, io.Writer) error) (image.Image, error)
 }
 
 // Deps are the engine's collaborators.

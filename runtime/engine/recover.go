@@ -144,23 +144,23 @@ func (e *Engine) settleLive(l *live, r sandbox.Recovered) {
 		return
 	}
 	state := Running
-	if r.State == string(Paused) {
+	c := l.record()
+	if r.State == string(Paused) && !e.thawLeft(l) {
 		state = Paused
 	}
-	c := l.record()
 	p.mu.Lock()
 	if p.pid == 0 {
 		p.pid = c.PID
 	}
 	p.mu.Unlock()
-	if c.State == state && c.PID == r.PID || r.Err != nil {
+	if c.State == state && c.PID == r.PID && !c.Frozen || r.Err != nil {
 		return
 	}
 	err := e.note(l, func(c *Container) {
 		if c.PID == 0 { // the crash came between its start and the record of it
 			c.StartedAt = time.Now()
 		}
-		c.State, c.PID, c.StartTime, c.Exit = state, r.PID, r.StartTime, nil
+		c.State, c.PID, c.StartTime, c.Exit, c.Frozen = state, r.PID, r.StartTime, nil, false
 		if r.CgroupPaths != nil {
 			c.CgroupPaths = r.CgroupPaths
 		}

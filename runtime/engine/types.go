@@ -92,6 +92,7 @@ type Container struct {
 	StopTimeout  time.Duration        `json:"stopTimeout,omitempty"` // 0: DefaultStopTimeout; negative: no end
 	Init         bool                 `json:"init,omitempty"`
 	InitBinary   string               `json:"initBinary,omitempty"` // on the host; empty: the daemon's own
+	Frozen       bool                 `json:"frozen,omitempty"`     // by the daemon, while it reads its files: see freeze
 
 	// What is known only in memory, where a record is answered to a client.
 	Restarting bool         `json:"-"` // it has exited, and its policy will start it again
