@@ -3,7 +3,6 @@ package main
 import (
 	"encoding/json"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
@@ -69,6 +68,7 @@ func containerRows(c *cli.Context, d *daemon, list []*api.Container) ([]view.Con
 	standard := text == "" || text == "table" || strings.Contains(text, "json")
 	size := c.Bool("size") || strings.Contains(text, ".Size")
 	now := time.Now()
+	images := map[string]int64{} // sizes by name
 	var rows []view.Container
 	for _, one := range list {
 		var command []string
@@ -82,7 +82,19 @@ func containerRows(c *cli.Context, d *daemon, list []*api.Container) ([]view.Con
 			}
 			one, command = whole, commandOf(whole)
 		}
-		rows = append(rows, view.ContainerRow(one, command, c.Bool("no-trunc"), now))
+		row := view.ContainerRow(one, command, c.Bool("no-trunc"), now)
+		if size {
+			whole, known := images[one.Image]
+			if !known {
+				var err error
+				if whole, err = d.imageSize(c.Context, one); err != nil {
+					return nil, err
+				}
+				images[one.Image] = whole
+			}
+			row.Size = view.WrittenAndWhole(one, whole)
+		}
+		rows = append(rows, row)
 	}
 	return rows, nil
 }
@@ -131,53 +143,4 @@ func portCommand() *cli.Command {
 			return nil
 		}),
 	}
-}
-
-func containerPruneCommand() *cli.Command {
-	return &cli.Command{
-		Name: "prune", Usage: "remove all containers that do not run",
-		Flags: []cli.Flag{forceFlag(), pruneFilterFlag()},
-		Action: with(0, 0, "", func(c *cli.Context, d *daemon) error {
-			if ok, err := confirmed(c, "This will remove all stopped containers."); !ok {
-				return err
-			}
-			removed, err := pruneContainers(c, d)
-			if len(removed) > 0 {
-				fmt.Fprintln(c.App.Writer, "Deleted Containers:")
-				for _, id := range removed {
-					fmt.Fprintln(c.App.Writer, id)
-				}
-			}
-			return err
-		}),
-	}
-}
-
-// pruneContainers removes what does not run, and what was only made.
-func pruneContainers(c *cli.Context, d *daemon) ([]string, error) {
-	filters, err := view.ParseFilters(c.StringSlice("filter"), view.PruneFilterKeys()...)
-	if err != nil {
-		return nil, err
-	}
-	all, err := d.Containers.List(c.Context, &api.ListContainersRequest{Namespace: d.ns})
-	if err != nil {
-		return nil, err
-	}
-	list, err := view.Prunable(all.Containers, filters, time.Now())
-	if err != nil {
-		return nil, err
-	}
-	var removed []string
-	for _, one := range list {
-		_, err := d.Containers.Delete(c.Context, &api.DeleteContainerRequest{Namespace: d.ns, Id: one.Id})
-		switch {
-		case errdefs.IsNotFound(err):
-		case err != nil:
-			return removed, err
-		default:
-			removed = append(removed, one.Id)
-		}
-	}
-	slices.Sort(removed)
-	return removed, nil
 }

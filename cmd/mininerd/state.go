@@ -25,9 +25,13 @@ func startCommand() *cli.Command {
 		Flags: []cli.Flag{
 			&cli.BoolFlag{Name: "attach", Aliases: []string{"a"}, Usage: "attach to its outputs"},
 			&cli.BoolFlag{Name: "interactive", Aliases: []string{"i"}, Usage: "attach to its standard input"},
+			&cli.StringFlag{Name: "checkpoint", Usage: "go on from this `CHECKPOINT`"}, checkpointDirFlag(),
 			icli.DetachKeysFlag(),
 		},
 		Action: func(c *cli.Context) error {
+			if c.String("checkpoint") != "" {
+				return startCheckpoint(c)
+			}
 			if !c.Bool("attach") && !c.Bool("interactive") {
 				return each(containers, false, func(c *cli.Context, d *daemon, name string) error {
 					started, err := d.Containers.Start(c.Context, d.request(name))
@@ -43,6 +47,25 @@ func startCommand() *cli.Command {
 			})(c)
 		},
 	}
+}
+
+// startCheckpoint starts a container where a checkpoint has left it.
+func startCheckpoint(c *cli.Context) error {
+	if c.Bool("attach") || c.Bool("interactive") {
+		return fmt.Errorf("conflicting options: --checkpoint with --attach or --interactive: attach to it when it runs: %w", errdefs.ErrInvalidArgument)
+	}
+	if c.NArg() > 1 {
+		return errors.New("you cannot start multiple containers from a checkpoint")
+	}
+	return each(containers, false, func(c *cli.Context, d *daemon, name string) error {
+		dir, err := checkpointDir(c)
+		if err != nil {
+			return err
+		}
+		started, err := d.Containers.Restore(c.Context, &api.RestoreRequest{Namespace: d.ns, Id: name, Name: c.String("checkpoint"), Dir: dir})
+		warn(c, started.GetWarnings())
+		return err
+	})(c)
 }
 
 func attachCommand() *cli.Command {
@@ -226,7 +249,7 @@ func renameCommand() *cli.Command {
 func updateCommand() *cli.Command {
 	return &cli.Command{
 		Name: "update", Usage: "change the limits and the restart policy of containers", ArgsUsage: containers,
-		Flags: append(options.ResourceFlags(), &cli.StringFlag{Name: "restart", Usage: "`POLICY`: no, always, unless-stopped, on-failure[:RETRIES]"}),
+		Flags: append(options.ResourceFlags(), options.RefusedFlag("kernel-memory", "Linux has no such limit since 5.16"), &cli.StringFlag{Name: "restart", Usage: "`POLICY`: no, always, unless-stopped, on-failure[:RETRIES]"}),
 		Action: func(c *cli.Context) error {
 			r, err := updateRequest(c)
 			if err != nil {

@@ -33,20 +33,25 @@ func SilentSwitch(name string, aliases ...string) cli.Flag {
 // platformFlags are those of run and create that only other platforms and other registries have.
 func platformFlags() []cli.Flag {
 	const windows = "it is for Windows: use --cpus, --device-read-bps and the like"
-	return []cli.Flag{
+	return append(TrustFlags(),
 		&cli.StringFlag{Name: "isolation", Hidden: true, Usage: "`TECHNOLOGY`: default"},
 		&cli.StringSliceFlag{Name: "storage-opt", Hidden: true, Usage: "`KEY=VALUE`; there is none"},
 		&cli.StringFlag{Name: "kernel-memory", Hidden: true, Usage: "`SIZE`; Linux has no such limit since 5.16"},
 		RefusedFlag("cpu-count", windows), RefusedFlag("cpu-percent", windows), RefusedFlag("io-maxbandwidth", windows), RefusedFlag("io-maxiops", windows),
 		RefusedSwitch("use-api-socket", "the daemon has no socket of docker's API; to give a container the daemon's own, mount it by -v"),
+	)
+}
+
+// TrustFlags are nerdctl's and docker's of who may have made an image.
+func TrustFlags() []cli.Flag {
+	const notYet = "there is no such thing yet: images are verified by the daemon's own configuration"
+	return []cli.Flag{
 		RefusedFlag("ipfs-address", notYet), RefusedFlag("verify", notYet), RefusedFlag("cosign-key", notYet),
 		RefusedFlag("cosign-certificate-identity", notYet), RefusedFlag("cosign-certificate-identity-regexp", notYet),
 		RefusedFlag("cosign-certificate-oidc-issuer", notYet), RefusedFlag("cosign-certificate-oidc-issuer-regexp", notYet),
 		SilentSwitch("disable-content-trust"),
 	}
 }
-
-const notYet = "there is no such thing yet: images are verified by the daemon's own configuration"
 
 // checkPlatform refuses what only other platforms have.
 func checkPlatform(f Flags) error {

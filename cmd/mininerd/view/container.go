@@ -89,9 +89,19 @@ func ContainerRow(c *api.Container, command []string, whole bool, now time.Time)
 	}
 	r.Mounts = strings.Join(mounts, ",")
 	if c.Size != nil {
-		r.Size = units.HumanSizeWithPrecision(float64(c.Size.Size), 3)
+		r.Size = WrittenSize(c)
 	}
 	return r
+}
+
+// WrittenSize is what a container that was got with its size has written.
+func WrittenSize(c *api.Container) string {
+	return units.HumanSizeWithPrecision(float64(c.Size.GetSize()), 3)
+}
+
+// WrittenAndWhole is what it has written, and how large its root filesystem is then; image is its image's size in bytes.
+func WrittenAndWhole(c *api.Container, image int64) string {
+	return fmt.Sprintf("%s (virtual %s)", WrittenSize(c), units.HumanSizeWithPrecision(float64(image+c.Size.GetSize()), 3))
 }
 
 // commandLine quotes what has spaces, as docker does.

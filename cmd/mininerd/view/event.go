@@ -1,10 +1,8 @@
 package view
 
 import (
-	"fmt"
 	"maps"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -85,52 +83,4 @@ func (e Event) String() string {
 		line += " (" + strings.Join(attributes, ", ") + ")"
 	}
 	return line
-}
-
-// Info is what info prints, as far as docker's API has names for it.
-type Info struct {
-	ID                                                 string
-	Containers, ContainersRunning, ContainersPaused    int64
-	ContainersStopped, Images                          int64
-	Driver, CgroupDriver, CgroupVersion, KernelVersion string
-	OSType, Architecture, Name, ServerVersion          string
-	DockerRootDir                                      string
-	NCPU                                               int
-	MemTotal                                           uint64
-	SecurityOptions, Warnings                          []string
-	Features                                           map[string]bool
-}
-
-// InfoOf translates.
-func InfoOf(i *api.InfoResponse, v *api.VersionResponse, paused int64, cpus int, memory uint64) Info {
-	out := Info{
-		ID: i.Uuid, Containers: i.Containers, ContainersRunning: i.ContainersRunning - paused, ContainersPaused: paused,
-		ContainersStopped: i.Containers - i.ContainersRunning, Images: i.Images, Driver: i.Snapshotter, CgroupDriver: i.CgroupDriver,
-		CgroupVersion: "1", KernelVersion: i.Kernel, OSType: i.Os, Architecture: i.Arch, Name: i.Name, ServerVersion: v.GetVersion(),
-		DockerRootDir: i.Root, NCPU: cpus, MemTotal: memory, Features: i.Features, Warnings: i.Warnings, SecurityOptions: []string{},
-	}
-	if i.CgroupMode == "v2" {
-		out.CgroupVersion = "2"
-	}
-	for _, f := range []string{"apparmor", "seccomp", "selinux"} {
-		if i.Features[f] {
-			out.SecurityOptions = append(out.SecurityOptions, "name="+f)
-		}
-	}
-	return out
-}
-
-// Lines are info for people.
-func (i Info) Lines() string {
-	var b strings.Builder
-	for _, l := range [][2]string{
-		{"Containers", fmt.Sprint(i.Containers)}, {" Running", fmt.Sprint(i.ContainersRunning)}, {" Paused", fmt.Sprint(i.ContainersPaused)},
-		{" Stopped", fmt.Sprint(i.ContainersStopped)}, {"Images", fmt.Sprint(i.Images)}, {"Server Version", i.ServerVersion}, {"Storage Driver", i.Driver},
-		{"Cgroup Driver", i.CgroupDriver}, {"Cgroup Version", i.CgroupVersion}, {"Kernel Version", i.KernelVersion}, {"OSType", i.OSType},
-		{"Architecture", i.Architecture}, {"CPUs", strconv.Itoa(i.NCPU)}, {"Name", i.Name}, {"ID", i.ID}, {"Root Dir", i.DockerRootDir},
-		{"Security Options", strings.Join(i.SecurityOptions, " ")},
-	} {
-		fmt.Fprintf(&b, " %s: %s\n", l[0], l[1])
-	}
-	return b.String()
 }

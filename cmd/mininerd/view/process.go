@@ -88,6 +88,24 @@ func Prunable(list []*api.Container, f Filters, now time.Time) ([]*api.Container
 	return out, nil
 }
 
+// PrunableImages are the names of those that the filters let through.
+func PrunableImages(list []LocalImage, f Filters, now time.Time) ([]string, error) {
+	var until time.Time
+	for _, text := range f["until"] {
+		var err error
+		if until, err = untilTime(text, now); err != nil {
+			return nil, err
+		}
+	}
+	names := []string{}
+	for _, i := range list {
+		if f.labels(i.Config.Config.Labels) && (until.IsZero() || i.Created().Before(until)) {
+			names = append(names, i.Name)
+		}
+	}
+	return names, nil
+}
+
 // untilTime reads a duration before now, seconds since 1970, or a time.
 func untilTime(text string, now time.Time) (time.Time, error) {
 	if d, err := time.ParseDuration(text); err == nil {
