@@ -54,7 +54,7 @@ func runExec(c *cli.Context, d *daemon) error {
 	if c.Bool("detach") {
 		_, err = d.Processes.Exec(c.Context, x)
 	} else {
-		s := icli.Session{Client: d.Client, Terminal: c.Bool("tty"), Stdin: stdin, DetachKeys: c.String("detach-keys"), KeepSignal: true}
+		s := icli.Session{Client: d.Client, Terminal: c.Bool("tty"), Stdin: stdin, DetachKeys: detachKeys(c), KeepSignal: true}
 		err = s.Run(c.Context, &api.AttachOpen{Namespace: d.ns, Id: name, Exec: x})
 	}
 	return execError(err, name)

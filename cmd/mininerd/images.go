@@ -47,9 +47,6 @@ func imagesCommand(name string, aliases ...string) *cli.Command {
 			for _, i := range list {
 				rows = append(rows, view.ImageRow(i, c.Bool("no-trunc"), now))
 			}
-			if c.Bool("quiet") && c.String("format") == "" {
-				return format.List(c.App.Writer, "{{.ID}}", "", view.ImageHeader(), rows)
-			}
 			columns := view.ImageColumns
 			if c.Bool("digests") {
 				columns = view.ImageDigestColumns
@@ -57,7 +54,8 @@ func imagesCommand(name string, aliases ...string) *cli.Command {
 			if c.Bool("names") {
 				columns = `{{.Name}}\t` + columns
 			}
-			return format.List(c.App.Writer, c.String("format"), columns, view.ImageHeader(), rows)
+			text := rowFormat(c, "image_id", func(f dockerFile) string { return f.ImagesFormat })
+			return format.List(c.App.Writer, text, columns, view.ImageHeader(), rows)
 		}),
 	}
 }

@@ -45,13 +45,8 @@ func runList(c *cli.Context, d *daemon) error {
 	if err != nil {
 		return err
 	}
-	if c.Bool("quiet") && c.String("format") == "" {
-		for _, one := range list {
-			fmt.Fprintln(c.App.Writer, view.ShortID(one.Id, c.Bool("no-trunc")))
-		}
-		return nil
-	}
-	rows, err := containerRows(c, d, list)
+	text := rowFormat(c, "container_id", func(f dockerFile) string { return f.PsFormat })
+	rows, err := containerRows(c, d, list, text)
 	if err != nil {
 		return err
 	}
@@ -59,13 +54,12 @@ func runList(c *cli.Context, d *daemon) error {
 	if c.Bool("size") {
 		columns = view.ContainerSizeColumns
 	}
-	return format.List(c.App.Writer, c.String("format"), columns, view.ContainerHeader(), rows)
+	return format.List(c.App.Writer, text, columns, view.ContainerHeader(), rows)
 }
 
 // containerRows gets what a list does not tell, where it is shown: the commands and the sizes.
-func containerRows(c *cli.Context, d *daemon, list []*api.Container) ([]view.Container, error) {
-	text := c.String("format")
-	standard := text == "" || text == "table" || strings.Contains(text, "json")
+func containerRows(c *cli.Context, d *daemon, list []*api.Container, text string) ([]view.Container, error) {
+	standard := text == "" || text == "table" || text == "raw" || strings.Contains(text, "json")
 	size := c.Bool("size") || strings.Contains(text, ".Size")
 	now := time.Now()
 	images := map[string]int64{} // sizes by name
@@ -104,6 +98,9 @@ func commandOf(one *api.Container) []string {
 	var s struct{ Process struct{ Args []string } }
 	if json.Unmarshal(one.Spec, &s) != nil {
 		return nil
+	}
+	if one.Init && len(s.Process.Args) > 2 {
+		return s.Process.Args[2:] // behind the init and its --
 	}
 	return s.Process.Args
 }

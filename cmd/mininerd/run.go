@@ -94,7 +94,7 @@ func attachedStreams(c *cli.Context) (streams, error) {
 }
 
 func run(c *cli.Context, d *daemon) error {
-	if _, err := client.ParseDetachKeys(c.String("detach-keys")); err != nil { // before anything is made
+	if _, err := client.ParseDetachKeys(detachKeys(c)); err != nil { // before anything is made
 		return err
 	}
 	s, err := attachedStreams(c)
@@ -122,7 +122,7 @@ func run(c *cli.Context, d *daemon) error {
 	}
 	var pidError error
 	session := icli.Session{
-		Client: d.Client, Terminal: c.Bool("tty"), Stdin: s.stdin, DetachKeys: c.String("detach-keys"),
+		Client: d.Client, Terminal: c.Bool("tty"), Stdin: s.stdin, DetachKeys: detachKeys(c),
 		NoStdout: !s.stdout, NoStderr: !s.stderr, KeepSignal: !c.Bool("sig-proxy"),
 		Opened: func(o *api.AttachOpened) { pidError = writePid(c, o.Pid) },
 	}
@@ -144,7 +144,7 @@ func writePid(c *cli.Context, pid int64) error {
 // create makes the container of the command line, after its image was pulled where that is wanted.
 func create(c *cli.Context, d *daemon, s streams) (*api.Container, error) {
 	args := c.Args().Slice()
-	req, err := options.ContainerRequest(c, args[0], args[1:])
+	req, err := options.ContainerRequest(c, args[0], args[1:], proxyVariables(c))
 	if err != nil {
 		return nil, err
 	}

@@ -98,7 +98,7 @@ func attach(c *cli.Context, d *daemon, name string, stdin, start bool) error {
 		}
 	}
 	s := icli.Session{
-		Client: d.Client, Terminal: hasTerminal(got.Spec), Stdin: stdin, DetachKeys: c.String("detach-keys"), KeepSignal: c.IsSet("sig-proxy") && !c.Bool("sig-proxy"),
+		Client: d.Client, Terminal: hasTerminal(got.Spec), Stdin: stdin, DetachKeys: detachKeys(c), KeepSignal: c.IsSet("sig-proxy") && !c.Bool("sig-proxy"),
 	}
 	return s.Run(c.Context, &api.AttachOpen{Namespace: d.ns, Id: got.Id, Start: start})
 }

@@ -55,6 +55,12 @@ const (
 	ContainerSizeColumns = ContainerColumns + `\t{{.Size}}`
 )
 
+// Raw is the template of the format "raw".
+func (c Container) Raw() string {
+	return "container_id: {{.ID}}\nimage: {{.Image}}\ncommand: {{.Command}}\ncreated_at: {{.CreatedAt}}\nstate:{{pad .State 1 0}}\nstatus:{{pad .Status 1 0}}\n" +
+		"names: {{.Names}}\nlabels:{{pad .Labels 1 0}}\nports:{{pad .Ports 1 0}}\n"
+}
+
 // ContainerHeader names the columns of ps.
 func ContainerHeader() Container {
 	return Container{

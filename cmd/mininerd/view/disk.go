@@ -16,6 +16,11 @@ type Disk struct{ Type, TotalCount, Active, Size, Reclaimable string }
 // DiskColumns are those of system df.
 const DiskColumns = `{{.Type}}\t{{.TotalCount}}\t{{.Active}}\t{{.Size}}\t{{.Reclaimable}}`
 
+// Raw is the template of the format "raw".
+func (d Disk) Raw() string {
+	return "type: {{.Type}}\ntotal: {{.TotalCount}}\nactive: {{.Active}}\nsize: {{.Size}}\nreclaimable: {{.Reclaimable}}\n"
+}
+
 // DiskHeader names the columns of system df.
 func DiskHeader() Disk { return Disk{"TYPE", "TOTAL", "ACTIVE", "SIZE", "RECLAIMABLE"} }
 

@@ -27,6 +27,11 @@ const (
 	ImageDigestColumns = `{{.Repository}}\t{{.Tag}}\t{{.Digest}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}`
 )
 
+// Raw is the template of the format "raw".
+func (i Image) Raw() string {
+	return "repository: {{.Repository}}\ntag: {{.Tag}}\nimage_id: {{.ID}}\ncreated_at: {{.CreatedAt}}\nvirtual_size: {{.Size}}\n"
+}
+
 // ImageHeader names the columns of images.
 func ImageHeader() Image {
 	return Image{
