@@ -137,6 +137,9 @@ func stopCommand() *cli.Command {
 		Action: each(containers, false, func(c *cli.Context, d *daemon, name string) error {
 			r, err := d.stopRequest(c, name)
 			if err == nil {
+				err = d.warnOfPod(c, name, "its kubelet may start another in its place")
+			}
+			if err == nil {
 				_, err = d.Containers.Stop(c.Context, r)
 			}
 			return err
@@ -186,6 +189,9 @@ func removeCommand() *cli.Command {
 		Name: "rm", Aliases: []string{"remove"}, Usage: "remove containers", ArgsUsage: containers,
 		Flags: []cli.Flag{&cli.BoolFlag{Name: "force", Aliases: []string{"f"}, Usage: "kill what runs first"}},
 		Action: each(containers, false, func(c *cli.Context, d *daemon, name string) error {
+			if err := d.spareMember(c, name); err != nil {
+				return err
+			}
 			_, err := d.Containers.Delete(c.Context, &api.DeleteContainerRequest{Namespace: d.ns, Id: name, Force: c.Bool("force")})
 			if errdefs.IsFailedPrecondition(err) && !c.Bool("force") {
 				return fmt.Errorf("cannot remove container %q: container is running: stop the container before removing or force remove: %w", name, errdefs.ErrFailedPrecondition)

@@ -6,13 +6,20 @@ import (
 
 	"github.com/containerd/errdefs"
 	"github.com/urfave/cli/v2"
+
+	icli "github.com/minirt/mini/cmd/internal/cli"
 )
 
 // RefusedFlag is a flag of docker's or nerdctl's that is known and not had. It is not in the help; who gives it is told why.
 func RefusedFlag(name, why string) cli.Flag {
 	return &cli.StringSliceFlag{Name: name, Hidden: true, Action: func(*cli.Context, []string) error {
-		return fmt.Errorf("--%s: %s: %w", name, why, errdefs.ErrInvalidArgument)
+		return refusal(name, why)
 	}}
+}
+
+// refusal has the code of a wrong flag.
+func refusal(name, why string) error {
+	return icli.CodedError{Err: fmt.Errorf("--%s: %s: %w", name, why, errdefs.ErrInvalidArgument), Code: icli.CodeDaemon}
 }
 
 // RefusedSwitch is a RefusedFlag without a value.
@@ -21,7 +28,7 @@ func RefusedSwitch(name, why string) cli.Flag {
 		if !on {
 			return nil
 		}
-		return fmt.Errorf("--%s: %s: %w", name, why, errdefs.ErrInvalidArgument)
+		return refusal(name, why)
 	}}
 }
 

@@ -121,8 +121,13 @@ func commandLine(command []string) string {
 	return strings.Join(words, " ")
 }
 
-// ContainerName is what a container is called: by its id when it has no name.
-func ContainerName(c *api.Container) string { return cmp.Or(c.Name, c.Id) }
+// ContainerName is what a container is called: one of a pod by that, as nerdctl does, and by its id one without a name.
+func ContainerName(c *api.Container) string {
+	if m := c.Member; m != nil && m.Pod != "" && c.Name == "" {
+		return "k8s://" + m.PodNamespace + "/" + m.Pod + "/" + m.Name
+	}
+	return cmp.Or(c.Name, c.Id)
+}
 
 // ShortID is the first twelve digits, unless the whole is wanted.
 func ShortID(s string, whole bool) string {

@@ -80,7 +80,7 @@ func Prunable(list []*api.Container, f Filters, now time.Time) ([]*api.Container
 	}
 	var out []*api.Container
 	for _, c := range list {
-		idle := (c.State == "exited" || c.State == "created") && !c.Restarting
+		idle := (c.State == "exited" || c.State == "created") && !c.Restarting && c.Member == nil // a pod's are its kubelet's
 		if idle && f.labels(c.Labels) && (until.IsZero() || time.Unix(0, c.CreatedAt).Before(until)) {
 			out = append(out, c)
 		}
