@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 
 	"github.com/containerd/errdefs"
 	"github.com/urfave/cli/v2"
@@ -65,6 +66,9 @@ func execError(err error, name string) error {
 	var coded icli.CodedError
 	if errors.As(icli.StartError(err), &coded) {
 		if coded.Code == icli.CodeDaemon {
+			if !errdefs.IsFailedPrecondition(err) && strings.Contains(err.Error(), "execute in container") { // it knows no such user, say
+				return icli.CodedError{Err: err, Code: icli.CodeNotExecutable}
+			}
 			if errdefs.IsFailedPrecondition(err) {
 				return fmt.Errorf("container %s is not running: %w", name, err)
 			}

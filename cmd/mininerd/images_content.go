@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 
 	"github.com/containerd/errdefs"
@@ -26,7 +27,8 @@ func (d *daemon) localImage(ctx context.Context, i *api.Image) (view.LocalImage,
 		return out, nil
 	}
 	if err == nil {
-		err = json.Unmarshal(data, &out.Config)
+		more := struct{ Config *view.ImageMore }{&out.More}
+		err = errors.Join(json.Unmarshal(data, &out.Config), json.Unmarshal(data, &more))
 	}
 	if err != nil {
 		return out, fmt.Errorf("configuration of image %s: %w", i.Name, err)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strconv"
 
 	"github.com/containerd/errdefs"
@@ -56,6 +57,7 @@ func pullCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
+			slices.Sort(tags)
 			for _, tag := range tags {
 				tagged, err := ref.WithTag(tag)
 				if err != nil {

@@ -67,7 +67,12 @@ func runCommand() *cli.Command {
 // daemonFault gives what is not the process's own end docker's codes: 125, or 126 and 127 for a process that cannot be
 // started.
 func daemonFault(act cli.ActionFunc) cli.ActionFunc {
-	return func(c *cli.Context) error { return icli.StartError(act(c)) }
+	return func(c *cli.Context) error {
+		if err := icli.Args(c, 1, -1, runUsage); err != nil {
+			return err // docker has 1 for that
+		}
+		return icli.StartError(act(c))
+	}
 }
 
 // streams are what is attached to.

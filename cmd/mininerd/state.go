@@ -243,7 +243,14 @@ func renameCommand() *cli.Command {
 		Name: "rename", Usage: "give a container another name", ArgsUsage: "CONTAINER NEW_NAME",
 		Action: with(2, 2, "CONTAINER NEW_NAME", func(c *cli.Context, d *daemon) error {
 			name := c.Args().First()
-			_, err := d.Containers.Rename(c.Context, &api.RenameRequest{Namespace: d.ns, Id: name, Name: c.Args().Get(1)})
+			got, err := d.Containers.Get(c.Context, d.request(name))
+			if err != nil {
+				return missing(err, name)
+			}
+			if got.Name == c.Args().Get(1) {
+				return fmt.Errorf("renaming a container with the same name as its current name: %w", errdefs.ErrInvalidArgument)
+			}
+			_, err = d.Containers.Rename(c.Context, &api.RenameRequest{Namespace: d.ns, Id: name, Name: c.Args().Get(1)})
 			if err != nil {
 				return missing(err, name)
 			}

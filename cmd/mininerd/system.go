@@ -42,15 +42,12 @@ func eventsCommand() *cli.Command {
 				return err
 			}
 			err = d.Events(c.Context, r, func(e *api.Event) error {
-				event := view.EventOf(e)
-				if !event.Match(filters) {
-					return nil
+				for _, event := range view.EventsOf(e) {
+					if err := printEvent(c, event, filters); err != nil {
+						return err
+					}
 				}
-				if text := c.String("format"); text != "" {
-					return format.One(c.App.Writer, text, event)
-				}
-				_, err := fmt.Fprintln(c.App.Writer, event)
-				return err
+				return nil
 			})
 			if c.Context.Err() != nil {
 				return nil // an interrupt is how it ends
@@ -58,6 +55,17 @@ func eventsCommand() *cli.Command {
 			return err
 		}),
 	}
+}
+
+func printEvent(c *cli.Context, event view.Event, filters view.Filters) error {
+	if !event.Match(filters) {
+		return nil
+	}
+	if text := c.String("format"); text != "" {
+		return format.One(c.App.Writer, text, event)
+	}
+	_, err := fmt.Fprintln(c.App.Writer, event)
+	return err
 }
 
 func infoCommand() *cli.Command {

@@ -64,7 +64,7 @@ func TestVerbs(t *testing.T) {
 		{"inspect --type volume none", "", "not a valid value for --type", 1, ""},
 		{"image inspect none", "[]\n", "No such image: none", 1, ""},
 		{"inspect --mode native -f {{.Id}} web", "aaaaaaaaaaaaaaaaaaaa\n", "", 0, ""},
-		{"run", "", "too few arguments", 125, ""},
+		{"run", "", "too few arguments", 1, ""},
 		{"run -d nginx", "made\n", "", 0, "start made"},
 		{"create --name x nginx a", "made\n", "", 0, ""},
 		{"run -d --rm --restart always nginx", "", "conflicting options", 125, ""},

@@ -247,8 +247,10 @@ func startDocker(t *testing.T) string {
 		_ = cmd.Process.Signal(os.Interrupt)
 		<-ended
 		// dockerd makes its data a mount of its own where the one above is private, and leaves it.
-		if err := mount.Unmount(filepath.Join(dir, "data")); err != nil {
-			t.Error(err)
+		for _, left := range []string{"data", "exec/netns/default"} {
+			if err := mount.Unmount(filepath.Join(dir, left)); err != nil {
+				t.Error(err)
+			}
 		}
 	})
 	testenv.Eventually(t, 30*1e9, "dockerd answers", func() bool {

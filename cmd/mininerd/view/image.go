@@ -44,8 +44,15 @@ func ImageHeader() Image {
 type LocalImage struct {
 	*api.Image
 	Config ocispec.Image // of this host's platform; empty when it is not there
+	More   ImageMore     // that Docker's images say beside
 	Layers []Layer       // from the lowest
 	Bytes  int64         // unpacked
+}
+
+// ImageMore is what Docker's image configuration has and OCI's has not.
+type ImageMore struct {
+	Healthcheck    *HealthConfig
+	OnBuild, Shell []string
 }
 
 // Layer is one of an image's: the digest is its chain ID, or its blob's.

@@ -21,9 +21,12 @@ type Info struct {
 	DriverStatus                                    [][2]string
 	Plugins                                         Plugins
 	MemoryLimit, SwapLimit, KernelMemory            bool
-	KernelMemoryTCP, CPUCfsPeriod, CPUCfsQuota      bool `json:",omitempty"`
+	KernelMemoryTCP                                 bool
+	CPUCfsPeriod                                    bool `json:"CpuCfsPeriod"`
+	CPUCfsQuota                                     bool `json:"CpuCfsQuota"`
 	CPUShares, CPUSet, PidsLimit, IPv4Forwarding    bool
-	BridgeNfIptables, BridgeNfIP6tables             bool `json:",omitempty"`
+	BridgeNfIptables                                bool
+	BridgeNfIP6tables                               bool `json:"BridgeNfIp6tables"`
 	Debug, OomKillDisable                           bool
 	NFd, NGoroutines                                int
 	SystemTime                                      string
@@ -36,7 +39,9 @@ type Info struct {
 	MemTotal                                        int64
 	GenericResources                                []string
 	DockerRootDir                                   string
-	HTTPProxy, HTTPSProxy, NoProxy                  string `json:",omitempty"`
+	HTTPProxy                                       string `json:"HttpProxy"`
+	HTTPSProxy                                      string `json:"HttpsProxy"`
+	NoProxy                                         string
 	Name                                            string
 	Labels                                          []string
 	ExperimentalBuild                               bool
@@ -47,7 +52,7 @@ type Info struct {
 	LiveRestoreEnabled                              bool
 	Isolation, InitBinary                           string
 	ContainerdCommit, RuncCommit, InitCommit        Commit
-	SecurityOptions                                 []string
+	SecurityOptions, CDISpecDirs                    []string
 	Warnings                                        []string
 	Features                                        map[string]bool
 }
@@ -84,7 +89,7 @@ func InfoOf(i *api.InfoResponse, v *api.VersionResponse) Info {
 		IndexServerAddress: "https://index.docker.io/v1/", RegistryConfig: RegistryConfig{[]string{}, []string{}, map[string]struct{}{}}, NCPU: int(i.Cpus),
 		MemTotal: i.Memory, DockerRootDir: i.Root, Name: cmp.Or(i.Hostname, i.Name), Labels: []string{}, ServerVersion: v.GetVersion(),
 		Runtimes: map[string]RuntimeInfo{builtIn: {Path: builtIn}}, DefaultRuntime: builtIn, Swarm: SwarmInfo{LocalNodeState: "inactive"}, LiveRestoreEnabled: true,
-		InitBinary: "docker-init", SecurityOptions: []string{}, Warnings: i.Warnings, Features: i.Features,
+		InitBinary: "docker-init", SecurityOptions: []string{}, CDISpecDirs: []string{"/etc/cdi", "/var/run/cdi"}, Warnings: i.Warnings, Features: i.Features,
 	}
 	if i.CgroupMode == "v2" {
 		out.CgroupVersion = "2"
