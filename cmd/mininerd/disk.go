@@ -32,23 +32,14 @@ func diskCommand() *cli.Command {
 
 func (d *daemon) diskUsage(ctx context.Context) (view.DiskUsage, error) {
 	var u view.DiskUsage
-	list, err := d.Containers.List(ctx, &api.ListContainersRequest{Namespace: d.ns})
+	list, err := d.Containers.List(ctx, &api.ListContainersRequest{Namespace: d.ns, Size: true})
 	if err != nil {
 		return u, err
 	}
+	u.Containers = list.Containers
 	of := map[string]int{} // containers by the name of their image
 	for _, one := range list.Containers {
 		of[one.Image]++
-		r := d.request(one.Id)
-		r.Size, r.Spec = true, true
-		whole, err := d.Containers.Get(ctx, r)
-		if errdefs.IsNotFound(err) {
-			continue // it was removed meanwhile
-		}
-		if err != nil {
-			return u, err
-		}
-		u.Containers = append(u.Containers, whole)
 	}
 	images, err := d.localImages(ctx)
 	if err != nil {
@@ -89,7 +80,7 @@ func printDisk(c *cli.Context, u view.DiskUsage) error {
 	images, volumes := u.ImageRows(false, now), u.VolumeRows()
 	containers := []view.Container{}
 	for _, one := range u.Containers {
-		row := view.ContainerRow(one, commandOf(one), false, now)
+		row := view.ContainerRow(one, false, now)
 		row.Size = view.WrittenSize(one)
 		containers = append(containers, row)
 	}

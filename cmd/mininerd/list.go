@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
 	"strings"
 	"time"
@@ -33,7 +32,9 @@ func runList(c *cli.Context, d *daemon) error {
 	if err != nil {
 		return err
 	}
-	all, err := d.Containers.List(c.Context, &api.ListContainersRequest{Namespace: d.ns})
+	text := rowFormat(c, "container_id", func(f dockerFile) string { return f.PsFormat })
+	size := c.Bool("size") || strings.Contains(text, ".Size")
+	all, err := d.Containers.List(c.Context, &api.ListContainersRequest{Namespace: d.ns, Size: size})
 	if err != nil {
 		return err
 	}
@@ -45,8 +46,7 @@ func runList(c *cli.Context, d *daemon) error {
 	if err != nil {
 		return err
 	}
-	text := rowFormat(c, "container_id", func(f dockerFile) string { return f.PsFormat })
-	rows, err := containerRows(c, d, list, text)
+	rows, err := containerRows(c, d, list, size)
 	if err != nil {
 		return err
 	}
@@ -57,26 +57,13 @@ func runList(c *cli.Context, d *daemon) error {
 	return format.List(c.App.Writer, text, columns, view.ContainerHeader(), rows)
 }
 
-// containerRows gets what a list does not tell, where it is shown: the commands and the sizes.
-func containerRows(c *cli.Context, d *daemon, list []*api.Container, text string) ([]view.Container, error) {
-	standard := text == "" || text == "table" || text == "raw" || strings.Contains(text, "json")
-	size := c.Bool("size") || strings.Contains(text, ".Size")
+// containerRows are those of the containers; with their sizes, what their images take is told too.
+func containerRows(c *cli.Context, d *daemon, list []*api.Container, size bool) ([]view.Container, error) {
 	now := time.Now()
 	images := map[string]int64{} // sizes by name
 	var rows []view.Container
 	for _, one := range list {
-		var command []string
-		if size || standard || strings.Contains(text, ".Command") {
-			whole, err := d.container(c, one.Id, size)
-			switch {
-			case errdefs.IsNotFound(err):
-				continue // it was removed meanwhile
-			case err != nil:
-				return nil, err
-			}
-			one, command = whole, commandOf(whole)
-		}
-		row := view.ContainerRow(one, command, c.Bool("no-trunc"), now)
+		row := view.ContainerRow(one, c.Bool("no-trunc"), now)
 		if size {
 			whole, known := images[one.Image]
 			if !known {
@@ -91,18 +78,6 @@ func containerRows(c *cli.Context, d *daemon, list []*api.Container, text string
 		rows = append(rows, row)
 	}
 	return rows, nil
-}
-
-// commandOf is the command line of a container's first process.
-func commandOf(one *api.Container) []string {
-	var s struct{ Process struct{ Args []string } }
-	if json.Unmarshal(one.Spec, &s) != nil {
-		return nil
-	}
-	if one.Init && len(s.Process.Args) > 2 {
-		return s.Process.Args[2:] // behind the init and its --
-	}
-	return s.Process.Args
 }
 
 func topCommand() *cli.Command {

@@ -195,6 +195,7 @@ type InfoResponse struct {
 	OperatingSystem   string                 `protobuf:"bytes,22,opt,name=operating_system,json=operatingSystem,proto3" json:"operating_system,omitempty"` // PRETTY_NAME of os-release(5)
 	Cpus              int64                  `protobuf:"varint,23,opt,name=cpus,proto3" json:"cpus,omitempty"`                                             // that the daemon may use
 	Memory            int64                  `protobuf:"varint,24,opt,name=memory,proto3" json:"memory,omitempty"`                                         // bytes of RAM
+	TcpAddress        string                 `protobuf:"bytes,25,opt,name=tcp_address,json=tcpAddress,proto3" json:"tcp_address,omitempty"`                // where clients on other machines find it; empty: nowhere
 	ContainersPaused  int64                  `protobuf:"varint,26,opt,name=containers_paused,json=containersPaused,proto3" json:"containers_paused,omitempty"`
 	Runtimes          []string               `protobuf:"bytes,27,rep,name=runtimes,proto3" json:"runtimes,omitempty"` // beside the one that is built in
 	Time              int64                  `protobuf:"varint,28,opt,name=time,proto3" json:"time,omitempty"`        // of the answer
@@ -398,6 +399,13 @@ func (x *InfoResponse) GetMemory() int64 {
 		return x.Memory
 	}
 	return 0
+}
+
+func (x *InfoResponse) GetTcpAddress() string {
+	if x != nil {
+		return x.TcpAddress
+	}
+	return ""
 }
 
 func (x *InfoResponse) GetContainersPaused() int64 {
@@ -5890,13 +5898,15 @@ type Container struct {
 	Size          *SnapshotUsage         `protobuf:"bytes,39,opt,name=size,proto3" json:"size,omitempty"`                                  // of what it has written; only when asked for
 	Dns           *DNSSettings           `protobuf:"bytes,40,opt,name=dns,proto3" json:"dns,omitempty"`
 	ExtraHosts    []string               `protobuf:"bytes,41,rep,name=extra_hosts,json=extraHosts,proto3" json:"extra_hosts,omitempty"`
-	Kept          []byte                 `protobuf:"bytes,50,opt,name=kept,proto3" json:"kept,omitempty"` // what its client keeps with it; only with the documents
-	Stdin         bool                   `protobuf:"varint,51,opt,name=stdin,proto3" json:"stdin,omitempty"`
-	StdinOnce     bool                   `protobuf:"varint,52,opt,name=stdin_once,json=stdinOnce,proto3" json:"stdin_once,omitempty"`
-	AskedPorts    []*PublishedPort       `protobuf:"bytes,53,rep,name=asked_ports,json=askedPorts,proto3" json:"asked_ports,omitempty"` // as asked for, running or not
-	PublishAll    bool                   `protobuf:"varint,54,opt,name=publish_all,json=publishAll,proto3" json:"publish_all,omitempty"`
-	Member        *PodMember             `protobuf:"bytes,55,opt,name=member,proto3" json:"member,omitempty"`                  // unset: it is in no pod
-	ImageId       string                 `protobuf:"bytes,56,opt,name=image_id,json=imageId,proto3" json:"image_id,omitempty"` // digest of the image's configuration
+	LogShipping   *LogShipping           `protobuf:"bytes,42,opt,name=log_shipping,json=logShipping,proto3" json:"log_shipping,omitempty"` // unset: its log stays here
+	Args          []string               `protobuf:"bytes,43,rep,name=args,proto3" json:"args,omitempty"`                                  // the command line of its first process, as asked for
+	Kept          []byte                 `protobuf:"bytes,44,opt,name=kept,proto3" json:"kept,omitempty"`                                  // what its client keeps with it; only with the documents
+	Stdin         bool                   `protobuf:"varint,45,opt,name=stdin,proto3" json:"stdin,omitempty"`
+	StdinOnce     bool                   `protobuf:"varint,46,opt,name=stdin_once,json=stdinOnce,proto3" json:"stdin_once,omitempty"`
+	AskedPorts    []*PublishedPort       `protobuf:"bytes,47,rep,name=asked_ports,json=askedPorts,proto3" json:"asked_ports,omitempty"` // as asked for, running or not
+	PublishAll    bool                   `protobuf:"varint,48,opt,name=publish_all,json=publishAll,proto3" json:"publish_all,omitempty"`
+	Member        *PodMember             `protobuf:"bytes,49,opt,name=member,proto3" json:"member,omitempty"`                  // unset: it is in no pod
+	ImageId       string                 `protobuf:"bytes,50,opt,name=image_id,json=imageId,proto3" json:"image_id,omitempty"` // digest of the image's configuration
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -6214,6 +6224,20 @@ func (x *Container) GetDns() *DNSSettings {
 func (x *Container) GetExtraHosts() []string {
 	if x != nil {
 		return x.ExtraHosts
+	}
+	return nil
+}
+
+func (x *Container) GetLogShipping() *LogShipping {
+	if x != nil {
+		return x.LogShipping
+	}
+	return nil
+}
+
+func (x *Container) GetArgs() []string {
+	if x != nil {
+		return x.Args
 	}
 	return nil
 }
@@ -7267,10 +7291,11 @@ func (x *CreateContainerRequest) GetKept() []byte {
 
 type LogConfig struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Driver        string                 `protobuf:"bytes,1,opt,name=driver,proto3" json:"driver,omitempty"`                   // json-file (default), cri, none
-	Path          string                 `protobuf:"bytes,2,opt,name=path,proto3" json:"path,omitempty"`                       // empty: below the root directory
-	MaxSize       int64                  `protobuf:"varint,3,opt,name=max_size,json=maxSize,proto3" json:"max_size,omitempty"` // bytes; 0: no rotation
+	Driver        string                 `protobuf:"bytes,1,opt,name=driver,proto3" json:"driver,omitempty"`                   // json-file, local, journald, syslog, fluentd, none, binary://PROGRAM, or cri; empty: the daemon's default
+	Path          string                 `protobuf:"bytes,2,opt,name=path,proto3" json:"path,omitempty"`                       // of json-file and cri; empty: below the root directory
+	MaxSize       int64                  `protobuf:"varint,3,opt,name=max_size,json=maxSize,proto3" json:"max_size,omitempty"` // bytes; 0: the daemon's default
 	MaxFiles      int32                  `protobuf:"varint,4,opt,name=max_files,json=maxFiles,proto3" json:"max_files,omitempty"`
+	Options       map[string]string      `protobuf:"bytes,5,rep,name=options,proto3" json:"options,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"` // docker's --log-opt
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -7333,6 +7358,82 @@ func (x *LogConfig) GetMaxFiles() int32 {
 	return 0
 }
 
+func (x *LogConfig) GetOptions() map[string]string {
+	if x != nil {
+		return x.Options
+	}
+	return nil
+}
+
+// LogShipping is how the output of a container reaches the place that its log driver names.
+type LogShipping struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Error         string                 `protobuf:"bytes,1,opt,name=error,proto3" json:"error,omitempty"`      // why that takes nothing; empty: it does
+	Since         int64                  `protobuf:"varint,2,opt,name=since,proto3" json:"since,omitempty"`     // of the error
+	Dropped       int64                  `protobuf:"varint,3,opt,name=dropped,proto3" json:"dropped,omitempty"` // lines given up after all retries
+	Gaps          int64                  `protobuf:"varint,4,opt,name=gaps,proto3" json:"gaps,omitempty"`       // times that lines were rotated away before they were sent
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LogShipping) Reset() {
+	*x = LogShipping{}
+	mi := &file_minid_proto_msgTypes[103]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LogShipping) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LogShipping) ProtoMessage() {}
+
+func (x *LogShipping) ProtoReflect() protoreflect.Message {
+	mi := &file_minid_proto_msgTypes[103]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LogShipping.ProtoReflect.Descriptor instead.
+func (*LogShipping) Descriptor() ([]byte, []int) {
+	return file_minid_proto_rawDescGZIP(), []int{103}
+}
+
+func (x *LogShipping) GetError() string {
+	if x != nil {
+		return x.Error
+	}
+	return ""
+}
+
+func (x *LogShipping) GetSince() int64 {
+	if x != nil {
+		return x.Since
+	}
+	return 0
+}
+
+func (x *LogShipping) GetDropped() int64 {
+	if x != nil {
+		return x.Dropped
+	}
+	return 0
+}
+
+func (x *LogShipping) GetGaps() int64 {
+	if x != nil {
+		return x.Gaps
+	}
+	return 0
+}
+
 type ContainerRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Namespace     string                 `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
@@ -7345,7 +7446,7 @@ type ContainerRequest struct {
 
 func (x *ContainerRequest) Reset() {
 	*x = ContainerRequest{}
-	mi := &file_minid_proto_msgTypes[103]
+	mi := &file_minid_proto_msgTypes[104]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7357,7 +7458,7 @@ func (x *ContainerRequest) String() string {
 func (*ContainerRequest) ProtoMessage() {}
 
 func (x *ContainerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[103]
+	mi := &file_minid_proto_msgTypes[104]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7370,7 +7471,7 @@ func (x *ContainerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContainerRequest.ProtoReflect.Descriptor instead.
 func (*ContainerRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{103}
+	return file_minid_proto_rawDescGZIP(), []int{104}
 }
 
 func (x *ContainerRequest) GetNamespace() string {
@@ -7413,7 +7514,7 @@ type StopRequest struct {
 
 func (x *StopRequest) Reset() {
 	*x = StopRequest{}
-	mi := &file_minid_proto_msgTypes[104]
+	mi := &file_minid_proto_msgTypes[105]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7425,7 +7526,7 @@ func (x *StopRequest) String() string {
 func (*StopRequest) ProtoMessage() {}
 
 func (x *StopRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[104]
+	mi := &file_minid_proto_msgTypes[105]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7438,7 +7539,7 @@ func (x *StopRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StopRequest.ProtoReflect.Descriptor instead.
 func (*StopRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{104}
+	return file_minid_proto_rawDescGZIP(), []int{105}
 }
 
 func (x *StopRequest) GetNamespace() string {
@@ -7480,7 +7581,7 @@ type RenameRequest struct {
 
 func (x *RenameRequest) Reset() {
 	*x = RenameRequest{}
-	mi := &file_minid_proto_msgTypes[105]
+	mi := &file_minid_proto_msgTypes[106]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7492,7 +7593,7 @@ func (x *RenameRequest) String() string {
 func (*RenameRequest) ProtoMessage() {}
 
 func (x *RenameRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[105]
+	mi := &file_minid_proto_msgTypes[106]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7505,7 +7606,7 @@ func (x *RenameRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RenameRequest.ProtoReflect.Descriptor instead.
 func (*RenameRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{105}
+	return file_minid_proto_rawDescGZIP(), []int{106}
 }
 
 func (x *RenameRequest) GetNamespace() string {
@@ -7541,7 +7642,7 @@ type ConnectRequest struct {
 
 func (x *ConnectRequest) Reset() {
 	*x = ConnectRequest{}
-	mi := &file_minid_proto_msgTypes[106]
+	mi := &file_minid_proto_msgTypes[107]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7553,7 +7654,7 @@ func (x *ConnectRequest) String() string {
 func (*ConnectRequest) ProtoMessage() {}
 
 func (x *ConnectRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[106]
+	mi := &file_minid_proto_msgTypes[107]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7566,7 +7667,7 @@ func (x *ConnectRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConnectRequest.ProtoReflect.Descriptor instead.
 func (*ConnectRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{106}
+	return file_minid_proto_rawDescGZIP(), []int{107}
 }
 
 func (x *ConnectRequest) GetNamespace() string {
@@ -7601,13 +7702,14 @@ type ListContainersRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Namespace     string                 `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
 	Filters       []string               `protobuf:"bytes,2,rep,name=filters,proto3" json:"filters,omitempty"`
+	Size          bool                   `protobuf:"varint,3,opt,name=size,proto3" json:"size,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ListContainersRequest) Reset() {
 	*x = ListContainersRequest{}
-	mi := &file_minid_proto_msgTypes[107]
+	mi := &file_minid_proto_msgTypes[108]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7619,7 +7721,7 @@ func (x *ListContainersRequest) String() string {
 func (*ListContainersRequest) ProtoMessage() {}
 
 func (x *ListContainersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[107]
+	mi := &file_minid_proto_msgTypes[108]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7632,7 +7734,7 @@ func (x *ListContainersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListContainersRequest.ProtoReflect.Descriptor instead.
 func (*ListContainersRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{107}
+	return file_minid_proto_rawDescGZIP(), []int{108}
 }
 
 func (x *ListContainersRequest) GetNamespace() string {
@@ -7649,6 +7751,13 @@ func (x *ListContainersRequest) GetFilters() []string {
 	return nil
 }
 
+func (x *ListContainersRequest) GetSize() bool {
+	if x != nil {
+		return x.Size
+	}
+	return false
+}
+
 type ListContainersResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Containers    []*Container           `protobuf:"bytes,1,rep,name=containers,proto3" json:"containers,omitempty"`
@@ -7658,7 +7767,7 @@ type ListContainersResponse struct {
 
 func (x *ListContainersResponse) Reset() {
 	*x = ListContainersResponse{}
-	mi := &file_minid_proto_msgTypes[108]
+	mi := &file_minid_proto_msgTypes[109]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7670,7 +7779,7 @@ func (x *ListContainersResponse) String() string {
 func (*ListContainersResponse) ProtoMessage() {}
 
 func (x *ListContainersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[108]
+	mi := &file_minid_proto_msgTypes[109]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7683,7 +7792,7 @@ func (x *ListContainersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListContainersResponse.ProtoReflect.Descriptor instead.
 func (*ListContainersResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{108}
+	return file_minid_proto_rawDescGZIP(), []int{109}
 }
 
 func (x *ListContainersResponse) GetContainers() []*Container {
@@ -7705,7 +7814,7 @@ type SetContainerLabelsRequest struct {
 
 func (x *SetContainerLabelsRequest) Reset() {
 	*x = SetContainerLabelsRequest{}
-	mi := &file_minid_proto_msgTypes[109]
+	mi := &file_minid_proto_msgTypes[110]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7717,7 +7826,7 @@ func (x *SetContainerLabelsRequest) String() string {
 func (*SetContainerLabelsRequest) ProtoMessage() {}
 
 func (x *SetContainerLabelsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[109]
+	mi := &file_minid_proto_msgTypes[110]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7730,7 +7839,7 @@ func (x *SetContainerLabelsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetContainerLabelsRequest.ProtoReflect.Descriptor instead.
 func (*SetContainerLabelsRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{109}
+	return file_minid_proto_rawDescGZIP(), []int{110}
 }
 
 func (x *SetContainerLabelsRequest) GetNamespace() string {
@@ -7773,7 +7882,7 @@ type DeleteContainerRequest struct {
 
 func (x *DeleteContainerRequest) Reset() {
 	*x = DeleteContainerRequest{}
-	mi := &file_minid_proto_msgTypes[110]
+	mi := &file_minid_proto_msgTypes[111]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7785,7 +7894,7 @@ func (x *DeleteContainerRequest) String() string {
 func (*DeleteContainerRequest) ProtoMessage() {}
 
 func (x *DeleteContainerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[110]
+	mi := &file_minid_proto_msgTypes[111]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7798,7 +7907,7 @@ func (x *DeleteContainerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteContainerRequest.ProtoReflect.Descriptor instead.
 func (*DeleteContainerRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{110}
+	return file_minid_proto_rawDescGZIP(), []int{111}
 }
 
 func (x *DeleteContainerRequest) GetNamespace() string {
@@ -7838,7 +7947,7 @@ type DeleteContainerResponse struct {
 
 func (x *DeleteContainerResponse) Reset() {
 	*x = DeleteContainerResponse{}
-	mi := &file_minid_proto_msgTypes[111]
+	mi := &file_minid_proto_msgTypes[112]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7850,7 +7959,7 @@ func (x *DeleteContainerResponse) String() string {
 func (*DeleteContainerResponse) ProtoMessage() {}
 
 func (x *DeleteContainerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[111]
+	mi := &file_minid_proto_msgTypes[112]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7863,7 +7972,7 @@ func (x *DeleteContainerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteContainerResponse.ProtoReflect.Descriptor instead.
 func (*DeleteContainerResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{111}
+	return file_minid_proto_rawDescGZIP(), []int{112}
 }
 
 func (x *DeleteContainerResponse) GetExit() *Exit {
@@ -7883,7 +7992,7 @@ type StartResponse struct {
 
 func (x *StartResponse) Reset() {
 	*x = StartResponse{}
-	mi := &file_minid_proto_msgTypes[112]
+	mi := &file_minid_proto_msgTypes[113]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7895,7 +8004,7 @@ func (x *StartResponse) String() string {
 func (*StartResponse) ProtoMessage() {}
 
 func (x *StartResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[112]
+	mi := &file_minid_proto_msgTypes[113]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7908,7 +8017,7 @@ func (x *StartResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StartResponse.ProtoReflect.Descriptor instead.
 func (*StartResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{112}
+	return file_minid_proto_rawDescGZIP(), []int{113}
 }
 
 func (x *StartResponse) GetPid() int64 {
@@ -7933,7 +8042,7 @@ type ContainerActionResponse struct {
 
 func (x *ContainerActionResponse) Reset() {
 	*x = ContainerActionResponse{}
-	mi := &file_minid_proto_msgTypes[113]
+	mi := &file_minid_proto_msgTypes[114]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7945,7 +8054,7 @@ func (x *ContainerActionResponse) String() string {
 func (*ContainerActionResponse) ProtoMessage() {}
 
 func (x *ContainerActionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[113]
+	mi := &file_minid_proto_msgTypes[114]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7958,7 +8067,7 @@ func (x *ContainerActionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContainerActionResponse.ProtoReflect.Descriptor instead.
 func (*ContainerActionResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{113}
+	return file_minid_proto_rawDescGZIP(), []int{114}
 }
 
 type UpdateContainerRequest struct {
@@ -7973,7 +8082,7 @@ type UpdateContainerRequest struct {
 
 func (x *UpdateContainerRequest) Reset() {
 	*x = UpdateContainerRequest{}
-	mi := &file_minid_proto_msgTypes[114]
+	mi := &file_minid_proto_msgTypes[115]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7985,7 +8094,7 @@ func (x *UpdateContainerRequest) String() string {
 func (*UpdateContainerRequest) ProtoMessage() {}
 
 func (x *UpdateContainerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[114]
+	mi := &file_minid_proto_msgTypes[115]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7998,7 +8107,7 @@ func (x *UpdateContainerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateContainerRequest.ProtoReflect.Descriptor instead.
 func (*UpdateContainerRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{114}
+	return file_minid_proto_rawDescGZIP(), []int{115}
 }
 
 func (x *UpdateContainerRequest) GetNamespace() string {
@@ -8039,7 +8148,7 @@ type StatsRequest struct {
 
 func (x *StatsRequest) Reset() {
 	*x = StatsRequest{}
-	mi := &file_minid_proto_msgTypes[115]
+	mi := &file_minid_proto_msgTypes[116]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8051,7 +8160,7 @@ func (x *StatsRequest) String() string {
 func (*StatsRequest) ProtoMessage() {}
 
 func (x *StatsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[115]
+	mi := &file_minid_proto_msgTypes[116]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8064,7 +8173,7 @@ func (x *StatsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatsRequest.ProtoReflect.Descriptor instead.
 func (*StatsRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{115}
+	return file_minid_proto_rawDescGZIP(), []int{116}
 }
 
 func (x *StatsRequest) GetNamespace() string {
@@ -8090,7 +8199,7 @@ type StatsResponse struct {
 
 func (x *StatsResponse) Reset() {
 	*x = StatsResponse{}
-	mi := &file_minid_proto_msgTypes[116]
+	mi := &file_minid_proto_msgTypes[117]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8102,7 +8211,7 @@ func (x *StatsResponse) String() string {
 func (*StatsResponse) ProtoMessage() {}
 
 func (x *StatsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[116]
+	mi := &file_minid_proto_msgTypes[117]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8115,7 +8224,7 @@ func (x *StatsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatsResponse.ProtoReflect.Descriptor instead.
 func (*StatsResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{116}
+	return file_minid_proto_rawDescGZIP(), []int{117}
 }
 
 func (x *StatsResponse) GetStats() []*ContainerStats {
@@ -8135,7 +8244,7 @@ type ContainerStats struct {
 
 func (x *ContainerStats) Reset() {
 	*x = ContainerStats{}
-	mi := &file_minid_proto_msgTypes[117]
+	mi := &file_minid_proto_msgTypes[118]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8147,7 +8256,7 @@ func (x *ContainerStats) String() string {
 func (*ContainerStats) ProtoMessage() {}
 
 func (x *ContainerStats) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[117]
+	mi := &file_minid_proto_msgTypes[118]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8160,7 +8269,7 @@ func (x *ContainerStats) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContainerStats.ProtoReflect.Descriptor instead.
 func (*ContainerStats) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{117}
+	return file_minid_proto_rawDescGZIP(), []int{118}
 }
 
 func (x *ContainerStats) GetId() string {
@@ -8186,7 +8295,7 @@ type TopResponse struct {
 
 func (x *TopResponse) Reset() {
 	*x = TopResponse{}
-	mi := &file_minid_proto_msgTypes[118]
+	mi := &file_minid_proto_msgTypes[119]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8198,7 +8307,7 @@ func (x *TopResponse) String() string {
 func (*TopResponse) ProtoMessage() {}
 
 func (x *TopResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[118]
+	mi := &file_minid_proto_msgTypes[119]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8211,7 +8320,7 @@ func (x *TopResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TopResponse.ProtoReflect.Descriptor instead.
 func (*TopResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{118}
+	return file_minid_proto_rawDescGZIP(), []int{119}
 }
 
 func (x *TopResponse) GetProcesses() []*ProcessInfo {
@@ -8237,7 +8346,7 @@ type ProcessInfo struct {
 
 func (x *ProcessInfo) Reset() {
 	*x = ProcessInfo{}
-	mi := &file_minid_proto_msgTypes[119]
+	mi := &file_minid_proto_msgTypes[120]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8249,7 +8358,7 @@ func (x *ProcessInfo) String() string {
 func (*ProcessInfo) ProtoMessage() {}
 
 func (x *ProcessInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[119]
+	mi := &file_minid_proto_msgTypes[120]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8262,7 +8371,7 @@ func (x *ProcessInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProcessInfo.ProtoReflect.Descriptor instead.
 func (*ProcessInfo) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{119}
+	return file_minid_proto_rawDescGZIP(), []int{120}
 }
 
 func (x *ProcessInfo) GetPid() int64 {
@@ -8329,13 +8438,14 @@ type LogsRequest struct {
 	Tail          int64                  `protobuf:"varint,4,opt,name=tail,proto3" json:"tail,omitempty"` // lines; -1: all
 	Since         int64                  `protobuf:"varint,5,opt,name=since,proto3" json:"since,omitempty"`
 	Until         int64                  `protobuf:"varint,6,opt,name=until,proto3" json:"until,omitempty"`
+	Details       bool                   `protobuf:"varint,7,opt,name=details,proto3" json:"details,omitempty"` // with the attributes
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *LogsRequest) Reset() {
 	*x = LogsRequest{}
-	mi := &file_minid_proto_msgTypes[120]
+	mi := &file_minid_proto_msgTypes[121]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8347,7 +8457,7 @@ func (x *LogsRequest) String() string {
 func (*LogsRequest) ProtoMessage() {}
 
 func (x *LogsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[120]
+	mi := &file_minid_proto_msgTypes[121]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8360,7 +8470,7 @@ func (x *LogsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogsRequest.ProtoReflect.Descriptor instead.
 func (*LogsRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{120}
+	return file_minid_proto_rawDescGZIP(), []int{121}
 }
 
 func (x *LogsRequest) GetNamespace() string {
@@ -8405,19 +8515,27 @@ func (x *LogsRequest) GetUntil() int64 {
 	return 0
 }
 
+func (x *LogsRequest) GetDetails() bool {
+	if x != nil {
+		return x.Details
+	}
+	return false
+}
+
 type LogEntry struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Time          int64                  `protobuf:"varint,1,opt,name=time,proto3" json:"time,omitempty"`
 	Stream        string                 `protobuf:"bytes,2,opt,name=stream,proto3" json:"stream,omitempty"`
 	Data          []byte                 `protobuf:"bytes,3,opt,name=data,proto3" json:"data,omitempty"`
 	Partial       bool                   `protobuf:"varint,4,opt,name=partial,proto3" json:"partial,omitempty"`
+	Attributes    map[string]string      `protobuf:"bytes,5,rep,name=attributes,proto3" json:"attributes,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *LogEntry) Reset() {
 	*x = LogEntry{}
-	mi := &file_minid_proto_msgTypes[121]
+	mi := &file_minid_proto_msgTypes[122]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8429,7 +8547,7 @@ func (x *LogEntry) String() string {
 func (*LogEntry) ProtoMessage() {}
 
 func (x *LogEntry) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[121]
+	mi := &file_minid_proto_msgTypes[122]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8442,7 +8560,7 @@ func (x *LogEntry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogEntry.ProtoReflect.Descriptor instead.
 func (*LogEntry) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{121}
+	return file_minid_proto_rawDescGZIP(), []int{122}
 }
 
 func (x *LogEntry) GetTime() int64 {
@@ -8473,6 +8591,13 @@ func (x *LogEntry) GetPartial() bool {
 	return false
 }
 
+func (x *LogEntry) GetAttributes() map[string]string {
+	if x != nil {
+		return x.Attributes
+	}
+	return nil
+}
+
 type CheckpointRequest struct {
 	state          protoimpl.MessageState `protogen:"open.v1"`
 	Namespace      string                 `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
@@ -8494,7 +8619,7 @@ type CheckpointRequest struct {
 
 func (x *CheckpointRequest) Reset() {
 	*x = CheckpointRequest{}
-	mi := &file_minid_proto_msgTypes[122]
+	mi := &file_minid_proto_msgTypes[123]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8506,7 +8631,7 @@ func (x *CheckpointRequest) String() string {
 func (*CheckpointRequest) ProtoMessage() {}
 
 func (x *CheckpointRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[122]
+	mi := &file_minid_proto_msgTypes[123]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8519,7 +8644,7 @@ func (x *CheckpointRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckpointRequest.ProtoReflect.Descriptor instead.
 func (*CheckpointRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{122}
+	return file_minid_proto_rawDescGZIP(), []int{123}
 }
 
 func (x *CheckpointRequest) GetNamespace() string {
@@ -8623,7 +8748,7 @@ type CheckpointResponse struct {
 
 func (x *CheckpointResponse) Reset() {
 	*x = CheckpointResponse{}
-	mi := &file_minid_proto_msgTypes[123]
+	mi := &file_minid_proto_msgTypes[124]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8635,7 +8760,7 @@ func (x *CheckpointResponse) String() string {
 func (*CheckpointResponse) ProtoMessage() {}
 
 func (x *CheckpointResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[123]
+	mi := &file_minid_proto_msgTypes[124]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8648,7 +8773,7 @@ func (x *CheckpointResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckpointResponse.ProtoReflect.Descriptor instead.
 func (*CheckpointResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{123}
+	return file_minid_proto_rawDescGZIP(), []int{124}
 }
 
 func (x *CheckpointResponse) GetPath() string {
@@ -8681,7 +8806,7 @@ type RestoreRequest struct {
 
 func (x *RestoreRequest) Reset() {
 	*x = RestoreRequest{}
-	mi := &file_minid_proto_msgTypes[124]
+	mi := &file_minid_proto_msgTypes[125]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8693,7 +8818,7 @@ func (x *RestoreRequest) String() string {
 func (*RestoreRequest) ProtoMessage() {}
 
 func (x *RestoreRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[124]
+	mi := &file_minid_proto_msgTypes[125]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8706,7 +8831,7 @@ func (x *RestoreRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RestoreRequest.ProtoReflect.Descriptor instead.
 func (*RestoreRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{124}
+	return file_minid_proto_rawDescGZIP(), []int{125}
 }
 
 func (x *RestoreRequest) GetNamespace() string {
@@ -8776,7 +8901,7 @@ type ListCheckpointsRequest struct {
 
 func (x *ListCheckpointsRequest) Reset() {
 	*x = ListCheckpointsRequest{}
-	mi := &file_minid_proto_msgTypes[125]
+	mi := &file_minid_proto_msgTypes[126]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8788,7 +8913,7 @@ func (x *ListCheckpointsRequest) String() string {
 func (*ListCheckpointsRequest) ProtoMessage() {}
 
 func (x *ListCheckpointsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[125]
+	mi := &file_minid_proto_msgTypes[126]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8801,7 +8926,7 @@ func (x *ListCheckpointsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListCheckpointsRequest.ProtoReflect.Descriptor instead.
 func (*ListCheckpointsRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{125}
+	return file_minid_proto_rawDescGZIP(), []int{126}
 }
 
 func (x *ListCheckpointsRequest) GetNamespace() string {
@@ -8834,7 +8959,7 @@ type ListCheckpointsResponse struct {
 
 func (x *ListCheckpointsResponse) Reset() {
 	*x = ListCheckpointsResponse{}
-	mi := &file_minid_proto_msgTypes[126]
+	mi := &file_minid_proto_msgTypes[127]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8846,7 +8971,7 @@ func (x *ListCheckpointsResponse) String() string {
 func (*ListCheckpointsResponse) ProtoMessage() {}
 
 func (x *ListCheckpointsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[126]
+	mi := &file_minid_proto_msgTypes[127]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8859,7 +8984,7 @@ func (x *ListCheckpointsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListCheckpointsResponse.ProtoReflect.Descriptor instead.
 func (*ListCheckpointsResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{126}
+	return file_minid_proto_rawDescGZIP(), []int{127}
 }
 
 func (x *ListCheckpointsResponse) GetNames() []string {
@@ -8881,7 +9006,7 @@ type RemoveCheckpointRequest struct {
 
 func (x *RemoveCheckpointRequest) Reset() {
 	*x = RemoveCheckpointRequest{}
-	mi := &file_minid_proto_msgTypes[127]
+	mi := &file_minid_proto_msgTypes[128]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8893,7 +9018,7 @@ func (x *RemoveCheckpointRequest) String() string {
 func (*RemoveCheckpointRequest) ProtoMessage() {}
 
 func (x *RemoveCheckpointRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[127]
+	mi := &file_minid_proto_msgTypes[128]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8906,7 +9031,7 @@ func (x *RemoveCheckpointRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveCheckpointRequest.ProtoReflect.Descriptor instead.
 func (*RemoveCheckpointRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{127}
+	return file_minid_proto_rawDescGZIP(), []int{128}
 }
 
 func (x *RemoveCheckpointRequest) GetNamespace() string {
@@ -8945,7 +9070,7 @@ type RemoveCheckpointResponse struct {
 
 func (x *RemoveCheckpointResponse) Reset() {
 	*x = RemoveCheckpointResponse{}
-	mi := &file_minid_proto_msgTypes[128]
+	mi := &file_minid_proto_msgTypes[129]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8957,7 +9082,7 @@ func (x *RemoveCheckpointResponse) String() string {
 func (*RemoveCheckpointResponse) ProtoMessage() {}
 
 func (x *RemoveCheckpointResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[128]
+	mi := &file_minid_proto_msgTypes[129]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8970,7 +9095,7 @@ func (x *RemoveCheckpointResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveCheckpointResponse.ProtoReflect.Descriptor instead.
 func (*RemoveCheckpointResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{128}
+	return file_minid_proto_rawDescGZIP(), []int{129}
 }
 
 type Network struct {
@@ -8992,7 +9117,7 @@ type Network struct {
 
 func (x *Network) Reset() {
 	*x = Network{}
-	mi := &file_minid_proto_msgTypes[129]
+	mi := &file_minid_proto_msgTypes[130]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9004,7 +9129,7 @@ func (x *Network) String() string {
 func (*Network) ProtoMessage() {}
 
 func (x *Network) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[129]
+	mi := &file_minid_proto_msgTypes[130]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9017,7 +9142,7 @@ func (x *Network) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Network.ProtoReflect.Descriptor instead.
 func (*Network) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{129}
+	return file_minid_proto_rawDescGZIP(), []int{130}
 }
 
 func (x *Network) GetId() string {
@@ -9108,7 +9233,7 @@ type Subnet struct {
 
 func (x *Subnet) Reset() {
 	*x = Subnet{}
-	mi := &file_minid_proto_msgTypes[130]
+	mi := &file_minid_proto_msgTypes[131]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9120,7 +9245,7 @@ func (x *Subnet) String() string {
 func (*Subnet) ProtoMessage() {}
 
 func (x *Subnet) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[130]
+	mi := &file_minid_proto_msgTypes[131]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9133,7 +9258,7 @@ func (x *Subnet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Subnet.ProtoReflect.Descriptor instead.
 func (*Subnet) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{130}
+	return file_minid_proto_rawDescGZIP(), []int{131}
 }
 
 func (x *Subnet) GetSubnet() string {
@@ -9168,7 +9293,7 @@ type NetworkMember struct {
 
 func (x *NetworkMember) Reset() {
 	*x = NetworkMember{}
-	mi := &file_minid_proto_msgTypes[131]
+	mi := &file_minid_proto_msgTypes[132]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9180,7 +9305,7 @@ func (x *NetworkMember) String() string {
 func (*NetworkMember) ProtoMessage() {}
 
 func (x *NetworkMember) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[131]
+	mi := &file_minid_proto_msgTypes[132]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9193,7 +9318,7 @@ func (x *NetworkMember) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NetworkMember.ProtoReflect.Descriptor instead.
 func (*NetworkMember) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{131}
+	return file_minid_proto_rawDescGZIP(), []int{132}
 }
 
 func (x *NetworkMember) GetId() string {
@@ -9233,7 +9358,7 @@ type CreateNetworkRequest struct {
 
 func (x *CreateNetworkRequest) Reset() {
 	*x = CreateNetworkRequest{}
-	mi := &file_minid_proto_msgTypes[132]
+	mi := &file_minid_proto_msgTypes[133]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9245,7 +9370,7 @@ func (x *CreateNetworkRequest) String() string {
 func (*CreateNetworkRequest) ProtoMessage() {}
 
 func (x *CreateNetworkRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[132]
+	mi := &file_minid_proto_msgTypes[133]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9258,7 +9383,7 @@ func (x *CreateNetworkRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateNetworkRequest.ProtoReflect.Descriptor instead.
 func (*CreateNetworkRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{132}
+	return file_minid_proto_rawDescGZIP(), []int{133}
 }
 
 func (x *CreateNetworkRequest) GetNamespace() string {
@@ -9327,7 +9452,7 @@ type NetworkRequest struct {
 
 func (x *NetworkRequest) Reset() {
 	*x = NetworkRequest{}
-	mi := &file_minid_proto_msgTypes[133]
+	mi := &file_minid_proto_msgTypes[134]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9339,7 +9464,7 @@ func (x *NetworkRequest) String() string {
 func (*NetworkRequest) ProtoMessage() {}
 
 func (x *NetworkRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[133]
+	mi := &file_minid_proto_msgTypes[134]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9352,7 +9477,7 @@ func (x *NetworkRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NetworkRequest.ProtoReflect.Descriptor instead.
 func (*NetworkRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{133}
+	return file_minid_proto_rawDescGZIP(), []int{134}
 }
 
 func (x *NetworkRequest) GetNamespace() string {
@@ -9379,7 +9504,7 @@ type ListNetworksRequest struct {
 
 func (x *ListNetworksRequest) Reset() {
 	*x = ListNetworksRequest{}
-	mi := &file_minid_proto_msgTypes[134]
+	mi := &file_minid_proto_msgTypes[135]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9391,7 +9516,7 @@ func (x *ListNetworksRequest) String() string {
 func (*ListNetworksRequest) ProtoMessage() {}
 
 func (x *ListNetworksRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[134]
+	mi := &file_minid_proto_msgTypes[135]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9404,7 +9529,7 @@ func (x *ListNetworksRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListNetworksRequest.ProtoReflect.Descriptor instead.
 func (*ListNetworksRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{134}
+	return file_minid_proto_rawDescGZIP(), []int{135}
 }
 
 func (x *ListNetworksRequest) GetNamespace() string {
@@ -9430,7 +9555,7 @@ type ListNetworksResponse struct {
 
 func (x *ListNetworksResponse) Reset() {
 	*x = ListNetworksResponse{}
-	mi := &file_minid_proto_msgTypes[135]
+	mi := &file_minid_proto_msgTypes[136]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9442,7 +9567,7 @@ func (x *ListNetworksResponse) String() string {
 func (*ListNetworksResponse) ProtoMessage() {}
 
 func (x *ListNetworksResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[135]
+	mi := &file_minid_proto_msgTypes[136]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9455,7 +9580,7 @@ func (x *ListNetworksResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListNetworksResponse.ProtoReflect.Descriptor instead.
 func (*ListNetworksResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{135}
+	return file_minid_proto_rawDescGZIP(), []int{136}
 }
 
 func (x *ListNetworksResponse) GetNetworks() []*Network {
@@ -9473,7 +9598,7 @@ type RemoveNetworkResponse struct {
 
 func (x *RemoveNetworkResponse) Reset() {
 	*x = RemoveNetworkResponse{}
-	mi := &file_minid_proto_msgTypes[136]
+	mi := &file_minid_proto_msgTypes[137]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9485,7 +9610,7 @@ func (x *RemoveNetworkResponse) String() string {
 func (*RemoveNetworkResponse) ProtoMessage() {}
 
 func (x *RemoveNetworkResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[136]
+	mi := &file_minid_proto_msgTypes[137]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9498,7 +9623,7 @@ func (x *RemoveNetworkResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveNetworkResponse.ProtoReflect.Descriptor instead.
 func (*RemoveNetworkResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{136}
+	return file_minid_proto_rawDescGZIP(), []int{137}
 }
 
 type PruneNetworksRequest struct {
@@ -9511,7 +9636,7 @@ type PruneNetworksRequest struct {
 
 func (x *PruneNetworksRequest) Reset() {
 	*x = PruneNetworksRequest{}
-	mi := &file_minid_proto_msgTypes[137]
+	mi := &file_minid_proto_msgTypes[138]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9523,7 +9648,7 @@ func (x *PruneNetworksRequest) String() string {
 func (*PruneNetworksRequest) ProtoMessage() {}
 
 func (x *PruneNetworksRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[137]
+	mi := &file_minid_proto_msgTypes[138]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9536,7 +9661,7 @@ func (x *PruneNetworksRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PruneNetworksRequest.ProtoReflect.Descriptor instead.
 func (*PruneNetworksRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{137}
+	return file_minid_proto_rawDescGZIP(), []int{138}
 }
 
 func (x *PruneNetworksRequest) GetNamespace() string {
@@ -9562,7 +9687,7 @@ type PruneNetworksResponse struct {
 
 func (x *PruneNetworksResponse) Reset() {
 	*x = PruneNetworksResponse{}
-	mi := &file_minid_proto_msgTypes[138]
+	mi := &file_minid_proto_msgTypes[139]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9574,7 +9699,7 @@ func (x *PruneNetworksResponse) String() string {
 func (*PruneNetworksResponse) ProtoMessage() {}
 
 func (x *PruneNetworksResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[138]
+	mi := &file_minid_proto_msgTypes[139]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9587,7 +9712,7 @@ func (x *PruneNetworksResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PruneNetworksResponse.ProtoReflect.Descriptor instead.
 func (*PruneNetworksResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{138}
+	return file_minid_proto_rawDescGZIP(), []int{139}
 }
 
 func (x *PruneNetworksResponse) GetRemoved() []string {
@@ -9608,7 +9733,7 @@ type ProcessRequest struct {
 
 func (x *ProcessRequest) Reset() {
 	*x = ProcessRequest{}
-	mi := &file_minid_proto_msgTypes[139]
+	mi := &file_minid_proto_msgTypes[140]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9620,7 +9745,7 @@ func (x *ProcessRequest) String() string {
 func (*ProcessRequest) ProtoMessage() {}
 
 func (x *ProcessRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[139]
+	mi := &file_minid_proto_msgTypes[140]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9633,7 +9758,7 @@ func (x *ProcessRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProcessRequest.ProtoReflect.Descriptor instead.
 func (*ProcessRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{139}
+	return file_minid_proto_rawDescGZIP(), []int{140}
 }
 
 func (x *ProcessRequest) GetNamespace() string {
@@ -9671,7 +9796,7 @@ type ExecRequest struct {
 
 func (x *ExecRequest) Reset() {
 	*x = ExecRequest{}
-	mi := &file_minid_proto_msgTypes[140]
+	mi := &file_minid_proto_msgTypes[141]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9683,7 +9808,7 @@ func (x *ExecRequest) String() string {
 func (*ExecRequest) ProtoMessage() {}
 
 func (x *ExecRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[140]
+	mi := &file_minid_proto_msgTypes[141]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9696,7 +9821,7 @@ func (x *ExecRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExecRequest.ProtoReflect.Descriptor instead.
 func (*ExecRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{140}
+	return file_minid_proto_rawDescGZIP(), []int{141}
 }
 
 func (x *ExecRequest) GetNamespace() string {
@@ -9751,7 +9876,7 @@ type ExecResponse struct {
 
 func (x *ExecResponse) Reset() {
 	*x = ExecResponse{}
-	mi := &file_minid_proto_msgTypes[141]
+	mi := &file_minid_proto_msgTypes[142]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9763,7 +9888,7 @@ func (x *ExecResponse) String() string {
 func (*ExecResponse) ProtoMessage() {}
 
 func (x *ExecResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[141]
+	mi := &file_minid_proto_msgTypes[142]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9776,7 +9901,7 @@ func (x *ExecResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExecResponse.ProtoReflect.Descriptor instead.
 func (*ExecResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{141}
+	return file_minid_proto_rawDescGZIP(), []int{142}
 }
 
 func (x *ExecResponse) GetExecId() string {
@@ -9803,7 +9928,7 @@ type ListProcessesRequest struct {
 
 func (x *ListProcessesRequest) Reset() {
 	*x = ListProcessesRequest{}
-	mi := &file_minid_proto_msgTypes[142]
+	mi := &file_minid_proto_msgTypes[143]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9815,7 +9940,7 @@ func (x *ListProcessesRequest) String() string {
 func (*ListProcessesRequest) ProtoMessage() {}
 
 func (x *ListProcessesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[142]
+	mi := &file_minid_proto_msgTypes[143]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9828,7 +9953,7 @@ func (x *ListProcessesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListProcessesRequest.ProtoReflect.Descriptor instead.
 func (*ListProcessesRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{142}
+	return file_minid_proto_rawDescGZIP(), []int{143}
 }
 
 func (x *ListProcessesRequest) GetNamespace() string {
@@ -9854,7 +9979,7 @@ type ListProcessesResponse struct {
 
 func (x *ListProcessesResponse) Reset() {
 	*x = ListProcessesResponse{}
-	mi := &file_minid_proto_msgTypes[143]
+	mi := &file_minid_proto_msgTypes[144]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9866,7 +9991,7 @@ func (x *ListProcessesResponse) String() string {
 func (*ListProcessesResponse) ProtoMessage() {}
 
 func (x *ListProcessesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[143]
+	mi := &file_minid_proto_msgTypes[144]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9879,7 +10004,7 @@ func (x *ListProcessesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListProcessesResponse.ProtoReflect.Descriptor instead.
 func (*ListProcessesResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{143}
+	return file_minid_proto_rawDescGZIP(), []int{144}
 }
 
 func (x *ListProcessesResponse) GetProcesses() []*Process {
@@ -9903,7 +10028,7 @@ type Process struct {
 
 func (x *Process) Reset() {
 	*x = Process{}
-	mi := &file_minid_proto_msgTypes[144]
+	mi := &file_minid_proto_msgTypes[145]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9915,7 +10040,7 @@ func (x *Process) String() string {
 func (*Process) ProtoMessage() {}
 
 func (x *Process) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[144]
+	mi := &file_minid_proto_msgTypes[145]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9928,7 +10053,7 @@ func (x *Process) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Process.ProtoReflect.Descriptor instead.
 func (*Process) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{144}
+	return file_minid_proto_rawDescGZIP(), []int{145}
 }
 
 func (x *Process) GetExecId() string {
@@ -9986,7 +10111,7 @@ type SignalRequest struct {
 
 func (x *SignalRequest) Reset() {
 	*x = SignalRequest{}
-	mi := &file_minid_proto_msgTypes[145]
+	mi := &file_minid_proto_msgTypes[146]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9998,7 +10123,7 @@ func (x *SignalRequest) String() string {
 func (*SignalRequest) ProtoMessage() {}
 
 func (x *SignalRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[145]
+	mi := &file_minid_proto_msgTypes[146]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -10011,7 +10136,7 @@ func (x *SignalRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SignalRequest.ProtoReflect.Descriptor instead.
 func (*SignalRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{145}
+	return file_minid_proto_rawDescGZIP(), []int{146}
 }
 
 func (x *SignalRequest) GetNamespace() string {
@@ -10057,7 +10182,7 @@ type SignalResponse struct {
 
 func (x *SignalResponse) Reset() {
 	*x = SignalResponse{}
-	mi := &file_minid_proto_msgTypes[146]
+	mi := &file_minid_proto_msgTypes[147]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -10069,7 +10194,7 @@ func (x *SignalResponse) String() string {
 func (*SignalResponse) ProtoMessage() {}
 
 func (x *SignalResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[146]
+	mi := &file_minid_proto_msgTypes[147]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -10082,7 +10207,7 @@ func (x *SignalResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SignalResponse.ProtoReflect.Descriptor instead.
 func (*SignalResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{146}
+	return file_minid_proto_rawDescGZIP(), []int{147}
 }
 
 type ResizeRequest struct {
@@ -10098,7 +10223,7 @@ type ResizeRequest struct {
 
 func (x *ResizeRequest) Reset() {
 	*x = ResizeRequest{}
-	mi := &file_minid_proto_msgTypes[147]
+	mi := &file_minid_proto_msgTypes[148]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -10110,7 +10235,7 @@ func (x *ResizeRequest) String() string {
 func (*ResizeRequest) ProtoMessage() {}
 
 func (x *ResizeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[147]
+	mi := &file_minid_proto_msgTypes[148]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -10123,7 +10248,7 @@ func (x *ResizeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResizeRequest.ProtoReflect.Descriptor instead.
 func (*ResizeRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{147}
+	return file_minid_proto_rawDescGZIP(), []int{148}
 }
 
 func (x *ResizeRequest) GetNamespace() string {
@@ -10169,7 +10294,7 @@ type ResizeResponse struct {
 
 func (x *ResizeResponse) Reset() {
 	*x = ResizeResponse{}
-	mi := &file_minid_proto_msgTypes[148]
+	mi := &file_minid_proto_msgTypes[149]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -10181,7 +10306,7 @@ func (x *ResizeResponse) String() string {
 func (*ResizeResponse) ProtoMessage() {}
 
 func (x *ResizeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[148]
+	mi := &file_minid_proto_msgTypes[149]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -10194,7 +10319,7 @@ func (x *ResizeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResizeResponse.ProtoReflect.Descriptor instead.
 func (*ResizeResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{148}
+	return file_minid_proto_rawDescGZIP(), []int{149}
 }
 
 type CloseStdinResponse struct {
@@ -10205,7 +10330,7 @@ type CloseStdinResponse struct {
 
 func (x *CloseStdinResponse) Reset() {
 	*x = CloseStdinResponse{}
-	mi := &file_minid_proto_msgTypes[149]
+	mi := &file_minid_proto_msgTypes[150]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -10217,7 +10342,7 @@ func (x *CloseStdinResponse) String() string {
 func (*CloseStdinResponse) ProtoMessage() {}
 
 func (x *CloseStdinResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[149]
+	mi := &file_minid_proto_msgTypes[150]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -10230,7 +10355,7 @@ func (x *CloseStdinResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CloseStdinResponse.ProtoReflect.Descriptor instead.
 func (*CloseStdinResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{149}
+	return file_minid_proto_rawDescGZIP(), []int{150}
 }
 
 type AttachInput struct {
@@ -10250,7 +10375,7 @@ type AttachInput struct {
 
 func (x *AttachInput) Reset() {
 	*x = AttachInput{}
-	mi := &file_minid_proto_msgTypes[150]
+	mi := &file_minid_proto_msgTypes[151]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -10262,7 +10387,7 @@ func (x *AttachInput) String() string {
 func (*AttachInput) ProtoMessage() {}
 
 func (x *AttachInput) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[150]
+	mi := &file_minid_proto_msgTypes[151]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -10275,7 +10400,7 @@ func (x *AttachInput) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttachInput.ProtoReflect.Descriptor instead.
 func (*AttachInput) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{150}
+	return file_minid_proto_rawDescGZIP(), []int{151}
 }
 
 func (x *AttachInput) GetInput() isAttachInput_Input {
@@ -10397,7 +10522,7 @@ type AttachOpen struct {
 
 func (x *AttachOpen) Reset() {
 	*x = AttachOpen{}
-	mi := &file_minid_proto_msgTypes[151]
+	mi := &file_minid_proto_msgTypes[152]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -10409,7 +10534,7 @@ func (x *AttachOpen) String() string {
 func (*AttachOpen) ProtoMessage() {}
 
 func (x *AttachOpen) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[151]
+	mi := &file_minid_proto_msgTypes[152]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -10422,7 +10547,7 @@ func (x *AttachOpen) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttachOpen.ProtoReflect.Descriptor instead.
 func (*AttachOpen) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{151}
+	return file_minid_proto_rawDescGZIP(), []int{152}
 }
 
 func (x *AttachOpen) GetNamespace() string {
@@ -10505,7 +10630,7 @@ type TerminalSize struct {
 
 func (x *TerminalSize) Reset() {
 	*x = TerminalSize{}
-	mi := &file_minid_proto_msgTypes[152]
+	mi := &file_minid_proto_msgTypes[153]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -10517,7 +10642,7 @@ func (x *TerminalSize) String() string {
 func (*TerminalSize) ProtoMessage() {}
 
 func (x *TerminalSize) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[152]
+	mi := &file_minid_proto_msgTypes[153]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -10530,7 +10655,7 @@ func (x *TerminalSize) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TerminalSize.ProtoReflect.Descriptor instead.
 func (*TerminalSize) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{152}
+	return file_minid_proto_rawDescGZIP(), []int{153}
 }
 
 func (x *TerminalSize) GetWidth() uint32 {
@@ -10563,7 +10688,7 @@ type AttachOutput struct {
 
 func (x *AttachOutput) Reset() {
 	*x = AttachOutput{}
-	mi := &file_minid_proto_msgTypes[153]
+	mi := &file_minid_proto_msgTypes[154]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -10575,7 +10700,7 @@ func (x *AttachOutput) String() string {
 func (*AttachOutput) ProtoMessage() {}
 
 func (x *AttachOutput) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[153]
+	mi := &file_minid_proto_msgTypes[154]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -10588,7 +10713,7 @@ func (x *AttachOutput) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttachOutput.ProtoReflect.Descriptor instead.
 func (*AttachOutput) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{153}
+	return file_minid_proto_rawDescGZIP(), []int{154}
 }
 
 func (x *AttachOutput) GetOutput() isAttachOutput_Output {
@@ -10688,7 +10813,7 @@ type AttachOpened struct {
 
 func (x *AttachOpened) Reset() {
 	*x = AttachOpened{}
-	mi := &file_minid_proto_msgTypes[154]
+	mi := &file_minid_proto_msgTypes[155]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -10700,7 +10825,7 @@ func (x *AttachOpened) String() string {
 func (*AttachOpened) ProtoMessage() {}
 
 func (x *AttachOpened) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[154]
+	mi := &file_minid_proto_msgTypes[155]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -10713,7 +10838,7 @@ func (x *AttachOpened) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttachOpened.ProtoReflect.Descriptor instead.
 func (*AttachOpened) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{154}
+	return file_minid_proto_rawDescGZIP(), []int{155}
 }
 
 func (x *AttachOpened) GetExecId() string {
@@ -10750,7 +10875,7 @@ const file_minid_proto_rawDesc = "" +
 	"go_version\x18\x03 \x01(\tR\tgoVersion\x12\x1f\n" +
 	"\vapi_version\x18\x04 \x01(\tR\n" +
 	"apiVersion\"\r\n" +
-	"\vInfoRequest\"\x88\a\n" +
+	"\vInfoRequest\"\xa9\a\n" +
 	"\fInfoResponse\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04uuid\x18\x02 \x01(\tR\x04uuid\x12\x10\n" +
@@ -10780,7 +10905,9 @@ const file_minid_proto_rawDesc = "" +
 	"\bhostname\x18\x15 \x01(\tR\bhostname\x12)\n" +
 	"\x10operating_system\x18\x16 \x01(\tR\x0foperatingSystem\x12\x12\n" +
 	"\x04cpus\x18\x17 \x01(\x03R\x04cpus\x12\x16\n" +
-	"\x06memory\x18\x18 \x01(\x03R\x06memory\x12+\n" +
+	"\x06memory\x18\x18 \x01(\x03R\x06memory\x12\x1f\n" +
+	"\vtcp_address\x18\x19 \x01(\tR\n" +
+	"tcpAddress\x12+\n" +
 	"\x11containers_paused\x18\x1a \x01(\x03R\x10containersPaused\x12\x1a\n" +
 	"\bruntimes\x18\x1b \x03(\tR\bruntimes\x12\x12\n" +
 	"\x04time\x18\x1c \x01(\x03R\x04time\x1a;\n" +
@@ -11256,7 +11383,7 @@ const file_minid_proto_rawDesc = "" +
 	"\x14LeaseResourceRequest\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x123\n" +
-	"\bresource\x18\x03 \x01(\v2\x17.minid.v1.LeaseResourceR\bresource\"\xea\f\n" +
+	"\bresource\x18\x03 \x01(\v2\x17.minid.v1.LeaseResourceR\bresource\"\xb8\r\n" +
 	"\tContainer\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1c\n" +
 	"\tnamespace\x18\x02 \x01(\tR\tnamespace\x12\x14\n" +
@@ -11306,17 +11433,19 @@ const file_minid_proto_rawDesc = "" +
 	"\x04size\x18' \x01(\v2\x17.minid.v1.SnapshotUsageR\x04size\x12'\n" +
 	"\x03dns\x18( \x01(\v2\x15.minid.v1.DNSSettingsR\x03dns\x12\x1f\n" +
 	"\vextra_hosts\x18) \x03(\tR\n" +
-	"extraHosts\x12\x12\n" +
-	"\x04kept\x182 \x01(\fR\x04kept\x12\x14\n" +
-	"\x05stdin\x183 \x01(\bR\x05stdin\x12\x1d\n" +
+	"extraHosts\x128\n" +
+	"\flog_shipping\x18* \x01(\v2\x15.minid.v1.LogShippingR\vlogShipping\x12\x12\n" +
+	"\x04args\x18+ \x03(\tR\x04args\x12\x12\n" +
+	"\x04kept\x18, \x01(\fR\x04kept\x12\x14\n" +
+	"\x05stdin\x18- \x01(\bR\x05stdin\x12\x1d\n" +
 	"\n" +
-	"stdin_once\x184 \x01(\bR\tstdinOnce\x128\n" +
-	"\vasked_ports\x185 \x03(\v2\x17.minid.v1.PublishedPortR\n" +
+	"stdin_once\x18. \x01(\bR\tstdinOnce\x128\n" +
+	"\vasked_ports\x18/ \x03(\v2\x17.minid.v1.PublishedPortR\n" +
 	"askedPorts\x12\x1f\n" +
-	"\vpublish_all\x186 \x01(\bR\n" +
+	"\vpublish_all\x180 \x01(\bR\n" +
 	"publishAll\x12+\n" +
-	"\x06member\x187 \x01(\v2\x13.minid.v1.PodMemberR\x06member\x12\x19\n" +
-	"\bimage_id\x188 \x01(\tR\aimageId\x1a9\n" +
+	"\x06member\x181 \x01(\v2\x13.minid.v1.PodMemberR\x06member\x12\x19\n" +
+	"\bimage_id\x182 \x01(\tR\aimageId\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"V\n" +
@@ -11421,12 +11550,21 @@ const file_minid_proto_rawDesc = "" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1aA\n" +
 	"\x13SnapshotLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"o\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xe7\x01\n" +
 	"\tLogConfig\x12\x16\n" +
 	"\x06driver\x18\x01 \x01(\tR\x06driver\x12\x12\n" +
 	"\x04path\x18\x02 \x01(\tR\x04path\x12\x19\n" +
 	"\bmax_size\x18\x03 \x01(\x03R\amaxSize\x12\x1b\n" +
-	"\tmax_files\x18\x04 \x01(\x05R\bmaxFiles\"h\n" +
+	"\tmax_files\x18\x04 \x01(\x05R\bmaxFiles\x12:\n" +
+	"\aoptions\x18\x05 \x03(\v2 .minid.v1.LogConfig.OptionsEntryR\aoptions\x1a:\n" +
+	"\fOptionsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"g\n" +
+	"\vLogShipping\x12\x14\n" +
+	"\x05error\x18\x01 \x01(\tR\x05error\x12\x14\n" +
+	"\x05since\x18\x02 \x01(\x03R\x05since\x12\x18\n" +
+	"\adropped\x18\x03 \x01(\x03R\adropped\x12\x12\n" +
+	"\x04gaps\x18\x04 \x01(\x03R\x04gaps\"h\n" +
 	"\x10ContainerRequest\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12\x12\n" +
@@ -11447,10 +11585,11 @@ const file_minid_proto_rawDesc = "" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x125\n" +
 	"\anetwork\x18\x03 \x01(\v2\x1b.minid.v1.NetworkAttachmentR\anetwork\x12\x14\n" +
-	"\x05force\x18\x04 \x01(\bR\x05force\"O\n" +
+	"\x05force\x18\x04 \x01(\bR\x05force\"c\n" +
 	"\x15ListContainersRequest\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x18\n" +
-	"\afilters\x18\x02 \x03(\tR\afilters\"M\n" +
+	"\afilters\x18\x02 \x03(\tR\afilters\x12\x12\n" +
+	"\x04size\x18\x03 \x01(\bR\x04size\"M\n" +
 	"\x16ListContainersResponse\x123\n" +
 	"\n" +
 	"containers\x18\x01 \x03(\v2\x13.minid.v1.ContainerR\n" +
@@ -11498,19 +11637,26 @@ const file_minid_proto_rawDesc = "" +
 	"\x04user\x18\x06 \x01(\tR\x04user\x12\x1d\n" +
 	"\n" +
 	"started_at\x18\a \x01(\x03R\tstartedAt\x12\x10\n" +
-	"\x03rss\x18\b \x01(\x03R\x03rss\"\x93\x01\n" +
+	"\x03rss\x18\b \x01(\x03R\x03rss\"\xad\x01\n" +
 	"\vLogsRequest\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12\x16\n" +
 	"\x06follow\x18\x03 \x01(\bR\x06follow\x12\x12\n" +
 	"\x04tail\x18\x04 \x01(\x03R\x04tail\x12\x14\n" +
 	"\x05since\x18\x05 \x01(\x03R\x05since\x12\x14\n" +
-	"\x05until\x18\x06 \x01(\x03R\x05until\"d\n" +
+	"\x05until\x18\x06 \x01(\x03R\x05until\x12\x18\n" +
+	"\adetails\x18\a \x01(\bR\adetails\"\xe7\x01\n" +
 	"\bLogEntry\x12\x12\n" +
 	"\x04time\x18\x01 \x01(\x03R\x04time\x12\x16\n" +
 	"\x06stream\x18\x02 \x01(\tR\x06stream\x12\x12\n" +
 	"\x04data\x18\x03 \x01(\fR\x04data\x12\x18\n" +
-	"\apartial\x18\x04 \x01(\bR\apartial\"\xdd\x02\n" +
+	"\apartial\x18\x04 \x01(\bR\apartial\x12B\n" +
+	"\n" +
+	"attributes\x18\x05 \x03(\v2\".minid.v1.LogEntry.AttributesEntryR\n" +
+	"attributes\x1a=\n" +
+	"\x0fAttributesEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xdd\x02\n" +
 	"\x11CheckpointRequest\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12\x12\n" +
@@ -11803,7 +11949,7 @@ func file_minid_proto_rawDescGZIP() []byte {
 	return file_minid_proto_rawDescData
 }
 
-var file_minid_proto_msgTypes = make([]protoimpl.MessageInfo, 184)
+var file_minid_proto_msgTypes = make([]protoimpl.MessageInfo, 187)
 var file_minid_proto_goTypes = []any{
 	(*VersionRequest)(nil),            // 0: minid.v1.VersionRequest
 	(*VersionResponse)(nil),           // 1: minid.v1.VersionResponse
@@ -11908,133 +12054,136 @@ var file_minid_proto_goTypes = []any{
 	(*Exit)(nil),                      // 100: minid.v1.Exit
 	(*CreateContainerRequest)(nil),    // 101: minid.v1.CreateContainerRequest
 	(*LogConfig)(nil),                 // 102: minid.v1.LogConfig
-	(*ContainerRequest)(nil),          // 103: minid.v1.ContainerRequest
-	(*StopRequest)(nil),               // 104: minid.v1.StopRequest
-	(*RenameRequest)(nil),             // 105: minid.v1.RenameRequest
-	(*ConnectRequest)(nil),            // 106: minid.v1.ConnectRequest
-	(*ListContainersRequest)(nil),     // 107: minid.v1.ListContainersRequest
-	(*ListContainersResponse)(nil),    // 108: minid.v1.ListContainersResponse
-	(*SetContainerLabelsRequest)(nil), // 109: minid.v1.SetContainerLabelsRequest
-	(*DeleteContainerRequest)(nil),    // 110: minid.v1.DeleteContainerRequest
-	(*DeleteContainerResponse)(nil),   // 111: minid.v1.DeleteContainerResponse
-	(*StartResponse)(nil),             // 112: minid.v1.StartResponse
-	(*ContainerActionResponse)(nil),   // 113: minid.v1.ContainerActionResponse
-	(*UpdateContainerRequest)(nil),    // 114: minid.v1.UpdateContainerRequest
-	(*StatsRequest)(nil),              // 115: minid.v1.StatsRequest
-	(*StatsResponse)(nil),             // 116: minid.v1.StatsResponse
-	(*ContainerStats)(nil),            // 117: minid.v1.ContainerStats
-	(*TopResponse)(nil),               // 118: minid.v1.TopResponse
-	(*ProcessInfo)(nil),               // 119: minid.v1.ProcessInfo
-	(*LogsRequest)(nil),               // 120: minid.v1.LogsRequest
-	(*LogEntry)(nil),                  // 121: minid.v1.LogEntry
-	(*CheckpointRequest)(nil),         // 122: minid.v1.CheckpointRequest
-	(*CheckpointResponse)(nil),        // 123: minid.v1.CheckpointResponse
-	(*RestoreRequest)(nil),            // 124: minid.v1.RestoreRequest
-	(*ListCheckpointsRequest)(nil),    // 125: minid.v1.ListCheckpointsRequest
-	(*ListCheckpointsResponse)(nil),   // 126: minid.v1.ListCheckpointsResponse
-	(*RemoveCheckpointRequest)(nil),   // 127: minid.v1.RemoveCheckpointRequest
-	(*RemoveCheckpointResponse)(nil),  // 128: minid.v1.RemoveCheckpointResponse
-	(*Network)(nil),                   // 129: minid.v1.Network
-	(*Subnet)(nil),                    // 130: minid.v1.Subnet
-	(*NetworkMember)(nil),             // 131: minid.v1.NetworkMember
-	(*CreateNetworkRequest)(nil),      // 132: minid.v1.CreateNetworkRequest
-	(*NetworkRequest)(nil),            // 133: minid.v1.NetworkRequest
-	(*ListNetworksRequest)(nil),       // 134: minid.v1.ListNetworksRequest
-	(*ListNetworksResponse)(nil),      // 135: minid.v1.ListNetworksResponse
-	(*RemoveNetworkResponse)(nil),     // 136: minid.v1.RemoveNetworkResponse
-	(*PruneNetworksRequest)(nil),      // 137: minid.v1.PruneNetworksRequest
-	(*PruneNetworksResponse)(nil),     // 138: minid.v1.PruneNetworksResponse
-	(*ProcessRequest)(nil),            // 139: minid.v1.ProcessRequest
-	(*ExecRequest)(nil),               // 140: minid.v1.ExecRequest
-	(*ExecResponse)(nil),              // 141: minid.v1.ExecResponse
-	(*ListProcessesRequest)(nil),      // 142: minid.v1.ListProcessesRequest
-	(*ListProcessesResponse)(nil),     // 143: minid.v1.ListProcessesResponse
-	(*Process)(nil),                   // 144: minid.v1.Process
-	(*SignalRequest)(nil),             // 145: minid.v1.SignalRequest
-	(*SignalResponse)(nil),            // 146: minid.v1.SignalResponse
-	(*ResizeRequest)(nil),             // 147: minid.v1.ResizeRequest
-	(*ResizeResponse)(nil),            // 148: minid.v1.ResizeResponse
-	(*CloseStdinResponse)(nil),        // 149: minid.v1.CloseStdinResponse
-	(*AttachInput)(nil),               // 150: minid.v1.AttachInput
-	(*AttachOpen)(nil),                // 151: minid.v1.AttachOpen
-	(*TerminalSize)(nil),              // 152: minid.v1.TerminalSize
-	(*AttachOutput)(nil),              // 153: minid.v1.AttachOutput
-	(*AttachOpened)(nil),              // 154: minid.v1.AttachOpened
-	nil,                               // 155: minid.v1.InfoResponse.FeaturesEntry
-	nil,                               // 156: minid.v1.Event.AttributesEntry
-	nil,                               // 157: minid.v1.Namespace.LabelsEntry
-	nil,                               // 158: minid.v1.CreateNamespaceRequest.LabelsEntry
-	nil,                               // 159: minid.v1.SetNamespaceLabelsRequest.LabelsEntry
-	nil,                               // 160: minid.v1.Descriptor.AnnotationsEntry
-	nil,                               // 161: minid.v1.Image.LabelsEntry
-	nil,                               // 162: minid.v1.PullRequest.LabelsEntry
-	nil,                               // 163: minid.v1.SetImageLabelsRequest.LabelsEntry
-	nil,                               // 164: minid.v1.ImportOptions.LabelsEntry
-	nil,                               // 165: minid.v1.MountImageRequest.LabelsEntry
-	nil,                               // 166: minid.v1.ContentInfo.LabelsEntry
-	nil,                               // 167: minid.v1.WriteContentRequest.LabelsEntry
-	nil,                               // 168: minid.v1.SetContentLabelsRequest.LabelsEntry
-	nil,                               // 169: minid.v1.Snapshot.LabelsEntry
-	nil,                               // 170: minid.v1.PrepareSnapshotRequest.LabelsEntry
-	nil,                               // 171: minid.v1.CommitSnapshotRequest.LabelsEntry
-	nil,                               // 172: minid.v1.SetSnapshotLabelsRequest.LabelsEntry
-	nil,                               // 173: minid.v1.DiffRequest.LabelsEntry
-	nil,                               // 174: minid.v1.Lease.LabelsEntry
-	nil,                               // 175: minid.v1.CreateLeaseRequest.LabelsEntry
-	nil,                               // 176: minid.v1.Container.LabelsEntry
-	nil,                               // 177: minid.v1.CreateContainerRequest.LabelsEntry
-	nil,                               // 178: minid.v1.CreateContainerRequest.SnapshotLabelsEntry
-	nil,                               // 179: minid.v1.SetContainerLabelsRequest.LabelsEntry
-	nil,                               // 180: minid.v1.Network.LabelsEntry
-	nil,                               // 181: minid.v1.Network.OptionsEntry
-	nil,                               // 182: minid.v1.CreateNetworkRequest.LabelsEntry
-	nil,                               // 183: minid.v1.CreateNetworkRequest.OptionsEntry
+	(*LogShipping)(nil),               // 103: minid.v1.LogShipping
+	(*ContainerRequest)(nil),          // 104: minid.v1.ContainerRequest
+	(*StopRequest)(nil),               // 105: minid.v1.StopRequest
+	(*RenameRequest)(nil),             // 106: minid.v1.RenameRequest
+	(*ConnectRequest)(nil),            // 107: minid.v1.ConnectRequest
+	(*ListContainersRequest)(nil),     // 108: minid.v1.ListContainersRequest
+	(*ListContainersResponse)(nil),    // 109: minid.v1.ListContainersResponse
+	(*SetContainerLabelsRequest)(nil), // 110: minid.v1.SetContainerLabelsRequest
+	(*DeleteContainerRequest)(nil),    // 111: minid.v1.DeleteContainerRequest
+	(*DeleteContainerResponse)(nil),   // 112: minid.v1.DeleteContainerResponse
+	(*StartResponse)(nil),             // 113: minid.v1.StartResponse
+	(*ContainerActionResponse)(nil),   // 114: minid.v1.ContainerActionResponse
+	(*UpdateContainerRequest)(nil),    // 115: minid.v1.UpdateContainerRequest
+	(*StatsRequest)(nil),              // 116: minid.v1.StatsRequest
+	(*StatsResponse)(nil),             // 117: minid.v1.StatsResponse
+	(*ContainerStats)(nil),            // 118: minid.v1.ContainerStats
+	(*TopResponse)(nil),               // 119: minid.v1.TopResponse
+	(*ProcessInfo)(nil),               // 120: minid.v1.ProcessInfo
+	(*LogsRequest)(nil),               // 121: minid.v1.LogsRequest
+	(*LogEntry)(nil),                  // 122: minid.v1.LogEntry
+	(*CheckpointRequest)(nil),         // 123: minid.v1.CheckpointRequest
+	(*CheckpointResponse)(nil),        // 124: minid.v1.CheckpointResponse
+	(*RestoreRequest)(nil),            // 125: minid.v1.RestoreRequest
+	(*ListCheckpointsRequest)(nil),    // 126: minid.v1.ListCheckpointsRequest
+	(*ListCheckpointsResponse)(nil),   // 127: minid.v1.ListCheckpointsResponse
+	(*RemoveCheckpointRequest)(nil),   // 128: minid.v1.RemoveCheckpointRequest
+	(*RemoveCheckpointResponse)(nil),  // 129: minid.v1.RemoveCheckpointResponse
+	(*Network)(nil),                   // 130: minid.v1.Network
+	(*Subnet)(nil),                    // 131: minid.v1.Subnet
+	(*NetworkMember)(nil),             // 132: minid.v1.NetworkMember
+	(*CreateNetworkRequest)(nil),      // 133: minid.v1.CreateNetworkRequest
+	(*NetworkRequest)(nil),            // 134: minid.v1.NetworkRequest
+	(*ListNetworksRequest)(nil),       // 135: minid.v1.ListNetworksRequest
+	(*ListNetworksResponse)(nil),      // 136: minid.v1.ListNetworksResponse
+	(*RemoveNetworkResponse)(nil),     // 137: minid.v1.RemoveNetworkResponse
+	(*PruneNetworksRequest)(nil),      // 138: minid.v1.PruneNetworksRequest
+	(*PruneNetworksResponse)(nil),     // 139: minid.v1.PruneNetworksResponse
+	(*ProcessRequest)(nil),            // 140: minid.v1.ProcessRequest
+	(*ExecRequest)(nil),               // 141: minid.v1.ExecRequest
+	(*ExecResponse)(nil),              // 142: minid.v1.ExecResponse
+	(*ListProcessesRequest)(nil),      // 143: minid.v1.ListProcessesRequest
+	(*ListProcessesResponse)(nil),     // 144: minid.v1.ListProcessesResponse
+	(*Process)(nil),                   // 145: minid.v1.Process
+	(*SignalRequest)(nil),             // 146: minid.v1.SignalRequest
+	(*SignalResponse)(nil),            // 147: minid.v1.SignalResponse
+	(*ResizeRequest)(nil),             // 148: minid.v1.ResizeRequest
+	(*ResizeResponse)(nil),            // 149: minid.v1.ResizeResponse
+	(*CloseStdinResponse)(nil),        // 150: minid.v1.CloseStdinResponse
+	(*AttachInput)(nil),               // 151: minid.v1.AttachInput
+	(*AttachOpen)(nil),                // 152: minid.v1.AttachOpen
+	(*TerminalSize)(nil),              // 153: minid.v1.TerminalSize
+	(*AttachOutput)(nil),              // 154: minid.v1.AttachOutput
+	(*AttachOpened)(nil),              // 155: minid.v1.AttachOpened
+	nil,                               // 156: minid.v1.InfoResponse.FeaturesEntry
+	nil,                               // 157: minid.v1.Event.AttributesEntry
+	nil,                               // 158: minid.v1.Namespace.LabelsEntry
+	nil,                               // 159: minid.v1.CreateNamespaceRequest.LabelsEntry
+	nil,                               // 160: minid.v1.SetNamespaceLabelsRequest.LabelsEntry
+	nil,                               // 161: minid.v1.Descriptor.AnnotationsEntry
+	nil,                               // 162: minid.v1.Image.LabelsEntry
+	nil,                               // 163: minid.v1.PullRequest.LabelsEntry
+	nil,                               // 164: minid.v1.SetImageLabelsRequest.LabelsEntry
+	nil,                               // 165: minid.v1.ImportOptions.LabelsEntry
+	nil,                               // 166: minid.v1.MountImageRequest.LabelsEntry
+	nil,                               // 167: minid.v1.ContentInfo.LabelsEntry
+	nil,                               // 168: minid.v1.WriteContentRequest.LabelsEntry
+	nil,                               // 169: minid.v1.SetContentLabelsRequest.LabelsEntry
+	nil,                               // 170: minid.v1.Snapshot.LabelsEntry
+	nil,                               // 171: minid.v1.PrepareSnapshotRequest.LabelsEntry
+	nil,                               // 172: minid.v1.CommitSnapshotRequest.LabelsEntry
+	nil,                               // 173: minid.v1.SetSnapshotLabelsRequest.LabelsEntry
+	nil,                               // 174: minid.v1.DiffRequest.LabelsEntry
+	nil,                               // 175: minid.v1.Lease.LabelsEntry
+	nil,                               // 176: minid.v1.CreateLeaseRequest.LabelsEntry
+	nil,                               // 177: minid.v1.Container.LabelsEntry
+	nil,                               // 178: minid.v1.CreateContainerRequest.LabelsEntry
+	nil,                               // 179: minid.v1.CreateContainerRequest.SnapshotLabelsEntry
+	nil,                               // 180: minid.v1.LogConfig.OptionsEntry
+	nil,                               // 181: minid.v1.SetContainerLabelsRequest.LabelsEntry
+	nil,                               // 182: minid.v1.LogEntry.AttributesEntry
+	nil,                               // 183: minid.v1.Network.LabelsEntry
+	nil,                               // 184: minid.v1.Network.OptionsEntry
+	nil,                               // 185: minid.v1.CreateNetworkRequest.LabelsEntry
+	nil,                               // 186: minid.v1.CreateNetworkRequest.OptionsEntry
 }
 var file_minid_proto_depIdxs = []int32{
 	4,   // 0: minid.v1.InfoResponse.supervisors:type_name -> minid.v1.SupervisorInfo
-	155, // 1: minid.v1.InfoResponse.features:type_name -> minid.v1.InfoResponse.FeaturesEntry
+	156, // 1: minid.v1.InfoResponse.features:type_name -> minid.v1.InfoResponse.FeaturesEntry
 	7,   // 2: minid.v1.CheckResponse.problems:type_name -> minid.v1.Problem
 	4,   // 3: minid.v1.UpgradeSupervisorResponse.supervisors:type_name -> minid.v1.SupervisorInfo
-	156, // 4: minid.v1.Event.attributes:type_name -> minid.v1.Event.AttributesEntry
-	157, // 5: minid.v1.Namespace.labels:type_name -> minid.v1.Namespace.LabelsEntry
-	158, // 6: minid.v1.CreateNamespaceRequest.labels:type_name -> minid.v1.CreateNamespaceRequest.LabelsEntry
+	157, // 4: minid.v1.Event.attributes:type_name -> minid.v1.Event.AttributesEntry
+	158, // 5: minid.v1.Namespace.labels:type_name -> minid.v1.Namespace.LabelsEntry
+	159, // 6: minid.v1.CreateNamespaceRequest.labels:type_name -> minid.v1.CreateNamespaceRequest.LabelsEntry
 	16,  // 7: minid.v1.ListNamespacesResponse.namespaces:type_name -> minid.v1.Namespace
-	159, // 8: minid.v1.SetNamespaceLabelsRequest.labels:type_name -> minid.v1.SetNamespaceLabelsRequest.LabelsEntry
-	160, // 9: minid.v1.Descriptor.annotations:type_name -> minid.v1.Descriptor.AnnotationsEntry
+	160, // 8: minid.v1.SetNamespaceLabelsRequest.labels:type_name -> minid.v1.SetNamespaceLabelsRequest.LabelsEntry
+	161, // 9: minid.v1.Descriptor.annotations:type_name -> minid.v1.Descriptor.AnnotationsEntry
 	23,  // 10: minid.v1.Image.target:type_name -> minid.v1.Descriptor
-	161, // 11: minid.v1.Image.labels:type_name -> minid.v1.Image.LabelsEntry
+	162, // 11: minid.v1.Image.labels:type_name -> minid.v1.Image.LabelsEntry
 	24,  // 12: minid.v1.ListImagesResponse.images:type_name -> minid.v1.Image
 	28,  // 13: minid.v1.PullRequest.registry:type_name -> minid.v1.RegistryOptions
-	162, // 14: minid.v1.PullRequest.labels:type_name -> minid.v1.PullRequest.LabelsEntry
+	163, // 14: minid.v1.PullRequest.labels:type_name -> minid.v1.PullRequest.LabelsEntry
 	28,  // 15: minid.v1.PushRequest.registry:type_name -> minid.v1.RegistryOptions
 	24,  // 16: minid.v1.Progress.image:type_name -> minid.v1.Image
-	163, // 17: minid.v1.SetImageLabelsRequest.labels:type_name -> minid.v1.SetImageLabelsRequest.LabelsEntry
+	164, // 17: minid.v1.SetImageLabelsRequest.labels:type_name -> minid.v1.SetImageLabelsRequest.LabelsEntry
 	37,  // 18: minid.v1.PruneImagesRequest.only:type_name -> minid.v1.ImageNames
 	40,  // 19: minid.v1.ImportRequest.options:type_name -> minid.v1.ImportOptions
-	164, // 20: minid.v1.ImportOptions.labels:type_name -> minid.v1.ImportOptions.LabelsEntry
+	165, // 20: minid.v1.ImportOptions.labels:type_name -> minid.v1.ImportOptions.LabelsEntry
 	24,  // 21: minid.v1.ImportResponse.images:type_name -> minid.v1.Image
 	23,  // 22: minid.v1.ImageStatus.target:type_name -> minid.v1.Descriptor
 	45,  // 23: minid.v1.CheckImagesResponse.images:type_name -> minid.v1.ImageStatus
-	165, // 24: minid.v1.MountImageRequest.labels:type_name -> minid.v1.MountImageRequest.LabelsEntry
-	166, // 25: minid.v1.ContentInfo.labels:type_name -> minid.v1.ContentInfo.LabelsEntry
-	167, // 26: minid.v1.WriteContentRequest.labels:type_name -> minid.v1.WriteContentRequest.LabelsEntry
+	166, // 24: minid.v1.MountImageRequest.labels:type_name -> minid.v1.MountImageRequest.LabelsEntry
+	167, // 25: minid.v1.ContentInfo.labels:type_name -> minid.v1.ContentInfo.LabelsEntry
+	168, // 26: minid.v1.WriteContentRequest.labels:type_name -> minid.v1.WriteContentRequest.LabelsEntry
 	62,  // 27: minid.v1.ActiveResponse.ingests:type_name -> minid.v1.Ingest
-	168, // 28: minid.v1.SetContentLabelsRequest.labels:type_name -> minid.v1.SetContentLabelsRequest.LabelsEntry
+	169, // 28: minid.v1.SetContentLabelsRequest.labels:type_name -> minid.v1.SetContentLabelsRequest.LabelsEntry
 	28,  // 29: minid.v1.FetchBlobRequest.registry:type_name -> minid.v1.RegistryOptions
 	28,  // 30: minid.v1.PushObjectRequest.registry:type_name -> minid.v1.RegistryOptions
-	169, // 31: minid.v1.Snapshot.labels:type_name -> minid.v1.Snapshot.LabelsEntry
+	170, // 31: minid.v1.Snapshot.labels:type_name -> minid.v1.Snapshot.LabelsEntry
 	71,  // 32: minid.v1.MountsResponse.mounts:type_name -> minid.v1.Mount
 	70,  // 33: minid.v1.ListSnapshotsResponse.snapshots:type_name -> minid.v1.Snapshot
-	170, // 34: minid.v1.PrepareSnapshotRequest.labels:type_name -> minid.v1.PrepareSnapshotRequest.LabelsEntry
-	171, // 35: minid.v1.CommitSnapshotRequest.labels:type_name -> minid.v1.CommitSnapshotRequest.LabelsEntry
-	172, // 36: minid.v1.SetSnapshotLabelsRequest.labels:type_name -> minid.v1.SetSnapshotLabelsRequest.LabelsEntry
-	173, // 37: minid.v1.DiffRequest.labels:type_name -> minid.v1.DiffRequest.LabelsEntry
-	174, // 38: minid.v1.Lease.labels:type_name -> minid.v1.Lease.LabelsEntry
+	171, // 34: minid.v1.PrepareSnapshotRequest.labels:type_name -> minid.v1.PrepareSnapshotRequest.LabelsEntry
+	172, // 35: minid.v1.CommitSnapshotRequest.labels:type_name -> minid.v1.CommitSnapshotRequest.LabelsEntry
+	173, // 36: minid.v1.SetSnapshotLabelsRequest.labels:type_name -> minid.v1.SetSnapshotLabelsRequest.LabelsEntry
+	174, // 37: minid.v1.DiffRequest.labels:type_name -> minid.v1.DiffRequest.LabelsEntry
+	175, // 38: minid.v1.Lease.labels:type_name -> minid.v1.Lease.LabelsEntry
 	83,  // 39: minid.v1.Lease.resources:type_name -> minid.v1.LeaseResource
-	175, // 40: minid.v1.CreateLeaseRequest.labels:type_name -> minid.v1.CreateLeaseRequest.LabelsEntry
+	176, // 40: minid.v1.CreateLeaseRequest.labels:type_name -> minid.v1.CreateLeaseRequest.LabelsEntry
 	82,  // 41: minid.v1.ListLeasesResponse.leases:type_name -> minid.v1.Lease
 	83,  // 42: minid.v1.LeaseResourceRequest.resource:type_name -> minid.v1.LeaseResource
-	176, // 43: minid.v1.Container.labels:type_name -> minid.v1.Container.LabelsEntry
+	177, // 43: minid.v1.Container.labels:type_name -> minid.v1.Container.LabelsEntry
 	100, // 44: minid.v1.Container.exit:type_name -> minid.v1.Exit
 	92,  // 45: minid.v1.Container.networks:type_name -> minid.v1.EndpointStatus
 	94,  // 46: minid.v1.Container.ports:type_name -> minid.v1.PublishedPort
@@ -12045,224 +12194,227 @@ var file_minid_proto_depIdxs = []int32{
 	97,  // 51: minid.v1.Container.health_check:type_name -> minid.v1.HealthCheck
 	79,  // 52: minid.v1.Container.size:type_name -> minid.v1.SnapshotUsage
 	95,  // 53: minid.v1.Container.dns:type_name -> minid.v1.DNSSettings
-	94,  // 54: minid.v1.Container.asked_ports:type_name -> minid.v1.PublishedPort
-	91,  // 55: minid.v1.Container.member:type_name -> minid.v1.PodMember
-	99,  // 56: minid.v1.Health.log:type_name -> minid.v1.HealthResult
-	177, // 57: minid.v1.CreateContainerRequest.labels:type_name -> minid.v1.CreateContainerRequest.LabelsEntry
-	102, // 58: minid.v1.CreateContainerRequest.log:type_name -> minid.v1.LogConfig
-	178, // 59: minid.v1.CreateContainerRequest.snapshot_labels:type_name -> minid.v1.CreateContainerRequest.SnapshotLabelsEntry
-	93,  // 60: minid.v1.CreateContainerRequest.networks:type_name -> minid.v1.NetworkAttachment
-	94,  // 61: minid.v1.CreateContainerRequest.ports:type_name -> minid.v1.PublishedPort
-	95,  // 62: minid.v1.CreateContainerRequest.dns:type_name -> minid.v1.DNSSettings
-	96,  // 63: minid.v1.CreateContainerRequest.restart:type_name -> minid.v1.RestartPolicy
-	97,  // 64: minid.v1.CreateContainerRequest.health:type_name -> minid.v1.HealthCheck
-	93,  // 65: minid.v1.ConnectRequest.network:type_name -> minid.v1.NetworkAttachment
-	90,  // 66: minid.v1.ListContainersResponse.containers:type_name -> minid.v1.Container
-	179, // 67: minid.v1.SetContainerLabelsRequest.labels:type_name -> minid.v1.SetContainerLabelsRequest.LabelsEntry
-	100, // 68: minid.v1.DeleteContainerResponse.exit:type_name -> minid.v1.Exit
-	96,  // 69: minid.v1.UpdateContainerRequest.restart:type_name -> minid.v1.RestartPolicy
-	117, // 70: minid.v1.StatsResponse.stats:type_name -> minid.v1.ContainerStats
-	119, // 71: minid.v1.TopResponse.processes:type_name -> minid.v1.ProcessInfo
-	24,  // 72: minid.v1.CheckpointResponse.image:type_name -> minid.v1.Image
-	180, // 73: minid.v1.Network.labels:type_name -> minid.v1.Network.LabelsEntry
-	181, // 74: minid.v1.Network.options:type_name -> minid.v1.Network.OptionsEntry
-	130, // 75: minid.v1.Network.subnets:type_name -> minid.v1.Subnet
-	131, // 76: minid.v1.Network.containers:type_name -> minid.v1.NetworkMember
-	92,  // 77: minid.v1.NetworkMember.endpoint:type_name -> minid.v1.EndpointStatus
-	182, // 78: minid.v1.CreateNetworkRequest.labels:type_name -> minid.v1.CreateNetworkRequest.LabelsEntry
-	183, // 79: minid.v1.CreateNetworkRequest.options:type_name -> minid.v1.CreateNetworkRequest.OptionsEntry
-	130, // 80: minid.v1.CreateNetworkRequest.subnets:type_name -> minid.v1.Subnet
-	129, // 81: minid.v1.ListNetworksResponse.networks:type_name -> minid.v1.Network
-	102, // 82: minid.v1.ExecRequest.log:type_name -> minid.v1.LogConfig
-	144, // 83: minid.v1.ListProcessesResponse.processes:type_name -> minid.v1.Process
-	100, // 84: minid.v1.Process.exit:type_name -> minid.v1.Exit
-	151, // 85: minid.v1.AttachInput.open:type_name -> minid.v1.AttachOpen
-	152, // 86: minid.v1.AttachInput.resize:type_name -> minid.v1.TerminalSize
-	140, // 87: minid.v1.AttachOpen.exec:type_name -> minid.v1.ExecRequest
-	152, // 88: minid.v1.AttachOpen.size:type_name -> minid.v1.TerminalSize
-	154, // 89: minid.v1.AttachOutput.opened:type_name -> minid.v1.AttachOpened
-	100, // 90: minid.v1.AttachOutput.exit:type_name -> minid.v1.Exit
-	0,   // 91: minid.v1.System.Version:input_type -> minid.v1.VersionRequest
-	2,   // 92: minid.v1.System.Info:input_type -> minid.v1.InfoRequest
-	5,   // 93: minid.v1.System.Check:input_type -> minid.v1.CheckRequest
-	8,   // 94: minid.v1.System.CollectGarbage:input_type -> minid.v1.CollectGarbageRequest
-	10,  // 95: minid.v1.System.UpgradeSupervisor:input_type -> minid.v1.UpgradeSupervisorRequest
-	12,  // 96: minid.v1.System.Reload:input_type -> minid.v1.ReloadRequest
-	14,  // 97: minid.v1.System.Subscribe:input_type -> minid.v1.SubscribeRequest
-	17,  // 98: minid.v1.Namespaces.Create:input_type -> minid.v1.CreateNamespaceRequest
-	18,  // 99: minid.v1.Namespaces.List:input_type -> minid.v1.ListNamespacesRequest
-	20,  // 100: minid.v1.Namespaces.Delete:input_type -> minid.v1.DeleteNamespaceRequest
-	22,  // 101: minid.v1.Namespaces.SetLabels:input_type -> minid.v1.SetNamespaceLabelsRequest
-	25,  // 102: minid.v1.Images.List:input_type -> minid.v1.ListImagesRequest
-	27,  // 103: minid.v1.Images.Get:input_type -> minid.v1.GetImageRequest
-	29,  // 104: minid.v1.Images.Pull:input_type -> minid.v1.PullRequest
-	30,  // 105: minid.v1.Images.Push:input_type -> minid.v1.PushRequest
-	32,  // 106: minid.v1.Images.Tag:input_type -> minid.v1.TagRequest
-	33,  // 107: minid.v1.Images.SetLabels:input_type -> minid.v1.SetImageLabelsRequest
-	34,  // 108: minid.v1.Images.Delete:input_type -> minid.v1.DeleteImageRequest
-	36,  // 109: minid.v1.Images.Prune:input_type -> minid.v1.PruneImagesRequest
-	39,  // 110: minid.v1.Images.Import:input_type -> minid.v1.ImportRequest
-	42,  // 111: minid.v1.Images.Export:input_type -> minid.v1.ExportRequest
-	44,  // 112: minid.v1.Images.Check:input_type -> minid.v1.CheckImagesRequest
-	47,  // 113: minid.v1.Images.Usage:input_type -> minid.v1.UsageRequest
-	49,  // 114: minid.v1.Images.Unpack:input_type -> minid.v1.UnpackRequest
-	50,  // 115: minid.v1.Images.Convert:input_type -> minid.v1.ConvertRequest
-	51,  // 116: minid.v1.Images.Mount:input_type -> minid.v1.MountImageRequest
-	52,  // 117: minid.v1.Images.Unmount:input_type -> minid.v1.UnmountImageRequest
-	55,  // 118: minid.v1.Content.List:input_type -> minid.v1.ListContentRequest
-	56,  // 119: minid.v1.Content.Info:input_type -> minid.v1.ContentInfoRequest
-	57,  // 120: minid.v1.Content.Read:input_type -> minid.v1.ReadContentRequest
-	58,  // 121: minid.v1.Content.Write:input_type -> minid.v1.WriteContentRequest
-	60,  // 122: minid.v1.Content.Active:input_type -> minid.v1.ActiveRequest
-	63,  // 123: minid.v1.Content.Abort:input_type -> minid.v1.AbortRequest
-	65,  // 124: minid.v1.Content.Delete:input_type -> minid.v1.DeleteContentRequest
-	67,  // 125: minid.v1.Content.SetLabels:input_type -> minid.v1.SetContentLabelsRequest
-	29,  // 126: minid.v1.Content.Fetch:input_type -> minid.v1.PullRequest
-	68,  // 127: minid.v1.Content.FetchBlob:input_type -> minid.v1.FetchBlobRequest
-	69,  // 128: minid.v1.Content.PushObject:input_type -> minid.v1.PushObjectRequest
-	73,  // 129: minid.v1.Snapshots.List:input_type -> minid.v1.ListSnapshotsRequest
-	75,  // 130: minid.v1.Snapshots.Info:input_type -> minid.v1.SnapshotRequest
-	76,  // 131: minid.v1.Snapshots.Prepare:input_type -> minid.v1.PrepareSnapshotRequest
-	76,  // 132: minid.v1.Snapshots.View:input_type -> minid.v1.PrepareSnapshotRequest
-	75,  // 133: minid.v1.Snapshots.Mounts:input_type -> minid.v1.SnapshotRequest
-	77,  // 134: minid.v1.Snapshots.Commit:input_type -> minid.v1.CommitSnapshotRequest
-	75,  // 135: minid.v1.Snapshots.Remove:input_type -> minid.v1.SnapshotRequest
-	75,  // 136: minid.v1.Snapshots.Usage:input_type -> minid.v1.SnapshotRequest
-	80,  // 137: minid.v1.Snapshots.SetLabels:input_type -> minid.v1.SetSnapshotLabelsRequest
-	81,  // 138: minid.v1.Snapshots.Diff:input_type -> minid.v1.DiffRequest
-	84,  // 139: minid.v1.Leases.Create:input_type -> minid.v1.CreateLeaseRequest
-	85,  // 140: minid.v1.Leases.List:input_type -> minid.v1.ListLeasesRequest
-	87,  // 141: minid.v1.Leases.Delete:input_type -> minid.v1.DeleteLeaseRequest
-	89,  // 142: minid.v1.Leases.AddResource:input_type -> minid.v1.LeaseResourceRequest
-	101, // 143: minid.v1.Containers.Create:input_type -> minid.v1.CreateContainerRequest
-	107, // 144: minid.v1.Containers.List:input_type -> minid.v1.ListContainersRequest
-	103, // 145: minid.v1.Containers.Get:input_type -> minid.v1.ContainerRequest
-	109, // 146: minid.v1.Containers.SetLabels:input_type -> minid.v1.SetContainerLabelsRequest
-	110, // 147: minid.v1.Containers.Delete:input_type -> minid.v1.DeleteContainerRequest
-	103, // 148: minid.v1.Containers.Start:input_type -> minid.v1.ContainerRequest
-	103, // 149: minid.v1.Containers.Pause:input_type -> minid.v1.ContainerRequest
-	103, // 150: minid.v1.Containers.Resume:input_type -> minid.v1.ContainerRequest
-	114, // 151: minid.v1.Containers.Update:input_type -> minid.v1.UpdateContainerRequest
-	115, // 152: minid.v1.Containers.Stats:input_type -> minid.v1.StatsRequest
-	103, // 153: minid.v1.Containers.Top:input_type -> minid.v1.ContainerRequest
-	120, // 154: minid.v1.Containers.Logs:input_type -> minid.v1.LogsRequest
-	103, // 155: minid.v1.Containers.ReopenLog:input_type -> minid.v1.ContainerRequest
-	104, // 156: minid.v1.Containers.Stop:input_type -> minid.v1.StopRequest
-	104, // 157: minid.v1.Containers.Restart:input_type -> minid.v1.StopRequest
-	105, // 158: minid.v1.Containers.Rename:input_type -> minid.v1.RenameRequest
-	106, // 159: minid.v1.Containers.Connect:input_type -> minid.v1.ConnectRequest
-	106, // 160: minid.v1.Containers.Disconnect:input_type -> minid.v1.ConnectRequest
-	122, // 161: minid.v1.Containers.Checkpoint:input_type -> minid.v1.CheckpointRequest
-	124, // 162: minid.v1.Containers.Restore:input_type -> minid.v1.RestoreRequest
-	125, // 163: minid.v1.Containers.ListCheckpoints:input_type -> minid.v1.ListCheckpointsRequest
-	127, // 164: minid.v1.Containers.RemoveCheckpoint:input_type -> minid.v1.RemoveCheckpointRequest
-	103, // 165: minid.v1.Containers.CheckHealth:input_type -> minid.v1.ContainerRequest
-	132, // 166: minid.v1.Networks.Create:input_type -> minid.v1.CreateNetworkRequest
-	134, // 167: minid.v1.Networks.List:input_type -> minid.v1.ListNetworksRequest
-	133, // 168: minid.v1.Networks.Inspect:input_type -> minid.v1.NetworkRequest
-	133, // 169: minid.v1.Networks.Remove:input_type -> minid.v1.NetworkRequest
-	137, // 170: minid.v1.Networks.Prune:input_type -> minid.v1.PruneNetworksRequest
-	140, // 171: minid.v1.Processes.Exec:input_type -> minid.v1.ExecRequest
-	142, // 172: minid.v1.Processes.List:input_type -> minid.v1.ListProcessesRequest
-	145, // 173: minid.v1.Processes.Signal:input_type -> minid.v1.SignalRequest
-	147, // 174: minid.v1.Processes.Resize:input_type -> minid.v1.ResizeRequest
-	139, // 175: minid.v1.Processes.CloseStdin:input_type -> minid.v1.ProcessRequest
-	139, // 176: minid.v1.Processes.Wait:input_type -> minid.v1.ProcessRequest
-	139, // 177: minid.v1.Processes.Delete:input_type -> minid.v1.ProcessRequest
-	150, // 178: minid.v1.Processes.Attach:input_type -> minid.v1.AttachInput
-	1,   // 179: minid.v1.System.Version:output_type -> minid.v1.VersionResponse
-	3,   // 180: minid.v1.System.Info:output_type -> minid.v1.InfoResponse
-	6,   // 181: minid.v1.System.Check:output_type -> minid.v1.CheckResponse
-	9,   // 182: minid.v1.System.CollectGarbage:output_type -> minid.v1.CollectGarbageResponse
-	11,  // 183: minid.v1.System.UpgradeSupervisor:output_type -> minid.v1.UpgradeSupervisorResponse
-	13,  // 184: minid.v1.System.Reload:output_type -> minid.v1.ReloadResponse
-	15,  // 185: minid.v1.System.Subscribe:output_type -> minid.v1.Event
-	16,  // 186: minid.v1.Namespaces.Create:output_type -> minid.v1.Namespace
-	19,  // 187: minid.v1.Namespaces.List:output_type -> minid.v1.ListNamespacesResponse
-	21,  // 188: minid.v1.Namespaces.Delete:output_type -> minid.v1.DeleteNamespaceResponse
-	16,  // 189: minid.v1.Namespaces.SetLabels:output_type -> minid.v1.Namespace
-	26,  // 190: minid.v1.Images.List:output_type -> minid.v1.ListImagesResponse
-	24,  // 191: minid.v1.Images.Get:output_type -> minid.v1.Image
-	31,  // 192: minid.v1.Images.Pull:output_type -> minid.v1.Progress
-	31,  // 193: minid.v1.Images.Push:output_type -> minid.v1.Progress
-	24,  // 194: minid.v1.Images.Tag:output_type -> minid.v1.Image
-	24,  // 195: minid.v1.Images.SetLabels:output_type -> minid.v1.Image
-	35,  // 196: minid.v1.Images.Delete:output_type -> minid.v1.DeleteImageResponse
-	38,  // 197: minid.v1.Images.Prune:output_type -> minid.v1.PruneImagesResponse
-	41,  // 198: minid.v1.Images.Import:output_type -> minid.v1.ImportResponse
-	43,  // 199: minid.v1.Images.Export:output_type -> minid.v1.DataChunk
-	46,  // 200: minid.v1.Images.Check:output_type -> minid.v1.CheckImagesResponse
-	48,  // 201: minid.v1.Images.Usage:output_type -> minid.v1.UsageResponse
-	31,  // 202: minid.v1.Images.Unpack:output_type -> minid.v1.Progress
-	24,  // 203: minid.v1.Images.Convert:output_type -> minid.v1.Image
-	72,  // 204: minid.v1.Images.Mount:output_type -> minid.v1.MountsResponse
-	53,  // 205: minid.v1.Images.Unmount:output_type -> minid.v1.UnmountImageResponse
-	54,  // 206: minid.v1.Content.List:output_type -> minid.v1.ContentInfo
-	54,  // 207: minid.v1.Content.Info:output_type -> minid.v1.ContentInfo
-	43,  // 208: minid.v1.Content.Read:output_type -> minid.v1.DataChunk
-	59,  // 209: minid.v1.Content.Write:output_type -> minid.v1.WriteContentResponse
-	61,  // 210: minid.v1.Content.Active:output_type -> minid.v1.ActiveResponse
-	64,  // 211: minid.v1.Content.Abort:output_type -> minid.v1.AbortResponse
-	66,  // 212: minid.v1.Content.Delete:output_type -> minid.v1.DeleteContentResponse
-	54,  // 213: minid.v1.Content.SetLabels:output_type -> minid.v1.ContentInfo
-	31,  // 214: minid.v1.Content.Fetch:output_type -> minid.v1.Progress
-	31,  // 215: minid.v1.Content.FetchBlob:output_type -> minid.v1.Progress
-	31,  // 216: minid.v1.Content.PushObject:output_type -> minid.v1.Progress
-	74,  // 217: minid.v1.Snapshots.List:output_type -> minid.v1.ListSnapshotsResponse
-	70,  // 218: minid.v1.Snapshots.Info:output_type -> minid.v1.Snapshot
-	72,  // 219: minid.v1.Snapshots.Prepare:output_type -> minid.v1.MountsResponse
-	72,  // 220: minid.v1.Snapshots.View:output_type -> minid.v1.MountsResponse
-	72,  // 221: minid.v1.Snapshots.Mounts:output_type -> minid.v1.MountsResponse
-	70,  // 222: minid.v1.Snapshots.Commit:output_type -> minid.v1.Snapshot
-	78,  // 223: minid.v1.Snapshots.Remove:output_type -> minid.v1.RemoveSnapshotResponse
-	79,  // 224: minid.v1.Snapshots.Usage:output_type -> minid.v1.SnapshotUsage
-	70,  // 225: minid.v1.Snapshots.SetLabels:output_type -> minid.v1.Snapshot
-	23,  // 226: minid.v1.Snapshots.Diff:output_type -> minid.v1.Descriptor
-	82,  // 227: minid.v1.Leases.Create:output_type -> minid.v1.Lease
-	86,  // 228: minid.v1.Leases.List:output_type -> minid.v1.ListLeasesResponse
-	88,  // 229: minid.v1.Leases.Delete:output_type -> minid.v1.DeleteLeaseResponse
-	82,  // 230: minid.v1.Leases.AddResource:output_type -> minid.v1.Lease
-	90,  // 231: minid.v1.Containers.Create:output_type -> minid.v1.Container
-	108, // 232: minid.v1.Containers.List:output_type -> minid.v1.ListContainersResponse
-	90,  // 233: minid.v1.Containers.Get:output_type -> minid.v1.Container
-	90,  // 234: minid.v1.Containers.SetLabels:output_type -> minid.v1.Container
-	111, // 235: minid.v1.Containers.Delete:output_type -> minid.v1.DeleteContainerResponse
-	112, // 236: minid.v1.Containers.Start:output_type -> minid.v1.StartResponse
-	113, // 237: minid.v1.Containers.Pause:output_type -> minid.v1.ContainerActionResponse
-	113, // 238: minid.v1.Containers.Resume:output_type -> minid.v1.ContainerActionResponse
-	113, // 239: minid.v1.Containers.Update:output_type -> minid.v1.ContainerActionResponse
-	116, // 240: minid.v1.Containers.Stats:output_type -> minid.v1.StatsResponse
-	118, // 241: minid.v1.Containers.Top:output_type -> minid.v1.TopResponse
-	121, // 242: minid.v1.Containers.Logs:output_type -> minid.v1.LogEntry
-	113, // 243: minid.v1.Containers.ReopenLog:output_type -> minid.v1.ContainerActionResponse
-	113, // 244: minid.v1.Containers.Stop:output_type -> minid.v1.ContainerActionResponse
-	112, // 245: minid.v1.Containers.Restart:output_type -> minid.v1.StartResponse
-	90,  // 246: minid.v1.Containers.Rename:output_type -> minid.v1.Container
-	90,  // 247: minid.v1.Containers.Connect:output_type -> minid.v1.Container
-	90,  // 248: minid.v1.Containers.Disconnect:output_type -> minid.v1.Container
-	123, // 249: minid.v1.Containers.Checkpoint:output_type -> minid.v1.CheckpointResponse
-	112, // 250: minid.v1.Containers.Restore:output_type -> minid.v1.StartResponse
-	126, // 251: minid.v1.Containers.ListCheckpoints:output_type -> minid.v1.ListCheckpointsResponse
-	128, // 252: minid.v1.Containers.RemoveCheckpoint:output_type -> minid.v1.RemoveCheckpointResponse
-	99,  // 253: minid.v1.Containers.CheckHealth:output_type -> minid.v1.HealthResult
-	129, // 254: minid.v1.Networks.Create:output_type -> minid.v1.Network
-	135, // 255: minid.v1.Networks.List:output_type -> minid.v1.ListNetworksResponse
-	129, // 256: minid.v1.Networks.Inspect:output_type -> minid.v1.Network
-	136, // 257: minid.v1.Networks.Remove:output_type -> minid.v1.RemoveNetworkResponse
-	138, // 258: minid.v1.Networks.Prune:output_type -> minid.v1.PruneNetworksResponse
-	141, // 259: minid.v1.Processes.Exec:output_type -> minid.v1.ExecResponse
-	143, // 260: minid.v1.Processes.List:output_type -> minid.v1.ListProcessesResponse
-	146, // 261: minid.v1.Processes.Signal:output_type -> minid.v1.SignalResponse
-	148, // 262: minid.v1.Processes.Resize:output_type -> minid.v1.ResizeResponse
-	149, // 263: minid.v1.Processes.CloseStdin:output_type -> minid.v1.CloseStdinResponse
-	100, // 264: minid.v1.Processes.Wait:output_type -> minid.v1.Exit
-	100, // 265: minid.v1.Processes.Delete:output_type -> minid.v1.Exit
-	153, // 266: minid.v1.Processes.Attach:output_type -> minid.v1.AttachOutput
-	179, // [179:267] is the sub-list for method output_type
-	91,  // [91:179] is the sub-list for method input_type
-	91,  // [91:91] is the sub-list for extension type_name
-	91,  // [91:91] is the sub-list for extension extendee
-	0,   // [0:91] is the sub-list for field type_name
+	103, // 54: minid.v1.Container.log_shipping:type_name -> minid.v1.LogShipping
+	94,  // 55: minid.v1.Container.asked_ports:type_name -> minid.v1.PublishedPort
+	91,  // 56: minid.v1.Container.member:type_name -> minid.v1.PodMember
+	99,  // 57: minid.v1.Health.log:type_name -> minid.v1.HealthResult
+	178, // 58: minid.v1.CreateContainerRequest.labels:type_name -> minid.v1.CreateContainerRequest.LabelsEntry
+	102, // 59: minid.v1.CreateContainerRequest.log:type_name -> minid.v1.LogConfig
+	179, // 60: minid.v1.CreateContainerRequest.snapshot_labels:type_name -> minid.v1.CreateContainerRequest.SnapshotLabelsEntry
+	93,  // 61: minid.v1.CreateContainerRequest.networks:type_name -> minid.v1.NetworkAttachment
+	94,  // 62: minid.v1.CreateContainerRequest.ports:type_name -> minid.v1.PublishedPort
+	95,  // 63: minid.v1.CreateContainerRequest.dns:type_name -> minid.v1.DNSSettings
+	96,  // 64: minid.v1.CreateContainerRequest.restart:type_name -> minid.v1.RestartPolicy
+	97,  // 65: minid.v1.CreateContainerRequest.health:type_name -> minid.v1.HealthCheck
+	180, // 66: minid.v1.LogConfig.options:type_name -> minid.v1.LogConfig.OptionsEntry
+	93,  // 67: minid.v1.ConnectRequest.network:type_name -> minid.v1.NetworkAttachment
+	90,  // 68: minid.v1.ListContainersResponse.containers:type_name -> minid.v1.Container
+	181, // 69: minid.v1.SetContainerLabelsRequest.labels:type_name -> minid.v1.SetContainerLabelsRequest.LabelsEntry
+	100, // 70: minid.v1.DeleteContainerResponse.exit:type_name -> minid.v1.Exit
+	96,  // 71: minid.v1.UpdateContainerRequest.restart:type_name -> minid.v1.RestartPolicy
+	118, // 72: minid.v1.StatsResponse.stats:type_name -> minid.v1.ContainerStats
+	120, // 73: minid.v1.TopResponse.processes:type_name -> minid.v1.ProcessInfo
+	182, // 74: minid.v1.LogEntry.attributes:type_name -> minid.v1.LogEntry.AttributesEntry
+	24,  // 75: minid.v1.CheckpointResponse.image:type_name -> minid.v1.Image
+	183, // 76: minid.v1.Network.labels:type_name -> minid.v1.Network.LabelsEntry
+	184, // 77: minid.v1.Network.options:type_name -> minid.v1.Network.OptionsEntry
+	131, // 78: minid.v1.Network.subnets:type_name -> minid.v1.Subnet
+	132, // 79: minid.v1.Network.containers:type_name -> minid.v1.NetworkMember
+	92,  // 80: minid.v1.NetworkMember.endpoint:type_name -> minid.v1.EndpointStatus
+	185, // 81: minid.v1.CreateNetworkRequest.labels:type_name -> minid.v1.CreateNetworkRequest.LabelsEntry
+	186, // 82: minid.v1.CreateNetworkRequest.options:type_name -> minid.v1.CreateNetworkRequest.OptionsEntry
+	131, // 83: minid.v1.CreateNetworkRequest.subnets:type_name -> minid.v1.Subnet
+	130, // 84: minid.v1.ListNetworksResponse.networks:type_name -> minid.v1.Network
+	102, // 85: minid.v1.ExecRequest.log:type_name -> minid.v1.LogConfig
+	145, // 86: minid.v1.ListProcessesResponse.processes:type_name -> minid.v1.Process
+	100, // 87: minid.v1.Process.exit:type_name -> minid.v1.Exit
+	152, // 88: minid.v1.AttachInput.open:type_name -> minid.v1.AttachOpen
+	153, // 89: minid.v1.AttachInput.resize:type_name -> minid.v1.TerminalSize
+	141, // 90: minid.v1.AttachOpen.exec:type_name -> minid.v1.ExecRequest
+	153, // 91: minid.v1.AttachOpen.size:type_name -> minid.v1.TerminalSize
+	155, // 92: minid.v1.AttachOutput.opened:type_name -> minid.v1.AttachOpened
+	100, // 93: minid.v1.AttachOutput.exit:type_name -> minid.v1.Exit
+	0,   // 94: minid.v1.System.Version:input_type -> minid.v1.VersionRequest
+	2,   // 95: minid.v1.System.Info:input_type -> minid.v1.InfoRequest
+	5,   // 96: minid.v1.System.Check:input_type -> minid.v1.CheckRequest
+	8,   // 97: minid.v1.System.CollectGarbage:input_type -> minid.v1.CollectGarbageRequest
+	10,  // 98: minid.v1.System.UpgradeSupervisor:input_type -> minid.v1.UpgradeSupervisorRequest
+	12,  // 99: minid.v1.System.Reload:input_type -> minid.v1.ReloadRequest
+	14,  // 100: minid.v1.System.Subscribe:input_type -> minid.v1.SubscribeRequest
+	17,  // 101: minid.v1.Namespaces.Create:input_type -> minid.v1.CreateNamespaceRequest
+	18,  // 102: minid.v1.Namespaces.List:input_type -> minid.v1.ListNamespacesRequest
+	20,  // 103: minid.v1.Namespaces.Delete:input_type -> minid.v1.DeleteNamespaceRequest
+	22,  // 104: minid.v1.Namespaces.SetLabels:input_type -> minid.v1.SetNamespaceLabelsRequest
+	25,  // 105: minid.v1.Images.List:input_type -> minid.v1.ListImagesRequest
+	27,  // 106: minid.v1.Images.Get:input_type -> minid.v1.GetImageRequest
+	29,  // 107: minid.v1.Images.Pull:input_type -> minid.v1.PullRequest
+	30,  // 108: minid.v1.Images.Push:input_type -> minid.v1.PushRequest
+	32,  // 109: minid.v1.Images.Tag:input_type -> minid.v1.TagRequest
+	33,  // 110: minid.v1.Images.SetLabels:input_type -> minid.v1.SetImageLabelsRequest
+	34,  // 111: minid.v1.Images.Delete:input_type -> minid.v1.DeleteImageRequest
+	36,  // 112: minid.v1.Images.Prune:input_type -> minid.v1.PruneImagesRequest
+	39,  // 113: minid.v1.Images.Import:input_type -> minid.v1.ImportRequest
+	42,  // 114: minid.v1.Images.Export:input_type -> minid.v1.ExportRequest
+	44,  // 115: minid.v1.Images.Check:input_type -> minid.v1.CheckImagesRequest
+	47,  // 116: minid.v1.Images.Usage:input_type -> minid.v1.UsageRequest
+	49,  // 117: minid.v1.Images.Unpack:input_type -> minid.v1.UnpackRequest
+	50,  // 118: minid.v1.Images.Convert:input_type -> minid.v1.ConvertRequest
+	51,  // 119: minid.v1.Images.Mount:input_type -> minid.v1.MountImageRequest
+	52,  // 120: minid.v1.Images.Unmount:input_type -> minid.v1.UnmountImageRequest
+	55,  // 121: minid.v1.Content.List:input_type -> minid.v1.ListContentRequest
+	56,  // 122: minid.v1.Content.Info:input_type -> minid.v1.ContentInfoRequest
+	57,  // 123: minid.v1.Content.Read:input_type -> minid.v1.ReadContentRequest
+	58,  // 124: minid.v1.Content.Write:input_type -> minid.v1.WriteContentRequest
+	60,  // 125: minid.v1.Content.Active:input_type -> minid.v1.ActiveRequest
+	63,  // 126: minid.v1.Content.Abort:input_type -> minid.v1.AbortRequest
+	65,  // 127: minid.v1.Content.Delete:input_type -> minid.v1.DeleteContentRequest
+	67,  // 128: minid.v1.Content.SetLabels:input_type -> minid.v1.SetContentLabelsRequest
+	29,  // 129: minid.v1.Content.Fetch:input_type -> minid.v1.PullRequest
+	68,  // 130: minid.v1.Content.FetchBlob:input_type -> minid.v1.FetchBlobRequest
+	69,  // 131: minid.v1.Content.PushObject:input_type -> minid.v1.PushObjectRequest
+	73,  // 132: minid.v1.Snapshots.List:input_type -> minid.v1.ListSnapshotsRequest
+	75,  // 133: minid.v1.Snapshots.Info:input_type -> minid.v1.SnapshotRequest
+	76,  // 134: minid.v1.Snapshots.Prepare:input_type -> minid.v1.PrepareSnapshotRequest
+	76,  // 135: minid.v1.Snapshots.View:input_type -> minid.v1.PrepareSnapshotRequest
+	75,  // 136: minid.v1.Snapshots.Mounts:input_type -> minid.v1.SnapshotRequest
+	77,  // 137: minid.v1.Snapshots.Commit:input_type -> minid.v1.CommitSnapshotRequest
+	75,  // 138: minid.v1.Snapshots.Remove:input_type -> minid.v1.SnapshotRequest
+	75,  // 139: minid.v1.Snapshots.Usage:input_type -> minid.v1.SnapshotRequest
+	80,  // 140: minid.v1.Snapshots.SetLabels:input_type -> minid.v1.SetSnapshotLabelsRequest
+	81,  // 141: minid.v1.Snapshots.Diff:input_type -> minid.v1.DiffRequest
+	84,  // 142: minid.v1.Leases.Create:input_type -> minid.v1.CreateLeaseRequest
+	85,  // 143: minid.v1.Leases.List:input_type -> minid.v1.ListLeasesRequest
+	87,  // 144: minid.v1.Leases.Delete:input_type -> minid.v1.DeleteLeaseRequest
+	89,  // 145: minid.v1.Leases.AddResource:input_type -> minid.v1.LeaseResourceRequest
+	101, // 146: minid.v1.Containers.Create:input_type -> minid.v1.CreateContainerRequest
+	108, // 147: minid.v1.Containers.List:input_type -> minid.v1.ListContainersRequest
+	104, // 148: minid.v1.Containers.Get:input_type -> minid.v1.ContainerRequest
+	110, // 149: minid.v1.Containers.SetLabels:input_type -> minid.v1.SetContainerLabelsRequest
+	111, // 150: minid.v1.Containers.Delete:input_type -> minid.v1.DeleteContainerRequest
+	104, // 151: minid.v1.Containers.Start:input_type -> minid.v1.ContainerRequest
+	104, // 152: minid.v1.Containers.Pause:input_type -> minid.v1.ContainerRequest
+	104, // 153: minid.v1.Containers.Resume:input_type -> minid.v1.ContainerRequest
+	115, // 154: minid.v1.Containers.Update:input_type -> minid.v1.UpdateContainerRequest
+	116, // 155: minid.v1.Containers.Stats:input_type -> minid.v1.StatsRequest
+	104, // 156: minid.v1.Containers.Top:input_type -> minid.v1.ContainerRequest
+	121, // 157: minid.v1.Containers.Logs:input_type -> minid.v1.LogsRequest
+	104, // 158: minid.v1.Containers.ReopenLog:input_type -> minid.v1.ContainerRequest
+	105, // 159: minid.v1.Containers.Stop:input_type -> minid.v1.StopRequest
+	105, // 160: minid.v1.Containers.Restart:input_type -> minid.v1.StopRequest
+	106, // 161: minid.v1.Containers.Rename:input_type -> minid.v1.RenameRequest
+	107, // 162: minid.v1.Containers.Connect:input_type -> minid.v1.ConnectRequest
+	107, // 163: minid.v1.Containers.Disconnect:input_type -> minid.v1.ConnectRequest
+	123, // 164: minid.v1.Containers.Checkpoint:input_type -> minid.v1.CheckpointRequest
+	125, // 165: minid.v1.Containers.Restore:input_type -> minid.v1.RestoreRequest
+	126, // 166: minid.v1.Containers.ListCheckpoints:input_type -> minid.v1.ListCheckpointsRequest
+	128, // 167: minid.v1.Containers.RemoveCheckpoint:input_type -> minid.v1.RemoveCheckpointRequest
+	104, // 168: minid.v1.Containers.CheckHealth:input_type -> minid.v1.ContainerRequest
+	133, // 169: minid.v1.Networks.Create:input_type -> minid.v1.CreateNetworkRequest
+	135, // 170: minid.v1.Networks.List:input_type -> minid.v1.ListNetworksRequest
+	134, // 171: minid.v1.Networks.Inspect:input_type -> minid.v1.NetworkRequest
+	134, // 172: minid.v1.Networks.Remove:input_type -> minid.v1.NetworkRequest
+	138, // 173: minid.v1.Networks.Prune:input_type -> minid.v1.PruneNetworksRequest
+	141, // 174: minid.v1.Processes.Exec:input_type -> minid.v1.ExecRequest
+	143, // 175: minid.v1.Processes.List:input_type -> minid.v1.ListProcessesRequest
+	146, // 176: minid.v1.Processes.Signal:input_type -> minid.v1.SignalRequest
+	148, // 177: minid.v1.Processes.Resize:input_type -> minid.v1.ResizeRequest
+	140, // 178: minid.v1.Processes.CloseStdin:input_type -> minid.v1.ProcessRequest
+	140, // 179: minid.v1.Processes.Wait:input_type -> minid.v1.ProcessRequest
+	140, // 180: minid.v1.Processes.Delete:input_type -> minid.v1.ProcessRequest
+	151, // 181: minid.v1.Processes.Attach:input_type -> minid.v1.AttachInput
+	1,   // 182: minid.v1.System.Version:output_type -> minid.v1.VersionResponse
+	3,   // 183: minid.v1.System.Info:output_type -> minid.v1.InfoResponse
+	6,   // 184: minid.v1.System.Check:output_type -> minid.v1.CheckResponse
+	9,   // 185: minid.v1.System.CollectGarbage:output_type -> minid.v1.CollectGarbageResponse
+	11,  // 186: minid.v1.System.UpgradeSupervisor:output_type -> minid.v1.UpgradeSupervisorResponse
+	13,  // 187: minid.v1.System.Reload:output_type -> minid.v1.ReloadResponse
+	15,  // 188: minid.v1.System.Subscribe:output_type -> minid.v1.Event
+	16,  // 189: minid.v1.Namespaces.Create:output_type -> minid.v1.Namespace
+	19,  // 190: minid.v1.Namespaces.List:output_type -> minid.v1.ListNamespacesResponse
+	21,  // 191: minid.v1.Namespaces.Delete:output_type -> minid.v1.DeleteNamespaceResponse
+	16,  // 192: minid.v1.Namespaces.SetLabels:output_type -> minid.v1.Namespace
+	26,  // 193: minid.v1.Images.List:output_type -> minid.v1.ListImagesResponse
+	24,  // 194: minid.v1.Images.Get:output_type -> minid.v1.Image
+	31,  // 195: minid.v1.Images.Pull:output_type -> minid.v1.Progress
+	31,  // 196: minid.v1.Images.Push:output_type -> minid.v1.Progress
+	24,  // 197: minid.v1.Images.Tag:output_type -> minid.v1.Image
+	24,  // 198: minid.v1.Images.SetLabels:output_type -> minid.v1.Image
+	35,  // 199: minid.v1.Images.Delete:output_type -> minid.v1.DeleteImageResponse
+	38,  // 200: minid.v1.Images.Prune:output_type -> minid.v1.PruneImagesResponse
+	41,  // 201: minid.v1.Images.Import:output_type -> minid.v1.ImportResponse
+	43,  // 202: minid.v1.Images.Export:output_type -> minid.v1.DataChunk
+	46,  // 203: minid.v1.Images.Check:output_type -> minid.v1.CheckImagesResponse
+	48,  // 204: minid.v1.Images.Usage:output_type -> minid.v1.UsageResponse
+	31,  // 205: minid.v1.Images.Unpack:output_type -> minid.v1.Progress
+	24,  // 206: minid.v1.Images.Convert:output_type -> minid.v1.Image
+	72,  // 207: minid.v1.Images.Mount:output_type -> minid.v1.MountsResponse
+	53,  // 208: minid.v1.Images.Unmount:output_type -> minid.v1.UnmountImageResponse
+	54,  // 209: minid.v1.Content.List:output_type -> minid.v1.ContentInfo
+	54,  // 210: minid.v1.Content.Info:output_type -> minid.v1.ContentInfo
+	43,  // 211: minid.v1.Content.Read:output_type -> minid.v1.DataChunk
+	59,  // 212: minid.v1.Content.Write:output_type -> minid.v1.WriteContentResponse
+	61,  // 213: minid.v1.Content.Active:output_type -> minid.v1.ActiveResponse
+	64,  // 214: minid.v1.Content.Abort:output_type -> minid.v1.AbortResponse
+	66,  // 215: minid.v1.Content.Delete:output_type -> minid.v1.DeleteContentResponse
+	54,  // 216: minid.v1.Content.SetLabels:output_type -> minid.v1.ContentInfo
+	31,  // 217: minid.v1.Content.Fetch:output_type -> minid.v1.Progress
+	31,  // 218: minid.v1.Content.FetchBlob:output_type -> minid.v1.Progress
+	31,  // 219: minid.v1.Content.PushObject:output_type -> minid.v1.Progress
+	74,  // 220: minid.v1.Snapshots.List:output_type -> minid.v1.ListSnapshotsResponse
+	70,  // 221: minid.v1.Snapshots.Info:output_type -> minid.v1.Snapshot
+	72,  // 222: minid.v1.Snapshots.Prepare:output_type -> minid.v1.MountsResponse
+	72,  // 223: minid.v1.Snapshots.View:output_type -> minid.v1.MountsResponse
+	72,  // 224: minid.v1.Snapshots.Mounts:output_type -> minid.v1.MountsResponse
+	70,  // 225: minid.v1.Snapshots.Commit:output_type -> minid.v1.Snapshot
+	78,  // 226: minid.v1.Snapshots.Remove:output_type -> minid.v1.RemoveSnapshotResponse
+	79,  // 227: minid.v1.Snapshots.Usage:output_type -> minid.v1.SnapshotUsage
+	70,  // 228: minid.v1.Snapshots.SetLabels:output_type -> minid.v1.Snapshot
+	23,  // 229: minid.v1.Snapshots.Diff:output_type -> minid.v1.Descriptor
+	82,  // 230: minid.v1.Leases.Create:output_type -> minid.v1.Lease
+	86,  // 231: minid.v1.Leases.List:output_type -> minid.v1.ListLeasesResponse
+	88,  // 232: minid.v1.Leases.Delete:output_type -> minid.v1.DeleteLeaseResponse
+	82,  // 233: minid.v1.Leases.AddResource:output_type -> minid.v1.Lease
+	90,  // 234: minid.v1.Containers.Create:output_type -> minid.v1.Container
+	109, // 235: minid.v1.Containers.List:output_type -> minid.v1.ListContainersResponse
+	90,  // 236: minid.v1.Containers.Get:output_type -> minid.v1.Container
+	90,  // 237: minid.v1.Containers.SetLabels:output_type -> minid.v1.Container
+	112, // 238: minid.v1.Containers.Delete:output_type -> minid.v1.DeleteContainerResponse
+	113, // 239: minid.v1.Containers.Start:output_type -> minid.v1.StartResponse
+	114, // 240: minid.v1.Containers.Pause:output_type -> minid.v1.ContainerActionResponse
+	114, // 241: minid.v1.Containers.Resume:output_type -> minid.v1.ContainerActionResponse
+	114, // 242: minid.v1.Containers.Update:output_type -> minid.v1.ContainerActionResponse
+	117, // 243: minid.v1.Containers.Stats:output_type -> minid.v1.StatsResponse
+	119, // 244: minid.v1.Containers.Top:output_type -> minid.v1.TopResponse
+	122, // 245: minid.v1.Containers.Logs:output_type -> minid.v1.LogEntry
+	114, // 246: minid.v1.Containers.ReopenLog:output_type -> minid.v1.ContainerActionResponse
+	114, // 247: minid.v1.Containers.Stop:output_type -> minid.v1.ContainerActionResponse
+	113, // 248: minid.v1.Containers.Restart:output_type -> minid.v1.StartResponse
+	90,  // 249: minid.v1.Containers.Rename:output_type -> minid.v1.Container
+	90,  // 250: minid.v1.Containers.Connect:output_type -> minid.v1.Container
+	90,  // 251: minid.v1.Containers.Disconnect:output_type -> minid.v1.Container
+	124, // 252: minid.v1.Containers.Checkpoint:output_type -> minid.v1.CheckpointResponse
+	113, // 253: minid.v1.Containers.Restore:output_type -> minid.v1.StartResponse
+	127, // 254: minid.v1.Containers.ListCheckpoints:output_type -> minid.v1.ListCheckpointsResponse
+	129, // 255: minid.v1.Containers.RemoveCheckpoint:output_type -> minid.v1.RemoveCheckpointResponse
+	99,  // 256: minid.v1.Containers.CheckHealth:output_type -> minid.v1.HealthResult
+	130, // 257: minid.v1.Networks.Create:output_type -> minid.v1.Network
+	136, // 258: minid.v1.Networks.List:output_type -> minid.v1.ListNetworksResponse
+	130, // 259: minid.v1.Networks.Inspect:output_type -> minid.v1.Network
+	137, // 260: minid.v1.Networks.Remove:output_type -> minid.v1.RemoveNetworkResponse
+	139, // 261: minid.v1.Networks.Prune:output_type -> minid.v1.PruneNetworksResponse
+	142, // 262: minid.v1.Processes.Exec:output_type -> minid.v1.ExecResponse
+	144, // 263: minid.v1.Processes.List:output_type -> minid.v1.ListProcessesResponse
+	147, // 264: minid.v1.Processes.Signal:output_type -> minid.v1.SignalResponse
+	149, // 265: minid.v1.Processes.Resize:output_type -> minid.v1.ResizeResponse
+	150, // 266: minid.v1.Processes.CloseStdin:output_type -> minid.v1.CloseStdinResponse
+	100, // 267: minid.v1.Processes.Wait:output_type -> minid.v1.Exit
+	100, // 268: minid.v1.Processes.Delete:output_type -> minid.v1.Exit
+	154, // 269: minid.v1.Processes.Attach:output_type -> minid.v1.AttachOutput
+	182, // [182:270] is the sub-list for method output_type
+	94,  // [94:182] is the sub-list for method input_type
+	94,  // [94:94] is the sub-list for extension type_name
+	94,  // [94:94] is the sub-list for extension extendee
+	0,   // [0:94] is the sub-list for field type_name
 }
 
 func init() { file_minid_proto_init() }
@@ -12270,8 +12422,8 @@ func file_minid_proto_init() {
 	if File_minid_proto != nil {
 		return
 	}
-	file_minid_proto_msgTypes[104].OneofWrappers = []any{}
-	file_minid_proto_msgTypes[150].OneofWrappers = []any{
+	file_minid_proto_msgTypes[105].OneofWrappers = []any{}
+	file_minid_proto_msgTypes[151].OneofWrappers = []any{
 		(*AttachInput_Open)(nil),
 		(*AttachInput_Stdin)(nil),
 		(*AttachInput_Resize)(nil),
@@ -12279,7 +12431,7 @@ func file_minid_proto_init() {
 		(*AttachInput_Signal)(nil),
 		(*AttachInput_Detach)(nil),
 	}
-	file_minid_proto_msgTypes[153].OneofWrappers = []any{
+	file_minid_proto_msgTypes[154].OneofWrappers = []any{
 		(*AttachOutput_Opened)(nil),
 		(*AttachOutput_Stdout)(nil),
 		(*AttachOutput_Stderr)(nil),
@@ -12292,7 +12444,7 @@ func file_minid_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_minid_proto_rawDesc), len(file_minid_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   184,
+			NumMessages:   187,
 			NumExtensions: 0,
 			NumServices:   9,
 		},

@@ -39,14 +39,18 @@ func (d *Daemon) Info(ctx context.Context) (*api.InfoResponse, error) {
 	if err != nil {
 		return nil, err
 	}
+	tcp := ""
+	if d.remote != nil {
+		tcp = d.remote.Addr().String()
+	}
 	return &api.InfoResponse{
+		Hostname: hostname, OperatingSystem: operatingSystem(), Cpus: int64(goruntime.NumCPU()), Memory: memory, TcpAddress: tcp,
 		Name: d.Config.Name, Uuid: d.uuid, Pid: int64(os.Getpid()), Root: d.Config.Root, State: d.Config.State, Address: d.Config.Address,
 		Kernel: d.host.Kernel, Os: goruntime.GOOS, Arch: goruntime.GOARCH, CgroupMode: d.host.CgroupMode, CgroupDriver: d.host.CgroupDriver,
 		Snapshotter: d.snapshotter, SupervisorScope: d.Config.Supervisor.Scope, Supervisors: d.Supervisors(ctx), Features: d.features(),
 		Containers: int64(counts.Containers), ContainersRunning: int64(counts.Running), Images: int64(len(images)),
-		StartedAt: d.startedAt.UnixNano(), Warnings: d.warnings(), ContainersPaused: int64(counts.Paused), Cpus: int64(goruntime.NumCPU()),
-		Memory: memory, Hostname: hostname, OperatingSystem: operatingSystem(), Runtimes: slices.Sorted(maps.Keys(d.Config.Runtimes)),
-		Time: time.Now().UnixNano(),
+		StartedAt: d.startedAt.UnixNano(), Warnings: d.warnings(), ContainersPaused: int64(counts.Paused),
+		Runtimes: slices.Sorted(maps.Keys(d.Config.Runtimes)), Time: time.Now().UnixNano(),
 	}, nil
 }
 

@@ -58,7 +58,11 @@ func (e *Engine) create(ctx context.Context, ns string, o CreateOptions) (Contai
 	if err := e.Namespaces.Ensure(ns); err != nil {
 		return Container{}, err
 	}
-	l, unlock, err := e.reserve(ctx, e.newRecord(ns, o, resolved), o.GenerateName)
+	record, err := e.newRecord(ns, o, resolved)
+	if err != nil {
+		return Container{}, err
+	}
+	l, unlock, err := e.reserve(ctx, record, o.GenerateName)
 	if err != nil {
 		return Container{}, err
 	}
@@ -93,7 +97,7 @@ func (e *Engine) checkCreate(o *CreateOptions) error {
 		return fmt.Errorf("snapshotter %q: this daemon has %s: %w", o.Snapshotter,
 			strings.Join(slices.Sorted(maps.Keys(e.Snapshotters)), ", "), errdefs.ErrInvalidArgument)
 	}
-	if _, known := e.Config.Runtimes[o.Runtime]; o.Runtime != "" && !known {
+	if _, known := e.runtime(o.Runtime); !known {
 		return e.unknownRuntime(o.Runtime)
 	}
 	if err := checkManner(o); err != nil {
@@ -113,7 +117,7 @@ func (e *Engine) checkCreate(o *CreateOptions) error {
 }
 
 func (e *Engine) unknownRuntime(name string) error {
-	known := slices.Sorted(maps.Keys(e.Config.Runtimes))
+	known := slices.DeleteFunc(slices.Sorted(maps.Keys(e.runtimes().Paths)), func(n string) bool { return n == "" })
 	return fmt.Errorf("runtime %q: not in the configuration, which has %s beside the built-in one: add [runtimes.%s] with its path: %w",
 		name, cmp.Or(strings.Join(known, ", "), "none"), name, errdefs.ErrInvalidArgument)
 }
@@ -177,13 +181,13 @@ func (e *Engine) unpacked(ctx context.Context, ns string, o CreateOptions) (imag
 	return resolved, nil
 }
 
-func (e *Engine) newRecord(ns string, o CreateOptions, r image.Resolved) Container {
+func (e *Engine) newRecord(ns string, o CreateOptions, r image.Resolved) (Container, error) {
 	c := Container{
 		ID: o.ID, Namespace: ns, State: Creating,
 		Image: r.Image.Name, ImageDigest: r.Manifest.Digest.String(), ChainID: r.ChainID, ImageConfig: r.Config.Config,
-		Runtime: o.Runtime, Supervisor: o.Supervisor, Pod: o.Pod, Role: o.Role, Key: o.Key, InPod: o.InPod, Front: o.Front, Labels: o.Labels, Log: o.Log,
+		Runtime: o.Runtime, Supervisor: o.Supervisor, Pod: o.Pod, Role: o.Role, Key: o.Key, InPod: o.InPod, Front: o.Front, Labels: o.Labels, Log: o.Log, Logging: o.Logging,
 		Stdin: o.Stdin, StdinOnce: o.StdinOnce, AutoRemove: o.AutoRemove, NoPivot: o.NoPivot,
-		Request: o.Request, Spec: o.Spec, CreatedAt: time.Now(), Name: o.Name, Net: o.Net, Restart: o.Restart,
+		Request: o.Request, Spec: o.Spec, Tuning: o.Tuning, CreatedAt: time.Now(), Name: o.Name, Net: o.Net, Restart: o.Restart,
 		HealthCheck: effectiveCheck(r.HealthCheck, o.HealthCheck), StopTimeout: o.StopTimeout, Init: o.Init, InitBinary: o.InitBinary,
 	}
 	if o.Image != "" {
@@ -197,16 +201,10 @@ func (e *Engine) newRecord(ns string, o CreateOptions, r image.Resolved) Contain
 	if ref, err := name.Parse(c.Image); err == nil {
 		c.Image = ref.String()
 	}
-	if c.Log.Driver == "" {
-		c.Log.Driver = "json-file"
+	if err := e.chooseLog(&c); err != nil {
+		return Container{}, fmt.Errorf("container %s: %w", c.ID, err)
 	}
-	if c.Log.Driver != "none" && c.Log.Path == "" {
-		c.Log.Path = e.logPath(c)
-	}
-	if c.Log.MaxSize == 0 && c.Log.Driver == "json-file" {
-		c.Log.MaxSize, c.Log.MaxFiles = e.Config.LogMaxSize, e.Config.LogMaxFiles
-	}
-	return c
+	return c, nil
 }
 
 // reserve writes the record, and gives back the container with its lock held. Should a power cut undo that, what was made

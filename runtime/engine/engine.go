@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"sort"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -34,15 +35,16 @@ import (
 
 // Config is what the daemon's configuration says to the engine.
 type Config struct {
-	CgroupDriver    string            // cgroupfs or systemd
-	CgroupParent    string            // empty: the daemon's own name
-	Runtimes        map[string]string // name → path of an OCI runtime binary; the empty name is libcontainer in the supervisor
-	RuntimeOptions  map[string]RuntimeOptions
+	CgroupDriver    string // cgroupfs or systemd
+	CgroupParent    string // empty: the daemon's own name
+	Runtimes        Runtimes
 	SupervisorPath  string // asked for the features of the built-in runtime
 	LogMaxSize      int64  // bytes; 0: logs are not rotated
 	LogMaxFiles     int
-	Pause           string        // path of the program that holds a shared PID namespace, when told "pause"
-	RecoveryTimeout time.Duration // bounds what Recover waits for a supervisor
+	LogDriver       string            // of containers that do not say; empty: json-file
+	LogOptions      map[string]string // of that driver
+	Pause           string            // path of the program that holds a shared PID namespace, when told "pause"
+	RecoveryTimeout time.Duration     // bounds what Recover waits for a supervisor
 }
 
 // Publisher takes events.
@@ -79,6 +81,7 @@ type Deps struct {
 	CDI               spec.CDI // nil: CDI devices are not known
 	Plugins           Plugins  // nil: nobody is told
 	Hooks             Hooks    // nil: none but those asked for
+	Tuner             Tuner    // nil: processors cannot be tuned
 	Config            Config
 	Log               *slog.Logger
 }
@@ -91,12 +94,13 @@ type Engine struct {
 	podFlights flights[Pod]
 	flights    flights[Container]
 	said       saidFeatures
+	reloaded   atomic.Pointer[Runtimes] // over Config.Runtimes
 
 	ctx        context.Context // ends with Close
 	close      context.CancelFunc
 	background sync.WaitGroup
 	recovered  chan struct{} // closed when Recover has settled everything
-	closing    chan struct{} // has a token while the end of a root filesystem is waited for
+	closing    chan struct{} // has a token for each end of a root filesystem that is waited for
 
 	mu         sync.RWMutex
 	containers map[key]*live
@@ -169,7 +173,7 @@ func New(d Deps) (*Engine, error) {
 		return nil, fmt.Errorf("snapshotter %q is not one of this daemon's: %w", d.Snapshotter, errdefs.ErrInvalidArgument)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	return &Engine{Deps: d, ctx: ctx, close: cancel, recovered: make(chan struct{}), closing: make(chan struct{}, 1), containers: map[key]*live{}, names: map[key]*live{}, pods: map[key]*livePod{}}, nil
+	return &Engine{Deps: d, ctx: ctx, close: cancel, recovered: make(chan struct{}), closing: make(chan struct{}, closers), containers: map[key]*live{}, names: map[key]*live{}, pods: map[key]*livePod{}}, nil
 }
 
 // Close ends the engine's background work. Containers go on.

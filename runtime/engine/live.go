@@ -31,6 +31,8 @@ type live struct {
 	health  *Health                  // of the process that runs; nil: nothing checks it
 	checkUp chan chan<- HealthResult // takes wishes for a check at once; nil: nothing checks it
 
+	shipping *shipping // of its log; nil: none has begun
+
 	told     bool          // plugins have been asked for it
 	stopTold chan struct{} // closed when plugins know of its exit; nil: nobody tells them
 }
@@ -108,6 +110,10 @@ func (l *live) seen() Container {
 	if l.health != nil {
 		h := *l.health
 		c.Health = &h
+	}
+	if l.shipping != nil {
+		s := l.shipping.Status()
+		c.Shipping = &s
 	}
 	return c
 }

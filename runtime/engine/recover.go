@@ -62,6 +62,7 @@ func (e *Engine) Recover(ctx context.Context) error {
 			remove = append(remove, leftover{l, r})
 		}
 	}
+	e.recoverTuning()
 	if err := e.recoverPods(ctx, allPods); err != nil {
 		return err
 	}

@@ -10,8 +10,11 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/minirt/mini/oci/spec"
+	"github.com/minirt/mini/runtime/logs/driver"
+	"github.com/minirt/mini/runtime/logs/ship"
 	"github.com/minirt/mini/runtime/network"
 	"github.com/minirt/mini/runtime/supervisor/wire"
+	"github.com/minirt/mini/runtime/tuning"
 )
 
 // State is where a container stands. The record says it; recovery corrects it by what lives.
@@ -54,7 +57,8 @@ type Container struct {
 	InPod        string              `json:"inPod,omitempty"` // what it is called in its pod
 	Front        json.RawMessage     `json:"front,omitempty"`
 	Labels       map[string]string   `json:"labels,omitempty"`
-	Log          wire.Log            `json:"log"`
+	Log          wire.Log            `json:"log"`              // what its supervisor writes
+	Logging      driver.Choice       `json:"logging,omitzero"` // that its client has made; none of pods, and of old records
 	Stdin        bool                `json:"stdin,omitempty"`
 	StdinOnce    bool                `json:"stdinOnce,omitempty"`
 	AutoRemove   bool                `json:"autoRemove,omitempty"`
@@ -63,6 +67,7 @@ type Container struct {
 	Request      *spec.Request       `json:"request,omitempty"`
 	Spec         *specs.Spec         `json:"spec,omitempty"`    // given whole by the client, instead of a request
 	Changes      json.RawMessage     `json:"changes,omitempty"` // of plugins, to the document of the request
+	Tuning       *tuning.Wish        `json:"tuning,omitempty"`  // of its processors, while it runs
 	ImageConfig  ocispec.ImageConfig `json:"imageConfig"`
 	CreatedAt    time.Time           `json:"createdAt"`
 	StartedAt    time.Time           `json:"startedAt,omitzero"`
@@ -84,8 +89,9 @@ type Container struct {
 	InitBinary   string               `json:"initBinary,omitempty"` // on the host; empty: the daemon's own
 
 	// What is known only in memory, where a record is answered to a client.
-	Restarting bool    `json:"-"` // it has exited, and its policy will start it again
-	Health     *Health `json:"-"` // nil: nothing checks it
+	Restarting bool         `json:"-"` // it has exited, and its policy will start it again
+	Health     *Health      `json:"-"` // nil: nothing checks it
+	Shipping   *ship.Status `json:"-"` // of its log; nil: it stays here
 }
 
 // CreateOptions is what a client says of a new container.
@@ -99,7 +105,8 @@ type CreateOptions struct {
 	SnapshotLabels map[string]string
 	Request        *spec.Request
 	Spec           *specs.Spec
-	Log            wire.Log
+	Log            wire.Log      // with a driver, all of it; else Logging counts
+	Logging        driver.Choice // empty: the daemon's own
 	Stdin          bool
 	StdinOnce      bool
 	AutoRemove     bool
@@ -113,7 +120,8 @@ type CreateOptions struct {
 	// Key names the container towards its client: one that is asked for twice under the same key is made once. Empty: none.
 	Key string
 	// Front is what the front end keeps with the container, and nobody else reads.
-	Front json.RawMessage
+	Front  json.RawMessage
+	Tuning *tuning.Wish // of its processors, while it runs; nil: none
 
 	Name         string // unique in the namespace; empty: none
 	GenerateName bool   // when Name is empty

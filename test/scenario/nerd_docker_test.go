@@ -20,7 +20,8 @@ func besideDocker(t *testing.T) (n, docker nerd) {
 	testenv.Network(t)
 	r := testenv.Registry(t, testenv.RegistryOptions{})
 	n = newNerd(t, testenv.Daemon(t, testenv.DaemonOptions{Config: "[network]\nprovider = \"builtin\"\n"}))
-	docker = nerd{t, "docker", []string{"--host", startDocker(t)}}
+	d := testenv.StartDocker(t, "--bridge=none", "--iptables=false", "--ip-masq=false", "--storage-driver=vfs")
+	docker = nerd{t, d.Program, []string{"--host", d.Host}}
 	archive := filepath.Join(testenv.Dir(t), "image.tar")
 	n.do("pull", "-q", r.Ref("busybox"))
 	n.do("tag", r.Ref("busybox"), "bb:1")

@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"github.com/containerd/errdefs"
-	"github.com/docker/go-units"
 	"github.com/urfave/cli/v2"
 
 	icli "github.com/minirt/mini/cmd/internal/cli"
@@ -266,43 +265,19 @@ func health(f Flags, _ *spec.Request, out *api.CreateContainerRequest) error {
 
 func logFlags() []cli.Flag {
 	return []cli.Flag{
-		&cli.StringFlag{Name: "log-driver", Usage: "`DRIVER` of the log: json-file or none"},
-		&cli.StringSliceFlag{Name: "log-opt", Usage: "`KEY=VALUE`: max-size or max-file of json-file"},
+		&cli.StringFlag{Name: "log-driver", Usage: "`DRIVER` of the log: json-file, local, journald, syslog, fluentd, none, binary://PROGRAM"},
+		&cli.StringSliceFlag{Name: "log-opt", Usage: "`KEY=VALUE` for the driver"},
 	}
 }
 
+// logging leaves it to the daemon to know the drivers and their options.
 func logging(f Flags, _ *spec.Request, out *api.CreateContainerRequest) error {
-	l := &api.LogConfig{Driver: f.String("log-driver")}
-	switch l.Driver {
-	case "":
-		l.Driver = "json-file"
-	case "json-file", "none":
-	default:
-		return invalid("--log-driver %s: use json-file or none", l.Driver)
-	}
-	all, err := icli.Pairs("--log-opt", f.StringSlice("log-opt"))
+	options, err := icli.Pairs("--log-opt", f.StringSlice("log-opt"))
 	if err != nil {
 		return err
 	}
-	for key, value := range all {
-		switch {
-		case l.Driver == "none":
-			return invalid("--log-opt %s: the log driver none has no options", key)
-		case key == "max-size":
-			if l.MaxSize, err = units.RAMInBytes(value); err != nil && value != "-1" {
-				return invalid("--log-opt max-size=%s: write a size, for example 10m", value)
-			}
-			l.MaxSize = max(0, l.MaxSize)
-		case key == "max-file":
-			n, err := number(value, 31)
-			if err != nil || n == 0 {
-				return invalid("--log-opt max-file=%s: write a number, at least 1", value)
-			}
-			l.MaxFiles = int32(n)
-		default:
-			return invalid("unknown log opt '%s' for json-file log driver: use max-size or max-file", key)
-		}
+	if driver := f.String("log-driver"); driver != "" || len(options) > 0 {
+		out.Log = &api.LogConfig{Driver: driver, Options: options}
 	}
-	out.Log = l
 	return nil
 }

@@ -44,6 +44,22 @@ type ContainerDocument struct {
 	Mounts          []MountPoint
 	Config          ContainerConfig
 	NetworkSettings NetworkSettings
+	LogShipping     *LogShipping `json:",omitempty"` // ours: only when something is amiss
+}
+
+// LogShipping is what is amiss with the place that the log goes to.
+type LogShipping struct {
+	Error         string
+	Since         string
+	Dropped, Gaps int64
+}
+
+func shippingOf(c *api.Container) *LogShipping {
+	s := c.LogShipping
+	if s == nil || s.Error == "" && s.Dropped == 0 && s.Gaps == 0 {
+		return nil
+	}
+	return &LogShipping{Error: s.Error, Since: moment(s.Since), Dropped: s.Dropped, Gaps: s.Gaps}
 }
 
 // ContainerState is the state of the first process.
@@ -174,6 +190,10 @@ func DocumentOfContainer(c *api.Container) (ContainerDocument, error) {
 		case "/etc/hosts":
 			d.HostsPath = m.Source
 		}
+	}
+	d.LogShipping = shippingOf(c)
+	if c.LogDriver != "json-file" && c.LogDriver != "cri" {
+		d.LogPath = "" // as docker has it: how the others keep it is their own
 	}
 	if c.Size != nil {
 		d.SizeRw = &c.Size.Size

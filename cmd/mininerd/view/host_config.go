@@ -300,11 +300,6 @@ func logOf(c *api.Container, asked Asked, known bool) LogConfig {
 		maps.Copy(l.Config, asked.LogOptions)
 		return l
 	}
-	if n := c.Log.GetMaxSize(); n > 0 {
-		l.Config["max-size"] = fmt.Sprint(n)
-	}
-	if n := c.Log.GetMaxFiles(); n > 0 {
-		l.Config["max-file"] = fmt.Sprint(n)
-	}
+	maps.Copy(l.Config, c.Log.GetOptions())
 	return l
 }
