@@ -19,8 +19,8 @@ func absent() map[string]string {
 	)
 	out := map[string]string{
 		"commit": archives, "container commit": archives, "import": archives, "image import": archives, "cp --follow-link": archives,
-		"container cp --follow-link": archives, "logs --details": "there are no attributes of lines", "container logs --details": "there are no attributes of lines",
-		"rm --volumes": volumes, "container rm --volumes": volumes, "system prune --volumes": volumes,
+		"container cp --follow-link": archives,
+		"rm --volumes":               volumes, "container rm --volumes": volumes, "system prune --volumes": volumes,
 		"rm --link": "links are the container's own, and go with it", "container rm --link": "links are the container's own, and go with it",
 	}
 	for _, verb := range []string{"create", "ls", "inspect", "rm", "prune", "update"} {

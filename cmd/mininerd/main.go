@@ -42,6 +42,7 @@ func newApp() *cli.App {
 	)
 	app.Commands = append(app.Commands, refusedCommands()...)
 	wrongFlags(app)
+	completeNames(app.Commands)
 	return app
 }
 
