@@ -6210,7 +6210,9 @@ type NetworkAttachment struct {
 	Ip            string                 `protobuf:"bytes,3,opt,name=ip,proto3" json:"ip,omitempty"` // empty: any
 	Ip6           string                 `protobuf:"bytes,4,opt,name=ip6,proto3" json:"ip6,omitempty"`
 	Mac           string                 `protobuf:"bytes,5,opt,name=mac,proto3" json:"mac,omitempty"`
-	Links         []string               `protobuf:"bytes,6,rep,name=links,proto3" json:"links,omitempty"` // CONTAINER[:ALIAS]
+	Links         []string               `protobuf:"bytes,6,rep,name=links,proto3" json:"links,omitempty"`                                                                                                                // CONTAINER[:ALIAS]
+	LinkLocalIps  []string               `protobuf:"bytes,7,rep,name=link_local_ips,json=linkLocalIps,proto3" json:"link_local_ips,omitempty"`                                                                            // more addresses, which nobody else is asked about
+	DriverOptions map[string]string      `protobuf:"bytes,8,rep,name=driver_options,json=driverOptions,proto3" json:"driver_options,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"` // com.docker.network.endpoint.ifname is the name of the interface
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -6283,6 +6285,20 @@ func (x *NetworkAttachment) GetMac() string {
 func (x *NetworkAttachment) GetLinks() []string {
 	if x != nil {
 		return x.Links
+	}
+	return nil
+}
+
+func (x *NetworkAttachment) GetLinkLocalIps() []string {
+	if x != nil {
+		return x.LinkLocalIps
+	}
+	return nil
+}
+
+func (x *NetworkAttachment) GetDriverOptions() map[string]string {
+	if x != nil {
+		return x.DriverOptions
 	}
 	return nil
 }
@@ -8721,6 +8737,7 @@ type Subnet struct {
 	Subnet        string                 `protobuf:"bytes,1,opt,name=subnet,proto3" json:"subnet,omitempty"`
 	Gateway       string                 `protobuf:"bytes,2,opt,name=gateway,proto3" json:"gateway,omitempty"`
 	IpRange       string                 `protobuf:"bytes,3,opt,name=ip_range,json=ipRange,proto3" json:"ip_range,omitempty"`
+	Auxiliary     map[string]string      `protobuf:"bytes,4,rep,name=auxiliary,proto3" json:"auxiliary,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -8774,6 +8791,13 @@ func (x *Subnet) GetIpRange() string {
 		return x.IpRange
 	}
 	return ""
+}
+
+func (x *Subnet) GetAuxiliary() map[string]string {
+	if x != nil {
+		return x.Auxiliary
+	}
+	return nil
 }
 
 type NetworkMember struct {
@@ -8846,6 +8870,7 @@ type CreateNetworkRequest struct {
 	Subnets       []*Subnet              `protobuf:"bytes,6,rep,name=subnets,proto3" json:"subnets,omitempty"`
 	Internal      bool                   `protobuf:"varint,7,opt,name=internal,proto3" json:"internal,omitempty"`
 	Ipv6          bool                   `protobuf:"varint,8,opt,name=ipv6,proto3" json:"ipv6,omitempty"`
+	NoIpv4        bool                   `protobuf:"varint,9,opt,name=no_ipv4,json=noIpv4,proto3" json:"no_ipv4,omitempty"` // IPv6 addresses alone
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -8932,6 +8957,13 @@ func (x *CreateNetworkRequest) GetInternal() bool {
 func (x *CreateNetworkRequest) GetIpv6() bool {
 	if x != nil {
 		return x.Ipv6
+	}
+	return false
+}
+
+func (x *CreateNetworkRequest) GetNoIpv4() bool {
+	if x != nil {
+		return x.NoIpv4
 	}
 	return false
 }
@@ -9124,6 +9156,7 @@ type PruneNetworksRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Namespace     string                 `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
 	Filters       []string               `protobuf:"bytes,2,rep,name=filters,proto3" json:"filters,omitempty"`
+	Until         int64                  `protobuf:"varint,3,opt,name=until,proto3" json:"until,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -9170,6 +9203,13 @@ func (x *PruneNetworksRequest) GetFilters() []string {
 		return x.Filters
 	}
 	return nil
+}
+
+func (x *PruneNetworksRequest) GetUntil() int64 {
+	if x != nil {
+		return x.Until
+	}
+	return 0
 }
 
 type PruneNetworksResponse struct {
@@ -10927,14 +10967,19 @@ const file_minid_proto_rawDesc = "" +
 	"\x03ips\x18\x04 \x03(\tR\x03ips\x12\x1a\n" +
 	"\bgateways\x18\x05 \x03(\tR\bgateways\x12\x10\n" +
 	"\x03mac\x18\x06 \x01(\tR\x03mac\x12\x18\n" +
-	"\aaliases\x18\a \x03(\tR\aaliases\"\x91\x01\n" +
+	"\aaliases\x18\a \x03(\tR\aaliases\"\xd0\x02\n" +
 	"\x11NetworkAttachment\x12\x18\n" +
 	"\anetwork\x18\x01 \x01(\tR\anetwork\x12\x18\n" +
 	"\aaliases\x18\x02 \x03(\tR\aaliases\x12\x0e\n" +
 	"\x02ip\x18\x03 \x01(\tR\x02ip\x12\x10\n" +
 	"\x03ip6\x18\x04 \x01(\tR\x03ip6\x12\x10\n" +
 	"\x03mac\x18\x05 \x01(\tR\x03mac\x12\x14\n" +
-	"\x05links\x18\x06 \x03(\tR\x05links\"\x88\x01\n" +
+	"\x05links\x18\x06 \x03(\tR\x05links\x12$\n" +
+	"\x0elink_local_ips\x18\a \x03(\tR\flinkLocalIps\x12U\n" +
+	"\x0edriver_options\x18\b \x03(\v2..minid.v1.NetworkAttachment.DriverOptionsEntryR\rdriverOptions\x1a@\n" +
+	"\x12DriverOptionsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x88\x01\n" +
 	"\rPublishedPort\x12\x1a\n" +
 	"\bprotocol\x18\x01 \x01(\tR\bprotocol\x12\x17\n" +
 	"\ahost_ip\x18\x02 \x01(\tR\x06hostIp\x12\x1b\n" +
@@ -11164,15 +11209,19 @@ const file_minid_proto_rawDesc = "" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a:\n" +
 	"\fOptionsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"U\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xd2\x01\n" +
 	"\x06Subnet\x12\x16\n" +
 	"\x06subnet\x18\x01 \x01(\tR\x06subnet\x12\x18\n" +
 	"\agateway\x18\x02 \x01(\tR\agateway\x12\x19\n" +
-	"\bip_range\x18\x03 \x01(\tR\aipRange\"i\n" +
+	"\bip_range\x18\x03 \x01(\tR\aipRange\x12=\n" +
+	"\tauxiliary\x18\x04 \x03(\v2\x1f.minid.v1.Subnet.AuxiliaryEntryR\tauxiliary\x1a<\n" +
+	"\x0eAuxiliaryEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"i\n" +
 	"\rNetworkMember\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x124\n" +
-	"\bendpoint\x18\x03 \x01(\v2\x18.minid.v1.EndpointStatusR\bendpoint\"\xbe\x03\n" +
+	"\bendpoint\x18\x03 \x01(\v2\x18.minid.v1.EndpointStatusR\bendpoint\"\xd7\x03\n" +
 	"\x14CreateNetworkRequest\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x16\n" +
@@ -11181,7 +11230,8 @@ const file_minid_proto_rawDesc = "" +
 	"\aoptions\x18\x05 \x03(\v2+.minid.v1.CreateNetworkRequest.OptionsEntryR\aoptions\x12*\n" +
 	"\asubnets\x18\x06 \x03(\v2\x10.minid.v1.SubnetR\asubnets\x12\x1a\n" +
 	"\binternal\x18\a \x01(\bR\binternal\x12\x12\n" +
-	"\x04ipv6\x18\b \x01(\bR\x04ipv6\x1a9\n" +
+	"\x04ipv6\x18\b \x01(\bR\x04ipv6\x12\x17\n" +
+	"\ano_ipv4\x18\t \x01(\bR\x06noIpv4\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a:\n" +
@@ -11196,10 +11246,11 @@ const file_minid_proto_rawDesc = "" +
 	"\afilters\x18\x02 \x03(\tR\afilters\"E\n" +
 	"\x14ListNetworksResponse\x12-\n" +
 	"\bnetworks\x18\x01 \x03(\v2\x11.minid.v1.NetworkR\bnetworks\"\x17\n" +
-	"\x15RemoveNetworkResponse\"N\n" +
+	"\x15RemoveNetworkResponse\"d\n" +
 	"\x14PruneNetworksRequest\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x18\n" +
-	"\afilters\x18\x02 \x03(\tR\afilters\"1\n" +
+	"\afilters\x18\x02 \x03(\tR\afilters\x12\x14\n" +
+	"\x05until\x18\x03 \x01(\x03R\x05until\"1\n" +
 	"\x15PruneNetworksResponse\x12\x18\n" +
 	"\aremoved\x18\x01 \x03(\tR\aremoved\"W\n" +
 	"\x0eProcessRequest\x12\x1c\n" +
@@ -11393,7 +11444,7 @@ func file_minid_proto_rawDescGZIP() []byte {
 	return file_minid_proto_rawDescData
 }
 
-var file_minid_proto_msgTypes = make([]protoimpl.MessageInfo, 181)
+var file_minid_proto_msgTypes = make([]protoimpl.MessageInfo, 183)
 var file_minid_proto_goTypes = []any{
 	(*VersionRequest)(nil),            // 0: minid.v1.VersionRequest
 	(*VersionResponse)(nil),           // 1: minid.v1.VersionResponse
@@ -11567,15 +11618,17 @@ var file_minid_proto_goTypes = []any{
 	nil,                               // 169: minid.v1.Lease.LabelsEntry
 	nil,                               // 170: minid.v1.CreateLeaseRequest.LabelsEntry
 	nil,                               // 171: minid.v1.Container.LabelsEntry
-	nil,                               // 172: minid.v1.CreateContainerRequest.LabelsEntry
-	nil,                               // 173: minid.v1.CreateContainerRequest.SnapshotLabelsEntry
-	nil,                               // 174: minid.v1.LogConfig.OptionsEntry
-	nil,                               // 175: minid.v1.SetContainerLabelsRequest.LabelsEntry
-	nil,                               // 176: minid.v1.LogEntry.AttributesEntry
-	nil,                               // 177: minid.v1.Network.LabelsEntry
-	nil,                               // 178: minid.v1.Network.OptionsEntry
-	nil,                               // 179: minid.v1.CreateNetworkRequest.LabelsEntry
-	nil,                               // 180: minid.v1.CreateNetworkRequest.OptionsEntry
+	nil,                               // 172: minid.v1.NetworkAttachment.DriverOptionsEntry
+	nil,                               // 173: minid.v1.CreateContainerRequest.LabelsEntry
+	nil,                               // 174: minid.v1.CreateContainerRequest.SnapshotLabelsEntry
+	nil,                               // 175: minid.v1.LogConfig.OptionsEntry
+	nil,                               // 176: minid.v1.SetContainerLabelsRequest.LabelsEntry
+	nil,                               // 177: minid.v1.LogEntry.AttributesEntry
+	nil,                               // 178: minid.v1.Network.LabelsEntry
+	nil,                               // 179: minid.v1.Network.OptionsEntry
+	nil,                               // 180: minid.v1.Subnet.AuxiliaryEntry
+	nil,                               // 181: minid.v1.CreateNetworkRequest.LabelsEntry
+	nil,                               // 182: minid.v1.CreateNetworkRequest.OptionsEntry
 }
 var file_minid_proto_depIdxs = []int32{
 	4,   // 0: minid.v1.InfoResponse.supervisors:type_name -> minid.v1.SupervisorInfo
@@ -11632,218 +11685,220 @@ var file_minid_proto_depIdxs = []int32{
 	78,  // 51: minid.v1.Container.size:type_name -> minid.v1.SnapshotUsage
 	93,  // 52: minid.v1.Container.dns:type_name -> minid.v1.DNSSettings
 	101, // 53: minid.v1.Container.log_shipping:type_name -> minid.v1.LogShipping
-	97,  // 54: minid.v1.Health.log:type_name -> minid.v1.HealthResult
-	172, // 55: minid.v1.CreateContainerRequest.labels:type_name -> minid.v1.CreateContainerRequest.LabelsEntry
-	100, // 56: minid.v1.CreateContainerRequest.log:type_name -> minid.v1.LogConfig
-	173, // 57: minid.v1.CreateContainerRequest.snapshot_labels:type_name -> minid.v1.CreateContainerRequest.SnapshotLabelsEntry
-	91,  // 58: minid.v1.CreateContainerRequest.networks:type_name -> minid.v1.NetworkAttachment
-	92,  // 59: minid.v1.CreateContainerRequest.ports:type_name -> minid.v1.PublishedPort
-	93,  // 60: minid.v1.CreateContainerRequest.dns:type_name -> minid.v1.DNSSettings
-	94,  // 61: minid.v1.CreateContainerRequest.restart:type_name -> minid.v1.RestartPolicy
-	95,  // 62: minid.v1.CreateContainerRequest.health:type_name -> minid.v1.HealthCheck
-	174, // 63: minid.v1.LogConfig.options:type_name -> minid.v1.LogConfig.OptionsEntry
-	91,  // 64: minid.v1.ConnectRequest.network:type_name -> minid.v1.NetworkAttachment
-	89,  // 65: minid.v1.ListContainersResponse.containers:type_name -> minid.v1.Container
-	175, // 66: minid.v1.SetContainerLabelsRequest.labels:type_name -> minid.v1.SetContainerLabelsRequest.LabelsEntry
-	98,  // 67: minid.v1.DeleteContainerResponse.exit:type_name -> minid.v1.Exit
-	94,  // 68: minid.v1.UpdateContainerRequest.restart:type_name -> minid.v1.RestartPolicy
-	116, // 69: minid.v1.StatsResponse.stats:type_name -> minid.v1.ContainerStats
-	118, // 70: minid.v1.TopResponse.processes:type_name -> minid.v1.ProcessInfo
-	176, // 71: minid.v1.LogEntry.attributes:type_name -> minid.v1.LogEntry.AttributesEntry
-	24,  // 72: minid.v1.CheckpointResponse.image:type_name -> minid.v1.Image
-	177, // 73: minid.v1.Network.labels:type_name -> minid.v1.Network.LabelsEntry
-	178, // 74: minid.v1.Network.options:type_name -> minid.v1.Network.OptionsEntry
-	125, // 75: minid.v1.Network.subnets:type_name -> minid.v1.Subnet
-	126, // 76: minid.v1.Network.containers:type_name -> minid.v1.NetworkMember
-	90,  // 77: minid.v1.NetworkMember.endpoint:type_name -> minid.v1.EndpointStatus
-	179, // 78: minid.v1.CreateNetworkRequest.labels:type_name -> minid.v1.CreateNetworkRequest.LabelsEntry
-	180, // 79: minid.v1.CreateNetworkRequest.options:type_name -> minid.v1.CreateNetworkRequest.OptionsEntry
-	125, // 80: minid.v1.CreateNetworkRequest.subnets:type_name -> minid.v1.Subnet
-	124, // 81: minid.v1.ListNetworksResponse.networks:type_name -> minid.v1.Network
-	100, // 82: minid.v1.ExecRequest.log:type_name -> minid.v1.LogConfig
-	139, // 83: minid.v1.ListProcessesResponse.processes:type_name -> minid.v1.Process
-	98,  // 84: minid.v1.Process.exit:type_name -> minid.v1.Exit
-	146, // 85: minid.v1.AttachInput.open:type_name -> minid.v1.AttachOpen
-	147, // 86: minid.v1.AttachInput.resize:type_name -> minid.v1.TerminalSize
-	135, // 87: minid.v1.AttachOpen.exec:type_name -> minid.v1.ExecRequest
-	147, // 88: minid.v1.AttachOpen.size:type_name -> minid.v1.TerminalSize
-	149, // 89: minid.v1.AttachOutput.opened:type_name -> minid.v1.AttachOpened
-	98,  // 90: minid.v1.AttachOutput.exit:type_name -> minid.v1.Exit
-	0,   // 91: minid.v1.System.Version:input_type -> minid.v1.VersionRequest
-	2,   // 92: minid.v1.System.Info:input_type -> minid.v1.InfoRequest
-	5,   // 93: minid.v1.System.Check:input_type -> minid.v1.CheckRequest
-	8,   // 94: minid.v1.System.CollectGarbage:input_type -> minid.v1.CollectGarbageRequest
-	10,  // 95: minid.v1.System.UpgradeSupervisor:input_type -> minid.v1.UpgradeSupervisorRequest
-	12,  // 96: minid.v1.System.Reload:input_type -> minid.v1.ReloadRequest
-	14,  // 97: minid.v1.System.Subscribe:input_type -> minid.v1.SubscribeRequest
-	17,  // 98: minid.v1.Namespaces.Create:input_type -> minid.v1.CreateNamespaceRequest
-	18,  // 99: minid.v1.Namespaces.List:input_type -> minid.v1.ListNamespacesRequest
-	20,  // 100: minid.v1.Namespaces.Delete:input_type -> minid.v1.DeleteNamespaceRequest
-	22,  // 101: minid.v1.Namespaces.SetLabels:input_type -> minid.v1.SetNamespaceLabelsRequest
-	25,  // 102: minid.v1.Images.List:input_type -> minid.v1.ListImagesRequest
-	27,  // 103: minid.v1.Images.Get:input_type -> minid.v1.GetImageRequest
-	29,  // 104: minid.v1.Images.Pull:input_type -> minid.v1.PullRequest
-	30,  // 105: minid.v1.Images.Push:input_type -> minid.v1.PushRequest
-	32,  // 106: minid.v1.Images.Tag:input_type -> minid.v1.TagRequest
-	33,  // 107: minid.v1.Images.SetLabels:input_type -> minid.v1.SetImageLabelsRequest
-	34,  // 108: minid.v1.Images.Delete:input_type -> minid.v1.DeleteImageRequest
-	36,  // 109: minid.v1.Images.Prune:input_type -> minid.v1.PruneImagesRequest
-	38,  // 110: minid.v1.Images.Import:input_type -> minid.v1.ImportRequest
-	41,  // 111: minid.v1.Images.Export:input_type -> minid.v1.ExportRequest
-	43,  // 112: minid.v1.Images.Check:input_type -> minid.v1.CheckImagesRequest
-	46,  // 113: minid.v1.Images.Usage:input_type -> minid.v1.UsageRequest
-	48,  // 114: minid.v1.Images.Unpack:input_type -> minid.v1.UnpackRequest
-	49,  // 115: minid.v1.Images.Convert:input_type -> minid.v1.ConvertRequest
-	50,  // 116: minid.v1.Images.Mount:input_type -> minid.v1.MountImageRequest
-	51,  // 117: minid.v1.Images.Unmount:input_type -> minid.v1.UnmountImageRequest
-	54,  // 118: minid.v1.Content.List:input_type -> minid.v1.ListContentRequest
-	55,  // 119: minid.v1.Content.Info:input_type -> minid.v1.ContentInfoRequest
-	56,  // 120: minid.v1.Content.Read:input_type -> minid.v1.ReadContentRequest
-	57,  // 121: minid.v1.Content.Write:input_type -> minid.v1.WriteContentRequest
-	59,  // 122: minid.v1.Content.Active:input_type -> minid.v1.ActiveRequest
-	62,  // 123: minid.v1.Content.Abort:input_type -> minid.v1.AbortRequest
-	64,  // 124: minid.v1.Content.Delete:input_type -> minid.v1.DeleteContentRequest
-	66,  // 125: minid.v1.Content.SetLabels:input_type -> minid.v1.SetContentLabelsRequest
-	29,  // 126: minid.v1.Content.Fetch:input_type -> minid.v1.PullRequest
-	67,  // 127: minid.v1.Content.FetchBlob:input_type -> minid.v1.FetchBlobRequest
-	68,  // 128: minid.v1.Content.PushObject:input_type -> minid.v1.PushObjectRequest
-	72,  // 129: minid.v1.Snapshots.List:input_type -> minid.v1.ListSnapshotsRequest
-	74,  // 130: minid.v1.Snapshots.Info:input_type -> minid.v1.SnapshotRequest
-	75,  // 131: minid.v1.Snapshots.Prepare:input_type -> minid.v1.PrepareSnapshotRequest
-	75,  // 132: minid.v1.Snapshots.View:input_type -> minid.v1.PrepareSnapshotRequest
-	74,  // 133: minid.v1.Snapshots.Mounts:input_type -> minid.v1.SnapshotRequest
-	76,  // 134: minid.v1.Snapshots.Commit:input_type -> minid.v1.CommitSnapshotRequest
-	74,  // 135: minid.v1.Snapshots.Remove:input_type -> minid.v1.SnapshotRequest
-	74,  // 136: minid.v1.Snapshots.Usage:input_type -> minid.v1.SnapshotRequest
-	79,  // 137: minid.v1.Snapshots.SetLabels:input_type -> minid.v1.SetSnapshotLabelsRequest
-	80,  // 138: minid.v1.Snapshots.Diff:input_type -> minid.v1.DiffRequest
-	83,  // 139: minid.v1.Leases.Create:input_type -> minid.v1.CreateLeaseRequest
-	84,  // 140: minid.v1.Leases.List:input_type -> minid.v1.ListLeasesRequest
-	86,  // 141: minid.v1.Leases.Delete:input_type -> minid.v1.DeleteLeaseRequest
-	88,  // 142: minid.v1.Leases.AddResource:input_type -> minid.v1.LeaseResourceRequest
-	99,  // 143: minid.v1.Containers.Create:input_type -> minid.v1.CreateContainerRequest
-	106, // 144: minid.v1.Containers.List:input_type -> minid.v1.ListContainersRequest
-	102, // 145: minid.v1.Containers.Get:input_type -> minid.v1.ContainerRequest
-	108, // 146: minid.v1.Containers.SetLabels:input_type -> minid.v1.SetContainerLabelsRequest
-	109, // 147: minid.v1.Containers.Delete:input_type -> minid.v1.DeleteContainerRequest
-	102, // 148: minid.v1.Containers.Start:input_type -> minid.v1.ContainerRequest
-	102, // 149: minid.v1.Containers.Pause:input_type -> minid.v1.ContainerRequest
-	102, // 150: minid.v1.Containers.Resume:input_type -> minid.v1.ContainerRequest
-	113, // 151: minid.v1.Containers.Update:input_type -> minid.v1.UpdateContainerRequest
-	114, // 152: minid.v1.Containers.Stats:input_type -> minid.v1.StatsRequest
-	102, // 153: minid.v1.Containers.Top:input_type -> minid.v1.ContainerRequest
-	119, // 154: minid.v1.Containers.Logs:input_type -> minid.v1.LogsRequest
-	102, // 155: minid.v1.Containers.ReopenLog:input_type -> minid.v1.ContainerRequest
-	103, // 156: minid.v1.Containers.Stop:input_type -> minid.v1.StopRequest
-	103, // 157: minid.v1.Containers.Restart:input_type -> minid.v1.StopRequest
-	104, // 158: minid.v1.Containers.Rename:input_type -> minid.v1.RenameRequest
-	105, // 159: minid.v1.Containers.Connect:input_type -> minid.v1.ConnectRequest
-	105, // 160: minid.v1.Containers.Disconnect:input_type -> minid.v1.ConnectRequest
-	121, // 161: minid.v1.Containers.Checkpoint:input_type -> minid.v1.CheckpointRequest
-	123, // 162: minid.v1.Containers.Restore:input_type -> minid.v1.RestoreRequest
-	127, // 163: minid.v1.Networks.Create:input_type -> minid.v1.CreateNetworkRequest
-	129, // 164: minid.v1.Networks.List:input_type -> minid.v1.ListNetworksRequest
-	128, // 165: minid.v1.Networks.Inspect:input_type -> minid.v1.NetworkRequest
-	128, // 166: minid.v1.Networks.Remove:input_type -> minid.v1.NetworkRequest
-	132, // 167: minid.v1.Networks.Prune:input_type -> minid.v1.PruneNetworksRequest
-	135, // 168: minid.v1.Processes.Exec:input_type -> minid.v1.ExecRequest
-	137, // 169: minid.v1.Processes.List:input_type -> minid.v1.ListProcessesRequest
-	140, // 170: minid.v1.Processes.Signal:input_type -> minid.v1.SignalRequest
-	142, // 171: minid.v1.Processes.Resize:input_type -> minid.v1.ResizeRequest
-	134, // 172: minid.v1.Processes.CloseStdin:input_type -> minid.v1.ProcessRequest
-	134, // 173: minid.v1.Processes.Wait:input_type -> minid.v1.ProcessRequest
-	134, // 174: minid.v1.Processes.Delete:input_type -> minid.v1.ProcessRequest
-	145, // 175: minid.v1.Processes.Attach:input_type -> minid.v1.AttachInput
-	1,   // 176: minid.v1.System.Version:output_type -> minid.v1.VersionResponse
-	3,   // 177: minid.v1.System.Info:output_type -> minid.v1.InfoResponse
-	6,   // 178: minid.v1.System.Check:output_type -> minid.v1.CheckResponse
-	9,   // 179: minid.v1.System.CollectGarbage:output_type -> minid.v1.CollectGarbageResponse
-	11,  // 180: minid.v1.System.UpgradeSupervisor:output_type -> minid.v1.UpgradeSupervisorResponse
-	13,  // 181: minid.v1.System.Reload:output_type -> minid.v1.ReloadResponse
-	15,  // 182: minid.v1.System.Subscribe:output_type -> minid.v1.Event
-	16,  // 183: minid.v1.Namespaces.Create:output_type -> minid.v1.Namespace
-	19,  // 184: minid.v1.Namespaces.List:output_type -> minid.v1.ListNamespacesResponse
-	21,  // 185: minid.v1.Namespaces.Delete:output_type -> minid.v1.DeleteNamespaceResponse
-	16,  // 186: minid.v1.Namespaces.SetLabels:output_type -> minid.v1.Namespace
-	26,  // 187: minid.v1.Images.List:output_type -> minid.v1.ListImagesResponse
-	24,  // 188: minid.v1.Images.Get:output_type -> minid.v1.Image
-	31,  // 189: minid.v1.Images.Pull:output_type -> minid.v1.Progress
-	31,  // 190: minid.v1.Images.Push:output_type -> minid.v1.Progress
-	24,  // 191: minid.v1.Images.Tag:output_type -> minid.v1.Image
-	24,  // 192: minid.v1.Images.SetLabels:output_type -> minid.v1.Image
-	35,  // 193: minid.v1.Images.Delete:output_type -> minid.v1.DeleteImageResponse
-	37,  // 194: minid.v1.Images.Prune:output_type -> minid.v1.PruneImagesResponse
-	40,  // 195: minid.v1.Images.Import:output_type -> minid.v1.ImportResponse
-	42,  // 196: minid.v1.Images.Export:output_type -> minid.v1.DataChunk
-	45,  // 197: minid.v1.Images.Check:output_type -> minid.v1.CheckImagesResponse
-	47,  // 198: minid.v1.Images.Usage:output_type -> minid.v1.UsageResponse
-	31,  // 199: minid.v1.Images.Unpack:output_type -> minid.v1.Progress
-	24,  // 200: minid.v1.Images.Convert:output_type -> minid.v1.Image
-	71,  // 201: minid.v1.Images.Mount:output_type -> minid.v1.MountsResponse
-	52,  // 202: minid.v1.Images.Unmount:output_type -> minid.v1.UnmountImageResponse
-	53,  // 203: minid.v1.Content.List:output_type -> minid.v1.ContentInfo
-	53,  // 204: minid.v1.Content.Info:output_type -> minid.v1.ContentInfo
-	42,  // 205: minid.v1.Content.Read:output_type -> minid.v1.DataChunk
-	58,  // 206: minid.v1.Content.Write:output_type -> minid.v1.WriteContentResponse
-	60,  // 207: minid.v1.Content.Active:output_type -> minid.v1.ActiveResponse
-	63,  // 208: minid.v1.Content.Abort:output_type -> minid.v1.AbortResponse
-	65,  // 209: minid.v1.Content.Delete:output_type -> minid.v1.DeleteContentResponse
-	53,  // 210: minid.v1.Content.SetLabels:output_type -> minid.v1.ContentInfo
-	31,  // 211: minid.v1.Content.Fetch:output_type -> minid.v1.Progress
-	31,  // 212: minid.v1.Content.FetchBlob:output_type -> minid.v1.Progress
-	31,  // 213: minid.v1.Content.PushObject:output_type -> minid.v1.Progress
-	73,  // 214: minid.v1.Snapshots.List:output_type -> minid.v1.ListSnapshotsResponse
-	69,  // 215: minid.v1.Snapshots.Info:output_type -> minid.v1.Snapshot
-	71,  // 216: minid.v1.Snapshots.Prepare:output_type -> minid.v1.MountsResponse
-	71,  // 217: minid.v1.Snapshots.View:output_type -> minid.v1.MountsResponse
-	71,  // 218: minid.v1.Snapshots.Mounts:output_type -> minid.v1.MountsResponse
-	69,  // 219: minid.v1.Snapshots.Commit:output_type -> minid.v1.Snapshot
-	77,  // 220: minid.v1.Snapshots.Remove:output_type -> minid.v1.RemoveSnapshotResponse
-	78,  // 221: minid.v1.Snapshots.Usage:output_type -> minid.v1.SnapshotUsage
-	69,  // 222: minid.v1.Snapshots.SetLabels:output_type -> minid.v1.Snapshot
-	23,  // 223: minid.v1.Snapshots.Diff:output_type -> minid.v1.Descriptor
-	81,  // 224: minid.v1.Leases.Create:output_type -> minid.v1.Lease
-	85,  // 225: minid.v1.Leases.List:output_type -> minid.v1.ListLeasesResponse
-	87,  // 226: minid.v1.Leases.Delete:output_type -> minid.v1.DeleteLeaseResponse
-	81,  // 227: minid.v1.Leases.AddResource:output_type -> minid.v1.Lease
-	89,  // 228: minid.v1.Containers.Create:output_type -> minid.v1.Container
-	107, // 229: minid.v1.Containers.List:output_type -> minid.v1.ListContainersResponse
-	89,  // 230: minid.v1.Containers.Get:output_type -> minid.v1.Container
-	89,  // 231: minid.v1.Containers.SetLabels:output_type -> minid.v1.Container
-	110, // 232: minid.v1.Containers.Delete:output_type -> minid.v1.DeleteContainerResponse
-	111, // 233: minid.v1.Containers.Start:output_type -> minid.v1.StartResponse
-	112, // 234: minid.v1.Containers.Pause:output_type -> minid.v1.ContainerActionResponse
-	112, // 235: minid.v1.Containers.Resume:output_type -> minid.v1.ContainerActionResponse
-	112, // 236: minid.v1.Containers.Update:output_type -> minid.v1.ContainerActionResponse
-	115, // 237: minid.v1.Containers.Stats:output_type -> minid.v1.StatsResponse
-	117, // 238: minid.v1.Containers.Top:output_type -> minid.v1.TopResponse
-	120, // 239: minid.v1.Containers.Logs:output_type -> minid.v1.LogEntry
-	112, // 240: minid.v1.Containers.ReopenLog:output_type -> minid.v1.ContainerActionResponse
-	112, // 241: minid.v1.Containers.Stop:output_type -> minid.v1.ContainerActionResponse
-	111, // 242: minid.v1.Containers.Restart:output_type -> minid.v1.StartResponse
-	89,  // 243: minid.v1.Containers.Rename:output_type -> minid.v1.Container
-	89,  // 244: minid.v1.Containers.Connect:output_type -> minid.v1.Container
-	89,  // 245: minid.v1.Containers.Disconnect:output_type -> minid.v1.Container
-	122, // 246: minid.v1.Containers.Checkpoint:output_type -> minid.v1.CheckpointResponse
-	111, // 247: minid.v1.Containers.Restore:output_type -> minid.v1.StartResponse
-	124, // 248: minid.v1.Networks.Create:output_type -> minid.v1.Network
-	130, // 249: minid.v1.Networks.List:output_type -> minid.v1.ListNetworksResponse
-	124, // 250: minid.v1.Networks.Inspect:output_type -> minid.v1.Network
-	131, // 251: minid.v1.Networks.Remove:output_type -> minid.v1.RemoveNetworkResponse
-	133, // 252: minid.v1.Networks.Prune:output_type -> minid.v1.PruneNetworksResponse
-	136, // 253: minid.v1.Processes.Exec:output_type -> minid.v1.ExecResponse
-	138, // 254: minid.v1.Processes.List:output_type -> minid.v1.ListProcessesResponse
-	141, // 255: minid.v1.Processes.Signal:output_type -> minid.v1.SignalResponse
-	143, // 256: minid.v1.Processes.Resize:output_type -> minid.v1.ResizeResponse
-	144, // 257: minid.v1.Processes.CloseStdin:output_type -> minid.v1.CloseStdinResponse
-	98,  // 258: minid.v1.Processes.Wait:output_type -> minid.v1.Exit
-	98,  // 259: minid.v1.Processes.Delete:output_type -> minid.v1.Exit
-	148, // 260: minid.v1.Processes.Attach:output_type -> minid.v1.AttachOutput
-	176, // [176:261] is the sub-list for method output_type
-	91,  // [91:176] is the sub-list for method input_type
-	91,  // [91:91] is the sub-list for extension type_name
-	91,  // [91:91] is the sub-list for extension extendee
-	0,   // [0:91] is the sub-list for field type_name
+	172, // 54: minid.v1.NetworkAttachment.driver_options:type_name -> minid.v1.NetworkAttachment.DriverOptionsEntry
+	97,  // 55: minid.v1.Health.log:type_name -> minid.v1.HealthResult
+	173, // 56: minid.v1.CreateContainerRequest.labels:type_name -> minid.v1.CreateContainerRequest.LabelsEntry
+	100, // 57: minid.v1.CreateContainerRequest.log:type_name -> minid.v1.LogConfig
+	174, // 58: minid.v1.CreateContainerRequest.snapshot_labels:type_name -> minid.v1.CreateContainerRequest.SnapshotLabelsEntry
+	91,  // 59: minid.v1.CreateContainerRequest.networks:type_name -> minid.v1.NetworkAttachment
+	92,  // 60: minid.v1.CreateContainerRequest.ports:type_name -> minid.v1.PublishedPort
+	93,  // 61: minid.v1.CreateContainerRequest.dns:type_name -> minid.v1.DNSSettings
+	94,  // 62: minid.v1.CreateContainerRequest.restart:type_name -> minid.v1.RestartPolicy
+	95,  // 63: minid.v1.CreateContainerRequest.health:type_name -> minid.v1.HealthCheck
+	175, // 64: minid.v1.LogConfig.options:type_name -> minid.v1.LogConfig.OptionsEntry
+	91,  // 65: minid.v1.ConnectRequest.network:type_name -> minid.v1.NetworkAttachment
+	89,  // 66: minid.v1.ListContainersResponse.containers:type_name -> minid.v1.Container
+	176, // 67: minid.v1.SetContainerLabelsRequest.labels:type_name -> minid.v1.SetContainerLabelsRequest.LabelsEntry
+	98,  // 68: minid.v1.DeleteContainerResponse.exit:type_name -> minid.v1.Exit
+	94,  // 69: minid.v1.UpdateContainerRequest.restart:type_name -> minid.v1.RestartPolicy
+	116, // 70: minid.v1.StatsResponse.stats:type_name -> minid.v1.ContainerStats
+	118, // 71: minid.v1.TopResponse.processes:type_name -> minid.v1.ProcessInfo
+	177, // 72: minid.v1.LogEntry.attributes:type_name -> minid.v1.LogEntry.AttributesEntry
+	24,  // 73: minid.v1.CheckpointResponse.image:type_name -> minid.v1.Image
+	178, // 74: minid.v1.Network.labels:type_name -> minid.v1.Network.LabelsEntry
+	179, // 75: minid.v1.Network.options:type_name -> minid.v1.Network.OptionsEntry
+	125, // 76: minid.v1.Network.subnets:type_name -> minid.v1.Subnet
+	126, // 77: minid.v1.Network.containers:type_name -> minid.v1.NetworkMember
+	180, // 78: minid.v1.Subnet.auxiliary:type_name -> minid.v1.Subnet.AuxiliaryEntry
+	90,  // 79: minid.v1.NetworkMember.endpoint:type_name -> minid.v1.EndpointStatus
+	181, // 80: minid.v1.CreateNetworkRequest.labels:type_name -> minid.v1.CreateNetworkRequest.LabelsEntry
+	182, // 81: minid.v1.CreateNetworkRequest.options:type_name -> minid.v1.CreateNetworkRequest.OptionsEntry
+	125, // 82: minid.v1.CreateNetworkRequest.subnets:type_name -> minid.v1.Subnet
+	124, // 83: minid.v1.ListNetworksResponse.networks:type_name -> minid.v1.Network
+	100, // 84: minid.v1.ExecRequest.log:type_name -> minid.v1.LogConfig
+	139, // 85: minid.v1.ListProcessesResponse.processes:type_name -> minid.v1.Process
+	98,  // 86: minid.v1.Process.exit:type_name -> minid.v1.Exit
+	146, // 87: minid.v1.AttachInput.open:type_name -> minid.v1.AttachOpen
+	147, // 88: minid.v1.AttachInput.resize:type_name -> minid.v1.TerminalSize
+	135, // 89: minid.v1.AttachOpen.exec:type_name -> minid.v1.ExecRequest
+	147, // 90: minid.v1.AttachOpen.size:type_name -> minid.v1.TerminalSize
+	149, // 91: minid.v1.AttachOutput.opened:type_name -> minid.v1.AttachOpened
+	98,  // 92: minid.v1.AttachOutput.exit:type_name -> minid.v1.Exit
+	0,   // 93: minid.v1.System.Version:input_type -> minid.v1.VersionRequest
+	2,   // 94: minid.v1.System.Info:input_type -> minid.v1.InfoRequest
+	5,   // 95: minid.v1.System.Check:input_type -> minid.v1.CheckRequest
+	8,   // 96: minid.v1.System.CollectGarbage:input_type -> minid.v1.CollectGarbageRequest
+	10,  // 97: minid.v1.System.UpgradeSupervisor:input_type -> minid.v1.UpgradeSupervisorRequest
+	12,  // 98: minid.v1.System.Reload:input_type -> minid.v1.ReloadRequest
+	14,  // 99: minid.v1.System.Subscribe:input_type -> minid.v1.SubscribeRequest
+	17,  // 100: minid.v1.Namespaces.Create:input_type -> minid.v1.CreateNamespaceRequest
+	18,  // 101: minid.v1.Namespaces.List:input_type -> minid.v1.ListNamespacesRequest
+	20,  // 102: minid.v1.Namespaces.Delete:input_type -> minid.v1.DeleteNamespaceRequest
+	22,  // 103: minid.v1.Namespaces.SetLabels:input_type -> minid.v1.SetNamespaceLabelsRequest
+	25,  // 104: minid.v1.Images.List:input_type -> minid.v1.ListImagesRequest
+	27,  // 105: minid.v1.Images.Get:input_type -> minid.v1.GetImageRequest
+	29,  // 106: minid.v1.Images.Pull:input_type -> minid.v1.PullRequest
+	30,  // 107: minid.v1.Images.Push:input_type -> minid.v1.PushRequest
+	32,  // 108: minid.v1.Images.Tag:input_type -> minid.v1.TagRequest
+	33,  // 109: minid.v1.Images.SetLabels:input_type -> minid.v1.SetImageLabelsRequest
+	34,  // 110: minid.v1.Images.Delete:input_type -> minid.v1.DeleteImageRequest
+	36,  // 111: minid.v1.Images.Prune:input_type -> minid.v1.PruneImagesRequest
+	38,  // 112: minid.v1.Images.Import:input_type -> minid.v1.ImportRequest
+	41,  // 113: minid.v1.Images.Export:input_type -> minid.v1.ExportRequest
+	43,  // 114: minid.v1.Images.Check:input_type -> minid.v1.CheckImagesRequest
+	46,  // 115: minid.v1.Images.Usage:input_type -> minid.v1.UsageRequest
+	48,  // 116: minid.v1.Images.Unpack:input_type -> minid.v1.UnpackRequest
+	49,  // 117: minid.v1.Images.Convert:input_type -> minid.v1.ConvertRequest
+	50,  // 118: minid.v1.Images.Mount:input_type -> minid.v1.MountImageRequest
+	51,  // 119: minid.v1.Images.Unmount:input_type -> minid.v1.UnmountImageRequest
+	54,  // 120: minid.v1.Content.List:input_type -> minid.v1.ListContentRequest
+	55,  // 121: minid.v1.Content.Info:input_type -> minid.v1.ContentInfoRequest
+	56,  // 122: minid.v1.Content.Read:input_type -> minid.v1.ReadContentRequest
+	57,  // 123: minid.v1.Content.Write:input_type -> minid.v1.WriteContentRequest
+	59,  // 124: minid.v1.Content.Active:input_type -> minid.v1.ActiveRequest
+	62,  // 125: minid.v1.Content.Abort:input_type -> minid.v1.AbortRequest
+	64,  // 126: minid.v1.Content.Delete:input_type -> minid.v1.DeleteContentRequest
+	66,  // 127: minid.v1.Content.SetLabels:input_type -> minid.v1.SetContentLabelsRequest
+	29,  // 128: minid.v1.Content.Fetch:input_type -> minid.v1.PullRequest
+	67,  // 129: minid.v1.Content.FetchBlob:input_type -> minid.v1.FetchBlobRequest
+	68,  // 130: minid.v1.Content.PushObject:input_type -> minid.v1.PushObjectRequest
+	72,  // 131: minid.v1.Snapshots.List:input_type -> minid.v1.ListSnapshotsRequest
+	74,  // 132: minid.v1.Snapshots.Info:input_type -> minid.v1.SnapshotRequest
+	75,  // 133: minid.v1.Snapshots.Prepare:input_type -> minid.v1.PrepareSnapshotRequest
+	75,  // 134: minid.v1.Snapshots.View:input_type -> minid.v1.PrepareSnapshotRequest
+	74,  // 135: minid.v1.Snapshots.Mounts:input_type -> minid.v1.SnapshotRequest
+	76,  // 136: minid.v1.Snapshots.Commit:input_type -> minid.v1.CommitSnapshotRequest
+	74,  // 137: minid.v1.Snapshots.Remove:input_type -> minid.v1.SnapshotRequest
+	74,  // 138: minid.v1.Snapshots.Usage:input_type -> minid.v1.SnapshotRequest
+	79,  // 139: minid.v1.Snapshots.SetLabels:input_type -> minid.v1.SetSnapshotLabelsRequest
+	80,  // 140: minid.v1.Snapshots.Diff:input_type -> minid.v1.DiffRequest
+	83,  // 141: minid.v1.Leases.Create:input_type -> minid.v1.CreateLeaseRequest
+	84,  // 142: minid.v1.Leases.List:input_type -> minid.v1.ListLeasesRequest
+	86,  // 143: minid.v1.Leases.Delete:input_type -> minid.v1.DeleteLeaseRequest
+	88,  // 144: minid.v1.Leases.AddResource:input_type -> minid.v1.LeaseResourceRequest
+	99,  // 145: minid.v1.Containers.Create:input_type -> minid.v1.CreateContainerRequest
+	106, // 146: minid.v1.Containers.List:input_type -> minid.v1.ListContainersRequest
+	102, // 147: minid.v1.Containers.Get:input_type -> minid.v1.ContainerRequest
+	108, // 148: minid.v1.Containers.SetLabels:input_type -> minid.v1.SetContainerLabelsRequest
+	109, // 149: minid.v1.Containers.Delete:input_type -> minid.v1.DeleteContainerRequest
+	102, // 150: minid.v1.Containers.Start:input_type -> minid.v1.ContainerRequest
+	102, // 151: minid.v1.Containers.Pause:input_type -> minid.v1.ContainerRequest
+	102, // 152: minid.v1.Containers.Resume:input_type -> minid.v1.ContainerRequest
+	113, // 153: minid.v1.Containers.Update:input_type -> minid.v1.UpdateContainerRequest
+	114, // 154: minid.v1.Containers.Stats:input_type -> minid.v1.StatsRequest
+	102, // 155: minid.v1.Containers.Top:input_type -> minid.v1.ContainerRequest
+	119, // 156: minid.v1.Containers.Logs:input_type -> minid.v1.LogsRequest
+	102, // 157: minid.v1.Containers.ReopenLog:input_type -> minid.v1.ContainerRequest
+	103, // 158: minid.v1.Containers.Stop:input_type -> minid.v1.StopRequest
+	103, // 159: minid.v1.Containers.Restart:input_type -> minid.v1.StopRequest
+	104, // 160: minid.v1.Containers.Rename:input_type -> minid.v1.RenameRequest
+	105, // 161: minid.v1.Containers.Connect:input_type -> minid.v1.ConnectRequest
+	105, // 162: minid.v1.Containers.Disconnect:input_type -> minid.v1.ConnectRequest
+	121, // 163: minid.v1.Containers.Checkpoint:input_type -> minid.v1.CheckpointRequest
+	123, // 164: minid.v1.Containers.Restore:input_type -> minid.v1.RestoreRequest
+	127, // 165: minid.v1.Networks.Create:input_type -> minid.v1.CreateNetworkRequest
+	129, // 166: minid.v1.Networks.List:input_type -> minid.v1.ListNetworksRequest
+	128, // 167: minid.v1.Networks.Inspect:input_type -> minid.v1.NetworkRequest
+	128, // 168: minid.v1.Networks.Remove:input_type -> minid.v1.NetworkRequest
+	132, // 169: minid.v1.Networks.Prune:input_type -> minid.v1.PruneNetworksRequest
+	135, // 170: minid.v1.Processes.Exec:input_type -> minid.v1.ExecRequest
+	137, // 171: minid.v1.Processes.List:input_type -> minid.v1.ListProcessesRequest
+	140, // 172: minid.v1.Processes.Signal:input_type -> minid.v1.SignalRequest
+	142, // 173: minid.v1.Processes.Resize:input_type -> minid.v1.ResizeRequest
+	134, // 174: minid.v1.Processes.CloseStdin:input_type -> minid.v1.ProcessRequest
+	134, // 175: minid.v1.Processes.Wait:input_type -> minid.v1.ProcessRequest
+	134, // 176: minid.v1.Processes.Delete:input_type -> minid.v1.ProcessRequest
+	145, // 177: minid.v1.Processes.Attach:input_type -> minid.v1.AttachInput
+	1,   // 178: minid.v1.System.Version:output_type -> minid.v1.VersionResponse
+	3,   // 179: minid.v1.System.Info:output_type -> minid.v1.InfoResponse
+	6,   // 180: minid.v1.System.Check:output_type -> minid.v1.CheckResponse
+	9,   // 181: minid.v1.System.CollectGarbage:output_type -> minid.v1.CollectGarbageResponse
+	11,  // 182: minid.v1.System.UpgradeSupervisor:output_type -> minid.v1.UpgradeSupervisorResponse
+	13,  // 183: minid.v1.System.Reload:output_type -> minid.v1.ReloadResponse
+	15,  // 184: minid.v1.System.Subscribe:output_type -> minid.v1.Event
+	16,  // 185: minid.v1.Namespaces.Create:output_type -> minid.v1.Namespace
+	19,  // 186: minid.v1.Namespaces.List:output_type -> minid.v1.ListNamespacesResponse
+	21,  // 187: minid.v1.Namespaces.Delete:output_type -> minid.v1.DeleteNamespaceResponse
+	16,  // 188: minid.v1.Namespaces.SetLabels:output_type -> minid.v1.Namespace
+	26,  // 189: minid.v1.Images.List:output_type -> minid.v1.ListImagesResponse
+	24,  // 190: minid.v1.Images.Get:output_type -> minid.v1.Image
+	31,  // 191: minid.v1.Images.Pull:output_type -> minid.v1.Progress
+	31,  // 192: minid.v1.Images.Push:output_type -> minid.v1.Progress
+	24,  // 193: minid.v1.Images.Tag:output_type -> minid.v1.Image
+	24,  // 194: minid.v1.Images.SetLabels:output_type -> minid.v1.Image
+	35,  // 195: minid.v1.Images.Delete:output_type -> minid.v1.DeleteImageResponse
+	37,  // 196: minid.v1.Images.Prune:output_type -> minid.v1.PruneImagesResponse
+	40,  // 197: minid.v1.Images.Import:output_type -> minid.v1.ImportResponse
+	42,  // 198: minid.v1.Images.Export:output_type -> minid.v1.DataChunk
+	45,  // 199: minid.v1.Images.Check:output_type -> minid.v1.CheckImagesResponse
+	47,  // 200: minid.v1.Images.Usage:output_type -> minid.v1.UsageResponse
+	31,  // 201: minid.v1.Images.Unpack:output_type -> minid.v1.Progress
+	24,  // 202: minid.v1.Images.Convert:output_type -> minid.v1.Image
+	71,  // 203: minid.v1.Images.Mount:output_type -> minid.v1.MountsResponse
+	52,  // 204: minid.v1.Images.Unmount:output_type -> minid.v1.UnmountImageResponse
+	53,  // 205: minid.v1.Content.List:output_type -> minid.v1.ContentInfo
+	53,  // 206: minid.v1.Content.Info:output_type -> minid.v1.ContentInfo
+	42,  // 207: minid.v1.Content.Read:output_type -> minid.v1.DataChunk
+	58,  // 208: minid.v1.Content.Write:output_type -> minid.v1.WriteContentResponse
+	60,  // 209: minid.v1.Content.Active:output_type -> minid.v1.ActiveResponse
+	63,  // 210: minid.v1.Content.Abort:output_type -> minid.v1.AbortResponse
+	65,  // 211: minid.v1.Content.Delete:output_type -> minid.v1.DeleteContentResponse
+	53,  // 212: minid.v1.Content.SetLabels:output_type -> minid.v1.ContentInfo
+	31,  // 213: minid.v1.Content.Fetch:output_type -> minid.v1.Progress
+	31,  // 214: minid.v1.Content.FetchBlob:output_type -> minid.v1.Progress
+	31,  // 215: minid.v1.Content.PushObject:output_type -> minid.v1.Progress
+	73,  // 216: minid.v1.Snapshots.List:output_type -> minid.v1.ListSnapshotsResponse
+	69,  // 217: minid.v1.Snapshots.Info:output_type -> minid.v1.Snapshot
+	71,  // 218: minid.v1.Snapshots.Prepare:output_type -> minid.v1.MountsResponse
+	71,  // 219: minid.v1.Snapshots.View:output_type -> minid.v1.MountsResponse
+	71,  // 220: minid.v1.Snapshots.Mounts:output_type -> minid.v1.MountsResponse
+	69,  // 221: minid.v1.Snapshots.Commit:output_type -> minid.v1.Snapshot
+	77,  // 222: minid.v1.Snapshots.Remove:output_type -> minid.v1.RemoveSnapshotResponse
+	78,  // 223: minid.v1.Snapshots.Usage:output_type -> minid.v1.SnapshotUsage
+	69,  // 224: minid.v1.Snapshots.SetLabels:output_type -> minid.v1.Snapshot
+	23,  // 225: minid.v1.Snapshots.Diff:output_type -> minid.v1.Descriptor
+	81,  // 226: minid.v1.Leases.Create:output_type -> minid.v1.Lease
+	85,  // 227: minid.v1.Leases.List:output_type -> minid.v1.ListLeasesResponse
+	87,  // 228: minid.v1.Leases.Delete:output_type -> minid.v1.DeleteLeaseResponse
+	81,  // 229: minid.v1.Leases.AddResource:output_type -> minid.v1.Lease
+	89,  // 230: minid.v1.Containers.Create:output_type -> minid.v1.Container
+	107, // 231: minid.v1.Containers.List:output_type -> minid.v1.ListContainersResponse
+	89,  // 232: minid.v1.Containers.Get:output_type -> minid.v1.Container
+	89,  // 233: minid.v1.Containers.SetLabels:output_type -> minid.v1.Container
+	110, // 234: minid.v1.Containers.Delete:output_type -> minid.v1.DeleteContainerResponse
+	111, // 235: minid.v1.Containers.Start:output_type -> minid.v1.StartResponse
+	112, // 236: minid.v1.Containers.Pause:output_type -> minid.v1.ContainerActionResponse
+	112, // 237: minid.v1.Containers.Resume:output_type -> minid.v1.ContainerActionResponse
+	112, // 238: minid.v1.Containers.Update:output_type -> minid.v1.ContainerActionResponse
+	115, // 239: minid.v1.Containers.Stats:output_type -> minid.v1.StatsResponse
+	117, // 240: minid.v1.Containers.Top:output_type -> minid.v1.TopResponse
+	120, // 241: minid.v1.Containers.Logs:output_type -> minid.v1.LogEntry
+	112, // 242: minid.v1.Containers.ReopenLog:output_type -> minid.v1.ContainerActionResponse
+	112, // 243: minid.v1.Containers.Stop:output_type -> minid.v1.ContainerActionResponse
+	111, // 244: minid.v1.Containers.Restart:output_type -> minid.v1.StartResponse
+	89,  // 245: minid.v1.Containers.Rename:output_type -> minid.v1.Container
+	89,  // 246: minid.v1.Containers.Connect:output_type -> minid.v1.Container
+	89,  // 247: minid.v1.Containers.Disconnect:output_type -> minid.v1.Container
+	122, // 248: minid.v1.Containers.Checkpoint:output_type -> minid.v1.CheckpointResponse
+	111, // 249: minid.v1.Containers.Restore:output_type -> minid.v1.StartResponse
+	124, // 250: minid.v1.Networks.Create:output_type -> minid.v1.Network
+	130, // 251: minid.v1.Networks.List:output_type -> minid.v1.ListNetworksResponse
+	124, // 252: minid.v1.Networks.Inspect:output_type -> minid.v1.Network
+	131, // 253: minid.v1.Networks.Remove:output_type -> minid.v1.RemoveNetworkResponse
+	133, // 254: minid.v1.Networks.Prune:output_type -> minid.v1.PruneNetworksResponse
+	136, // 255: minid.v1.Processes.Exec:output_type -> minid.v1.ExecResponse
+	138, // 256: minid.v1.Processes.List:output_type -> minid.v1.ListProcessesResponse
+	141, // 257: minid.v1.Processes.Signal:output_type -> minid.v1.SignalResponse
+	143, // 258: minid.v1.Processes.Resize:output_type -> minid.v1.ResizeResponse
+	144, // 259: minid.v1.Processes.CloseStdin:output_type -> minid.v1.CloseStdinResponse
+	98,  // 260: minid.v1.Processes.Wait:output_type -> minid.v1.Exit
+	98,  // 261: minid.v1.Processes.Delete:output_type -> minid.v1.Exit
+	148, // 262: minid.v1.Processes.Attach:output_type -> minid.v1.AttachOutput
+	178, // [178:263] is the sub-list for method output_type
+	93,  // [93:178] is the sub-list for method input_type
+	93,  // [93:93] is the sub-list for extension type_name
+	93,  // [93:93] is the sub-list for extension extendee
+	0,   // [0:93] is the sub-list for field type_name
 }
 
 func init() { file_minid_proto_init() }
@@ -11873,7 +11928,7 @@ func file_minid_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_minid_proto_rawDesc), len(file_minid_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   181,
+			NumMessages:   183,
 			NumExtensions: 0,
 			NumServices:   9,
 		},

@@ -73,7 +73,9 @@ func (e *Engine) attachAll(ctx context.Context, l *live) error {
 		if err != nil {
 			return fmt.Errorf("join network %s: %w", wanted.Network, err)
 		}
-		err = e.note(l, func(c *Container) { c.Attachments = append(c.Attachments[:i:i], a) })
+		if err = failpoint.Hit("endpoint-attached"); err == nil {
+			err = e.note(l, func(c *Container) { c.Attachments = append(c.Attachments[:i:i], a) })
+		}
 		if err != nil {
 			return errors.Join(err, e.Network.Detach(context.WithoutCancel(ctx), r, &a))
 		}
@@ -109,7 +111,10 @@ func (e *Engine) attachTo(ctx context.Context, to network.Record, wanted Network
 			r.Addresses = append(r.Addresses, ip)
 		}
 	}
-	r.MAC = wanted.MAC
+	r.MAC, r.LinkLocal = wanted.MAC, wanted.LinkLocal
+	if name := wanted.DriverOptions[interfaceName]; name != "" {
+		r.Interface = name
+	}
 	switch {
 	case len(r.Addresses) > 0 && to.IsDefault(): // its subnet changes with the node's
 		return network.Attachment{}, fmt.Errorf("addresses can be chosen in networks that users have made, not in this one: %w", errdefs.ErrInvalidArgument)

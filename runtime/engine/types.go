@@ -87,6 +87,7 @@ type Container struct {
 	Restarting bool         `json:"-"` // it has exited, and its policy will start it again
 	Health     *Health      `json:"-"` // nil: nothing checks it
 	Shipping   *ship.Status `json:"-"` // of its log; nil: it stays here
+	NetworkIDs []string     `json:"-"` // of Net.Networks; empty: there is none of that name
 }
 
 // CreateOptions is what a client says of a new container.

@@ -26,6 +26,7 @@ type Request struct {
 	Interface    string       // in the container; empty is eth0. AttachTo only, like the next two
 	Addresses    []netip.Addr // static ones, at most one of each family; the others are chosen
 	MAC          string       // empty: made from the address
+	LinkLocal    []netip.Addr // more addresses of the interface, which nobody is asked about; AttachTo only
 	IPRanges     [][]IPRange  // for CNI plugins with the capability ipRanges
 	Annotations  map[string]string
 	Labels       map[string]string
@@ -94,6 +95,7 @@ type Link struct {
 	MTU           int            `json:"mtu,omitempty"`
 	Addresses     []netip.Prefix `json:"addresses,omitempty"` // with the length of the subnet
 	Gateways      []netip.Addr   `json:"gateways,omitempty"`  // that default routes go by
+	LinkLocal     []netip.Addr   `json:"link_local,omitempty"`
 	Bandwidth     Bandwidth      `json:"bandwidth,omitzero"`
 }
 

@@ -31,6 +31,7 @@ type Record struct {
 	Subnets   []Subnet          `json:"subnets,omitempty"` // at most one of each family
 	Internal  bool              `json:"internal,omitempty"`
 	IPv6      bool              `json:"ipv6,omitempty"`
+	NoIPv4    bool              `json:"no_ipv4,omitempty"`
 	CreatedAt time.Time         `json:"created_at"`
 	State     RecordState       `json:"state"`
 }
@@ -50,6 +51,8 @@ type Subnet struct {
 	Subnet  netip.Prefix `json:"subnet"`
 	Gateway netip.Addr   `json:"gateway,omitzero"`  // the host's; the first address when not given
 	Range   netip.Prefix `json:"ip_range,omitzero"` // where addresses are chosen from; all when not given
+	// Auxiliary are addresses that others have, by name; containers get none of them.
+	Auxiliary map[string]netip.Addr `json:"auxiliary,omitempty"`
 }
 
 // PredefinedID is the id of one of the networks that are always there.
@@ -115,7 +118,7 @@ func (n *Networks) AttachTo(ctx context.Context, to Record, r Request) (Attachme
 
 // plain says whether an attachment that was prepared will do.
 func (r Request) plain() bool {
-	return (r.Interface == "" || r.Interface == DefaultInterface) && len(r.Addresses) == 0 && r.MAC == ""
+	return (r.Interface == "" || r.Interface == DefaultInterface) && len(r.Addresses) == 0 && r.MAC == "" && len(r.LinkLocal) == 0
 }
 
 func (r Request) in(to Record) Request {

@@ -47,7 +47,7 @@ func settings() []setting {
 		}},
 		{[]string{"bridge", dockerBridge + "name"}, func(s *Settings, value string) error {
 			s.Bridge = value
-			return checkLink(value)
+			return CheckLink(value)
 		}},
 		{[]string{"host_ip", dockerBridge + "host_binding_ipv4"}, func(s *Settings, value string) (err error) {
 			s.HostIP, err = netip.ParseAddr(value)
@@ -62,8 +62,8 @@ const (
 	maxMTU = 65535
 )
 
-// checkLink holds a name against dev_valid_name of the kernel.
-func checkLink(name string) error {
+// CheckLink holds a name against dev_valid_name of the kernel.
+func CheckLink(name string) error {
 	if name == "" || len(name) > 15 || name == "." || name == ".." || strings.ContainsAny(name, "/: \t\n\v\f\r\"") {
 		return fmt.Errorf("not the name of a link: at most 15 characters, without / : and blanks")
 	}

@@ -31,7 +31,7 @@ func (n *Network) reserve(s *segment, r network.Request) (network.Attachment, er
 	if err := s.fits(r.Addresses); err != nil {
 		return network.Attachment{}, err
 	}
-	link := network.Link{Network: s.name(), Interface: cmp.Or(r.Interface, network.DefaultInterface), HostInterface: n.names.newVeth(), MTU: s.mtu, MAC: r.MAC}
+	link := network.Link{Network: s.name(), Interface: cmp.Or(r.Interface, network.DefaultInterface), HostInterface: n.names.newVeth(), MTU: s.mtu, MAC: r.MAC, LinkLocal: r.LinkLocal}
 	routed := n.routed(r.ID)
 	for _, subnet := range s.subnets {
 		// Held by the link's name, which does not change when the attachment becomes a pod's.
@@ -110,6 +110,13 @@ func (n *Network) connect(s *segment, ns *os.File, l network.Link) error {
 	requests = []rtnl.Request{rtnl.SetUp(index)}
 	for _, p := range l.Addresses {
 		requests = append(requests, rtnl.NewAddress(index, p))
+	}
+	for _, addr := range l.LinkLocal {
+		bits := 16 // of RFC 3927
+		if addr.Is6() {
+			bits = 64
+		}
+		requests = append(requests, rtnl.NewAddress(index, netip.PrefixFrom(addr, bits)))
 	}
 	for _, gateway := range l.Gateways {
 		requests = append(requests, rtnl.NewDefaultRoute(index, gateway))

@@ -81,7 +81,13 @@ func plan(wanted network.Record, inUse []use, ula func() netip.Prefix) (network.
 		families[four] = true
 		wanted.Subnets = append(wanted.Subnets, s)
 	}
-	if !families[true] && !families[false] {
+	if wanted.NoIPv4 {
+		if families[true] {
+			return wanted, fmt.Errorf("a subnet of IPv4 is given, and IPv4 is switched off: leave one out: %w", errdefs.ErrInvalidArgument)
+		}
+		wanted.IPv6 = true
+	}
+	if !families[true] && !wanted.NoIPv4 {
 		var prefixes []netip.Prefix
 		for _, u := range inUse {
 			prefixes = append(prefixes, u.prefix)
@@ -108,6 +114,11 @@ func planSubnet(s network.Subnet, inUse []use) (network.Subnet, error) {
 	s.Subnet, s.Gateway = subnet.Prefix(), subnet.Gateway()
 	if s.Range.IsValid() {
 		s.Range = s.Range.Masked()
+	}
+	for name, addr := range s.Auxiliary {
+		if err := subnet.Reserve(addr, auxiliary+name); err != nil {
+			return s, fmt.Errorf("auxiliary address %s: %w", name, err)
+		}
 	}
 	for _, u := range inUse {
 		if u.prefix.Bits() > 0 && u.prefix.Overlaps(s.Subnet) { // a default route is not a use

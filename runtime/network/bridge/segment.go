@@ -33,6 +33,9 @@ type segment struct {
 // all are the subnets, of new attachments and old ones. Called with mu held.
 func (s *segment) all() []*ipam.Subnet { return slices.Concat(s.subnets, s.old) }
 
+// auxiliary begins the holders of addresses that others have.
+const auxiliary = "auxiliary address "
+
 // name is what people call the segment.
 func (s *segment) name() string {
 	if s.record.Name != "" {
@@ -58,6 +61,11 @@ func (n *Network) newSegment(r network.Record) (*segment, error) {
 		subnet, err := ipam.New(want.Subnet, want.Gateway, want.Range)
 		if err != nil {
 			return nil, err
+		}
+		for name, addr := range want.Auxiliary {
+			if err := subnet.Reserve(addr, auxiliary+name); err != nil {
+				return nil, fmt.Errorf("auxiliary address %s: %w", name, err)
+			}
 		}
 		s.subnets = append(s.subnets, subnet)
 	}
