@@ -66,7 +66,7 @@ func (e *Engine) attachAll(ctx context.Context, l *live) error {
 			return err
 		}
 		r := e.endpointRequest(c, i)
-		if !to.Internal { // nothing of an internal network is published, as with Docker
+		if !to.Internal && !to.OnParent() { // nothing of the others is published, as with Docker
 			r.Ports, published = published, nil
 		}
 		a, err := e.attachTo(ctx, to, wanted, r)
@@ -81,7 +81,7 @@ func (e *Engine) attachAll(ctx context.Context, l *live) error {
 		}
 	}
 	if len(published) > 0 {
-		e.Log.Warn("ports are not published: all networks of the container are internal", "id", c.ID)
+		e.Log.Warn("ports are not published: the host does not stand between the container's networks and others", "id", c.ID)
 	}
 	return nil
 }

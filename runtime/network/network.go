@@ -82,6 +82,8 @@ type Attachment struct {
 	Ports    []Port       `json:"ports,omitempty"`
 	DNS      DNS          `json:"dns,omitzero"` // as the network wants it; empty: no opinion
 	CNI      []CNIRecord  `json:"cni,omitempty"`
+	// Inside is the path of the namespace, where a DNS server listens in it.
+	Inside string `json:"inside,omitempty"`
 	// Upstreams are asked for names that the network does not know; empty: the host's resolvers.
 	Upstreams []string `json:"upstreams,omitempty"`
 }

@@ -8,8 +8,12 @@ import (
 	"time"
 )
 
-// DriverBridge is the driver of networks that users make.
-const DriverBridge = "bridge"
+// The drivers of networks that users make.
+const (
+	DriverBridge  = "bridge"
+	DriverMacvlan = "macvlan"
+	DriverIPvlan  = "ipvlan"
+)
 
 // The networks that are always there. Default is the built-in network, which pods without CNI have too; the others stand
 // for no network of the container's own.
@@ -60,6 +64,9 @@ func PredefinedID(name string) string {
 	sum := sha256.Sum256([]byte("predefined network " + name))
 	return hex.EncodeToString(sum[:])
 }
+
+// OnParent says whether the containers of a network hang on a link of the host, in place of a bridge.
+func (r Record) OnParent() bool { return r.Driver == DriverMacvlan || r.Driver == DriverIPvlan }
 
 // IsDefault says whether a record is that of the default network.
 func (r Record) IsDefault() bool { return r.ID == PredefinedID(Default) }
