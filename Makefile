@@ -70,8 +70,8 @@ check: go ## format, vet, lint, unit tests
 	cd toolbox && $(GO) vet ./... && $(GO) test ./internal/...
 
 .PHONY: test
-test: build kernel images conformance-tools ## everything this machine can run (as root; what cannot run is skipped with its reason)
-	$(GO) run ./test/report \
+test: build kernel images conformance-tools stargz ## everything this machine can run (as root; what cannot run is skipped with its reason)
+	$(GO) run ./test/report -again 3 \
 		-- $(GO) test -json -race $(RACE) \
 		-- $(GO) test -json -tags seccomp $$($(GO) list -tags seccomp ./... | grep -vFx -e '' $$($(GO) list $(RACE) | sed 's/^/-e /') | grep -vE '/test/(scenario|vm)') \
 		-- $(GO) test -json -count=1 -p 1 -timeout 25m ./test/scenario/... \
@@ -96,6 +96,12 @@ $(CONFORMANCE)/crictl: test/conformance/go.mod test/conformance/go.sum | go
 
 $(CONFORMANCE)/ginkgo: test/conformance/go.mod test/conformance/go.sum | go
 	cd test/conformance && CGO_ENABLED=0 $(GO) build -trimpath -tags nri_no_wasm -ldflags '-s -w' -o ../../$@ github.com/onsi/ginkgo/v2/ginkgo
+
+.PHONY: stargz
+stargz: .cache/stargz/stargz ## build upstream's lazy-pulling snapshotter for the scenario tests into .cache/stargz
+
+.cache/stargz/stargz: test/stargz/main.go test/stargz/go.mod test/stargz/go.sum | go
+	cd test/stargz && CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w' -o ../../$@ .
 
 .PHONY: conformance
 conformance: build images conformance-tools ## run upstream's CRI suite against minid in every setting (as root)

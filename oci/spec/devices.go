@@ -20,15 +20,17 @@ import (
 // runtime always allows (null, zero, full, random, urandom, tty, ptmx, its own terminals).
 func devicesRule(b *builder) error {
 	resources := b.spec.Linux.Resources
-	if b.req.Privileged && !b.req.PrivilegedWithoutHostDevices {
+	if b.allDevicesAllowed() {
 		resources.Devices = []specs.LinuxDeviceCgroup{{Allow: true, Access: "rwm"}}
+	} else {
+		resources.Devices = append([]specs.LinuxDeviceCgroup{{Allow: false, Access: "rwm"}}, resources.Devices...)
+	}
+	if b.req.Privileged && !b.req.PrivilegedWithoutHostDevices {
 		nodes, err := b.hostDevices("/dev")
 		if err != nil {
 			return err
 		}
 		b.spec.Linux.Devices = nodes
-	} else {
-		resources.Devices = append([]specs.LinuxDeviceCgroup{{Allow: false, Access: "rwm"}}, resources.Devices...)
 	}
 	for _, d := range b.req.Devices {
 		if err := b.addDevice(d); err != nil {
@@ -36,6 +38,11 @@ func devicesRule(b *builder) error {
 		}
 	}
 	return nil
+}
+
+// allDevicesAllowed says whether the container may use every device, those of which it has no node too.
+func (b *builder) allDevicesAllowed() bool {
+	return b.req.Privileged && (!b.req.PrivilegedWithoutHostDevices || b.req.PrivilegedAllDevicesAllowed)
 }
 
 // addDevice adds one device of the request, or all below a directory.
@@ -64,8 +71,21 @@ func (b *builder) addDevice(d Device) error {
 	if len(nodes) == 0 {
 		return fmt.Errorf("device %s: there is no device node at or below it: %w", d.Source, errdefs.ErrNotFound)
 	}
+	user, _ := b.namespace(specs.UserNamespace)
 	for _, n := range nodes {
+		source := n.Path
 		n.Path = path.Join(target, strings.TrimPrefix(n.Path, path.Clean(d.Source)))
+		if d.UID != nil {
+			n.UID = d.UID
+		}
+		if d.GID != nil {
+			n.GID = d.GID
+		}
+		if user && n.Path != source { // no node can be made there, and runtimes bind that of the host of the same path
+			b.spec.Mounts = append(b.spec.Mounts, specs.Mount{Destination: n.Path, Type: "bind", Source: source, Options: []string{"bind", "rprivate", "rw", "nosuid", "noexec"}})
+			b.allowDevice(n, access)
+			continue
+		}
 		b.putDevice(n, access)
 	}
 	return nil
@@ -76,9 +96,14 @@ func (b *builder) putDevice(n specs.LinuxDevice, access string) {
 	l := b.spec.Linux
 	l.Devices = slices.DeleteFunc(l.Devices, func(have specs.LinuxDevice) bool { return have.Path == n.Path })
 	l.Devices = append(l.Devices, n)
-	if b.req.Privileged && !b.req.PrivilegedWithoutHostDevices {
-		return // everything is allowed already
+	b.allowDevice(n, access)
+}
+
+func (b *builder) allowDevice(n specs.LinuxDevice, access string) {
+	if b.allDevicesAllowed() {
+		return
 	}
+	l := b.spec.Linux
 	major, minor := n.Major, n.Minor
 	l.Resources.Devices = append(l.Resources.Devices, specs.LinuxDeviceCgroup{Allow: true, Type: n.Type, Major: &major, Minor: &minor, Access: access})
 }

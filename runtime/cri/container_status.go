@@ -62,6 +62,8 @@ func containerState(c engine.Container) v1.ContainerState {
 // exitReason are the words that Kubernetes shows for how a container ended.
 func exitReason(c engine.Container) (reason, message string) {
 	switch e := c.Exit; {
+	case c.ForbiddenCalls != "":
+		return "seccomp killed", "Used forbidden syscalls: " + c.ForbiddenCalls // the words of CRI-O
 	case c.StartedAt.IsZero():
 		return "StartError", e.Reason
 	case e.OOM:

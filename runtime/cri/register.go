@@ -21,6 +21,7 @@ import (
 	v1 "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/minirt/mini/oci/spec"
+	"github.com/minirt/mini/runtime/cri/policy"
 	"github.com/minirt/mini/runtime/engine"
 	"github.com/minirt/mini/runtime/events"
 	"github.com/minirt/mini/runtime/image"
@@ -72,6 +73,7 @@ type Images interface {
 	Usage(ctx context.Context, ns, ref, snapshotter string) (image.Usage, error)
 	Pull(ctx context.Context, ns string, o image.PullOptions, progress func(image.Progress)) (image.Image, error)
 	Delete(ctx context.Context, ns, ref string, force bool) ([]string, error)
+	Artifact(ctx context.Context, ns, ref string) (files []image.ArtifactFile, is bool, err error)
 }
 
 // Streams makes the URLs at which a client takes up a streaming request; runtime/stream has them.
@@ -89,16 +91,22 @@ type Bus interface {
 // Disk tells what images and containers take on the disk, and gives a container's own files. Its methods may walk
 // directories: nothing here calls them while a client waits for statistics.
 type Disk interface {
-	// Mountpoint is a directory on the filesystem of the images and the containers.
-	Mountpoint() string
-	// Images counts blobs and unpacked layers.
-	Images(ctx context.Context) (snapshot.Usage, error)
+	// Mountpoint is a directory on the filesystem of a container's own files.
+	Mountpoint(c engine.Container) string
+	// Images counts blobs and unpacked layers, by filesystem; that of most comes first.
+	Images(ctx context.Context) ([]Space, error)
 	// Layer counts what a container has written.
 	Layer(ctx context.Context, c engine.Container) (snapshot.Usage, error)
 	// Diff writes what a container has changed, as an uncompressed layer.
 	Diff(ctx context.Context, c engine.Container, w io.Writer) error
 	// Apply puts such a layer into a container that has not been started.
 	Apply(ctx context.Context, c engine.Container, r io.Reader) error
+}
+
+// Space is what is taken on the filesystem of a directory.
+type Space struct {
+	Mountpoint string
+	snapshot.Usage
 }
 
 // Deps are the collaborators of the services.
@@ -109,9 +117,12 @@ type Deps struct {
 	Events       Bus
 	Disk         Disk
 	Host         spec.Host
-	Version      string            // of the daemon
-	CgroupDriver string            // cgroupfs or systemd
-	Runtimes     map[string]string // runtime handlers besides "": name → path of the OCI runtime's binary
+	Version      string // of the daemon
+	CgroupDriver string // cgroupfs or systemd
+	// Runtimes are the runtime handlers by name with the paths of their binaries, and Policy what the owner of the node says
+	// of pods and containers; both may change. nil: only the default handler, and nothing.
+	Runtimes func() map[string]string
+	Policy   func() *policy.Settings
 	// Config is the daemon's configuration in force, and Networks what is known of the networks by its name ("cniconfig",
 	// "lastCNILoadStatus"): what they return is shown as JSON to those who ask for details. Networks may be nil.
 	Config   func() any
@@ -123,9 +134,6 @@ type Deps struct {
 
 // Register adds the two services to a gRPC server.
 func Register(r grpc.ServiceRegistrar, d Deps) {
-	if d.Log == nil {
-		d.Log = slog.New(slog.DiscardHandler)
-	}
 	v1.RegisterRuntimeServiceServer(r, newRuntime(d))
 	v1.RegisterImageServiceServer(r, newImages(d))
 }
@@ -136,10 +144,26 @@ type runtimeServer struct {
 	Deps
 	rates  *rates
 	layers *layers
+	ids    userIDs
 	criu   func(context.Context) error // says why there can be no checkpoints
 }
 
+// withDefaults fills in what may be left out.
+func (d Deps) withDefaults() Deps {
+	if d.Log == nil {
+		d.Log = slog.New(slog.DiscardHandler)
+	}
+	if d.Runtimes == nil {
+		d.Runtimes = func() map[string]string { return nil }
+	}
+	if d.Policy == nil {
+		d.Policy = func() *policy.Settings { return &policy.Settings{UnprivilegedPorts: true, UnprivilegedICMP: true} }
+	}
+	return d
+}
+
 func newRuntime(d Deps) *runtimeServer {
+	d = d.withDefaults()
 	return &runtimeServer{
 		Deps: d, rates: newRates(),
 		layers: newLayers(d.Serving, d.Disk.Layer, d.Log), criu: checkCRIU,
@@ -155,6 +179,7 @@ type imageServer struct {
 }
 
 func newImages(d Deps) *imageServer {
+	d = d.withDefaults()
 	return &imageServer{Deps: d, space: newSpace(d), collect: make(chan struct{}, 1)}
 }
 

@@ -48,8 +48,8 @@ func keysOf(t reflect.Type, prefix []string) [][]string {
 			keys = append(keys, keysOf(f.Type, key)...)
 		case reflect.Map:
 			every := append(key[:len(key):len(key)], "*")
-			if f.Type.Elem().Kind() == reflect.Struct {
-				keys = append(keys, keysOf(f.Type.Elem(), every)...)
+			if of := f.Type.Elem(); of.Kind() == reflect.Struct {
+				keys = append(keys, keysOf(of, every)...)
 			} else {
 				keys = append(keys, every)
 			}

@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -12,39 +13,9 @@ import (
 
 	"github.com/minirt/mini/oci/registry"
 	"github.com/minirt/mini/runtime/image"
-	"github.com/minirt/mini/runtime/snapshot"
-	"github.com/minirt/mini/runtime/snapshot/native"
-	"github.com/minirt/mini/runtime/snapshot/overlay"
-	"github.com/minirt/mini/runtime/store"
 )
 
 const supervisorName = "minid-supervisor"
-
-// openSnapshotters opens both, and chooses the default one: what the configuration says, else overlay where it works.
-// On an error it returns those that were opened.
-func openSnapshotters(ctx context.Context, s *store.Store, c Config, log *slog.Logger) (map[string]snapshot.Snapshotter, string, error) {
-	all := map[string]snapshot.Snapshotter{}
-	dir := func(name string) string { return filepath.Join(c.Root, "snapshots", name) }
-	n, err := native.Open(ctx, native.Options{Root: dir(native.Name), Records: snapshot.NewRecords(s, native.Name), Log: log})
-	if err != nil {
-		return all, "", err
-	}
-	all[native.Name] = n
-	o, err := overlay.Open(ctx, overlay.Options{Root: dir(overlay.Name), Records: snapshot.NewRecords(s, overlay.Name), Log: log})
-	switch {
-	case err == nil:
-		all[overlay.Name] = o
-	case errdefs.IsNotImplemented(err) && c.Snapshot.Default != overlay.Name:
-		log.Warn("no overlays here: root filesystems are copied, which is slow and needs space", "error", err)
-		return all, native.Name, nil
-	default:
-		return all, "", err
-	}
-	if c.Snapshot.Default != "" {
-		return all, c.Snapshot.Default, nil
-	}
-	return all, overlay.Name, nil
-}
 
 // supervisorBinary finds the supervisor's program: where the configuration says, beside this one, or in $PATH.
 func supervisorBinary(configured string) (string, error) {
@@ -83,7 +54,7 @@ func registryClient(c Config, o image.RegistryOptions, version string, log *slog
 		dirs = append([]string{o.HostsDir}, dirs...)
 	}
 	return registry.New(registry.Options{
-		HostsDirs: dirs, DockerConfig: c.Registry.DockerConfig, Override: o.Override, UserAgent: "minid/" + version, Logger: log, Trace: o.Trace,
+		HostsDirs: dirs, DockerConfig: cmp.Or(o.DockerConfig, c.Registry.DockerConfig), Override: o.Override, UserAgent: "minid/" + version, Logger: log, Trace: o.Trace,
 	})
 }
 
@@ -106,7 +77,15 @@ func (d *Daemon) Reload(context.Context) (changed, needRestart []string, err err
 	}
 	now := *d.config.Load()
 	changed, needRestart = differences(now, next)
-	d.setConfig(merge(now, next))
+	merged := merge(now, next)
+	if err := d.setPolicy(merged); err != nil {
+		return nil, nil, err
+	}
+	if err := d.setOwnNetworks(merged); err != nil {
+		return nil, nil, err
+	}
+	d.engine.SetRuntimes(merged.engineRuntimes())
+	d.setConfig(merged)
 	d.Log.Info("configuration reloaded", "changed", changed)
 	if len(needRestart) > 0 {
 		d.Log.Warn("some settings need a restart of the daemon; containers run on meanwhile", "keys", needRestart)

@@ -74,7 +74,7 @@ func (e *Engine) create(ctx context.Context, ns string, o CreateOptions) (Contai
 		}
 		return Container{}, fmt.Errorf("create container %s: %w", l.key.id, err)
 	}
-	e.publish(l, "create", map[string]string{"image": l.record().Image})
+	e.publish(l, "create", nil)
 	e.tellContainer(ctx, l, plugin.ContainerCreated)
 	return l.record(), nil
 }
@@ -90,14 +90,12 @@ func (e *Engine) checkCreate(o *CreateOptions) error {
 		return fmt.Errorf("container id %q: use letters, digits, _ . - and begin with a letter or digit, at most 128: %w",
 			o.ID, errdefs.ErrInvalidArgument)
 	}
-	if o.Snapshotter == "" {
-		o.Snapshotter = e.Snapshotter
-	}
+	o.Snapshotter = cmp.Or(o.Snapshotter, e.Snapshotter)
 	if e.Snapshotters[o.Snapshotter] == nil {
-		return fmt.Errorf("snapshotter %q: this daemon has %s: %w", o.Snapshotter,
+		return fmt.Errorf("snapshotter %q: this daemon has %s; others are added as [snapshotters] in its configuration: %w", o.Snapshotter,
 			strings.Join(slices.Sorted(maps.Keys(e.Snapshotters)), ", "), errdefs.ErrInvalidArgument)
 	}
-	if _, known := e.Config.Runtimes[o.Runtime]; o.Runtime != "" && !known {
+	if _, known := e.runtime(o.Runtime); !known {
 		return e.unknownRuntime(o.Runtime)
 	}
 	if err := checkManner(o); err != nil {
@@ -117,7 +115,7 @@ func (e *Engine) checkCreate(o *CreateOptions) error {
 }
 
 func (e *Engine) unknownRuntime(name string) error {
-	known := slices.Sorted(maps.Keys(e.Config.Runtimes))
+	known := slices.DeleteFunc(slices.Sorted(maps.Keys(e.runtimes().Paths)), func(n string) bool { return n == "" })
 	return fmt.Errorf("runtime %q: not in the configuration, which has %s beside the built-in one: add [runtimes.%s] with its path: %w",
 		name, cmp.Or(strings.Join(known, ", "), "none"), name, errdefs.ErrInvalidArgument)
 }
@@ -185,13 +183,13 @@ func (e *Engine) newRecord(ns string, o CreateOptions, r image.Resolved) (Contai
 	c := Container{
 		ID: o.ID, Namespace: ns, State: Creating,
 		Image: r.Image.Name, ImageDigest: r.Manifest.Digest.String(), ChainID: r.ChainID, ImageConfig: r.Config.Config,
-		Runtime: o.Runtime, Supervisor: o.Supervisor, Pod: o.Pod, Role: o.Role, Key: o.Key, Front: o.Front, Labels: o.Labels, Log: o.Log, Logging: o.Logging,
+		Runtime: o.Runtime, Supervisor: o.Supervisor, Pod: o.Pod, Role: o.Role, Key: o.Key, InPod: o.InPod, Front: o.Front, Labels: o.Labels, Log: o.Log, Logging: o.Logging,
 		Stdin: o.Stdin, StdinOnce: o.StdinOnce, AutoRemove: o.AutoRemove, NoPivot: o.NoPivot,
-		Request: o.Request, Spec: o.Spec, CreatedAt: time.Now(), Name: o.Name, Net: o.Net, Restart: o.Restart,
-		HealthCheck: effectiveCheck(r.HealthCheck, o.HealthCheck), StopTimeout: o.StopTimeout, Init: o.Init,
+		Request: o.Request, Spec: o.Spec, Tuning: o.Tuning, Forbidden: o.Forbidden, CreatedAt: time.Now(), Name: o.Name, Net: o.Net, Restart: o.Restart,
+		HealthCheck: effectiveCheck(r.HealthCheck, o.HealthCheck), StopTimeout: o.StopTimeout, Init: o.Init, InitBinary: o.InitBinary,
 	}
 	if o.Image != "" {
-		c.Snapshotter, c.Snapshot = o.Snapshotter, o.ID
+		c.Snapshotter, c.Snapshot, c.ConfigDigest = o.Snapshotter, o.ID, r.ConfigDigest.String()
 	} else {
 		c.ImageDigest = ""
 	}
@@ -236,6 +234,7 @@ func (e *Engine) reserve(ctx context.Context, c Container, generate bool) (*live
 		unlock()
 		return nil, nil, fmt.Errorf("record container %s: %w", c.ID, err)
 	}
+	l.show(l.rec)
 	e.mu.Lock()
 	e.containers[k] = l
 	e.mu.Unlock()

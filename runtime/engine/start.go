@@ -68,6 +68,10 @@ func (e *Engine) startLocked(ctx context.Context, l *live, o StartOptions) (Proc
 	if err := e.tellContainer(ctx, l, plugin.ContainerStart); err != nil {
 		return Process{}, fmt.Errorf("start container %s: %w", l.key.id, err)
 	}
+	if err := e.tune(l); err != nil {
+		e.leaveQuietly(ctx, l)
+		return Process{}, fmt.Errorf("start container %s: %w", l.key.id, err)
+	}
 	p := e.firstProc(l)
 	l.at("starting its first process")
 	// A started process outlives the caller's patience: once asked for, it is either running and recorded or gone.
@@ -81,6 +85,7 @@ func (e *Engine) startLocked(ctx context.Context, l *live, o StartOptions) (Proc
 	}
 	if err != nil {
 		e.leaveQuietly(ctx, l)
+		e.untune(l)
 		failure := wire.Exit{Code: startCode(err), Time: time.Now(), Reason: err.Error()}
 		l.forgetProc(p)
 		e.noteFailedStart(ctx, l, failure)
@@ -94,9 +99,10 @@ func (e *Engine) startLocked(ctx context.Context, l *live, o StartOptions) (Proc
 func (e *Engine) startRequest(l *live, o StartOptions, a *wire.Attachment, log wire.Log) wire.Start {
 	c := l.record()
 	w, h := consoleSize(c)
+	binary, _ := e.runtime(c.Runtime)
 	return wire.Start{
 		Process: process(l, ""), Dir: e.Bundle(c), SystemdCgroup: e.Config.CgroupDriver == "systemd", NoPivot: c.NoPivot,
-		Runtime: e.Config.Runtimes[c.Runtime], RuntimeArgs: e.Config.RuntimeOptions[c.Runtime].Args, Attach: a, Restore: o.Restore, TCPEstablished: o.TCPEstablished,
+		Runtime: binary, RuntimeArgs: e.runtimes().Options[c.Runtime].Args, Attach: a, Restore: o.Restore, TCPEstablished: o.TCPEstablished,
 		Stdio: wire.Stdio{Terminal: terminal(c), Stdin: c.Stdin, StdinOnce: c.StdinOnce, Width: w, Height: h, Log: log},
 	}
 }
@@ -120,6 +126,7 @@ func (e *Engine) started(ctx context.Context, l *live, p *proc, r wire.StartResu
 		defer cancel()
 		return Process{}, errors.Join(err, e.sigkill(ctx, process(l, "")))
 	}
+	e.tuneGroups(l)
 	for _, w := range r.Warnings {
 		e.Log.Warn("container started with a warning", "id", l.key.id, "warning", w)
 	}

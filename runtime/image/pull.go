@@ -137,6 +137,7 @@ func (t *transfer) bring(ctx context.Context) (target ocispec.Descriptor, err er
 		{"verify", func() error { return t.verify(ctx, target) }, ""},
 		{"documents", func() error { manifests, err = t.documents(ctx, target); return err }, ""},
 		{"plan", func() error { u, err = t.unpacking(ctx, manifests); return err }, ""},
+		{"offer", func() error { return u.offer(ctx, t.ref) }, "pull-offered"},
 		{"layers", func() error { return t.layers(ctx, manifests, u) }, ""},
 		{"sources", func() error { return t.noteSources(ctx, manifests) }, "pull-before-sync"},
 		{"sync", func() error { return t.s.sync(ctx, u) }, "pull-after-sync"},

@@ -64,7 +64,7 @@ func (s *Service) bringBlob(ctx context.Context, d ocispec.Descriptor, from *ori
 		}
 	}
 	if from == nil {
-		return fmt.Errorf("layer %s is not in the content: pull the image again: %w", d.Digest, errdefs.ErrNotFound)
+		return fmt.Errorf("layer %s is not in the content: pull the image again, for this snapshotter: %w", d.Digest, errdefs.ErrNotFound)
 	}
 	report(progressOf(d, StageWaiting, 0))
 	if from.slots != nil {
@@ -180,7 +180,8 @@ func receive(ctx context.Context, w *content.Writer, body io.Reader, d ocispec.D
 	}
 }
 
-// layers fetches all layers and applies those that are to be unpacked, all at once. The first failure ends the others.
+// layers fetches all layers but the lazy ones, and applies those that are to be unpacked, all at once. The first failure
+// ends the others.
 func (t *transfer) layers(ctx context.Context, manifests []described, u *unpacking) error {
 	if t.o.MetadataOnly {
 		return nil
@@ -191,7 +192,7 @@ func (t *transfer) layers(ctx context.Context, manifests []described, u *unpacki
 	seen := map[digest.Digest]bool{}
 	for _, m := range manifests {
 		for _, d := range m.manifest.Layers {
-			if seen[d.Digest] {
+			if seen[d.Digest] || u.lazy[d.Digest] {
 				continue
 			}
 			seen[d.Digest] = true

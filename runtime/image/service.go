@@ -79,6 +79,8 @@ type Verifier interface {
 type RegistryOptions struct {
 	Override *registry.HostOverride
 	HostsDir string // besides the configured ones, and before them
+	// DockerConfig is a file with credentials, as config.json, over the configured one; empty: that.
+	DockerConfig string
 	Trace    bool
 }
 

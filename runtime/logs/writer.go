@@ -17,6 +17,7 @@ type Options struct {
 	Path     string            // of the current file; its directory is created
 	MaxSize  int64             // in bytes, of a file before it is rotated; 0: never
 	MaxFiles int               // kept, the current one included; below 2 only that
+	MaxLine  int               // in bytes, of a line in one entry, up to MostLine; 0: MaxLine
 	Compress bool              // what is rotated
 	Attrs    map[string]string // with each line, of json-file
 	Logger   *slog.Logger
@@ -41,7 +42,8 @@ type Writer struct {
 // loss counts what was dropped since the file could last be written.
 type loss struct{ now, total int64 }
 
-// Stream is stdout or stderr of a Writer. It holds the beginning of a line until its end comes, at most MaxLine bytes.
+// Stream is stdout or stderr of a Writer. It holds the beginning of a line until its end comes, at most Options.MaxLine
+// bytes.
 type Stream struct {
 	w    *Writer
 	name string
@@ -65,6 +67,10 @@ func NewWriter(o Options) (*Writer, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
+	if o.MaxLine <= 0 {
+		o.MaxLine = MaxLine
+	}
+	o.MaxLine = min(o.MaxLine, MostLine)
 	w := &Writer{o: o}
 	if o.Driver == DriverNone {
 		return w, nil
@@ -184,10 +190,11 @@ func (s *Stream) split(out, p []byte) []byte {
 	return out
 }
 
-// parts appends what of held+p is beyond MaxLine as parts, and returns the rest of p: with held it fits into one entry.
+// parts appends what of held+p is beyond the longest line as parts, and returns the rest of p: with held it fits into one entry.
 func (s *Stream) parts(out, p []byte) (grown, rest []byte) {
-	for len(s.held)+len(p) > MaxLine {
-		n := min(MaxLine-len(s.held), len(p))
+	most := s.w.o.MaxLine
+	for len(s.held)+len(p) > most {
+		n := min(most-len(s.held), len(p))
 		if len(s.held) == 0 {
 			n = s.whole(p[:n])
 			out = s.line(out, p[:n], false)

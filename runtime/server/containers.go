@@ -82,9 +82,16 @@ func (s *containersServer) List(ctx context.Context, r *api.ListContainersReques
 	}
 	out := &api.ListContainersResponse{}
 	for _, c := range list {
-		if filter.Match(containerKey(c)) {
-			out.Containers = append(out.Containers, s.view(c))
+		if !filter.Match(containerKey(c)) {
+			continue
 		}
+		one := s.member(ctx, c, s.view(c))
+		if r.Size {
+			if one.Size, err = s.written(ctx, c); err != nil && !errdefs.IsNotFound(err) { // it is being made or removed
+				return nil, err
+			}
+		}
+		out.Containers = append(out.Containers, one)
 	}
 	return out, nil
 }
@@ -121,14 +128,17 @@ func (s *containersServer) Get(ctx context.Context, r *api.ContainerRequest) (*a
 	if err != nil {
 		return nil, err
 	}
-	out := s.view(c)
-	if r.Size && c.Snapshot != "" {
+	out := s.member(ctx, c, s.view(c))
+	if r.Size {
 		if out.Size, err = s.written(ctx, c); err != nil {
 			return nil, err
 		}
 	}
 	if !r.Spec {
 		return out, nil
+	}
+	if c.Pod == "" { // else it is the CRI's
+		out.Kept = c.Front
 	}
 	if c.Request != nil {
 		if out.Request, err = json.Marshal(c.Request); err != nil {
@@ -143,8 +153,35 @@ func (s *containersServer) Get(ctx context.Context, r *api.ContainerRequest) (*a
 	return out, err
 }
 
-// written is the size of what a container has changed of its image.
+// member adds what a container is in its pod.
+func (s *containersServer) member(ctx context.Context, c engine.Container, out *api.Container) *api.Container {
+	if c.Pod == "" {
+		return out
+	}
+	out.Member = &api.PodMember{Name: c.InPod}
+	if c.Role != "" {
+		out.Member.Name = c.Role
+	}
+	if pod, err := s.Engine.Pod(ctx, c.Namespace, c.Pod); err == nil { // else it is being removed
+		out.Member.Pod, out.Member.PodNamespace = pod.Name, pod.PodNamespace
+	}
+	return out
+}
+
+// CheckHealth does a container's health check now.
+func (s *containersServer) CheckHealth(ctx context.Context, r *api.ContainerRequest) (*api.HealthResult, error) {
+	h, err := s.Engine.CheckHealth(ctx, namespace(r), r.Id)
+	if err != nil {
+		return nil, err
+	}
+	return resultOf(h), nil
+}
+
+// written is the size of what a container has changed of its image; nil when it has none.
 func (s *containersServer) written(ctx context.Context, c engine.Container) (*api.SnapshotUsage, error) {
+	if c.Snapshot == "" {
+		return nil, nil
+	}
 	sn, err := s.snapshotter(c.Snapshotter)
 	if err != nil {
 		return nil, err

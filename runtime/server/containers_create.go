@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"math"
 	"net/netip"
@@ -23,7 +24,10 @@ func (s *containersServer) Create(ctx context.Context, r *api.CreateContainerReq
 		AutoRemove: r.AutoRemove, NoPivot: r.NoPivot, Supervisor: r.Supervisor,
 		Name: r.Name, GenerateName: r.GenerateName, StopTimeout: time.Duration(r.StopTimeout), Init: r.Init,
 		Restart:     engine.RestartPolicy{Name: r.Restart.GetName(), MaxRetries: int(r.Restart.GetMaxRetries())},
-		HealthCheck: healthCheckOf(r.Health),
+		HealthCheck: healthCheckOf(r.Health), Front: r.Kept, InitBinary: r.InitBinary,
+	}
+	if len(r.Kept) > 0 && !json.Valid(r.Kept) {
+		return nil, fmt.Errorf("what is to be kept with the container is not JSON: %w", errdefs.ErrInvalidArgument)
 	}
 	o.Log, o.Logging = loggingOf(r.Log)
 	var err error

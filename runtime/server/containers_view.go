@@ -25,7 +25,9 @@ func (s *containersServer) view(c engine.Container) *api.Container {
 		Health:  healthOf(c), HealthCheck: checkOf(c.HealthCheck), Hostname: engine.Hostname(c), Mounts: askedMounts(c),
 		Log:        logConfigOf(c),
 		AutoRemove: c.AutoRemove, StopTimeout: int64(c.StopTimeout), NetworkMode: modeOf(c.Net), Init: c.Init,
-		Dns: dnsOf(c.Net.DNS), ExtraHosts: c.Net.ExtraHosts,
+		Dns: dnsOf(c.Net.DNS), ExtraHosts: c.Net.ExtraHosts, Args: engine.Args(c),
+		ImageId: c.ConfigDigest, Stdin: c.Stdin, StdinOnce: c.StdinOnce,
+		AskedPorts: publishedOf(c.Net.Ports), PublishAll: c.Net.PublishAll,
 	}
 	if s := c.Shipping; s != nil {
 		out.LogShipping = &api.LogShipping{Error: s.Error, Since: nanos(s.Since), Dropped: s.Dropped, Gaps: s.Gaps}
@@ -102,6 +104,10 @@ func portsOf(c engine.Container) []*api.PublishedPort {
 			list = append(list, a.Ports...)
 		}
 	}
+	return publishedOf(list)
+}
+
+func publishedOf(list []network.Port) []*api.PublishedPort {
 	var all []*api.PublishedPort
 	for _, p := range list {
 		out := &api.PublishedPort{Protocol: p.Protocol, HostPort: uint32(p.HostPort), ContainerPort: uint32(p.ContainerPort)}
@@ -126,9 +132,13 @@ func healthOf(c engine.Container) *api.Health {
 	}
 	out := &api.Health{Status: h.Status, FailingStreak: int32(min(h.FailingStreak, math.MaxInt32))}
 	for _, r := range h.Log {
-		out.Log = append(out.Log, &api.HealthResult{Start: nanos(r.Start), End: nanos(r.End), ExitCode: int32(r.ExitCode), Output: r.Output})
+		out.Log = append(out.Log, resultOf(r))
 	}
 	return out
+}
+
+func resultOf(r engine.HealthResult) *api.HealthResult {
+	return &api.HealthResult{Start: nanos(r.Start), End: nanos(r.End), ExitCode: int32(r.ExitCode), Output: r.Output}
 }
 
 func checkOf(h *engine.HealthCheck) *api.HealthCheck {

@@ -1,8 +1,8 @@
 // Package snapshot keeps root filesystems: the unpacked layers of images, and the writable ones of containers on top.
 //
-// The contract of a snapshotter is the interface Snapshotter below; runtime/snapshot/overlay and runtime/snapshot/native
-// are two, and runtime/snapshot/snapshottest holds what both must do. What is common to them, the records and the
-// directories that belong to them, is the Ledger here. Images, leases and what is garbage are not known here.
+// The contract of a snapshotter is the interface Snapshotter below. Each of the packages below is one, and
+// runtime/snapshot/snapshottest holds what all must do. What is common to them, the records and the directories that
+// belong to them, is the Ledger here. Images, leases and what is garbage are not known here.
 package snapshot
 
 import (
@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/minirt/mini/internal/mount"
+	"github.com/minirt/mini/oci/layer"
 )
 
 // Kind of a snapshot.
@@ -74,7 +75,7 @@ type Usage struct {
 // (the parent or the snapshot is of a kind that cannot do this), ErrFailedPrecondition (it still has children),
 // ErrDataLoss (the record is there and the files are not).
 type Snapshotter interface {
-	// Name is the snapshotter's: "overlay", "native".
+	// Name is the snapshotter's: "overlay", "native", …
 	Name() string
 
 	// Prepare makes an active snapshot on top of the parent, or an empty one for "". The mounts given are for mount.All; the
@@ -136,8 +137,51 @@ type LayerStore interface {
 	UserXattr() bool
 }
 
+// LazyLabel is on a committed snapshot whose bytes were not brought: its snapshotter fetches what is read when it is read.
+const LazyLabel = "minid.lazy"
+
+// Lazy is a snapshotter that may have a layer without its bytes being brought.
+type Lazy interface {
+	Snapshotter
+	// Offer makes the committed layer chainID on top of the committed parentChainID ("": it is the lowest) if the snapshotter
+	// can have it by itself, and says whether it has. key, in the same namespace, is the snapshot's until it is committed.
+	// wanted says where the layer is, in containerd's labels; the new snapshot gets labels, and LazyLabel.
+	Offer(ctx context.Context, key Key, chainID, parentChainID string, wanted, labels map[string]string) (bool, error)
+}
+
 // Differ is a snapshotter that can tell what a snapshot has changed against its parent, without mounting anything.
 type Differ interface {
 	// Diff writes an uncompressed layer: the same bytes for the same snapshot.
 	Diff(ctx context.Context, key Key, w io.Writer) error
+}
+
+// Comparer is a snapshotter that shows what a snapshot has changed and what is below it, for what Diff has no words for.
+type Comparer interface {
+	// Compare hands on the two trees, which are there until do returns. ErrInvalidArgument for a view, which changes nothing.
+	Compare(ctx context.Context, key Key, do func(Compared) error) error
+}
+
+// Compared are a snapshot's tree and that of its parent, "" if it has none.
+type Compared struct {
+	Lower, Upper   string
+	UpperDirectory bool // of an overlay: for layer.DiffUpper, not for layer.Diff
+	UIDMap, GIDMap []IDMap
+}
+
+// Diff writes the layer that turns one into the other.
+func (c Compared) Diff(ctx context.Context, w io.Writer, o layer.DiffOptions) error {
+	o.UIDMap, o.GIDMap = LayerIDMaps(c.UIDMap), LayerIDMaps(c.GIDMap)
+	if c.UpperDirectory {
+		return layer.DiffUpper(ctx, w, c.Upper, c.Lower, o)
+	}
+	return layer.Diff(ctx, w, c.Lower, c.Upper, o)
+}
+
+// Changes tells the names that differ.
+func (c Compared) Changes(ctx context.Context, o layer.DiffOptions) ([]layer.Change, error) {
+	o.UIDMap, o.GIDMap = LayerIDMaps(c.UIDMap), LayerIDMaps(c.GIDMap)
+	if c.UpperDirectory {
+		return layer.ChangesUpper(ctx, c.Upper, c.Lower, o)
+	}
+	return layer.Changes(ctx, c.Lower, c.Upper, o)
 }

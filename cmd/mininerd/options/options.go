@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -34,19 +35,32 @@ type Flags interface {
 // ContainerFlags are those of the commands that make a container.
 func ContainerFlags() []cli.Flag {
 	return icli.Join(processFlags(), nameFlags(), namespaceFlags(), networkFlags(), mountFlags(), ResourceFlags(), limitFlags(),
-		securityFlags(), healthFlags(), logFlags())
+		securityFlags(), healthFlags(), logFlags(), platformFlags())
 }
 
 // ContainerRequest turns the flags of ContainerFlags, the image and the arguments behind it into a request.
 func ContainerRequest(f Flags, image string, args []string) (*api.CreateContainerRequest, error) {
+	if err := checkPlatform(f); err != nil {
+		return nil, err
+	}
 	r := &spec.Request{Args: args}
 	out := &api.CreateContainerRequest{Image: image, Stdin: f.Bool("interactive") || f.Bool("tty")}
+	if f.Bool("rootfs") {
+		root, err := filepath.Abs(image)
+		if err != nil {
+			return nil, err
+		}
+		out.Image, r.Rootfs = "", root
+	}
 	for _, part := range []func(Flags, *spec.Request, *api.CreateContainerRequest) error{
 		process, naming, namespaces, networking, mounts, limits, security, health, logging,
 	} {
 		if err := part(f, r, out); err != nil {
 			return nil, err
 		}
+	}
+	if err := systemdMode(f, r); err != nil {
+		return nil, err
 	}
 	data, err := json.Marshal(r)
 	out.Request = data
@@ -71,6 +85,9 @@ func processFlags() []cli.Flag {
 		&cli.StringFlag{Name: "umask", Usage: "file mode creation `MASK`, octal"},
 		&cli.StringFlag{Name: "entrypoint", Usage: "replace the image's entrypoint by `COMMAND`; empty clears it"},
 		&cli.BoolFlag{Name: "init", Usage: "run a small init that forwards signals and reaps processes"},
+		&cli.StringFlag{Name: "init-binary", Usage: "`PROGRAM` of the daemon's machine to be that init, called as PROGRAM -- COMMAND"},
+		&cli.StringFlag{Name: "systemd", Value: "false", Usage: "`WHEN` to prepare the container for systemd: always, true (when it is what runs) or false"},
+		&cli.BoolFlag{Name: "rootfs", Usage: "the first argument is a directory of the daemon's machine, to be the root filesystem instead of an image's"},
 		&cli.StringFlag{Name: "stop-signal", Usage: "`SIGNAL` that stops the container"},
 		&cli.IntFlag{Name: "stop-timeout", Usage: "`SECONDS` to wait before it is killed; -1: no end"},
 		&cli.StringFlag{Name: "restart", Value: "no", Usage: "`POLICY`: no, always, unless-stopped, on-failure[:RETRIES]"},
@@ -101,7 +118,14 @@ func process(f Flags, r *spec.Request, out *api.CreateContainerRequest) error {
 			return err
 		}
 	}
-	out.Init, out.Runtime, out.Platform = f.Bool("init"), f.String("runtime"), f.String("platform")
+	out.Init, out.InitBinary = f.Bool("init"), f.String("init-binary")
+	if out.InitBinary != "" && !out.Init {
+		return invalid("--init-binary %s: give --init too", out.InitBinary)
+	}
+	if out.Runtime = f.String("runtime"); out.Runtime == "runc" {
+		out.Runtime = "" // docker's name for the one that is built in
+	}
+	out.Platform = f.String("platform")
 	switch n := f.Int("stop-timeout"); {
 	case n != 0:
 		out.StopTimeout = int64(n) * int64(time.Second)

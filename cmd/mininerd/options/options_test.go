@@ -151,7 +151,7 @@ func TestRefusedCommandLines(t *testing.T) {
 		"--oom-score-adj 2000 x":                   "range for oom score adj",
 		"--ulimit nofile x":                        "--ulimit nofile",
 		"--device :: x":                            "invalid device specification",
-		"--gpus some x":                            "device=0,1",
+		"--gpus some x":                            "use all or a number",
 		"--security-opt what x":                    "invalid --security-opt",
 		"--security-opt seccomp=/none x":           "opening seccomp profile",
 		"--pid container: x":                       "invalid PID mode",

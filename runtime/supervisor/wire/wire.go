@@ -104,6 +104,7 @@ type Log struct {
 	Path     string `json:"path,omitempty"`
 	MaxSize  int64  `json:"max_size,omitempty"`  // bytes; 0: no rotation by the supervisor
 	MaxFiles int    `json:"max_files,omitempty"` // kept, the current one included
+	MaxLine  int    `json:"max_line,omitempty"`  // bytes of a line in one entry; 0: logs.MaxLine
 	Compress bool   `json:"compress,omitempty"`  // what is rotated
 	// Attrs go along with each line of json-file.
 	Attrs map[string]string `json:"attrs,omitempty"`
