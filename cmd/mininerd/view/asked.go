@@ -23,7 +23,6 @@ type Asked struct {
 	IPC               string            `json:"ipc,omitempty"`
 	Isolation         string            `json:"isolation,omitempty"`
 	Links             []string          `json:"links,omitempty"`
-	LogOptions        map[string]string `json:"logOptions,omitempty"`
 	DeviceCgroupRules []string          `json:"deviceCgroupRules,omitempty"`
 	DeviceRequests    []DeviceRequest   `json:"deviceRequests,omitempty"`
 	BlockDevices      map[string]string `json:"blockDevices,omitempty"` // paths by MAJOR:MINOR
