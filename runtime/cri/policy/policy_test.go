@@ -156,6 +156,7 @@ func TestContainer(t *testing.T) {
 		"absent source": {func(r *row) {
 			r.s.RejectAbsentSources, r.o.Request.Mounts = []string{"/x"}, []spec.Mount{{Source: "/x", CreateSource: true}}
 		}, `{"mounts":[{"type":"","source":"/x","target":""}]}`},
+		"read-only": {func(r *row) { r.s.ReadOnly = true }, `{"readOnly":true}`},
 		"annotations": {func(r *row) {
 			r.o.Request.Annotations = map[string]string{"keep.a": "1", "drop": "2"}
 			r.handler(func(h *Handler) { h.ContainerAnnotations = []string{"keep.*"} })
@@ -305,6 +306,18 @@ func TestPod(t *testing.T) {
 	for text, want := range map[string]int64{"64Mi": 64 << 20, "64m": 64 << 20, "1g": 1 << 30, "512": 512, "10KB": 10 << 10, "": 0, "x": 0, "-1": 0, "9999999g": 0} {
 		if got, err := bytesOf(text); got != want || (err != nil) != (want == 0) {
 			t.Errorf("%q is %d, %v", text, got, err)
+		}
+	}
+}
+
+func TestPinned(t *testing.T) {
+	s := Settings{PinnedImages: []string{"a.example/pause:1", "b.example/*", "*agent*", "c.example/*/x:?"}}
+	for name, want := range map[string]bool{
+		"a.example/pause:1": true, "a.example/pause:2": false, "b.example/deep/er:1": true, "c.example/agent:1": true, "c.example/y/x:1": true,
+		"c.example/y/z/x:1": false, "": false,
+	} {
+		if got := s.Pinned(name); got != want {
+			t.Errorf("%q is pinned: %v", name, got)
 		}
 	}
 }
