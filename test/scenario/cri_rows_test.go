@@ -107,7 +107,6 @@ absent_mount_sources_to_reject = ["/no/such/source"]
 timezone = "Local"
 min_injected_gomaxprocs = 3
 disable_hugetlb_controller = true
-pinned_images = ["*busybox*"]
 disable_hostport_mapping = true
 included_pod_metrics = ["memory"]
 `, profile, profile)})
@@ -169,11 +168,6 @@ included_pod_metrics = ["memory"]
 	id = started(burstable, sleeper(func(c *runtimeapi.ContainerConfig) { c.Linux.Resources.CpuShares = 2048 }))
 	if got := strings.TrimSpace(c.Exec(id, "sh", "-c", "echo $GOMAXPROCS")); got != "4" {
 		t.Errorf("GOMAXPROCS is %q", got)
-	}
-	images, err := s.Images.ListImages(t.Context(), &runtimeapi.ListImagesRequest{})
-	check(t, err)
-	if len(images.Images) != 1 || !images.Images[0].Pinned {
-		t.Errorf("pinned images: %v", images.Images)
 	}
 	metrics, err := s.Runtime.ListPodSandboxMetrics(t.Context(), &runtimeapi.ListPodSandboxMetricsRequest{})
 	check(t, err)

@@ -50,7 +50,6 @@ type Settings struct {
 	ReadOnly            bool     // no container writes to its root filesystem
 	NoPivot             bool     // the root is changed without pivot_root(2), for hosts whose root is a ramdisk
 	NoHostPorts         bool     // ports of pods are not published: somebody else does
-	PinnedImages        []string // names and patterns of images that the kubelet must not collect
 	RejectAbsentSources []string // paths of the host that are not made when a mount of them finds nothing
 
 	DeviceOwnership           bool // devices belong to the container's user

@@ -310,18 +310,6 @@ func TestPod(t *testing.T) {
 	}
 }
 
-func TestPinned(t *testing.T) {
-	s := Settings{PinnedImages: []string{"a.example/pause:1", "b.example/*", "*agent*", "c.example/*/x:?"}}
-	for name, want := range map[string]bool{
-		"a.example/pause:1": true, "a.example/pause:2": false, "b.example/deep/er:1": true, "c.example/agent:1": true, "c.example/y/x:1": true,
-		"c.example/y/z/x:1": false, "": false,
-	} {
-		if got := s.Pinned(name); got != want {
-			t.Errorf("%q is pinned: %v", name, got)
-		}
-	}
-}
-
 func FuzzUserNamespace(f *testing.F) {
 	for _, s := range []string{"auto", "keep-id:size=10", "private:uidmapping=0:5000:10,20:7000:1;gidmapping=0:1:1", "host"} {
 		f.Add(s)
