@@ -76,6 +76,8 @@ type Pool struct {
 	Subnet  string
 	IPRange string `json:",omitempty"`
 	Gateway string `json:",omitempty"`
+	// AuxiliaryAddresses are those that others have, by name.
+	AuxiliaryAddresses map[string]string `json:",omitempty"`
 }
 
 // NetworkMember is a container in it.
@@ -94,7 +96,7 @@ func DocumentOfNetwork(n *api.Network) NetworkDocument {
 		d.Labels = map[string]string{}
 	}
 	for _, s := range n.Subnets {
-		d.IPAM.Config = append(d.IPAM.Config, Pool{s.Subnet, s.IpRange, s.Gateway})
+		d.IPAM.Config = append(d.IPAM.Config, Pool{s.Subnet, s.IpRange, s.Gateway, s.Auxiliary})
 	}
 	for _, m := range n.Containers {
 		member := NetworkMember{Name: cmp.Or(m.Name, m.Id), MacAddress: m.Endpoint.GetMac()}
