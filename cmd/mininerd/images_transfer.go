@@ -53,12 +53,15 @@ func pullCommand() *cli.Command {
 			}
 			show := icli.NewProgress(os.Stderr, c.Bool("quiet"))
 			image, err := d.Pull(c.Context, &api.PullRequest{
-				Namespace: d.ns, Name: ref.String(), Platforms: c.StringSlice("platform"), AllPlatforms: c.Bool("all-platforms"),
+				Namespace: d.ns, Name: c.Args().First(), Platforms: c.StringSlice("platform"), AllPlatforms: c.Bool("all-platforms"),
 				Registry: login, Snapshotter: c.String("snapshotter"),
 			}, show.Update)
 			show.Close()
 			if err != nil {
 				return err
+			}
+			if whole, err := name.Parse(image.GetName()); err == nil {
+				ref = whole // a short name is the daemon's to complete
 			}
 			if !c.Bool("quiet") {
 				what := "Downloaded newer image"
