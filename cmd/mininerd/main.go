@@ -51,14 +51,14 @@ func containerVerbs() []*cli.Command {
 	return []*cli.Command{
 		runCommand(), createCommand(), startCommand(), stopCommand(), restartCommand(), killCommand(), removeCommand(), pauseCommand(),
 		unpauseCommand(), waitCommand(), renameCommand(), updateCommand(), execCommand(), attachCommand(), logsCommand(), listCommand(),
-		topCommand(), statsCommand(), healthcheckCommand(), portCommand(), copyCommand(), diffCommand(), exportCommand(),
+		topCommand(), statsCommand(), healthcheckCommand(), portCommand(), copyCommand(), diffCommand(), exportCommand(), commitCommand(),
 	}
 }
 
 // imageVerbs stand at the top and below "image".
 func imageVerbs() []*cli.Command {
 	return []*cli.Command{
-		pullCommand(), pushCommand(), tagCommand(), saveCommand(), loadCommand(), historyCommand(),
+		pullCommand(), pushCommand(), tagCommand(), saveCommand(), loadCommand(), importCommand(), historyCommand(),
 	}
 }
 

@@ -41,7 +41,7 @@ func createCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			made, err := create(c, d, streams)
+			made, err := create(c, d, streams, false)
 			if err != nil {
 				return err
 			}
@@ -109,7 +109,7 @@ func run(c *cli.Context, d *daemon) error {
 	if s.stdin && c.Bool("tty") && !isTerminal(os.Stdin) {
 		return icli.CodedError{Err: errors.New("the input device is not a TTY"), Code: 1}
 	}
-	made, err := create(c, d, s)
+	made, err := create(c, d, s, true)
 	if err != nil {
 		return err
 	}
@@ -146,8 +146,9 @@ func writePid(c *cli.Context, pid int64) error {
 	return os.WriteFile(c.String("pidfile"), []byte(strconv.FormatInt(pid, 10)), 0o644)
 }
 
-// create makes the container of the command line, after its image was pulled where that is wanted.
-func create(c *cli.Context, d *daemon, s streams) (*api.Container, error) {
+// create makes the container of the command line, after its image was pulled where that is wanted; starting says that a
+// start follows.
+func create(c *cli.Context, d *daemon, s streams, starting bool) (*api.Container, error) {
 	args := c.Args().Slice()
 	req, err := options.ContainerRequest(c, args[0], args[1:], proxyVariables(c))
 	if err != nil {
@@ -160,7 +161,7 @@ func create(c *cli.Context, d *daemon, s streams) (*api.Container, error) {
 	if req.Kept, err = kept(c, s); err != nil {
 		return nil, err
 	}
-	req.StdinOnce = s.stdin
+	req.StdinOnce, req.StartFollows = s.stdin, starting
 	warn(c, options.Discarded(c))
 	cid, err := newIDFile(c.String("cidfile"))
 	if err != nil {

@@ -180,16 +180,3 @@ func TestHelpOfEveryCommand(t *testing.T) {
 		t.Errorf("only %d commands", n)
 	}
 }
-
-func TestVisibleChanges(t *testing.T) {
-	hidden := map[string]bool{"/etc/hosts": true, "/proc": true}
-	for in, want := range map[string]string{
-		"C /etc,A /etc/hosts,A /proc,A /new": "A /new",
-		"C /etc,A /etc/hosts,C /etc/passwd":  "C /etc,C /etc/passwd",
-		"C /etc,D /etc/passwd":               "C /etc,D /etc/passwd",
-	} {
-		if got := strings.Join(visible(strings.Split(in, ","), hidden), ","); got != want {
-			t.Errorf("%s: %s, want %s", in, got, want)
-		}
-	}
-}

@@ -31,7 +31,7 @@ func (c *Client) Search(ctx context.Context, domain, term string, limit int) ([]
 	if canonicalHost(domain) == canonicalHost(dockerDomain) {
 		asked = searchHost
 	}
-	hosts, err := c.endpoints(asked, CapResolve)
+	hosts, err := c.endpointsOf(asked, "", false, CapResolve)
 	if err != nil {
 		return nil, configError("search", domain, err)
 	}

@@ -79,7 +79,7 @@ func compareCodes(t *testing.T, n, docker nerd) {
 	}
 	for _, line := range []string{
 		"run --rm --network none bb:1 sh -c exit\u00a07", "run --rm --network none bb:1 nosuch", "run --rm --network none bb:1 /etc/passwd",
-		"run --rm --network none bb:1 /tmp", "run --rm --network none bb:1 sh -c kill\u00a0-9\u00a0$$", 
+		"run --rm --network none bb:1 /tmp", "run --rm --network none bb:1 sh -c kill\u00a0-9\u00a0$$",
 		"run --rm --network none -u nosuch bb:1 true", "run --rm --network nosuch bb:1 true",
 		"run --rm --network none --entrypoint /nosuch bb:1", "run --rm --network none -v /:/ bb:1 true", "run --nosuch bb:1", "run",
 		"run --rm --network none NoSuch:1", "create --network none", "exec codes sh -c exit\u00a09", "exec codes sh -c kill\u00a0-9\u00a0$$",

@@ -55,7 +55,7 @@ func ContainerRequest(f Flags, image string, args, env []string) (*api.CreateCon
 		out.Image, r.Rootfs = "", root
 	}
 	for _, part := range []func(Flags, *spec.Request, *api.CreateContainerRequest) error{
-		process, naming, namespaces, networking, mounts, limits, security, health, logging,
+		process, naming, namespaces, networking, mounts, requestLimits, security, health, logging,
 	} {
 		if err := part(f, r, out); err != nil {
 			return nil, err

@@ -26,8 +26,7 @@ type Asked struct {
 	LogOptions        map[string]string `json:"logOptions,omitempty"`
 	DeviceCgroupRules []string          `json:"deviceCgroupRules,omitempty"`
 	DeviceRequests    []DeviceRequest   `json:"deviceRequests,omitempty"`
-	BlockDevices      map[string]string `json:"blockDevices,omitempty"` // paths by MAJOR:MINOR
-	StopTimeout       *int64            `json:"stopTimeout,omitempty"`  // seconds
+	StopTimeout       *int64            `json:"stopTimeout,omitempty"` // seconds
 }
 
 // DeviceRequest is what --gpus asks for, as docker's API has it.

@@ -134,7 +134,7 @@ func hostConfig(c *api.Container, s *specs.Spec, r *spec.Request) HostConfig {
 	}
 	if s.Linux != nil {
 		h.MaskedPaths, h.ReadonlyPaths = s.Linux.MaskedPaths, s.Linux.ReadonlyPaths
-		h.limits(s.Linux.Resources, asked.BlockDevices)
+		h.limits(s.Linux.Resources, r.BlockLimits)
 	}
 	if asked.NanoCPUs != 0 { // then these two are the daemon's way to say it
 		h.CpuPeriod, h.CpuQuota = 0, 0
@@ -215,7 +215,7 @@ func portBindings(c *api.Container) map[string][]PortBinding {
 }
 
 // limits reads the limits in force; devices are the paths of block devices as they were given, by their numbers.
-func (h *HostConfig) limits(r *specs.LinuxResources, devices map[string]string) {
+func (h *HostConfig) limits(r *specs.LinuxResources, blocks []spec.BlockLimit) {
 	if r == nil {
 		return
 	}
@@ -241,10 +241,11 @@ func (h *HostConfig) limits(r *specs.LinuxResources, devices map[string]string) 
 		return
 	}
 	h.BlkioWeight = value(b.Weight)
-	path := func(major, minor int64) string {
-		number := fmt.Sprintf("%d:%d", major, minor)
-		return cmp.Or(devices[number], "/dev/block/"+number)
+	if len(blocks) > 0 {
+		h.blockLimits(blocks)
+		return
 	}
+	path := func(major, minor int64) string { return fmt.Sprintf("/dev/block/%d:%d", major, minor) }
 	for _, w := range b.WeightDevice {
 		h.BlkioWeightDevice = append(h.BlkioWeightDevice, WeightDevice{path(w.Major, w.Minor), value(w.Weight)})
 	}
@@ -257,6 +258,26 @@ func (h *HostConfig) limits(r *specs.LinuxResources, devices map[string]string) 
 	} {
 		for _, d := range x.from {
 			*x.to = append(*x.to, ThrottleDevice{path(d.Major, d.Minor), d.Rate})
+		}
+	}
+}
+
+// blockLimits are those of devices that were named by their paths.
+func (h *HostConfig) blockLimits(blocks []spec.BlockLimit) {
+	for _, b := range blocks {
+		if b.Weight != 0 {
+			h.BlkioWeightDevice = append(h.BlkioWeightDevice, WeightDevice{b.Path, b.Weight})
+		}
+		for _, x := range []struct {
+			rate uint64
+			to   *[]ThrottleDevice
+		}{
+			{b.ReadBps, &h.BlkioDeviceReadBps}, {b.WriteBps, &h.BlkioDeviceWriteBps},
+			{b.ReadIOPS, &h.BlkioDeviceReadIOps}, {b.WriteIOPS, &h.BlkioDeviceWriteIOps},
+		} {
+			if x.rate != 0 {
+				*x.to = append(*x.to, ThrottleDevice{b.Path, x.rate})
+			}
 		}
 	}
 }
