@@ -14,14 +14,13 @@ import (
 func absent() map[string]string {
 	const (
 		volumes  = "there are no volumes"
-		archives = "images are not made of containers"
+		layers   = "a layer is compressed by gzip, zstd or not at all"
+		links    = "links are the container's own, and go with it"
 		networks = "networks have no such part"
 	)
 	out := map[string]string{
-		"commit": archives, "container commit": archives, "import": archives, "image import": archives, "cp --follow-link": archives,
-		"container cp --follow-link": archives,
-		"rm --volumes":               volumes, "container rm --volumes": volumes, "system prune --volumes": volumes,
-		"rm --link": "links are the container's own, and go with it", "container rm --link": "links are the container's own, and go with it",
+		"rm --volumes": volumes, "container rm --volumes": volumes, "system prune --volumes": volumes, "rm --link": links, "container rm --link": links,
+		"commit --estargz": layers, "commit --zstdchunked": layers,
 	}
 	for _, verb := range []string{"create", "ls", "inspect", "rm", "prune", "update"} {
 		out["volume "+verb] = volumes
