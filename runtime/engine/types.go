@@ -100,6 +100,7 @@ type Container struct {
 	Health     *Health      `json:"-"` // nil: nothing checks it
 	Left       string       `json:"-"` // why its last removal has not succeeded; "": none was tried, or one is under way
 	Shipping   *ship.Status `json:"-"` // of its log; nil: it stays here
+	NetworkIDs []string     `json:"-"` // of Net.Networks; empty: there is none of that name
 }
 
 // CreateOptions is what a client says of a new container.
