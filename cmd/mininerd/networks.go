@@ -75,10 +75,7 @@ func networkListCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			text := c.String("format")
-			if c.Bool("quiet") && text == "" {
-				text = "{{.ID}}"
-			}
+			text := rowFormat(c, "network_id", func(f dockerFile) string { return f.NetworksFormat })
 			return format.List(c.App.Writer, text, view.NetworkColumns, view.NetworkHeader(), view.NetworkRows(r.Networks, filters, c.Bool("no-trunc")))
 		}),
 	}

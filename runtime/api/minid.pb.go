@@ -135,6 +135,7 @@ func (x *VersionResponse) GetApiVersion() string {
 
 type InfoRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
+	Config        bool                   `protobuf:"varint,1,opt,name=config,proto3" json:"config,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -169,6 +170,13 @@ func (*InfoRequest) Descriptor() ([]byte, []int) {
 	return file_minid_proto_rawDescGZIP(), []int{2}
 }
 
+func (x *InfoRequest) GetConfig() bool {
+	if x != nil {
+		return x.Config
+	}
+	return false
+}
+
 type InfoResponse struct {
 	state             protoimpl.MessageState `protogen:"open.v1"`
 	Name              string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"` // the daemon's own name
@@ -199,6 +207,7 @@ type InfoResponse struct {
 	ContainersPaused  int64                  `protobuf:"varint,26,opt,name=containers_paused,json=containersPaused,proto3" json:"containers_paused,omitempty"`
 	Runtimes          []string               `protobuf:"bytes,27,rep,name=runtimes,proto3" json:"runtimes,omitempty"` // beside the one that is built in
 	Time              int64                  `protobuf:"varint,28,opt,name=time,proto3" json:"time,omitempty"`        // of the answer
+	Config            string                 `protobuf:"bytes,30,opt,name=config,proto3" json:"config,omitempty"`     // in TOML, when it is asked for
 	Plugins           []*PluginInfo          `protobuf:"bytes,29,rep,name=plugins,proto3" json:"plugins,omitempty"`
 	unknownFields     protoimpl.UnknownFields
 	sizeCache         protoimpl.SizeCache
@@ -428,6 +437,13 @@ func (x *InfoResponse) GetTime() int64 {
 		return x.Time
 	}
 	return 0
+}
+
+func (x *InfoResponse) GetConfig() string {
+	if x != nil {
+		return x.Config
+	}
+	return ""
 }
 
 func (x *InfoResponse) GetPlugins() []*PluginInfo {
@@ -7134,11 +7150,12 @@ type CreateContainerRequest struct {
 	Dns            *DNSSettings           `protobuf:"bytes,24,opt,name=dns,proto3" json:"dns,omitempty"`
 	ExtraHosts     []string               `protobuf:"bytes,25,rep,name=extra_hosts,json=extraHosts,proto3" json:"extra_hosts,omitempty"` // NAME:IP, or NAME:host-gateway
 	Restart        *RestartPolicy         `protobuf:"bytes,26,opt,name=restart,proto3" json:"restart,omitempty"`
-	Health         *HealthCheck           `protobuf:"bytes,27,opt,name=health,proto3" json:"health,omitempty"`                               // unset: the image's
-	StopTimeout    int64                  `protobuf:"varint,28,opt,name=stop_timeout,json=stopTimeout,proto3" json:"stop_timeout,omitempty"` // 0: 10 s; negative: no end
-	Init           bool                   `protobuf:"varint,29,opt,name=init,proto3" json:"init,omitempty"`                                  // a small init is its first process, which forwards signals and reaps
-	InitBinary     string                 `protobuf:"bytes,41,opt,name=init_binary,json=initBinary,proto3" json:"init_binary,omitempty"`     // on the daemon's machine; empty: its own
-	Kept           []byte                 `protobuf:"bytes,40,opt,name=kept,proto3" json:"kept,omitempty"`                                   // JSON that the client keeps with the container, and that nobody else reads
+	Health         *HealthCheck           `protobuf:"bytes,27,opt,name=health,proto3" json:"health,omitempty"`                                  // unset: the image's
+	StopTimeout    int64                  `protobuf:"varint,28,opt,name=stop_timeout,json=stopTimeout,proto3" json:"stop_timeout,omitempty"`    // 0: 10 s; negative: no end
+	Init           bool                   `protobuf:"varint,29,opt,name=init,proto3" json:"init,omitempty"`                                     // a small init is its first process, which forwards signals and reaps
+	InitBinary     string                 `protobuf:"bytes,41,opt,name=init_binary,json=initBinary,proto3" json:"init_binary,omitempty"`        // on the daemon's machine; empty: its own
+	Kept           []byte                 `protobuf:"bytes,40,opt,name=kept,proto3" json:"kept,omitempty"`                                      // JSON that the client keeps with the container, and that nobody else reads
+	StartFollows   bool                   `protobuf:"varint,60,opt,name=start_follows,json=startFollows,proto3" json:"start_follows,omitempty"` // it is started next, by the same client: should the daemon end before, it is removed at its next start
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -7388,6 +7405,13 @@ func (x *CreateContainerRequest) GetKept() []byte {
 		return x.Kept
 	}
 	return nil
+}
+
+func (x *CreateContainerRequest) GetStartFollows() bool {
+	if x != nil {
+		return x.StartFollows
+	}
+	return false
 }
 
 type LogConfig struct {
@@ -10999,8 +11023,9 @@ const file_minid_proto_rawDesc = "" +
 	"\n" +
 	"go_version\x18\x03 \x01(\tR\tgoVersion\x12\x1f\n" +
 	"\vapi_version\x18\x04 \x01(\tR\n" +
-	"apiVersion\"\r\n" +
-	"\vInfoRequest\"\xd9\a\n" +
+	"apiVersion\"%\n" +
+	"\vInfoRequest\x12\x16\n" +
+	"\x06config\x18\x01 \x01(\bR\x06config\"\xf1\a\n" +
 	"\fInfoResponse\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04uuid\x18\x02 \x01(\tR\x04uuid\x12\x10\n" +
@@ -11035,7 +11060,8 @@ const file_minid_proto_rawDesc = "" +
 	"tcpAddress\x12+\n" +
 	"\x11containers_paused\x18\x1a \x01(\x03R\x10containersPaused\x12\x1a\n" +
 	"\bruntimes\x18\x1b \x03(\tR\bruntimes\x12\x12\n" +
-	"\x04time\x18\x1c \x01(\x03R\x04time\x12.\n" +
+	"\x04time\x18\x1c \x01(\x03R\x04time\x12\x16\n" +
+	"\x06config\x18\x1e \x01(\tR\x06config\x12.\n" +
 	"\aplugins\x18\x1d \x03(\v2\x14.minid.v1.PluginInfoR\aplugins\x1a;\n" +
 	"\rFeaturesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
@@ -11642,7 +11668,7 @@ const file_minid_proto_rawDesc = "" +
 	"\x06signal\x18\x03 \x01(\x05R\x06signal\x12\x12\n" +
 	"\x04time\x18\x04 \x01(\x03R\x04time\x12\x10\n" +
 	"\x03oom\x18\x05 \x01(\bR\x03oom\x12\x16\n" +
-	"\x06reason\x18\x06 \x01(\tR\x06reason\"\xd2\t\n" +
+	"\x06reason\x18\x06 \x01(\tR\x06reason\"\xf7\t\n" +
 	"\x16CreateContainerRequest\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12\x14\n" +
@@ -11682,7 +11708,8 @@ const file_minid_proto_rawDesc = "" +
 	"\x04init\x18\x1d \x01(\bR\x04init\x12\x1f\n" +
 	"\vinit_binary\x18) \x01(\tR\n" +
 	"initBinary\x12\x12\n" +
-	"\x04kept\x18( \x01(\fR\x04kept\x1a9\n" +
+	"\x04kept\x18( \x01(\fR\x04kept\x12#\n" +
+	"\rstart_follows\x18< \x01(\bR\fstartFollows\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1aA\n" +

@@ -57,6 +57,7 @@ type Client struct {
 	Networks   api.NetworksClient
 	Containers api.ContainersClient
 	Processes  api.ProcessesClient
+	Archives   api.ArchivesClient
 	Health     healthpb.HealthClient
 
 	conn    *grpc.ClientConn
@@ -114,6 +115,7 @@ func (c *Client) services() {
 	c.Containers = api.NewContainersClient(c.conn)
 	c.Processes = api.NewProcessesClient(c.conn)
 	c.Networks = api.NewNetworksClient(c.conn)
+	c.Archives = api.NewArchivesClient(c.conn)
 	c.Health = healthpb.NewHealthClient(c.conn)
 }
 

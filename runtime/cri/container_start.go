@@ -139,9 +139,10 @@ func (s *runtimeServer) running(ctx context.Context, id string) (engine.Containe
 
 func alive(c engine.Container) bool { return c.State == engine.Running || c.State == engine.Paused }
 
-// visible leaves out what is being made or removed, and the process that holds a pod's PID namespace.
+// visible leaves out what is being made or removed, and the process that holds a pod's PID namespace. What a removal has
+// left is seen: else nobody would remove it again.
 func visible(c engine.Container) bool {
-	return c.Role == "" && c.State != engine.Creating && c.State != engine.Removing
+	return c.Role == "" && (c.Left != "" || c.State != engine.Creating && c.State != engine.Removing)
 }
 
 // seconds is a timeout of a request.

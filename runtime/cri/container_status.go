@@ -55,6 +55,10 @@ func containerState(c engine.Container) v1.ContainerState {
 		return v1.ContainerState_CONTAINER_RUNNING
 	case engine.Exited:
 		return v1.ContainerState_CONTAINER_EXITED
+	case engine.Removing: // in vain so far
+		if c.Exit != nil {
+			return v1.ContainerState_CONTAINER_EXITED
+		}
 	}
 	return v1.ContainerState_CONTAINER_UNKNOWN
 }

@@ -28,13 +28,16 @@ func (s *imageServer) PullImage(ctx context.Context, r *v1.PullImageRequest) (*v
 	if err != nil {
 		return nil, err
 	}
+	namespace := r.GetSandboxConfig().GetMetadata().GetNamespace()
 	options := image.RegistryOptions{Override: credentials}
 	if credentials == nil {
-		options.DockerConfig = s.Policy().AuthFile(r.GetSandboxConfig().GetMetadata().GetNamespace(), ref)
+		options.DockerConfig = s.Policy().AuthFile(namespace, ref)
 	}
-	pulled, err := s.Images.Pull(ctx, Namespace, image.PullOptions{Name: ref, Snapshotter: s.pullSnapshotter(r), Registry: options}, nil)
+	pulled, err := s.Images.Pull(ctx, Namespace, image.PullOptions{
+		Name: ref, PolicyNamespace: namespace, Snapshotter: s.pullSnapshotter(r), Registry: options,
+	}, nil)
 	if err != nil {
-		return nil, err
+		return nil, imageError(err)
 	}
 	id := s.Images.ID(ctx, pulled.Target)
 	if id == "" {

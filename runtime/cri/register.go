@@ -73,6 +73,7 @@ type Images interface {
 	Usage(ctx context.Context, ns, ref, snapshotter string) (image.Usage, error)
 	Pull(ctx context.Context, ns string, o image.PullOptions, progress func(image.Progress)) (image.Image, error)
 	Delete(ctx context.Context, ns, ref string, force bool) ([]string, error)
+	CheckTrust(ctx context.Context, ns string, o image.TrustOptions) error
 	Artifact(ctx context.Context, ns, ref string) (files []image.ArtifactFile, is bool, err error)
 }
 
@@ -125,7 +126,9 @@ type Deps struct {
 	Policy   func() *policy.Settings
 	// Config is the daemon's configuration in force, and Networks what is known of the networks by its name ("cniconfig",
 	// "lastCNILoadStatus"): what they return is shown as JSON to those who ask for details. Networks may be nil.
-	Config   func() any
+	Config func() any
+	// Pinned tells whether an image's name is one of those that a kubelet must not remove. May be nil.
+	Pinned   func(name string) bool
 	Networks func() map[string]any
 	Log      *slog.Logger
 	// Serving ends when the daemon is to stop: what would go on for ever then ends.

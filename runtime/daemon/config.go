@@ -46,6 +46,7 @@ type Config struct {
 	Runtimes      map[string]Runtime     `toml:"runtimes" comment:"Others by name, with the keys of default_runtime: [runtimes.crun] path = \"/usr/bin/crun\""`
 	NRI           NRIConfig              `toml:"nri" comment:"Plugins of the Node Resource Interface."`
 	OCI           OCIConfig              `toml:"oci" comment:"What every container gets."`
+	Image         ImageConfig            `toml:"image" comment:"Which images may be used, and how they are brought. Policies, keys and pinned images are reloaded."`
 	ImageVerifier ImageVerifierConfig    `toml:"image_verifier" comment:"Programs that are asked whether an image may be pulled."`
 	Metrics       MetricsConfig          `toml:"metrics"`
 	Debug         DebugConfig            `toml:"debug"`
@@ -68,6 +69,7 @@ type APIConfig struct {
 // RegistryConfig says how registries are reached.
 type RegistryConfig struct {
 	ConfigPath             string `toml:"config_path" comment:"Directories with a directory for each registry and its hosts.toml, separated by colons."`
+	RegistriesConf         string `toml:"registries_conf" comment:"A file as in containers-registries.conf(5), with the files of its directory NAME.d: mirrors, other locations, blocked registries, short names. Read at each request; config_path says in any case how a host is reached. Empty: none."`
 	DockerConfig           string `toml:"docker_config" comment:"Docker's config.json, or its directory, for credentials. Empty: $DOCKER_CONFIG or ~/.docker."`
 	MaxConcurrentDownloads int    `toml:"max_concurrent_downloads"`
 }
@@ -148,7 +150,7 @@ func Default() Config {
 		Default:    defaultRuntime(),
 		Supervisor: SupervisorConfig{Scope: "node"},
 		Runtimes:   map[string]Runtime{}, Snapshotters: map[string]Snapshotter{},
-		NRI: defaultNRI(), OCI: defaultOCI(), ImageVerifier: defaultImageVerifier(),
+		NRI: defaultNRI(), OCI: defaultOCI(), Image: defaultImage(), ImageVerifier: defaultImageVerifier(),
 		Tracing: TracingConfig{Sampling: 1},
 		GC:      GCConfig{Interval: Duration(10 * time.Minute), Grace: Duration(time.Hour)},
 		Log:     LogConfig{MaxSize: 64 << 20, MaxFiles: 3, Driver: logs.DriverJSON, Options: map[string]string{}},

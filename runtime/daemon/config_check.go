@@ -69,6 +69,7 @@ func (c Config) check() error {
 	for _, dir := range c.Registry.hostsDirs() {
 		absolute("registry.config_path", dir)
 	}
+	c.checkImage(bad, absolute)
 	c.API.check(bad, absolute)
 	c.checkPlugins(bad, absolute)
 	c.checkSnapshotters(bad, absolute)

@@ -41,6 +41,7 @@ import (
 	"github.com/minirt/mini/runtime/store"
 	"github.com/minirt/mini/runtime/stream"
 	"github.com/minirt/mini/runtime/toolbox"
+	"github.com/minirt/mini/runtime/trust"
 )
 
 const defaultNamespace = "default"
@@ -75,12 +76,15 @@ type Daemon struct {
 	host      spec.Host
 	paced     chan struct{} // the interval of the collections has changed
 	closers   undo.Stack
+	orderly   bool // the end is not a failure's
+	lost      bool // the machine went down under the daemon before
 
 	listener     net.Listener
 	remote       net.Listener                     // for clients on other machines; nil: none
 	peers        credentials.TransportCredentials // of remote; nil: it is not there
 	store        *store.Store
 	content      *content.Store
+	judge        *trust.Judge
 	snapshotters snapshotters
 	namespaces   *store.Namespaces
 	leases       *store.Leases
@@ -138,6 +142,9 @@ func (d *Daemon) openDirectories(context.Context) error {
 	if d.uuid, err = identity(d.Config.Root); err != nil {
 		return err
 	}
+	if d.lost, err = d.checkLastRun(); err != nil {
+		return err
+	}
 	if d.listener, err = listen(d.Config.Address); err != nil {
 		return err
 	}
@@ -179,11 +186,18 @@ func (d *Daemon) openSnapshots(ctx context.Context) (err error) {
 }
 
 func (d *Daemon) openImages(context.Context) (err error) {
+	if d.judge, err = newJudge(d); err != nil {
+		return err
+	}
 	d.images, err = image.New(image.Deps{
-		Content: d.content, Snapshotters: d.snapshotters.all, Default: d.snapshotters.fallback, NewRegistry: d.newRegistry,
-		Embedded: image.Embedded{Name: toolbox.Name, Open: toolbox.Archive}, Verifier: imageVerifier(d),
+		Content: d.content, Snapshotters: d.snapshotters.all, Default: d.snapshotters.fallback, NewRegistry: d.newRegistry, ShortNames: d.shortNames,
+		Embedded: image.Embedded{Name: toolbox.Name, Open: toolbox.Archive}, Verifier: imageVerifier(d), Judge: d.judge,
 		Images: store.NewTable[image.Image](d.store, "images", 1, nil), Leases: d.leases, Events: d.events, Log: d.Log,
-		Config: image.Config{MaxDownloads: d.Config.Registry.MaxConcurrentDownloads, LeaseExpiry: time.Duration(d.Config.GC.Grace)},
+		Config: image.Config{
+			MaxDownloads: d.Config.Registry.MaxConcurrentDownloads, MaxUnpacks: d.Config.Image.MaxConcurrentUnpacks,
+			PartSize: int64(d.Config.Image.LayerPartSize), ProgressTimeout: time.Duration(d.Config.Image.PullProgressTimeout),
+			NoSync: !d.Config.Image.SyncFS, LeaseExpiry: time.Duration(d.Config.GC.Grace),
+		},
 	})
 	return err
 }
@@ -275,7 +289,7 @@ func (d *Daemon) openServer(ctx context.Context) error {
 		Engine: d.engine, Images: d.images, Streams: urls{streaming}, Events: d.events, Disk: disk{d}, Host: d.host,
 		Version: d.Options.Version, CgroupDriver: d.host.CgroupDriver, Config: func() any { return d.config.Load() }, Networks: d.networks,
 		Runtimes: func() map[string]string { return d.config.Load().engineRuntimes().Paths }, Policy: d.policy.Load,
-		Log: d.Log, Serving: serving,
+		Pinned: d.pinned, Log: d.Log, Serving: serving,
 	})
 	d.health = health.NewServer()
 	healthpb.RegisterHealthServer(d.grpc, d.health)
@@ -353,6 +367,9 @@ func (d *Daemon) Serve(ctx context.Context, reload <-chan os.Signal) error {
 	var tidying sync.WaitGroup
 	tidying.Go(func() { d.collectGarbage(collectCtx) })
 	tidying.Go(func() { d.rest(collectCtx) })
+	if d.lost {
+		tidying.Go(func() { d.checkAfterLoss(collectCtx) })
+	}
 	d.closers.Add(func(context.Context) error {
 		stopCollecting()
 		tidying.Wait()
@@ -372,6 +389,7 @@ func (d *Daemon) Serve(ctx context.Context, reload <-chan os.Signal) error {
 			return errors.Join(err, d.closers.Run(ctx))
 		case <-ctx.Done():
 			d.notify(sd.SdNotifyStopping)
+			d.orderly = true
 			d.Log.Info("stopping; containers run on", "containers", d.engine.Counts().Running)
 			return d.closers.Run(ctx)
 		}

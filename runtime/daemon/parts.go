@@ -48,13 +48,18 @@ func (d *Daemon) newRegistry(o image.RegistryOptions) image.Registry {
 	return registryClient(*d.config.Load(), o, d.Options.Version, d.Log)
 }
 
+// shortNames completes the name of an image that has no registry in it.
+func (d *Daemon) shortNames(ref string) ([]string, error) {
+	return registry.ShortNames(d.config.Load().Registry.RegistriesConf, ref)
+}
+
 func registryClient(c Config, o image.RegistryOptions, version string, log *slog.Logger) *registry.Client {
 	dirs := c.Registry.hostsDirs()
 	if o.HostsDir != "" {
 		dirs = append([]string{o.HostsDir}, dirs...)
 	}
 	return registry.New(registry.Options{
-		HostsDirs: dirs, DockerConfig: cmp.Or(o.DockerConfig, c.Registry.DockerConfig), Override: o.Override, UserAgent: "minid/" + version, Logger: log, Trace: o.Trace,
+		HostsDirs: dirs, RegistriesConf: c.Registry.RegistriesConf, DockerConfig: cmp.Or(o.DockerConfig, c.Registry.DockerConfig), Override: o.Override, UserAgent: "minid/" + version, Logger: log, Trace: o.Trace,
 	})
 }
 
@@ -62,6 +67,9 @@ func registryClient(c Config, o image.RegistryOptions, version string, log *slog
 func (d *Daemon) setConfig(c Config) {
 	d.config.Store(&c)
 	d.Level.Set(level(c.LogLevel))
+	if d.judge != nil {
+		d.judge.Set(c.trustSettings())
+	}
 	d.registry.Store(registryClient(c, image.RegistryOptions{}, d.Options.Version, d.Log))
 	select {
 	case d.paced <- struct{}{}:

@@ -39,6 +39,7 @@ func crashes() []crash {
 		{"create-bundled=kill", ""},
 		{"start-bundled=kill", "plain created"},
 		{"start-running=kill", "plain running"},
+		{"frozen=kill", "plain running"},
 		{"remove-recorded=kill", ""},
 		{"remove-stopped=kill", ""},
 		{"remove-unmounted=kill", ""},
@@ -210,6 +211,11 @@ func TestLife(t *testing.T) {
 		p, err := w.Start(t.Context(), ns, id, StartOptions{})
 		if err != nil {
 			return err
+		}
+		if id == "plain" {
+			if _, err := w.Commit(t.Context(), ns, id, CommitOptions{Name: "made:1"}); err != nil {
+				return err
+			}
 		}
 		if auto {
 			w.sandboxes.exit(t, id, "", 0)

@@ -88,6 +88,7 @@ func (s *Service) mark(ctx context.Context, o CollectOptions) (liveSet, error) {
 		return live, err
 	}
 	for _, e := range images {
+		live.blobs[e.Value.Signatures] = true
 		if err := s.markImage(ctx, e.Namespace, e.Value.Target, live); err != nil {
 			return live, fmt.Errorf("image %s: %w", e.Key, err)
 		}
@@ -296,7 +297,7 @@ func garbage(infos []snapshot.Info, inUse func(snapshot.Info) bool) []snapshot.K
 }
 
 func leftover(i snapshot.Info) bool {
-	_, mounted := i.Labels[MountLabel]
+	_, mounted := i.Labels[mountLabel]
 	return mounted || strings.HasPrefix(i.Name, extractPrefix)
 }
 

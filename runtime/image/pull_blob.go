@@ -125,18 +125,20 @@ func (s *Service) download(ctx context.Context, d ocispec.Descriptor, from *orig
 	if err := g.open(w.Path(), w.Offset()); err != nil {
 		return err
 	}
-	body, err := from.registry.Fetch(ctx, from.ref, d, w.Offset())
+	watching, watch, stop := s.watch(ctx, d)
+	defer stop()
+	body, err := s.fetch(watching, from, d, w.Offset())
 	if err != nil {
-		return err
+		return stalled(watching, err)
 	}
 	defer func() { _ = body.Close() }()
-	if err := receive(ctx, w, body, d, g, report); err != nil {
-		return err
+	if err := receive(watching, w, watch.of(body), d, g, report); err != nil {
+		return stalled(watching, err)
 	}
 	report(progressOf(d, StageVerifying, d.Size))
 	if err := w.Commit(ctx, d.Size, d.Digest); err != nil && !errdefs.IsAlreadyExists(err) {
 		if errdefs.IsDataLoss(err) {
-			from.registry.Reject(body)
+			s.reject(from, body)
 			return fmt.Errorf("blob %s (%s) from %s: %w", d.Digest, d.MediaType, hostOf(body, from.ref), err)
 		}
 		return err

@@ -26,7 +26,8 @@ func (s *Service) Unpack(ctx context.Context, ns, ref, snapshotter, platform str
 		return "", err
 	}
 	if s.isUnpacked(ctx, sn, ns, r.ChainID) {
-		return r.ChainID, nil
+		_, err := s.keys(ctx, r.Encrypted) // to use an image is to have its keys
+		return r.ChainID, err
 	}
 	h := s.hold(ns)
 	defer h.release()
@@ -64,6 +65,7 @@ type chain struct {
 	ids      []digest.Digest // chain IDs
 	have     int             // layers that were unpacked before, or that the snapshotter has taken
 	ready    []*applied      // per layer, nil for those that were there or that are applied on their parents
+	keys     layerKeys
 }
 
 // unpacking is the work of making committed layers of some chains: apply, then (after a sync) commit.
@@ -83,6 +85,9 @@ func (s *Service) newUnpacking(ctx context.Context, ns string, sn snapshot.Snaps
 	var names []string
 	for _, m := range manifests {
 		c, err := chainOf(m)
+		if err == nil && c != nil {
+			c.keys, err = s.keys(ctx, encrypted(c.layers))
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -112,9 +117,6 @@ func chainOf(m described) (*chain, error) {
 	}
 	c := &chain{manifest: m.Digest, diffIDs: m.config.RootFS.DiffIDs}
 	for _, l := range m.manifest.Layers {
-		if oci.IsEncrypted(l.MediaType) {
-			return nil, fmt.Errorf("layer %s is encrypted (%s): pull without unpacking, and decrypt the image: %w", l.Digest, l.MediaType, errdefs.ErrNotImplemented)
-		}
 		if !oci.IsLayer(l.MediaType) {
 			return nil, nil
 		}
@@ -264,6 +266,9 @@ func forHost(manifests []described) []described {
 
 // sync makes blobs and layers durable, before anything refers to them.
 func (s *Service) sync(ctx context.Context, u *unpacking) error {
+	if s.config.NoSync {
+		return nil
+	}
 	err := s.Content.Sync(ctx)
 	if u != nil && len(u.chains) > 0 {
 		err = errors.Join(err, u.sn.Sync(ctx))

@@ -24,7 +24,7 @@ func (s *containersServer) Create(ctx context.Context, r *api.CreateContainerReq
 		AutoRemove: r.AutoRemove, NoPivot: r.NoPivot, Supervisor: r.Supervisor,
 		Name: r.Name, GenerateName: r.GenerateName, StopTimeout: time.Duration(r.StopTimeout), Init: r.Init,
 		Restart:     engine.RestartPolicy{Name: r.Restart.GetName(), MaxRetries: int(r.Restart.GetMaxRetries())},
-		HealthCheck: healthCheckOf(r.Health), Front: r.Kept, InitBinary: r.InitBinary,
+		HealthCheck: healthCheckOf(r.Health), Front: r.Kept, InitBinary: r.InitBinary, StartFollows: r.StartFollows,
 	}
 	if len(r.Kept) > 0 && !json.Valid(r.Kept) {
 		return nil, fmt.Errorf("what is to be kept with the container is not JSON: %w", errdefs.ErrInvalidArgument)

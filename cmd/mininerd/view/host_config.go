@@ -106,7 +106,7 @@ func hostConfig(c *api.Container, s *specs.Spec, r *spec.Request) HostConfig {
 	asked, known := askedOf(c)
 	never := false
 	h := HostConfig{
-		NetworkMode: networkMode(c, r), PortBindings: portBindings(c), AutoRemove: c.AutoRemove, CapAdd: r.CapAdd, CapDrop: r.CapDrop,
+		NetworkMode: networkMode(c, r), PortBindings: portBindings(c), AutoRemove: c.AutoRemove, CapAdd: capabilities(r.CapAdd), CapDrop: capabilities(r.CapDrop),
 		CgroupnsMode: cmp.Or(r.Namespaces["cgroup"], "private"), Dns: listed(c.Dns.GetServers()), DnsOptions: listed(c.Dns.GetOptions()), DnsSearch: listed(c.Dns.GetSearches()),
 		ExtraHosts: c.ExtraHosts, GroupAdd: r.Groups, IpcMode: cmp.Or(asked.IPC, r.Namespaces["ipc"], "private"), PidMode: own(r.Namespaces["pid"]),
 		UTSMode: own(r.Namespaces["uts"]), UsernsMode: own(r.Namespaces["user"]), Privileged: r.Privileged, PublishAllPorts: c.PublishAll, ReadonlyRootfs: r.ReadOnly,
@@ -126,12 +126,15 @@ func hostConfig(c *api.Container, s *specs.Spec, r *spec.Request) HostConfig {
 	if !known {
 		h.SecurityOpt, h.Binds = securityOptions(r), binds(r)
 	}
+	if len(h.SecurityOpt) == 0 && (h.Privileged || h.PidMode == "host" || h.IpcMode == "host") {
+		h.SecurityOpt = []string{"label=disable"} // as docker says it
+	}
 	for _, l := range r.Rlimits {
 		h.Ulimits = append(h.Ulimits, Ulimit{strings.ToLower(strings.TrimPrefix(l.Type, "RLIMIT_")), int64(l.Hard), int64(l.Soft)})
 	}
 	if s.Linux != nil {
 		h.MaskedPaths, h.ReadonlyPaths = s.Linux.MaskedPaths, s.Linux.ReadonlyPaths
-		h.limits(s.Linux.Resources, asked.BlockDevices)
+		h.limits(s.Linux.Resources, r.BlockLimits)
 	}
 	if asked.NanoCPUs != 0 { // then these two are the daemon's way to say it
 		h.CpuPeriod, h.CpuQuota = 0, 0
@@ -148,6 +151,19 @@ func listed(list []string) []string {
 		return []string{}
 	}
 	return list
+}
+
+// capabilities are names as docker writes them since version 21.
+func capabilities(list []string) []string {
+	var all []string
+	for _, name := range list {
+		name = strings.ToUpper(name)
+		if name != "ALL" && !strings.HasPrefix(name, "CAP_") {
+			name = "CAP_" + name
+		}
+		all = append(all, name)
+	}
+	return all
 }
 
 // securityOptions are those of a container whose client kept nothing.
@@ -199,7 +215,7 @@ func portBindings(c *api.Container) map[string][]PortBinding {
 }
 
 // limits reads the limits in force; devices are the paths of block devices as they were given, by their numbers.
-func (h *HostConfig) limits(r *specs.LinuxResources, devices map[string]string) {
+func (h *HostConfig) limits(r *specs.LinuxResources, blocks []spec.BlockLimit) {
 	if r == nil {
 		return
 	}
@@ -225,10 +241,11 @@ func (h *HostConfig) limits(r *specs.LinuxResources, devices map[string]string) 
 		return
 	}
 	h.BlkioWeight = value(b.Weight)
-	path := func(major, minor int64) string {
-		number := fmt.Sprintf("%d:%d", major, minor)
-		return cmp.Or(devices[number], "/dev/block/"+number)
+	if len(blocks) > 0 {
+		h.blockLimits(blocks)
+		return
 	}
+	path := func(major, minor int64) string { return fmt.Sprintf("/dev/block/%d:%d", major, minor) }
 	for _, w := range b.WeightDevice {
 		h.BlkioWeightDevice = append(h.BlkioWeightDevice, WeightDevice{path(w.Major, w.Minor), value(w.Weight)})
 	}
@@ -241,6 +258,26 @@ func (h *HostConfig) limits(r *specs.LinuxResources, devices map[string]string) 
 	} {
 		for _, d := range x.from {
 			*x.to = append(*x.to, ThrottleDevice{path(d.Major, d.Minor), d.Rate})
+		}
+	}
+}
+
+// blockLimits are those of devices that were named by their paths.
+func (h *HostConfig) blockLimits(blocks []spec.BlockLimit) {
+	for _, b := range blocks {
+		if b.Weight != 0 {
+			h.BlkioWeightDevice = append(h.BlkioWeightDevice, WeightDevice{b.Path, b.Weight})
+		}
+		for _, x := range []struct {
+			rate uint64
+			to   *[]ThrottleDevice
+		}{
+			{b.ReadBps, &h.BlkioDeviceReadBps}, {b.WriteBps, &h.BlkioDeviceWriteBps},
+			{b.ReadIOPS, &h.BlkioDeviceReadIOps}, {b.WriteIOPS, &h.BlkioDeviceWriteIOps},
+		} {
+			if x.rate != 0 {
+				*x.to = append(*x.to, ThrottleDevice{b.Path, x.rate})
+			}
 		}
 	}
 }

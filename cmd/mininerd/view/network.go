@@ -19,6 +19,11 @@ type Network struct {
 // NetworkColumns are those of network ls.
 const NetworkColumns = `{{.ID}}\t{{.Name}}\t{{.Driver}}\t{{.Scope}}`
 
+// Raw is the template of the format "raw".
+func (n Network) Raw() string {
+	return "network_id: {{.ID}}\nname: {{.Name}}\ndriver: {{.Driver}}\nscope: {{.Scope}}\n"
+}
+
 // NetworkHeader names the columns of network ls.
 func NetworkHeader() Network {
 	return Network{CreatedAt: "CREATED AT", Driver: "DRIVER", ID: "NETWORK ID", IPv6: "IPV6", Internal: "INTERNAL", Labels: "LABELS", Name: "NAME", Scope: "SCOPE", labelled: labelled{header: true}}
