@@ -15,26 +15,19 @@ func absent() map[string]string {
 	const (
 		volumes  = "there are no volumes"
 		archives = "images are not made of containers"
-		networks = "networks have no such part"
 	)
 	out := map[string]string{
 		"commit": archives, "container commit": archives, "import": archives, "image import": archives, "cp --follow-link": archives,
 		"container cp --follow-link": archives,
 		"rm --volumes":               volumes, "container rm --volumes": volumes, "system prune --volumes": volumes,
-		"rm --link": "links are the container's own, and go with it", "container rm --link": "links are the container's own, and go with it",
+		"network connect --gw-priority": "the default routes go by the first network that leads out",
+		"rm --link":                     "links are the container's own, and go with it", "container rm --link": "links are the container's own, and go with it",
 	}
 	for _, verb := range []string{"create", "ls", "inspect", "rm", "prune", "update"} {
 		out["volume "+verb] = volumes
 	}
 	for _, verb := range []string{"run", "create", "container run", "container create"} {
-		out[verb+" --link-local-ip"], out[verb+" --volume-driver"], out[verb+" --volumes-from"] = networks, volumes, volumes
-	}
-	for _, flag := range strings.Fields("attachable aux-address config-from config-only ingress ipam-driver ipam-opt ipv4 scope") {
-		out["network create --"+flag] = networks
-	}
-	for _, flag := range strings.Fields("connect/driver-opt connect/gw-priority connect/link-local-ip inspect/verbose prune/filter") {
-		verb, name, _ := strings.Cut(flag, "/")
-		out["network "+verb+" --"+name] = networks
+		out[verb+" --volume-driver"], out[verb+" --volumes-from"] = volumes, volumes
 	}
 	return out
 }
