@@ -111,7 +111,7 @@ func hostConfig(c *api.Container, s *specs.Spec, r *spec.Request) HostConfig {
 		ExtraHosts: c.ExtraHosts, GroupAdd: r.Groups, IpcMode: cmp.Or(asked.IPC, r.Namespaces["ipc"], "private"), PidMode: own(r.Namespaces["pid"]),
 		UTSMode: own(r.Namespaces["uts"]), UsernsMode: own(r.Namespaces["user"]), Privileged: r.Privileged, PublishAllPorts: c.PublishAll, ReadonlyRootfs: r.ReadOnly,
 		Tmpfs: r.Tmpfs, ShmSize: cmp.Or(r.ShmSize, 64<<20), Sysctls: r.Sysctls, Runtime: cmp.Or(c.Runtime, builtIn), CgroupParent: r.CgroupParent,
-		RestartPolicy: RestartPolicy{cmp.Or(c.Restart.GetName(), "no"), c.Restart.GetMaxRetries()}, LogConfig: logOf(c, asked, known),
+		RestartPolicy: RestartPolicy{cmp.Or(c.Restart.GetName(), "no"), c.Restart.GetMaxRetries()}, LogConfig: logOf(c),
 		Isolation: asked.Isolation, ContainerIDFile: asked.IDFile, VolumeDriver: asked.VolumeDriver, VolumesFrom: asked.VolumesFrom, Mounts: asked.Mounts, Links: asked.Links,
 		Binds: asked.Binds, SecurityOpt: asked.SecurityOpt, DeviceCgroupRules: asked.DeviceCgroupRules, DeviceRequests: asked.DeviceRequests,
 		KernelMemory: asked.KernelMemory, NanoCpus: asked.NanoCPUs, Devices: deviceMappings(r.Devices), BlkioWeightDevice: []WeightDevice{},
@@ -314,13 +314,9 @@ func bindText(m spec.Mount) string {
 	return text
 }
 
-// logOf is the log's driver with the options that were given; of one whose client kept nothing, with those in force.
-func logOf(c *api.Container, asked Asked, known bool) LogConfig {
+// logOf is the log's driver with its options, the daemon's own among them.
+func logOf(c *api.Container) LogConfig {
 	l := LogConfig{Type: cmp.Or(c.LogDriver, "none"), Config: map[string]string{}}
-	if known {
-		maps.Copy(l.Config, asked.LogOptions)
-		return l
-	}
 	maps.Copy(l.Config, c.Log.GetOptions())
 	return l
 }

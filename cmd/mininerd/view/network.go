@@ -81,6 +81,8 @@ type Pool struct {
 	Subnet  string
 	IPRange string `json:",omitempty"`
 	Gateway string `json:",omitempty"`
+	// AuxiliaryAddresses are those that others have, by name.
+	AuxiliaryAddresses map[string]string `json:",omitempty"`
 }
 
 // NetworkMember is a container in it.
@@ -99,7 +101,7 @@ func DocumentOfNetwork(n *api.Network) NetworkDocument {
 		d.Labels = map[string]string{}
 	}
 	for _, s := range n.Subnets {
-		d.IPAM.Config = append(d.IPAM.Config, Pool{s.Subnet, s.IpRange, s.Gateway})
+		d.IPAM.Config = append(d.IPAM.Config, Pool{s.Subnet, s.IpRange, s.Gateway, s.Auxiliary})
 	}
 	for _, m := range n.Containers {
 		member := NetworkMember{Name: cmp.Or(m.Name, m.Id), EndpointID: madeID("endpoint", m.Id, n.Id), MacAddress: m.Endpoint.GetMac()}
