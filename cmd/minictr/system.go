@@ -41,13 +41,47 @@ func versionCommand() *cli.Command {
 func infoCommand() *cli.Command {
 	return &cli.Command{
 		Name: "info", Usage: "print what the daemon says of itself and its host, as JSON",
+		Flags: []cli.Flag{&cli.BoolFlag{Name: "config", Usage: "print the configuration that it has in force instead, as TOML"}},
 		Action: with(func(c *cli.Context, d *daemon) error {
-			i, err := d.System.Info(c.Context, &api.InfoRequest{})
+			i, err := d.System.Info(c.Context, &api.InfoRequest{Config: c.Bool("config")})
 			if err != nil {
+				return err
+			}
+			if c.Bool("config") {
+				_, err := fmt.Fprint(c.App.Writer, i.Config)
 				return err
 			}
 			return icli.PrintJSON(c.App.Writer, i)
 		}),
+	}
+}
+
+func pluginsCommand() *cli.Command {
+	return &cli.Command{
+		Name: "plugins", Aliases: []string{"plugin"}, Usage: "see what the daemon can use: snapshotters and runtimes",
+		Subcommands: []*cli.Command{{
+			Name: "list", Aliases: []string{"ls"}, Usage: "list them, and why those that cannot be used cannot", ArgsUsage: " ",
+			Flags: icli.OutputFlags(),
+			Action: with(func(c *cli.Context, d *daemon) error {
+				i, err := d.System.Info(c.Context, &api.InfoRequest{})
+				if err != nil {
+					return err
+				}
+				l := icli.List{Header: []string{"TYPE", "ID", "PATH", "STATUS", "ERROR"}, JSON: i.Plugins}
+				for _, p := range i.Plugins {
+					l.Names = append(l.Names, p.Id)
+					status := "ok"
+					switch {
+					case p.Error != "":
+						status = "error"
+					case p.Default:
+						status = "default"
+					}
+					l.Rows = append(l.Rows, []string{p.Type, dash(p.Id), p.Path, status, dash(p.Error)})
+				}
+				return l.Print(c)
+			}),
+		}},
 	}
 }
 

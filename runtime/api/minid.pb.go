@@ -135,6 +135,7 @@ func (x *VersionResponse) GetApiVersion() string {
 
 type InfoRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
+	Config        bool                   `protobuf:"varint,1,opt,name=config,proto3" json:"config,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -169,6 +170,13 @@ func (*InfoRequest) Descriptor() ([]byte, []int) {
 	return file_minid_proto_rawDescGZIP(), []int{2}
 }
 
+func (x *InfoRequest) GetConfig() bool {
+	if x != nil {
+		return x.Config
+	}
+	return false
+}
+
 type InfoResponse struct {
 	state             protoimpl.MessageState `protogen:"open.v1"`
 	Name              string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"` // the daemon's own name
@@ -199,6 +207,8 @@ type InfoResponse struct {
 	ContainersPaused  int64                  `protobuf:"varint,26,opt,name=containers_paused,json=containersPaused,proto3" json:"containers_paused,omitempty"`
 	Runtimes          []string               `protobuf:"bytes,27,rep,name=runtimes,proto3" json:"runtimes,omitempty"` // beside the one that is built in
 	Time              int64                  `protobuf:"varint,28,opt,name=time,proto3" json:"time,omitempty"`        // of the answer
+	Config            string                 `protobuf:"bytes,30,opt,name=config,proto3" json:"config,omitempty"`     // in TOML, when it is asked for
+	Plugins           []*PluginInfo          `protobuf:"bytes,29,rep,name=plugins,proto3" json:"plugins,omitempty"`
 	unknownFields     protoimpl.UnknownFields
 	sizeCache         protoimpl.SizeCache
 }
@@ -429,6 +439,97 @@ func (x *InfoResponse) GetTime() int64 {
 	return 0
 }
 
+func (x *InfoResponse) GetConfig() string {
+	if x != nil {
+		return x.Config
+	}
+	return ""
+}
+
+func (x *InfoResponse) GetPlugins() []*PluginInfo {
+	if x != nil {
+		return x.Plugins
+	}
+	return nil
+}
+
+// PluginInfo is something that the configuration adds to the daemon, or that is there in any case.
+type PluginInfo struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Type          string                 `protobuf:"bytes,1,opt,name=type,proto3" json:"type,omitempty"` // snapshotter or runtime
+	Id            string                 `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`     // the name that requests use; empty: the built-in runtime
+	Path          string                 `protobuf:"bytes,3,opt,name=path,proto3" json:"path,omitempty"` // of a binary, a socket or a directory
+	Default       bool                   `protobuf:"varint,4,opt,name=default,proto3" json:"default,omitempty"`
+	Error         string                 `protobuf:"bytes,5,opt,name=error,proto3" json:"error,omitempty"` // why it cannot be used; empty: it can
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PluginInfo) Reset() {
+	*x = PluginInfo{}
+	mi := &file_minid_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PluginInfo) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PluginInfo) ProtoMessage() {}
+
+func (x *PluginInfo) ProtoReflect() protoreflect.Message {
+	mi := &file_minid_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PluginInfo.ProtoReflect.Descriptor instead.
+func (*PluginInfo) Descriptor() ([]byte, []int) {
+	return file_minid_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *PluginInfo) GetType() string {
+	if x != nil {
+		return x.Type
+	}
+	return ""
+}
+
+func (x *PluginInfo) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *PluginInfo) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
+func (x *PluginInfo) GetDefault() bool {
+	if x != nil {
+		return x.Default
+	}
+	return false
+}
+
+func (x *PluginInfo) GetError() string {
+	if x != nil {
+		return x.Error
+	}
+	return ""
+}
+
 type SupervisorInfo struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
@@ -441,7 +542,7 @@ type SupervisorInfo struct {
 
 func (x *SupervisorInfo) Reset() {
 	*x = SupervisorInfo{}
-	mi := &file_minid_proto_msgTypes[4]
+	mi := &file_minid_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -453,7 +554,7 @@ func (x *SupervisorInfo) String() string {
 func (*SupervisorInfo) ProtoMessage() {}
 
 func (x *SupervisorInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[4]
+	mi := &file_minid_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -466,7 +567,7 @@ func (x *SupervisorInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SupervisorInfo.ProtoReflect.Descriptor instead.
 func (*SupervisorInfo) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{4}
+	return file_minid_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *SupervisorInfo) GetName() string {
@@ -507,7 +608,7 @@ type CheckRequest struct {
 
 func (x *CheckRequest) Reset() {
 	*x = CheckRequest{}
-	mi := &file_minid_proto_msgTypes[5]
+	mi := &file_minid_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -519,7 +620,7 @@ func (x *CheckRequest) String() string {
 func (*CheckRequest) ProtoMessage() {}
 
 func (x *CheckRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[5]
+	mi := &file_minid_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -532,7 +633,7 @@ func (x *CheckRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckRequest.ProtoReflect.Descriptor instead.
 func (*CheckRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{5}
+	return file_minid_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *CheckRequest) GetRepair() bool {
@@ -559,7 +660,7 @@ type CheckResponse struct {
 
 func (x *CheckResponse) Reset() {
 	*x = CheckResponse{}
-	mi := &file_minid_proto_msgTypes[6]
+	mi := &file_minid_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -571,7 +672,7 @@ func (x *CheckResponse) String() string {
 func (*CheckResponse) ProtoMessage() {}
 
 func (x *CheckResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[6]
+	mi := &file_minid_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -584,7 +685,7 @@ func (x *CheckResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckResponse.ProtoReflect.Descriptor instead.
 func (*CheckResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{6}
+	return file_minid_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *CheckResponse) GetProblems() []*Problem {
@@ -614,7 +715,7 @@ type Problem struct {
 
 func (x *Problem) Reset() {
 	*x = Problem{}
-	mi := &file_minid_proto_msgTypes[7]
+	mi := &file_minid_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -626,7 +727,7 @@ func (x *Problem) String() string {
 func (*Problem) ProtoMessage() {}
 
 func (x *Problem) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[7]
+	mi := &file_minid_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -639,7 +740,7 @@ func (x *Problem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Problem.ProtoReflect.Descriptor instead.
 func (*Problem) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{7}
+	return file_minid_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Problem) GetKind() string {
@@ -686,7 +787,7 @@ type CollectGarbageRequest struct {
 
 func (x *CollectGarbageRequest) Reset() {
 	*x = CollectGarbageRequest{}
-	mi := &file_minid_proto_msgTypes[8]
+	mi := &file_minid_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -698,7 +799,7 @@ func (x *CollectGarbageRequest) String() string {
 func (*CollectGarbageRequest) ProtoMessage() {}
 
 func (x *CollectGarbageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[8]
+	mi := &file_minid_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -711,7 +812,7 @@ func (x *CollectGarbageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CollectGarbageRequest.ProtoReflect.Descriptor instead.
 func (*CollectGarbageRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{8}
+	return file_minid_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *CollectGarbageRequest) GetDryRun() bool {
@@ -732,7 +833,7 @@ type CollectGarbageResponse struct {
 
 func (x *CollectGarbageResponse) Reset() {
 	*x = CollectGarbageResponse{}
-	mi := &file_minid_proto_msgTypes[9]
+	mi := &file_minid_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -744,7 +845,7 @@ func (x *CollectGarbageResponse) String() string {
 func (*CollectGarbageResponse) ProtoMessage() {}
 
 func (x *CollectGarbageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[9]
+	mi := &file_minid_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -757,7 +858,7 @@ func (x *CollectGarbageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CollectGarbageResponse.ProtoReflect.Descriptor instead.
 func (*CollectGarbageResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{9}
+	return file_minid_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *CollectGarbageResponse) GetBlobs() []string {
@@ -789,7 +890,7 @@ type UpgradeSupervisorRequest struct {
 
 func (x *UpgradeSupervisorRequest) Reset() {
 	*x = UpgradeSupervisorRequest{}
-	mi := &file_minid_proto_msgTypes[10]
+	mi := &file_minid_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -801,7 +902,7 @@ func (x *UpgradeSupervisorRequest) String() string {
 func (*UpgradeSupervisorRequest) ProtoMessage() {}
 
 func (x *UpgradeSupervisorRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[10]
+	mi := &file_minid_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -814,7 +915,7 @@ func (x *UpgradeSupervisorRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpgradeSupervisorRequest.ProtoReflect.Descriptor instead.
 func (*UpgradeSupervisorRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{10}
+	return file_minid_proto_rawDescGZIP(), []int{11}
 }
 
 type UpgradeSupervisorResponse struct {
@@ -826,7 +927,7 @@ type UpgradeSupervisorResponse struct {
 
 func (x *UpgradeSupervisorResponse) Reset() {
 	*x = UpgradeSupervisorResponse{}
-	mi := &file_minid_proto_msgTypes[11]
+	mi := &file_minid_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -838,7 +939,7 @@ func (x *UpgradeSupervisorResponse) String() string {
 func (*UpgradeSupervisorResponse) ProtoMessage() {}
 
 func (x *UpgradeSupervisorResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[11]
+	mi := &file_minid_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -851,7 +952,7 @@ func (x *UpgradeSupervisorResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpgradeSupervisorResponse.ProtoReflect.Descriptor instead.
 func (*UpgradeSupervisorResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{11}
+	return file_minid_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *UpgradeSupervisorResponse) GetSupervisors() []*SupervisorInfo {
@@ -869,7 +970,7 @@ type ReloadRequest struct {
 
 func (x *ReloadRequest) Reset() {
 	*x = ReloadRequest{}
-	mi := &file_minid_proto_msgTypes[12]
+	mi := &file_minid_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -881,7 +982,7 @@ func (x *ReloadRequest) String() string {
 func (*ReloadRequest) ProtoMessage() {}
 
 func (x *ReloadRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[12]
+	mi := &file_minid_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -894,7 +995,7 @@ func (x *ReloadRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReloadRequest.ProtoReflect.Descriptor instead.
 func (*ReloadRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{12}
+	return file_minid_proto_rawDescGZIP(), []int{13}
 }
 
 type ReloadResponse struct {
@@ -907,7 +1008,7 @@ type ReloadResponse struct {
 
 func (x *ReloadResponse) Reset() {
 	*x = ReloadResponse{}
-	mi := &file_minid_proto_msgTypes[13]
+	mi := &file_minid_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -919,7 +1020,7 @@ func (x *ReloadResponse) String() string {
 func (*ReloadResponse) ProtoMessage() {}
 
 func (x *ReloadResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[13]
+	mi := &file_minid_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -932,7 +1033,7 @@ func (x *ReloadResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReloadResponse.ProtoReflect.Descriptor instead.
 func (*ReloadResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{13}
+	return file_minid_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *ReloadResponse) GetChanged() []string {
@@ -961,7 +1062,7 @@ type SubscribeRequest struct {
 
 func (x *SubscribeRequest) Reset() {
 	*x = SubscribeRequest{}
-	mi := &file_minid_proto_msgTypes[14]
+	mi := &file_minid_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -973,7 +1074,7 @@ func (x *SubscribeRequest) String() string {
 func (*SubscribeRequest) ProtoMessage() {}
 
 func (x *SubscribeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[14]
+	mi := &file_minid_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -986,7 +1087,7 @@ func (x *SubscribeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubscribeRequest.ProtoReflect.Descriptor instead.
 func (*SubscribeRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{14}
+	return file_minid_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *SubscribeRequest) GetNamespace() string {
@@ -1031,7 +1132,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_minid_proto_msgTypes[15]
+	mi := &file_minid_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1043,7 +1144,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[15]
+	mi := &file_minid_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1056,7 +1157,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{15}
+	return file_minid_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Event) GetTime() int64 {
@@ -1112,7 +1213,7 @@ type Namespace struct {
 
 func (x *Namespace) Reset() {
 	*x = Namespace{}
-	mi := &file_minid_proto_msgTypes[16]
+	mi := &file_minid_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1124,7 +1225,7 @@ func (x *Namespace) String() string {
 func (*Namespace) ProtoMessage() {}
 
 func (x *Namespace) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[16]
+	mi := &file_minid_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1137,7 +1238,7 @@ func (x *Namespace) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Namespace.ProtoReflect.Descriptor instead.
 func (*Namespace) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{16}
+	return file_minid_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Namespace) GetName() string {
@@ -1171,7 +1272,7 @@ type CreateNamespaceRequest struct {
 
 func (x *CreateNamespaceRequest) Reset() {
 	*x = CreateNamespaceRequest{}
-	mi := &file_minid_proto_msgTypes[17]
+	mi := &file_minid_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1183,7 +1284,7 @@ func (x *CreateNamespaceRequest) String() string {
 func (*CreateNamespaceRequest) ProtoMessage() {}
 
 func (x *CreateNamespaceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[17]
+	mi := &file_minid_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1196,7 +1297,7 @@ func (x *CreateNamespaceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateNamespaceRequest.ProtoReflect.Descriptor instead.
 func (*CreateNamespaceRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{17}
+	return file_minid_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *CreateNamespaceRequest) GetName() string {
@@ -1221,7 +1322,7 @@ type ListNamespacesRequest struct {
 
 func (x *ListNamespacesRequest) Reset() {
 	*x = ListNamespacesRequest{}
-	mi := &file_minid_proto_msgTypes[18]
+	mi := &file_minid_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1233,7 +1334,7 @@ func (x *ListNamespacesRequest) String() string {
 func (*ListNamespacesRequest) ProtoMessage() {}
 
 func (x *ListNamespacesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[18]
+	mi := &file_minid_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1246,7 +1347,7 @@ func (x *ListNamespacesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListNamespacesRequest.ProtoReflect.Descriptor instead.
 func (*ListNamespacesRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{18}
+	return file_minid_proto_rawDescGZIP(), []int{19}
 }
 
 type ListNamespacesResponse struct {
@@ -1258,7 +1359,7 @@ type ListNamespacesResponse struct {
 
 func (x *ListNamespacesResponse) Reset() {
 	*x = ListNamespacesResponse{}
-	mi := &file_minid_proto_msgTypes[19]
+	mi := &file_minid_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1270,7 +1371,7 @@ func (x *ListNamespacesResponse) String() string {
 func (*ListNamespacesResponse) ProtoMessage() {}
 
 func (x *ListNamespacesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[19]
+	mi := &file_minid_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1283,7 +1384,7 @@ func (x *ListNamespacesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListNamespacesResponse.ProtoReflect.Descriptor instead.
 func (*ListNamespacesResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{19}
+	return file_minid_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ListNamespacesResponse) GetNamespaces() []*Namespace {
@@ -1302,7 +1403,7 @@ type DeleteNamespaceRequest struct {
 
 func (x *DeleteNamespaceRequest) Reset() {
 	*x = DeleteNamespaceRequest{}
-	mi := &file_minid_proto_msgTypes[20]
+	mi := &file_minid_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1314,7 +1415,7 @@ func (x *DeleteNamespaceRequest) String() string {
 func (*DeleteNamespaceRequest) ProtoMessage() {}
 
 func (x *DeleteNamespaceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[20]
+	mi := &file_minid_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1327,7 +1428,7 @@ func (x *DeleteNamespaceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteNamespaceRequest.ProtoReflect.Descriptor instead.
 func (*DeleteNamespaceRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{20}
+	return file_minid_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *DeleteNamespaceRequest) GetName() string {
@@ -1345,7 +1446,7 @@ type DeleteNamespaceResponse struct {
 
 func (x *DeleteNamespaceResponse) Reset() {
 	*x = DeleteNamespaceResponse{}
-	mi := &file_minid_proto_msgTypes[21]
+	mi := &file_minid_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1357,7 +1458,7 @@ func (x *DeleteNamespaceResponse) String() string {
 func (*DeleteNamespaceResponse) ProtoMessage() {}
 
 func (x *DeleteNamespaceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[21]
+	mi := &file_minid_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1370,7 +1471,7 @@ func (x *DeleteNamespaceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteNamespaceResponse.ProtoReflect.Descriptor instead.
 func (*DeleteNamespaceResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{21}
+	return file_minid_proto_rawDescGZIP(), []int{22}
 }
 
 type SetNamespaceLabelsRequest struct {
@@ -1384,7 +1485,7 @@ type SetNamespaceLabelsRequest struct {
 
 func (x *SetNamespaceLabelsRequest) Reset() {
 	*x = SetNamespaceLabelsRequest{}
-	mi := &file_minid_proto_msgTypes[22]
+	mi := &file_minid_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1396,7 +1497,7 @@ func (x *SetNamespaceLabelsRequest) String() string {
 func (*SetNamespaceLabelsRequest) ProtoMessage() {}
 
 func (x *SetNamespaceLabelsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[22]
+	mi := &file_minid_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1409,7 +1510,7 @@ func (x *SetNamespaceLabelsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetNamespaceLabelsRequest.ProtoReflect.Descriptor instead.
 func (*SetNamespaceLabelsRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{22}
+	return file_minid_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *SetNamespaceLabelsRequest) GetName() string {
@@ -1447,7 +1548,7 @@ type Descriptor struct {
 
 func (x *Descriptor) Reset() {
 	*x = Descriptor{}
-	mi := &file_minid_proto_msgTypes[23]
+	mi := &file_minid_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1459,7 +1560,7 @@ func (x *Descriptor) String() string {
 func (*Descriptor) ProtoMessage() {}
 
 func (x *Descriptor) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[23]
+	mi := &file_minid_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1472,7 +1573,7 @@ func (x *Descriptor) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Descriptor.ProtoReflect.Descriptor instead.
 func (*Descriptor) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{23}
+	return file_minid_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Descriptor) GetMediaType() string {
@@ -1535,7 +1636,7 @@ type Image struct {
 
 func (x *Image) Reset() {
 	*x = Image{}
-	mi := &file_minid_proto_msgTypes[24]
+	mi := &file_minid_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1547,7 +1648,7 @@ func (x *Image) String() string {
 func (*Image) ProtoMessage() {}
 
 func (x *Image) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[24]
+	mi := &file_minid_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1560,7 +1661,7 @@ func (x *Image) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Image.ProtoReflect.Descriptor instead.
 func (*Image) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{24}
+	return file_minid_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Image) GetName() string {
@@ -1643,7 +1744,7 @@ type ListImagesRequest struct {
 
 func (x *ListImagesRequest) Reset() {
 	*x = ListImagesRequest{}
-	mi := &file_minid_proto_msgTypes[25]
+	mi := &file_minid_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1655,7 +1756,7 @@ func (x *ListImagesRequest) String() string {
 func (*ListImagesRequest) ProtoMessage() {}
 
 func (x *ListImagesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[25]
+	mi := &file_minid_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1668,7 +1769,7 @@ func (x *ListImagesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListImagesRequest.ProtoReflect.Descriptor instead.
 func (*ListImagesRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{25}
+	return file_minid_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *ListImagesRequest) GetNamespace() string {
@@ -1694,7 +1795,7 @@ type ListImagesResponse struct {
 
 func (x *ListImagesResponse) Reset() {
 	*x = ListImagesResponse{}
-	mi := &file_minid_proto_msgTypes[26]
+	mi := &file_minid_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1706,7 +1807,7 @@ func (x *ListImagesResponse) String() string {
 func (*ListImagesResponse) ProtoMessage() {}
 
 func (x *ListImagesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[26]
+	mi := &file_minid_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1719,7 +1820,7 @@ func (x *ListImagesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListImagesResponse.ProtoReflect.Descriptor instead.
 func (*ListImagesResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{26}
+	return file_minid_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *ListImagesResponse) GetImages() []*Image {
@@ -1739,7 +1840,7 @@ type GetImageRequest struct {
 
 func (x *GetImageRequest) Reset() {
 	*x = GetImageRequest{}
-	mi := &file_minid_proto_msgTypes[27]
+	mi := &file_minid_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1751,7 +1852,7 @@ func (x *GetImageRequest) String() string {
 func (*GetImageRequest) ProtoMessage() {}
 
 func (x *GetImageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[27]
+	mi := &file_minid_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1764,7 +1865,7 @@ func (x *GetImageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetImageRequest.ProtoReflect.Descriptor instead.
 func (*GetImageRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{27}
+	return file_minid_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *GetImageRequest) GetNamespace() string {
@@ -1799,7 +1900,7 @@ type RegistryOptions struct {
 
 func (x *RegistryOptions) Reset() {
 	*x = RegistryOptions{}
-	mi := &file_minid_proto_msgTypes[28]
+	mi := &file_minid_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1811,7 +1912,7 @@ func (x *RegistryOptions) String() string {
 func (*RegistryOptions) ProtoMessage() {}
 
 func (x *RegistryOptions) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[28]
+	mi := &file_minid_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1824,7 +1925,7 @@ func (x *RegistryOptions) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RegistryOptions.ProtoReflect.Descriptor instead.
 func (*RegistryOptions) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{28}
+	return file_minid_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *RegistryOptions) GetSkipVerify() bool {
@@ -1915,7 +2016,7 @@ type PullRequest struct {
 
 func (x *PullRequest) Reset() {
 	*x = PullRequest{}
-	mi := &file_minid_proto_msgTypes[29]
+	mi := &file_minid_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1927,7 +2028,7 @@ func (x *PullRequest) String() string {
 func (*PullRequest) ProtoMessage() {}
 
 func (x *PullRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[29]
+	mi := &file_minid_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1940,7 +2041,7 @@ func (x *PullRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PullRequest.ProtoReflect.Descriptor instead.
 func (*PullRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{29}
+	return file_minid_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *PullRequest) GetNamespace() string {
@@ -2030,7 +2131,7 @@ type PushRequest struct {
 
 func (x *PushRequest) Reset() {
 	*x = PushRequest{}
-	mi := &file_minid_proto_msgTypes[30]
+	mi := &file_minid_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2042,7 +2143,7 @@ func (x *PushRequest) String() string {
 func (*PushRequest) ProtoMessage() {}
 
 func (x *PushRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[30]
+	mi := &file_minid_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2055,7 +2156,7 @@ func (x *PushRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PushRequest.ProtoReflect.Descriptor instead.
 func (*PushRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{30}
+	return file_minid_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *PushRequest) GetNamespace() string {
@@ -2137,7 +2238,7 @@ type Progress struct {
 
 func (x *Progress) Reset() {
 	*x = Progress{}
-	mi := &file_minid_proto_msgTypes[31]
+	mi := &file_minid_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2149,7 +2250,7 @@ func (x *Progress) String() string {
 func (*Progress) ProtoMessage() {}
 
 func (x *Progress) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[31]
+	mi := &file_minid_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2162,7 +2263,7 @@ func (x *Progress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Progress.ProtoReflect.Descriptor instead.
 func (*Progress) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{31}
+	return file_minid_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *Progress) GetItem() string {
@@ -2226,7 +2327,7 @@ type TagRequest struct {
 
 func (x *TagRequest) Reset() {
 	*x = TagRequest{}
-	mi := &file_minid_proto_msgTypes[32]
+	mi := &file_minid_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2238,7 +2339,7 @@ func (x *TagRequest) String() string {
 func (*TagRequest) ProtoMessage() {}
 
 func (x *TagRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[32]
+	mi := &file_minid_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2251,7 +2352,7 @@ func (x *TagRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TagRequest.ProtoReflect.Descriptor instead.
 func (*TagRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{32}
+	return file_minid_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *TagRequest) GetNamespace() string {
@@ -2294,7 +2395,7 @@ type SetImageLabelsRequest struct {
 
 func (x *SetImageLabelsRequest) Reset() {
 	*x = SetImageLabelsRequest{}
-	mi := &file_minid_proto_msgTypes[33]
+	mi := &file_minid_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2306,7 +2407,7 @@ func (x *SetImageLabelsRequest) String() string {
 func (*SetImageLabelsRequest) ProtoMessage() {}
 
 func (x *SetImageLabelsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[33]
+	mi := &file_minid_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2319,7 +2420,7 @@ func (x *SetImageLabelsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetImageLabelsRequest.ProtoReflect.Descriptor instead.
 func (*SetImageLabelsRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{33}
+	return file_minid_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *SetImageLabelsRequest) GetNamespace() string {
@@ -2362,7 +2463,7 @@ type DeleteImageRequest struct {
 
 func (x *DeleteImageRequest) Reset() {
 	*x = DeleteImageRequest{}
-	mi := &file_minid_proto_msgTypes[34]
+	mi := &file_minid_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2374,7 +2475,7 @@ func (x *DeleteImageRequest) String() string {
 func (*DeleteImageRequest) ProtoMessage() {}
 
 func (x *DeleteImageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[34]
+	mi := &file_minid_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2387,7 +2488,7 @@ func (x *DeleteImageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteImageRequest.ProtoReflect.Descriptor instead.
 func (*DeleteImageRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{34}
+	return file_minid_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *DeleteImageRequest) GetNamespace() string {
@@ -2427,7 +2528,7 @@ type DeleteImageResponse struct {
 
 func (x *DeleteImageResponse) Reset() {
 	*x = DeleteImageResponse{}
-	mi := &file_minid_proto_msgTypes[35]
+	mi := &file_minid_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2439,7 +2540,7 @@ func (x *DeleteImageResponse) String() string {
 func (*DeleteImageResponse) ProtoMessage() {}
 
 func (x *DeleteImageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[35]
+	mi := &file_minid_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2452,7 +2553,7 @@ func (x *DeleteImageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteImageResponse.ProtoReflect.Descriptor instead.
 func (*DeleteImageResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{35}
+	return file_minid_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *DeleteImageResponse) GetUntagged() []string {
@@ -2474,7 +2575,7 @@ type PruneImagesRequest struct {
 
 func (x *PruneImagesRequest) Reset() {
 	*x = PruneImagesRequest{}
-	mi := &file_minid_proto_msgTypes[36]
+	mi := &file_minid_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2486,7 +2587,7 @@ func (x *PruneImagesRequest) String() string {
 func (*PruneImagesRequest) ProtoMessage() {}
 
 func (x *PruneImagesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[36]
+	mi := &file_minid_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2499,7 +2600,7 @@ func (x *PruneImagesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PruneImagesRequest.ProtoReflect.Descriptor instead.
 func (*PruneImagesRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{36}
+	return file_minid_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *PruneImagesRequest) GetNamespace() string {
@@ -2532,7 +2633,7 @@ type ImageNames struct {
 
 func (x *ImageNames) Reset() {
 	*x = ImageNames{}
-	mi := &file_minid_proto_msgTypes[37]
+	mi := &file_minid_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2544,7 +2645,7 @@ func (x *ImageNames) String() string {
 func (*ImageNames) ProtoMessage() {}
 
 func (x *ImageNames) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[37]
+	mi := &file_minid_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2557,7 +2658,7 @@ func (x *ImageNames) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImageNames.ProtoReflect.Descriptor instead.
 func (*ImageNames) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{37}
+	return file_minid_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *ImageNames) GetNames() []string {
@@ -2577,7 +2678,7 @@ type PruneImagesResponse struct {
 
 func (x *PruneImagesResponse) Reset() {
 	*x = PruneImagesResponse{}
-	mi := &file_minid_proto_msgTypes[38]
+	mi := &file_minid_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2589,7 +2690,7 @@ func (x *PruneImagesResponse) String() string {
 func (*PruneImagesResponse) ProtoMessage() {}
 
 func (x *PruneImagesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[38]
+	mi := &file_minid_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2602,7 +2703,7 @@ func (x *PruneImagesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PruneImagesResponse.ProtoReflect.Descriptor instead.
 func (*PruneImagesResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{38}
+	return file_minid_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *PruneImagesResponse) GetDeleted() []string {
@@ -2629,7 +2730,7 @@ type ImportRequest struct {
 
 func (x *ImportRequest) Reset() {
 	*x = ImportRequest{}
-	mi := &file_minid_proto_msgTypes[39]
+	mi := &file_minid_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2641,7 +2742,7 @@ func (x *ImportRequest) String() string {
 func (*ImportRequest) ProtoMessage() {}
 
 func (x *ImportRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[39]
+	mi := &file_minid_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2654,7 +2755,7 @@ func (x *ImportRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImportRequest.ProtoReflect.Descriptor instead.
 func (*ImportRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{39}
+	return file_minid_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *ImportRequest) GetOptions() *ImportOptions {
@@ -2691,7 +2792,7 @@ type ImportOptions struct {
 
 func (x *ImportOptions) Reset() {
 	*x = ImportOptions{}
-	mi := &file_minid_proto_msgTypes[40]
+	mi := &file_minid_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2703,7 +2804,7 @@ func (x *ImportOptions) String() string {
 func (*ImportOptions) ProtoMessage() {}
 
 func (x *ImportOptions) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[40]
+	mi := &file_minid_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2716,7 +2817,7 @@ func (x *ImportOptions) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImportOptions.ProtoReflect.Descriptor instead.
 func (*ImportOptions) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{40}
+	return file_minid_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *ImportOptions) GetNamespace() string {
@@ -2812,7 +2913,7 @@ type ImportResponse struct {
 
 func (x *ImportResponse) Reset() {
 	*x = ImportResponse{}
-	mi := &file_minid_proto_msgTypes[41]
+	mi := &file_minid_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2824,7 +2925,7 @@ func (x *ImportResponse) String() string {
 func (*ImportResponse) ProtoMessage() {}
 
 func (x *ImportResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[41]
+	mi := &file_minid_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2837,7 +2938,7 @@ func (x *ImportResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImportResponse.ProtoReflect.Descriptor instead.
 func (*ImportResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{41}
+	return file_minid_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *ImportResponse) GetImages() []*Image {
@@ -2861,7 +2962,7 @@ type ExportRequest struct {
 
 func (x *ExportRequest) Reset() {
 	*x = ExportRequest{}
-	mi := &file_minid_proto_msgTypes[42]
+	mi := &file_minid_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2873,7 +2974,7 @@ func (x *ExportRequest) String() string {
 func (*ExportRequest) ProtoMessage() {}
 
 func (x *ExportRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[42]
+	mi := &file_minid_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2886,7 +2987,7 @@ func (x *ExportRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExportRequest.ProtoReflect.Descriptor instead.
 func (*ExportRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{42}
+	return file_minid_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *ExportRequest) GetNamespace() string {
@@ -2941,7 +3042,7 @@ type DataChunk struct {
 
 func (x *DataChunk) Reset() {
 	*x = DataChunk{}
-	mi := &file_minid_proto_msgTypes[43]
+	mi := &file_minid_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2953,7 +3054,7 @@ func (x *DataChunk) String() string {
 func (*DataChunk) ProtoMessage() {}
 
 func (x *DataChunk) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[43]
+	mi := &file_minid_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2966,7 +3067,7 @@ func (x *DataChunk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DataChunk.ProtoReflect.Descriptor instead.
 func (*DataChunk) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{43}
+	return file_minid_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *DataChunk) GetData() []byte {
@@ -2994,7 +3095,7 @@ type CheckImagesRequest struct {
 
 func (x *CheckImagesRequest) Reset() {
 	*x = CheckImagesRequest{}
-	mi := &file_minid_proto_msgTypes[44]
+	mi := &file_minid_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3006,7 +3107,7 @@ func (x *CheckImagesRequest) String() string {
 func (*CheckImagesRequest) ProtoMessage() {}
 
 func (x *CheckImagesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[44]
+	mi := &file_minid_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3019,7 +3120,7 @@ func (x *CheckImagesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckImagesRequest.ProtoReflect.Descriptor instead.
 func (*CheckImagesRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{44}
+	return file_minid_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *CheckImagesRequest) GetNamespace() string {
@@ -3059,7 +3160,7 @@ type ImageStatus struct {
 
 func (x *ImageStatus) Reset() {
 	*x = ImageStatus{}
-	mi := &file_minid_proto_msgTypes[45]
+	mi := &file_minid_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3071,7 +3172,7 @@ func (x *ImageStatus) String() string {
 func (*ImageStatus) ProtoMessage() {}
 
 func (x *ImageStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[45]
+	mi := &file_minid_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3084,7 +3185,7 @@ func (x *ImageStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImageStatus.ProtoReflect.Descriptor instead.
 func (*ImageStatus) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{45}
+	return file_minid_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *ImageStatus) GetName() string {
@@ -3152,7 +3253,7 @@ type CheckImagesResponse struct {
 
 func (x *CheckImagesResponse) Reset() {
 	*x = CheckImagesResponse{}
-	mi := &file_minid_proto_msgTypes[46]
+	mi := &file_minid_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3164,7 +3265,7 @@ func (x *CheckImagesResponse) String() string {
 func (*CheckImagesResponse) ProtoMessage() {}
 
 func (x *CheckImagesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[46]
+	mi := &file_minid_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3177,7 +3278,7 @@ func (x *CheckImagesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckImagesResponse.ProtoReflect.Descriptor instead.
 func (*CheckImagesResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{46}
+	return file_minid_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *CheckImagesResponse) GetImages() []*ImageStatus {
@@ -3198,7 +3299,7 @@ type UsageRequest struct {
 
 func (x *UsageRequest) Reset() {
 	*x = UsageRequest{}
-	mi := &file_minid_proto_msgTypes[47]
+	mi := &file_minid_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3210,7 +3311,7 @@ func (x *UsageRequest) String() string {
 func (*UsageRequest) ProtoMessage() {}
 
 func (x *UsageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[47]
+	mi := &file_minid_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3223,7 +3324,7 @@ func (x *UsageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UsageRequest.ProtoReflect.Descriptor instead.
 func (*UsageRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{47}
+	return file_minid_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *UsageRequest) GetNamespace() string {
@@ -3258,7 +3359,7 @@ type UsageResponse struct {
 
 func (x *UsageResponse) Reset() {
 	*x = UsageResponse{}
-	mi := &file_minid_proto_msgTypes[48]
+	mi := &file_minid_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3270,7 +3371,7 @@ func (x *UsageResponse) String() string {
 func (*UsageResponse) ProtoMessage() {}
 
 func (x *UsageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[48]
+	mi := &file_minid_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3283,7 +3384,7 @@ func (x *UsageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UsageResponse.ProtoReflect.Descriptor instead.
 func (*UsageResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{48}
+	return file_minid_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *UsageResponse) GetContentSize() int64 {
@@ -3319,7 +3420,7 @@ type UnpackRequest struct {
 
 func (x *UnpackRequest) Reset() {
 	*x = UnpackRequest{}
-	mi := &file_minid_proto_msgTypes[49]
+	mi := &file_minid_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3331,7 +3432,7 @@ func (x *UnpackRequest) String() string {
 func (*UnpackRequest) ProtoMessage() {}
 
 func (x *UnpackRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[49]
+	mi := &file_minid_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3344,7 +3445,7 @@ func (x *UnpackRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnpackRequest.ProtoReflect.Descriptor instead.
 func (*UnpackRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{49}
+	return file_minid_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *UnpackRequest) GetNamespace() string {
@@ -3391,7 +3492,7 @@ type ConvertRequest struct {
 
 func (x *ConvertRequest) Reset() {
 	*x = ConvertRequest{}
-	mi := &file_minid_proto_msgTypes[50]
+	mi := &file_minid_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3403,7 +3504,7 @@ func (x *ConvertRequest) String() string {
 func (*ConvertRequest) ProtoMessage() {}
 
 func (x *ConvertRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[50]
+	mi := &file_minid_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3416,7 +3517,7 @@ func (x *ConvertRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConvertRequest.ProtoReflect.Descriptor instead.
 func (*ConvertRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{50}
+	return file_minid_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *ConvertRequest) GetNamespace() string {
@@ -3491,7 +3592,7 @@ type MountImageRequest struct {
 
 func (x *MountImageRequest) Reset() {
 	*x = MountImageRequest{}
-	mi := &file_minid_proto_msgTypes[51]
+	mi := &file_minid_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3503,7 +3604,7 @@ func (x *MountImageRequest) String() string {
 func (*MountImageRequest) ProtoMessage() {}
 
 func (x *MountImageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[51]
+	mi := &file_minid_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3516,7 +3617,7 @@ func (x *MountImageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MountImageRequest.ProtoReflect.Descriptor instead.
 func (*MountImageRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{51}
+	return file_minid_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *MountImageRequest) GetNamespace() string {
@@ -3586,7 +3687,7 @@ type UnmountImageRequest struct {
 
 func (x *UnmountImageRequest) Reset() {
 	*x = UnmountImageRequest{}
-	mi := &file_minid_proto_msgTypes[52]
+	mi := &file_minid_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3598,7 +3699,7 @@ func (x *UnmountImageRequest) String() string {
 func (*UnmountImageRequest) ProtoMessage() {}
 
 func (x *UnmountImageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[52]
+	mi := &file_minid_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3611,7 +3712,7 @@ func (x *UnmountImageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnmountImageRequest.ProtoReflect.Descriptor instead.
 func (*UnmountImageRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{52}
+	return file_minid_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *UnmountImageRequest) GetNamespace() string {
@@ -3643,7 +3744,7 @@ type UnmountImageResponse struct {
 
 func (x *UnmountImageResponse) Reset() {
 	*x = UnmountImageResponse{}
-	mi := &file_minid_proto_msgTypes[53]
+	mi := &file_minid_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3655,7 +3756,7 @@ func (x *UnmountImageResponse) String() string {
 func (*UnmountImageResponse) ProtoMessage() {}
 
 func (x *UnmountImageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[53]
+	mi := &file_minid_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3668,7 +3769,7 @@ func (x *UnmountImageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnmountImageResponse.ProtoReflect.Descriptor instead.
 func (*UnmountImageResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{53}
+	return file_minid_proto_rawDescGZIP(), []int{54}
 }
 
 type ContentInfo struct {
@@ -3684,7 +3785,7 @@ type ContentInfo struct {
 
 func (x *ContentInfo) Reset() {
 	*x = ContentInfo{}
-	mi := &file_minid_proto_msgTypes[54]
+	mi := &file_minid_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3696,7 +3797,7 @@ func (x *ContentInfo) String() string {
 func (*ContentInfo) ProtoMessage() {}
 
 func (x *ContentInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[54]
+	mi := &file_minid_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3709,7 +3810,7 @@ func (x *ContentInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContentInfo.ProtoReflect.Descriptor instead.
 func (*ContentInfo) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{54}
+	return file_minid_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *ContentInfo) GetDigest() string {
@@ -3757,7 +3858,7 @@ type ListContentRequest struct {
 
 func (x *ListContentRequest) Reset() {
 	*x = ListContentRequest{}
-	mi := &file_minid_proto_msgTypes[55]
+	mi := &file_minid_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3769,7 +3870,7 @@ func (x *ListContentRequest) String() string {
 func (*ListContentRequest) ProtoMessage() {}
 
 func (x *ListContentRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[55]
+	mi := &file_minid_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3782,7 +3883,7 @@ func (x *ListContentRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListContentRequest.ProtoReflect.Descriptor instead.
 func (*ListContentRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{55}
+	return file_minid_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *ListContentRequest) GetNamespace() string {
@@ -3809,7 +3910,7 @@ type ContentInfoRequest struct {
 
 func (x *ContentInfoRequest) Reset() {
 	*x = ContentInfoRequest{}
-	mi := &file_minid_proto_msgTypes[56]
+	mi := &file_minid_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3821,7 +3922,7 @@ func (x *ContentInfoRequest) String() string {
 func (*ContentInfoRequest) ProtoMessage() {}
 
 func (x *ContentInfoRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[56]
+	mi := &file_minid_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3834,7 +3935,7 @@ func (x *ContentInfoRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContentInfoRequest.ProtoReflect.Descriptor instead.
 func (*ContentInfoRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{56}
+	return file_minid_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *ContentInfoRequest) GetNamespace() string {
@@ -3863,7 +3964,7 @@ type ReadContentRequest struct {
 
 func (x *ReadContentRequest) Reset() {
 	*x = ReadContentRequest{}
-	mi := &file_minid_proto_msgTypes[57]
+	mi := &file_minid_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3875,7 +3976,7 @@ func (x *ReadContentRequest) String() string {
 func (*ReadContentRequest) ProtoMessage() {}
 
 func (x *ReadContentRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[57]
+	mi := &file_minid_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3888,7 +3989,7 @@ func (x *ReadContentRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadContentRequest.ProtoReflect.Descriptor instead.
 func (*ReadContentRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{57}
+	return file_minid_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *ReadContentRequest) GetNamespace() string {
@@ -3934,7 +4035,7 @@ type WriteContentRequest struct {
 
 func (x *WriteContentRequest) Reset() {
 	*x = WriteContentRequest{}
-	mi := &file_minid_proto_msgTypes[58]
+	mi := &file_minid_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3946,7 +4047,7 @@ func (x *WriteContentRequest) String() string {
 func (*WriteContentRequest) ProtoMessage() {}
 
 func (x *WriteContentRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[58]
+	mi := &file_minid_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3959,7 +4060,7 @@ func (x *WriteContentRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WriteContentRequest.ProtoReflect.Descriptor instead.
 func (*WriteContentRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{58}
+	return file_minid_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *WriteContentRequest) GetNamespace() string {
@@ -4022,7 +4123,7 @@ type WriteContentResponse struct {
 
 func (x *WriteContentResponse) Reset() {
 	*x = WriteContentResponse{}
-	mi := &file_minid_proto_msgTypes[59]
+	mi := &file_minid_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4034,7 +4135,7 @@ func (x *WriteContentResponse) String() string {
 func (*WriteContentResponse) ProtoMessage() {}
 
 func (x *WriteContentResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[59]
+	mi := &file_minid_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4047,7 +4148,7 @@ func (x *WriteContentResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WriteContentResponse.ProtoReflect.Descriptor instead.
 func (*WriteContentResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{59}
+	return file_minid_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *WriteContentResponse) GetOffset() int64 {
@@ -4079,7 +4180,7 @@ type ActiveRequest struct {
 
 func (x *ActiveRequest) Reset() {
 	*x = ActiveRequest{}
-	mi := &file_minid_proto_msgTypes[60]
+	mi := &file_minid_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4091,7 +4192,7 @@ func (x *ActiveRequest) String() string {
 func (*ActiveRequest) ProtoMessage() {}
 
 func (x *ActiveRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[60]
+	mi := &file_minid_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4104,7 +4205,7 @@ func (x *ActiveRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ActiveRequest.ProtoReflect.Descriptor instead.
 func (*ActiveRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{60}
+	return file_minid_proto_rawDescGZIP(), []int{61}
 }
 
 type ActiveResponse struct {
@@ -4116,7 +4217,7 @@ type ActiveResponse struct {
 
 func (x *ActiveResponse) Reset() {
 	*x = ActiveResponse{}
-	mi := &file_minid_proto_msgTypes[61]
+	mi := &file_minid_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4128,7 +4229,7 @@ func (x *ActiveResponse) String() string {
 func (*ActiveResponse) ProtoMessage() {}
 
 func (x *ActiveResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[61]
+	mi := &file_minid_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4141,7 +4242,7 @@ func (x *ActiveResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ActiveResponse.ProtoReflect.Descriptor instead.
 func (*ActiveResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{61}
+	return file_minid_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *ActiveResponse) GetIngests() []*Ingest {
@@ -4165,7 +4266,7 @@ type Ingest struct {
 
 func (x *Ingest) Reset() {
 	*x = Ingest{}
-	mi := &file_minid_proto_msgTypes[62]
+	mi := &file_minid_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4177,7 +4278,7 @@ func (x *Ingest) String() string {
 func (*Ingest) ProtoMessage() {}
 
 func (x *Ingest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[62]
+	mi := &file_minid_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4190,7 +4291,7 @@ func (x *Ingest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ingest.ProtoReflect.Descriptor instead.
 func (*Ingest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{62}
+	return file_minid_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *Ingest) GetRef() string {
@@ -4244,7 +4345,7 @@ type AbortRequest struct {
 
 func (x *AbortRequest) Reset() {
 	*x = AbortRequest{}
-	mi := &file_minid_proto_msgTypes[63]
+	mi := &file_minid_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4256,7 +4357,7 @@ func (x *AbortRequest) String() string {
 func (*AbortRequest) ProtoMessage() {}
 
 func (x *AbortRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[63]
+	mi := &file_minid_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4269,7 +4370,7 @@ func (x *AbortRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AbortRequest.ProtoReflect.Descriptor instead.
 func (*AbortRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{63}
+	return file_minid_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *AbortRequest) GetRef() string {
@@ -4287,7 +4388,7 @@ type AbortResponse struct {
 
 func (x *AbortResponse) Reset() {
 	*x = AbortResponse{}
-	mi := &file_minid_proto_msgTypes[64]
+	mi := &file_minid_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4299,7 +4400,7 @@ func (x *AbortResponse) String() string {
 func (*AbortResponse) ProtoMessage() {}
 
 func (x *AbortResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[64]
+	mi := &file_minid_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4312,7 +4413,7 @@ func (x *AbortResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AbortResponse.ProtoReflect.Descriptor instead.
 func (*AbortResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{64}
+	return file_minid_proto_rawDescGZIP(), []int{65}
 }
 
 type DeleteContentRequest struct {
@@ -4325,7 +4426,7 @@ type DeleteContentRequest struct {
 
 func (x *DeleteContentRequest) Reset() {
 	*x = DeleteContentRequest{}
-	mi := &file_minid_proto_msgTypes[65]
+	mi := &file_minid_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4337,7 +4438,7 @@ func (x *DeleteContentRequest) String() string {
 func (*DeleteContentRequest) ProtoMessage() {}
 
 func (x *DeleteContentRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[65]
+	mi := &file_minid_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4350,7 +4451,7 @@ func (x *DeleteContentRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteContentRequest.ProtoReflect.Descriptor instead.
 func (*DeleteContentRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{65}
+	return file_minid_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *DeleteContentRequest) GetNamespace() string {
@@ -4375,7 +4476,7 @@ type DeleteContentResponse struct {
 
 func (x *DeleteContentResponse) Reset() {
 	*x = DeleteContentResponse{}
-	mi := &file_minid_proto_msgTypes[66]
+	mi := &file_minid_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4387,7 +4488,7 @@ func (x *DeleteContentResponse) String() string {
 func (*DeleteContentResponse) ProtoMessage() {}
 
 func (x *DeleteContentResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[66]
+	mi := &file_minid_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4400,7 +4501,7 @@ func (x *DeleteContentResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteContentResponse.ProtoReflect.Descriptor instead.
 func (*DeleteContentResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{66}
+	return file_minid_proto_rawDescGZIP(), []int{67}
 }
 
 type SetContentLabelsRequest struct {
@@ -4415,7 +4516,7 @@ type SetContentLabelsRequest struct {
 
 func (x *SetContentLabelsRequest) Reset() {
 	*x = SetContentLabelsRequest{}
-	mi := &file_minid_proto_msgTypes[67]
+	mi := &file_minid_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4427,7 +4528,7 @@ func (x *SetContentLabelsRequest) String() string {
 func (*SetContentLabelsRequest) ProtoMessage() {}
 
 func (x *SetContentLabelsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[67]
+	mi := &file_minid_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4440,7 +4541,7 @@ func (x *SetContentLabelsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetContentLabelsRequest.ProtoReflect.Descriptor instead.
 func (*SetContentLabelsRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{67}
+	return file_minid_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *SetContentLabelsRequest) GetNamespace() string {
@@ -4484,7 +4585,7 @@ type FetchBlobRequest struct {
 
 func (x *FetchBlobRequest) Reset() {
 	*x = FetchBlobRequest{}
-	mi := &file_minid_proto_msgTypes[68]
+	mi := &file_minid_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4496,7 +4597,7 @@ func (x *FetchBlobRequest) String() string {
 func (*FetchBlobRequest) ProtoMessage() {}
 
 func (x *FetchBlobRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[68]
+	mi := &file_minid_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4509,7 +4610,7 @@ func (x *FetchBlobRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FetchBlobRequest.ProtoReflect.Descriptor instead.
 func (*FetchBlobRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{68}
+	return file_minid_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *FetchBlobRequest) GetNamespace() string {
@@ -4560,7 +4661,7 @@ type PushObjectRequest struct {
 
 func (x *PushObjectRequest) Reset() {
 	*x = PushObjectRequest{}
-	mi := &file_minid_proto_msgTypes[69]
+	mi := &file_minid_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4572,7 +4673,7 @@ func (x *PushObjectRequest) String() string {
 func (*PushObjectRequest) ProtoMessage() {}
 
 func (x *PushObjectRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[69]
+	mi := &file_minid_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4585,7 +4686,7 @@ func (x *PushObjectRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PushObjectRequest.ProtoReflect.Descriptor instead.
 func (*PushObjectRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{69}
+	return file_minid_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *PushObjectRequest) GetNamespace() string {
@@ -4637,7 +4738,7 @@ type Snapshot struct {
 
 func (x *Snapshot) Reset() {
 	*x = Snapshot{}
-	mi := &file_minid_proto_msgTypes[70]
+	mi := &file_minid_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4649,7 +4750,7 @@ func (x *Snapshot) String() string {
 func (*Snapshot) ProtoMessage() {}
 
 func (x *Snapshot) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[70]
+	mi := &file_minid_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4662,7 +4763,7 @@ func (x *Snapshot) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Snapshot.ProtoReflect.Descriptor instead.
 func (*Snapshot) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{70}
+	return file_minid_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *Snapshot) GetName() string {
@@ -4719,7 +4820,7 @@ type Mount struct {
 
 func (x *Mount) Reset() {
 	*x = Mount{}
-	mi := &file_minid_proto_msgTypes[71]
+	mi := &file_minid_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4731,7 +4832,7 @@ func (x *Mount) String() string {
 func (*Mount) ProtoMessage() {}
 
 func (x *Mount) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[71]
+	mi := &file_minid_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4744,7 +4845,7 @@ func (x *Mount) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Mount.ProtoReflect.Descriptor instead.
 func (*Mount) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{71}
+	return file_minid_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *Mount) GetType() string {
@@ -4785,7 +4886,7 @@ type MountsResponse struct {
 
 func (x *MountsResponse) Reset() {
 	*x = MountsResponse{}
-	mi := &file_minid_proto_msgTypes[72]
+	mi := &file_minid_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4797,7 +4898,7 @@ func (x *MountsResponse) String() string {
 func (*MountsResponse) ProtoMessage() {}
 
 func (x *MountsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[72]
+	mi := &file_minid_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4810,7 +4911,7 @@ func (x *MountsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MountsResponse.ProtoReflect.Descriptor instead.
 func (*MountsResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{72}
+	return file_minid_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *MountsResponse) GetMounts() []*Mount {
@@ -4838,7 +4939,7 @@ type ListSnapshotsRequest struct {
 
 func (x *ListSnapshotsRequest) Reset() {
 	*x = ListSnapshotsRequest{}
-	mi := &file_minid_proto_msgTypes[73]
+	mi := &file_minid_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4850,7 +4951,7 @@ func (x *ListSnapshotsRequest) String() string {
 func (*ListSnapshotsRequest) ProtoMessage() {}
 
 func (x *ListSnapshotsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[73]
+	mi := &file_minid_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4863,7 +4964,7 @@ func (x *ListSnapshotsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSnapshotsRequest.ProtoReflect.Descriptor instead.
 func (*ListSnapshotsRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{73}
+	return file_minid_proto_rawDescGZIP(), []int{74}
 }
 
 func (x *ListSnapshotsRequest) GetNamespace() string {
@@ -4896,7 +4997,7 @@ type ListSnapshotsResponse struct {
 
 func (x *ListSnapshotsResponse) Reset() {
 	*x = ListSnapshotsResponse{}
-	mi := &file_minid_proto_msgTypes[74]
+	mi := &file_minid_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4908,7 +5009,7 @@ func (x *ListSnapshotsResponse) String() string {
 func (*ListSnapshotsResponse) ProtoMessage() {}
 
 func (x *ListSnapshotsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[74]
+	mi := &file_minid_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4921,7 +5022,7 @@ func (x *ListSnapshotsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSnapshotsResponse.ProtoReflect.Descriptor instead.
 func (*ListSnapshotsResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{74}
+	return file_minid_proto_rawDescGZIP(), []int{75}
 }
 
 func (x *ListSnapshotsResponse) GetSnapshots() []*Snapshot {
@@ -4942,7 +5043,7 @@ type SnapshotRequest struct {
 
 func (x *SnapshotRequest) Reset() {
 	*x = SnapshotRequest{}
-	mi := &file_minid_proto_msgTypes[75]
+	mi := &file_minid_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4954,7 +5055,7 @@ func (x *SnapshotRequest) String() string {
 func (*SnapshotRequest) ProtoMessage() {}
 
 func (x *SnapshotRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[75]
+	mi := &file_minid_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4967,7 +5068,7 @@ func (x *SnapshotRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotRequest.ProtoReflect.Descriptor instead.
 func (*SnapshotRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{75}
+	return file_minid_proto_rawDescGZIP(), []int{76}
 }
 
 func (x *SnapshotRequest) GetNamespace() string {
@@ -5004,7 +5105,7 @@ type PrepareSnapshotRequest struct {
 
 func (x *PrepareSnapshotRequest) Reset() {
 	*x = PrepareSnapshotRequest{}
-	mi := &file_minid_proto_msgTypes[76]
+	mi := &file_minid_proto_msgTypes[77]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5016,7 +5117,7 @@ func (x *PrepareSnapshotRequest) String() string {
 func (*PrepareSnapshotRequest) ProtoMessage() {}
 
 func (x *PrepareSnapshotRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[76]
+	mi := &file_minid_proto_msgTypes[77]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5029,7 +5130,7 @@ func (x *PrepareSnapshotRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PrepareSnapshotRequest.ProtoReflect.Descriptor instead.
 func (*PrepareSnapshotRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{76}
+	return file_minid_proto_rawDescGZIP(), []int{77}
 }
 
 func (x *PrepareSnapshotRequest) GetNamespace() string {
@@ -5080,7 +5181,7 @@ type CommitSnapshotRequest struct {
 
 func (x *CommitSnapshotRequest) Reset() {
 	*x = CommitSnapshotRequest{}
-	mi := &file_minid_proto_msgTypes[77]
+	mi := &file_minid_proto_msgTypes[78]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5092,7 +5193,7 @@ func (x *CommitSnapshotRequest) String() string {
 func (*CommitSnapshotRequest) ProtoMessage() {}
 
 func (x *CommitSnapshotRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[77]
+	mi := &file_minid_proto_msgTypes[78]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5105,7 +5206,7 @@ func (x *CommitSnapshotRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CommitSnapshotRequest.ProtoReflect.Descriptor instead.
 func (*CommitSnapshotRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{77}
+	return file_minid_proto_rawDescGZIP(), []int{78}
 }
 
 func (x *CommitSnapshotRequest) GetNamespace() string {
@@ -5151,7 +5252,7 @@ type RemoveSnapshotResponse struct {
 
 func (x *RemoveSnapshotResponse) Reset() {
 	*x = RemoveSnapshotResponse{}
-	mi := &file_minid_proto_msgTypes[78]
+	mi := &file_minid_proto_msgTypes[79]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5163,7 +5264,7 @@ func (x *RemoveSnapshotResponse) String() string {
 func (*RemoveSnapshotResponse) ProtoMessage() {}
 
 func (x *RemoveSnapshotResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[78]
+	mi := &file_minid_proto_msgTypes[79]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5176,7 +5277,7 @@ func (x *RemoveSnapshotResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveSnapshotResponse.ProtoReflect.Descriptor instead.
 func (*RemoveSnapshotResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{78}
+	return file_minid_proto_rawDescGZIP(), []int{79}
 }
 
 type SnapshotUsage struct {
@@ -5189,7 +5290,7 @@ type SnapshotUsage struct {
 
 func (x *SnapshotUsage) Reset() {
 	*x = SnapshotUsage{}
-	mi := &file_minid_proto_msgTypes[79]
+	mi := &file_minid_proto_msgTypes[80]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5201,7 +5302,7 @@ func (x *SnapshotUsage) String() string {
 func (*SnapshotUsage) ProtoMessage() {}
 
 func (x *SnapshotUsage) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[79]
+	mi := &file_minid_proto_msgTypes[80]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5214,7 +5315,7 @@ func (x *SnapshotUsage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotUsage.ProtoReflect.Descriptor instead.
 func (*SnapshotUsage) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{79}
+	return file_minid_proto_rawDescGZIP(), []int{80}
 }
 
 func (x *SnapshotUsage) GetSize() int64 {
@@ -5244,7 +5345,7 @@ type SetSnapshotLabelsRequest struct {
 
 func (x *SetSnapshotLabelsRequest) Reset() {
 	*x = SetSnapshotLabelsRequest{}
-	mi := &file_minid_proto_msgTypes[80]
+	mi := &file_minid_proto_msgTypes[81]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5256,7 +5357,7 @@ func (x *SetSnapshotLabelsRequest) String() string {
 func (*SetSnapshotLabelsRequest) ProtoMessage() {}
 
 func (x *SetSnapshotLabelsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[80]
+	mi := &file_minid_proto_msgTypes[81]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5269,7 +5370,7 @@ func (x *SetSnapshotLabelsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetSnapshotLabelsRequest.ProtoReflect.Descriptor instead.
 func (*SetSnapshotLabelsRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{80}
+	return file_minid_proto_rawDescGZIP(), []int{81}
 }
 
 func (x *SetSnapshotLabelsRequest) GetNamespace() string {
@@ -5323,7 +5424,7 @@ type DiffRequest struct {
 
 func (x *DiffRequest) Reset() {
 	*x = DiffRequest{}
-	mi := &file_minid_proto_msgTypes[81]
+	mi := &file_minid_proto_msgTypes[82]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5335,7 +5436,7 @@ func (x *DiffRequest) String() string {
 func (*DiffRequest) ProtoMessage() {}
 
 func (x *DiffRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[81]
+	mi := &file_minid_proto_msgTypes[82]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5348,7 +5449,7 @@ func (x *DiffRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiffRequest.ProtoReflect.Descriptor instead.
 func (*DiffRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{81}
+	return file_minid_proto_rawDescGZIP(), []int{82}
 }
 
 func (x *DiffRequest) GetNamespace() string {
@@ -5420,7 +5521,7 @@ type Lease struct {
 
 func (x *Lease) Reset() {
 	*x = Lease{}
-	mi := &file_minid_proto_msgTypes[82]
+	mi := &file_minid_proto_msgTypes[83]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5432,7 +5533,7 @@ func (x *Lease) String() string {
 func (*Lease) ProtoMessage() {}
 
 func (x *Lease) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[82]
+	mi := &file_minid_proto_msgTypes[83]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5445,7 +5546,7 @@ func (x *Lease) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Lease.ProtoReflect.Descriptor instead.
 func (*Lease) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{82}
+	return file_minid_proto_rawDescGZIP(), []int{83}
 }
 
 func (x *Lease) GetId() string {
@@ -5493,7 +5594,7 @@ type LeaseResource struct {
 
 func (x *LeaseResource) Reset() {
 	*x = LeaseResource{}
-	mi := &file_minid_proto_msgTypes[83]
+	mi := &file_minid_proto_msgTypes[84]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5505,7 +5606,7 @@ func (x *LeaseResource) String() string {
 func (*LeaseResource) ProtoMessage() {}
 
 func (x *LeaseResource) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[83]
+	mi := &file_minid_proto_msgTypes[84]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5518,7 +5619,7 @@ func (x *LeaseResource) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeaseResource.ProtoReflect.Descriptor instead.
 func (*LeaseResource) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{83}
+	return file_minid_proto_rawDescGZIP(), []int{84}
 }
 
 func (x *LeaseResource) GetType() string {
@@ -5547,7 +5648,7 @@ type CreateLeaseRequest struct {
 
 func (x *CreateLeaseRequest) Reset() {
 	*x = CreateLeaseRequest{}
-	mi := &file_minid_proto_msgTypes[84]
+	mi := &file_minid_proto_msgTypes[85]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5559,7 +5660,7 @@ func (x *CreateLeaseRequest) String() string {
 func (*CreateLeaseRequest) ProtoMessage() {}
 
 func (x *CreateLeaseRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[84]
+	mi := &file_minid_proto_msgTypes[85]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5572,7 +5673,7 @@ func (x *CreateLeaseRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateLeaseRequest.ProtoReflect.Descriptor instead.
 func (*CreateLeaseRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{84}
+	return file_minid_proto_rawDescGZIP(), []int{85}
 }
 
 func (x *CreateLeaseRequest) GetNamespace() string {
@@ -5613,7 +5714,7 @@ type ListLeasesRequest struct {
 
 func (x *ListLeasesRequest) Reset() {
 	*x = ListLeasesRequest{}
-	mi := &file_minid_proto_msgTypes[85]
+	mi := &file_minid_proto_msgTypes[86]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5625,7 +5726,7 @@ func (x *ListLeasesRequest) String() string {
 func (*ListLeasesRequest) ProtoMessage() {}
 
 func (x *ListLeasesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[85]
+	mi := &file_minid_proto_msgTypes[86]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5638,7 +5739,7 @@ func (x *ListLeasesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListLeasesRequest.ProtoReflect.Descriptor instead.
 func (*ListLeasesRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{85}
+	return file_minid_proto_rawDescGZIP(), []int{86}
 }
 
 func (x *ListLeasesRequest) GetNamespace() string {
@@ -5664,7 +5765,7 @@ type ListLeasesResponse struct {
 
 func (x *ListLeasesResponse) Reset() {
 	*x = ListLeasesResponse{}
-	mi := &file_minid_proto_msgTypes[86]
+	mi := &file_minid_proto_msgTypes[87]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5676,7 +5777,7 @@ func (x *ListLeasesResponse) String() string {
 func (*ListLeasesResponse) ProtoMessage() {}
 
 func (x *ListLeasesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[86]
+	mi := &file_minid_proto_msgTypes[87]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5689,7 +5790,7 @@ func (x *ListLeasesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListLeasesResponse.ProtoReflect.Descriptor instead.
 func (*ListLeasesResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{86}
+	return file_minid_proto_rawDescGZIP(), []int{87}
 }
 
 func (x *ListLeasesResponse) GetLeases() []*Lease {
@@ -5710,7 +5811,7 @@ type DeleteLeaseRequest struct {
 
 func (x *DeleteLeaseRequest) Reset() {
 	*x = DeleteLeaseRequest{}
-	mi := &file_minid_proto_msgTypes[87]
+	mi := &file_minid_proto_msgTypes[88]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5722,7 +5823,7 @@ func (x *DeleteLeaseRequest) String() string {
 func (*DeleteLeaseRequest) ProtoMessage() {}
 
 func (x *DeleteLeaseRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[87]
+	mi := &file_minid_proto_msgTypes[88]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5735,7 +5836,7 @@ func (x *DeleteLeaseRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteLeaseRequest.ProtoReflect.Descriptor instead.
 func (*DeleteLeaseRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{87}
+	return file_minid_proto_rawDescGZIP(), []int{88}
 }
 
 func (x *DeleteLeaseRequest) GetNamespace() string {
@@ -5767,7 +5868,7 @@ type DeleteLeaseResponse struct {
 
 func (x *DeleteLeaseResponse) Reset() {
 	*x = DeleteLeaseResponse{}
-	mi := &file_minid_proto_msgTypes[88]
+	mi := &file_minid_proto_msgTypes[89]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5779,7 +5880,7 @@ func (x *DeleteLeaseResponse) String() string {
 func (*DeleteLeaseResponse) ProtoMessage() {}
 
 func (x *DeleteLeaseResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[88]
+	mi := &file_minid_proto_msgTypes[89]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5792,7 +5893,7 @@ func (x *DeleteLeaseResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteLeaseResponse.ProtoReflect.Descriptor instead.
 func (*DeleteLeaseResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{88}
+	return file_minid_proto_rawDescGZIP(), []int{89}
 }
 
 type LeaseResourceRequest struct {
@@ -5806,7 +5907,7 @@ type LeaseResourceRequest struct {
 
 func (x *LeaseResourceRequest) Reset() {
 	*x = LeaseResourceRequest{}
-	mi := &file_minid_proto_msgTypes[89]
+	mi := &file_minid_proto_msgTypes[90]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5818,7 +5919,7 @@ func (x *LeaseResourceRequest) String() string {
 func (*LeaseResourceRequest) ProtoMessage() {}
 
 func (x *LeaseResourceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[89]
+	mi := &file_minid_proto_msgTypes[90]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5831,7 +5932,7 @@ func (x *LeaseResourceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeaseResourceRequest.ProtoReflect.Descriptor instead.
 func (*LeaseResourceRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{89}
+	return file_minid_proto_rawDescGZIP(), []int{90}
 }
 
 func (x *LeaseResourceRequest) GetNamespace() string {
@@ -5913,7 +6014,7 @@ type Container struct {
 
 func (x *Container) Reset() {
 	*x = Container{}
-	mi := &file_minid_proto_msgTypes[90]
+	mi := &file_minid_proto_msgTypes[91]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5925,7 +6026,7 @@ func (x *Container) String() string {
 func (*Container) ProtoMessage() {}
 
 func (x *Container) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[90]
+	mi := &file_minid_proto_msgTypes[91]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5938,7 +6039,7 @@ func (x *Container) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Container.ProtoReflect.Descriptor instead.
 func (*Container) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{90}
+	return file_minid_proto_rawDescGZIP(), []int{91}
 }
 
 func (x *Container) GetId() string {
@@ -6303,7 +6404,7 @@ type PodMember struct {
 
 func (x *PodMember) Reset() {
 	*x = PodMember{}
-	mi := &file_minid_proto_msgTypes[91]
+	mi := &file_minid_proto_msgTypes[92]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6315,7 +6416,7 @@ func (x *PodMember) String() string {
 func (*PodMember) ProtoMessage() {}
 
 func (x *PodMember) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[91]
+	mi := &file_minid_proto_msgTypes[92]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6328,7 +6429,7 @@ func (x *PodMember) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PodMember.ProtoReflect.Descriptor instead.
 func (*PodMember) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{91}
+	return file_minid_proto_rawDescGZIP(), []int{92}
 }
 
 func (x *PodMember) GetPod() string {
@@ -6368,7 +6469,7 @@ type EndpointStatus struct {
 
 func (x *EndpointStatus) Reset() {
 	*x = EndpointStatus{}
-	mi := &file_minid_proto_msgTypes[92]
+	mi := &file_minid_proto_msgTypes[93]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6380,7 +6481,7 @@ func (x *EndpointStatus) String() string {
 func (*EndpointStatus) ProtoMessage() {}
 
 func (x *EndpointStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[92]
+	mi := &file_minid_proto_msgTypes[93]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6393,7 +6494,7 @@ func (x *EndpointStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EndpointStatus.ProtoReflect.Descriptor instead.
 func (*EndpointStatus) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{92}
+	return file_minid_proto_rawDescGZIP(), []int{93}
 }
 
 func (x *EndpointStatus) GetNetwork() string {
@@ -6452,14 +6553,16 @@ type NetworkAttachment struct {
 	Ip            string                 `protobuf:"bytes,3,opt,name=ip,proto3" json:"ip,omitempty"` // empty: any
 	Ip6           string                 `protobuf:"bytes,4,opt,name=ip6,proto3" json:"ip6,omitempty"`
 	Mac           string                 `protobuf:"bytes,5,opt,name=mac,proto3" json:"mac,omitempty"`
-	Links         []string               `protobuf:"bytes,6,rep,name=links,proto3" json:"links,omitempty"` // CONTAINER[:ALIAS]
+	Links         []string               `protobuf:"bytes,6,rep,name=links,proto3" json:"links,omitempty"`                                                                                                                // CONTAINER[:ALIAS]
+	LinkLocalIps  []string               `protobuf:"bytes,7,rep,name=link_local_ips,json=linkLocalIps,proto3" json:"link_local_ips,omitempty"`                                                                            // more addresses, which nobody else is asked about
+	DriverOptions map[string]string      `protobuf:"bytes,8,rep,name=driver_options,json=driverOptions,proto3" json:"driver_options,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"` // com.docker.network.endpoint.ifname is the name of the interface
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *NetworkAttachment) Reset() {
 	*x = NetworkAttachment{}
-	mi := &file_minid_proto_msgTypes[93]
+	mi := &file_minid_proto_msgTypes[94]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6471,7 +6574,7 @@ func (x *NetworkAttachment) String() string {
 func (*NetworkAttachment) ProtoMessage() {}
 
 func (x *NetworkAttachment) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[93]
+	mi := &file_minid_proto_msgTypes[94]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6484,7 +6587,7 @@ func (x *NetworkAttachment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NetworkAttachment.ProtoReflect.Descriptor instead.
 func (*NetworkAttachment) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{93}
+	return file_minid_proto_rawDescGZIP(), []int{94}
 }
 
 func (x *NetworkAttachment) GetNetwork() string {
@@ -6529,6 +6632,20 @@ func (x *NetworkAttachment) GetLinks() []string {
 	return nil
 }
 
+func (x *NetworkAttachment) GetLinkLocalIps() []string {
+	if x != nil {
+		return x.LinkLocalIps
+	}
+	return nil
+}
+
+func (x *NetworkAttachment) GetDriverOptions() map[string]string {
+	if x != nil {
+		return x.DriverOptions
+	}
+	return nil
+}
+
 type PublishedPort struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Protocol      string                 `protobuf:"bytes,1,opt,name=protocol,proto3" json:"protocol,omitempty"`                  // tcp (when empty), udp or sctp
@@ -6541,7 +6658,7 @@ type PublishedPort struct {
 
 func (x *PublishedPort) Reset() {
 	*x = PublishedPort{}
-	mi := &file_minid_proto_msgTypes[94]
+	mi := &file_minid_proto_msgTypes[95]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6553,7 +6670,7 @@ func (x *PublishedPort) String() string {
 func (*PublishedPort) ProtoMessage() {}
 
 func (x *PublishedPort) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[94]
+	mi := &file_minid_proto_msgTypes[95]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6566,7 +6683,7 @@ func (x *PublishedPort) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PublishedPort.ProtoReflect.Descriptor instead.
 func (*PublishedPort) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{94}
+	return file_minid_proto_rawDescGZIP(), []int{95}
 }
 
 func (x *PublishedPort) GetProtocol() string {
@@ -6608,7 +6725,7 @@ type DNSSettings struct {
 
 func (x *DNSSettings) Reset() {
 	*x = DNSSettings{}
-	mi := &file_minid_proto_msgTypes[95]
+	mi := &file_minid_proto_msgTypes[96]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6620,7 +6737,7 @@ func (x *DNSSettings) String() string {
 func (*DNSSettings) ProtoMessage() {}
 
 func (x *DNSSettings) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[95]
+	mi := &file_minid_proto_msgTypes[96]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6633,7 +6750,7 @@ func (x *DNSSettings) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DNSSettings.ProtoReflect.Descriptor instead.
 func (*DNSSettings) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{95}
+	return file_minid_proto_rawDescGZIP(), []int{96}
 }
 
 func (x *DNSSettings) GetServers() []string {
@@ -6667,7 +6784,7 @@ type RestartPolicy struct {
 
 func (x *RestartPolicy) Reset() {
 	*x = RestartPolicy{}
-	mi := &file_minid_proto_msgTypes[96]
+	mi := &file_minid_proto_msgTypes[97]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6679,7 +6796,7 @@ func (x *RestartPolicy) String() string {
 func (*RestartPolicy) ProtoMessage() {}
 
 func (x *RestartPolicy) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[96]
+	mi := &file_minid_proto_msgTypes[97]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6692,7 +6809,7 @@ func (x *RestartPolicy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RestartPolicy.ProtoReflect.Descriptor instead.
 func (*RestartPolicy) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{96}
+	return file_minid_proto_rawDescGZIP(), []int{97}
 }
 
 func (x *RestartPolicy) GetName() string {
@@ -6723,7 +6840,7 @@ type HealthCheck struct {
 
 func (x *HealthCheck) Reset() {
 	*x = HealthCheck{}
-	mi := &file_minid_proto_msgTypes[97]
+	mi := &file_minid_proto_msgTypes[98]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6735,7 +6852,7 @@ func (x *HealthCheck) String() string {
 func (*HealthCheck) ProtoMessage() {}
 
 func (x *HealthCheck) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[97]
+	mi := &file_minid_proto_msgTypes[98]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6748,7 +6865,7 @@ func (x *HealthCheck) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HealthCheck.ProtoReflect.Descriptor instead.
 func (*HealthCheck) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{97}
+	return file_minid_proto_rawDescGZIP(), []int{98}
 }
 
 func (x *HealthCheck) GetTest() []string {
@@ -6804,7 +6921,7 @@ type Health struct {
 
 func (x *Health) Reset() {
 	*x = Health{}
-	mi := &file_minid_proto_msgTypes[98]
+	mi := &file_minid_proto_msgTypes[99]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6816,7 +6933,7 @@ func (x *Health) String() string {
 func (*Health) ProtoMessage() {}
 
 func (x *Health) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[98]
+	mi := &file_minid_proto_msgTypes[99]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6829,7 +6946,7 @@ func (x *Health) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Health.ProtoReflect.Descriptor instead.
 func (*Health) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{98}
+	return file_minid_proto_rawDescGZIP(), []int{99}
 }
 
 func (x *Health) GetStatus() string {
@@ -6865,7 +6982,7 @@ type HealthResult struct {
 
 func (x *HealthResult) Reset() {
 	*x = HealthResult{}
-	mi := &file_minid_proto_msgTypes[99]
+	mi := &file_minid_proto_msgTypes[100]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6877,7 +6994,7 @@ func (x *HealthResult) String() string {
 func (*HealthResult) ProtoMessage() {}
 
 func (x *HealthResult) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[99]
+	mi := &file_minid_proto_msgTypes[100]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6890,7 +7007,7 @@ func (x *HealthResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HealthResult.ProtoReflect.Descriptor instead.
 func (*HealthResult) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{99}
+	return file_minid_proto_rawDescGZIP(), []int{100}
 }
 
 func (x *HealthResult) GetStart() int64 {
@@ -6935,7 +7052,7 @@ type Exit struct {
 
 func (x *Exit) Reset() {
 	*x = Exit{}
-	mi := &file_minid_proto_msgTypes[100]
+	mi := &file_minid_proto_msgTypes[101]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6947,7 +7064,7 @@ func (x *Exit) String() string {
 func (*Exit) ProtoMessage() {}
 
 func (x *Exit) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[100]
+	mi := &file_minid_proto_msgTypes[101]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6960,7 +7077,7 @@ func (x *Exit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Exit.ProtoReflect.Descriptor instead.
 func (*Exit) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{100}
+	return file_minid_proto_rawDescGZIP(), []int{101}
 }
 
 func (x *Exit) GetPid() int32 {
@@ -7033,18 +7150,19 @@ type CreateContainerRequest struct {
 	Dns            *DNSSettings           `protobuf:"bytes,24,opt,name=dns,proto3" json:"dns,omitempty"`
 	ExtraHosts     []string               `protobuf:"bytes,25,rep,name=extra_hosts,json=extraHosts,proto3" json:"extra_hosts,omitempty"` // NAME:IP, or NAME:host-gateway
 	Restart        *RestartPolicy         `protobuf:"bytes,26,opt,name=restart,proto3" json:"restart,omitempty"`
-	Health         *HealthCheck           `protobuf:"bytes,27,opt,name=health,proto3" json:"health,omitempty"`                               // unset: the image's
-	StopTimeout    int64                  `protobuf:"varint,28,opt,name=stop_timeout,json=stopTimeout,proto3" json:"stop_timeout,omitempty"` // 0: 10 s; negative: no end
-	Init           bool                   `protobuf:"varint,29,opt,name=init,proto3" json:"init,omitempty"`                                  // a small init is its first process, which forwards signals and reaps
-	InitBinary     string                 `protobuf:"bytes,41,opt,name=init_binary,json=initBinary,proto3" json:"init_binary,omitempty"`     // on the daemon's machine; empty: its own
-	Kept           []byte                 `protobuf:"bytes,40,opt,name=kept,proto3" json:"kept,omitempty"`                                   // JSON that the client keeps with the container, and that nobody else reads
+	Health         *HealthCheck           `protobuf:"bytes,27,opt,name=health,proto3" json:"health,omitempty"`                                  // unset: the image's
+	StopTimeout    int64                  `protobuf:"varint,28,opt,name=stop_timeout,json=stopTimeout,proto3" json:"stop_timeout,omitempty"`    // 0: 10 s; negative: no end
+	Init           bool                   `protobuf:"varint,29,opt,name=init,proto3" json:"init,omitempty"`                                     // a small init is its first process, which forwards signals and reaps
+	InitBinary     string                 `protobuf:"bytes,41,opt,name=init_binary,json=initBinary,proto3" json:"init_binary,omitempty"`        // on the daemon's machine; empty: its own
+	Kept           []byte                 `protobuf:"bytes,40,opt,name=kept,proto3" json:"kept,omitempty"`                                      // JSON that the client keeps with the container, and that nobody else reads
+	StartFollows   bool                   `protobuf:"varint,60,opt,name=start_follows,json=startFollows,proto3" json:"start_follows,omitempty"` // it is started next, by the same client: should the daemon end before, it is removed at its next start
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
 
 func (x *CreateContainerRequest) Reset() {
 	*x = CreateContainerRequest{}
-	mi := &file_minid_proto_msgTypes[101]
+	mi := &file_minid_proto_msgTypes[102]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7056,7 +7174,7 @@ func (x *CreateContainerRequest) String() string {
 func (*CreateContainerRequest) ProtoMessage() {}
 
 func (x *CreateContainerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[101]
+	mi := &file_minid_proto_msgTypes[102]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7069,7 +7187,7 @@ func (x *CreateContainerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateContainerRequest.ProtoReflect.Descriptor instead.
 func (*CreateContainerRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{101}
+	return file_minid_proto_rawDescGZIP(), []int{102}
 }
 
 func (x *CreateContainerRequest) GetNamespace() string {
@@ -7289,6 +7407,13 @@ func (x *CreateContainerRequest) GetKept() []byte {
 	return nil
 }
 
+func (x *CreateContainerRequest) GetStartFollows() bool {
+	if x != nil {
+		return x.StartFollows
+	}
+	return false
+}
+
 type LogConfig struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Driver        string                 `protobuf:"bytes,1,opt,name=driver,proto3" json:"driver,omitempty"`                   // json-file, local, journald, syslog, fluentd, none, binary://PROGRAM, or cri; empty: the daemon's default
@@ -7302,7 +7427,7 @@ type LogConfig struct {
 
 func (x *LogConfig) Reset() {
 	*x = LogConfig{}
-	mi := &file_minid_proto_msgTypes[102]
+	mi := &file_minid_proto_msgTypes[103]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7314,7 +7439,7 @@ func (x *LogConfig) String() string {
 func (*LogConfig) ProtoMessage() {}
 
 func (x *LogConfig) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[102]
+	mi := &file_minid_proto_msgTypes[103]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7327,7 +7452,7 @@ func (x *LogConfig) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogConfig.ProtoReflect.Descriptor instead.
 func (*LogConfig) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{102}
+	return file_minid_proto_rawDescGZIP(), []int{103}
 }
 
 func (x *LogConfig) GetDriver() string {
@@ -7378,7 +7503,7 @@ type LogShipping struct {
 
 func (x *LogShipping) Reset() {
 	*x = LogShipping{}
-	mi := &file_minid_proto_msgTypes[103]
+	mi := &file_minid_proto_msgTypes[104]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7390,7 +7515,7 @@ func (x *LogShipping) String() string {
 func (*LogShipping) ProtoMessage() {}
 
 func (x *LogShipping) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[103]
+	mi := &file_minid_proto_msgTypes[104]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7403,7 +7528,7 @@ func (x *LogShipping) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogShipping.ProtoReflect.Descriptor instead.
 func (*LogShipping) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{103}
+	return file_minid_proto_rawDescGZIP(), []int{104}
 }
 
 func (x *LogShipping) GetError() string {
@@ -7446,7 +7571,7 @@ type ContainerRequest struct {
 
 func (x *ContainerRequest) Reset() {
 	*x = ContainerRequest{}
-	mi := &file_minid_proto_msgTypes[104]
+	mi := &file_minid_proto_msgTypes[105]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7458,7 +7583,7 @@ func (x *ContainerRequest) String() string {
 func (*ContainerRequest) ProtoMessage() {}
 
 func (x *ContainerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[104]
+	mi := &file_minid_proto_msgTypes[105]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7471,7 +7596,7 @@ func (x *ContainerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContainerRequest.ProtoReflect.Descriptor instead.
 func (*ContainerRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{104}
+	return file_minid_proto_rawDescGZIP(), []int{105}
 }
 
 func (x *ContainerRequest) GetNamespace() string {
@@ -7514,7 +7639,7 @@ type StopRequest struct {
 
 func (x *StopRequest) Reset() {
 	*x = StopRequest{}
-	mi := &file_minid_proto_msgTypes[105]
+	mi := &file_minid_proto_msgTypes[106]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7526,7 +7651,7 @@ func (x *StopRequest) String() string {
 func (*StopRequest) ProtoMessage() {}
 
 func (x *StopRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[105]
+	mi := &file_minid_proto_msgTypes[106]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7539,7 +7664,7 @@ func (x *StopRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StopRequest.ProtoReflect.Descriptor instead.
 func (*StopRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{105}
+	return file_minid_proto_rawDescGZIP(), []int{106}
 }
 
 func (x *StopRequest) GetNamespace() string {
@@ -7581,7 +7706,7 @@ type RenameRequest struct {
 
 func (x *RenameRequest) Reset() {
 	*x = RenameRequest{}
-	mi := &file_minid_proto_msgTypes[106]
+	mi := &file_minid_proto_msgTypes[107]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7593,7 +7718,7 @@ func (x *RenameRequest) String() string {
 func (*RenameRequest) ProtoMessage() {}
 
 func (x *RenameRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[106]
+	mi := &file_minid_proto_msgTypes[107]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7606,7 +7731,7 @@ func (x *RenameRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RenameRequest.ProtoReflect.Descriptor instead.
 func (*RenameRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{106}
+	return file_minid_proto_rawDescGZIP(), []int{107}
 }
 
 func (x *RenameRequest) GetNamespace() string {
@@ -7642,7 +7767,7 @@ type ConnectRequest struct {
 
 func (x *ConnectRequest) Reset() {
 	*x = ConnectRequest{}
-	mi := &file_minid_proto_msgTypes[107]
+	mi := &file_minid_proto_msgTypes[108]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7654,7 +7779,7 @@ func (x *ConnectRequest) String() string {
 func (*ConnectRequest) ProtoMessage() {}
 
 func (x *ConnectRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[107]
+	mi := &file_minid_proto_msgTypes[108]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7667,7 +7792,7 @@ func (x *ConnectRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConnectRequest.ProtoReflect.Descriptor instead.
 func (*ConnectRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{107}
+	return file_minid_proto_rawDescGZIP(), []int{108}
 }
 
 func (x *ConnectRequest) GetNamespace() string {
@@ -7709,7 +7834,7 @@ type ListContainersRequest struct {
 
 func (x *ListContainersRequest) Reset() {
 	*x = ListContainersRequest{}
-	mi := &file_minid_proto_msgTypes[108]
+	mi := &file_minid_proto_msgTypes[109]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7721,7 +7846,7 @@ func (x *ListContainersRequest) String() string {
 func (*ListContainersRequest) ProtoMessage() {}
 
 func (x *ListContainersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[108]
+	mi := &file_minid_proto_msgTypes[109]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7734,7 +7859,7 @@ func (x *ListContainersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListContainersRequest.ProtoReflect.Descriptor instead.
 func (*ListContainersRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{108}
+	return file_minid_proto_rawDescGZIP(), []int{109}
 }
 
 func (x *ListContainersRequest) GetNamespace() string {
@@ -7767,7 +7892,7 @@ type ListContainersResponse struct {
 
 func (x *ListContainersResponse) Reset() {
 	*x = ListContainersResponse{}
-	mi := &file_minid_proto_msgTypes[109]
+	mi := &file_minid_proto_msgTypes[110]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7779,7 +7904,7 @@ func (x *ListContainersResponse) String() string {
 func (*ListContainersResponse) ProtoMessage() {}
 
 func (x *ListContainersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[109]
+	mi := &file_minid_proto_msgTypes[110]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7792,7 +7917,7 @@ func (x *ListContainersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListContainersResponse.ProtoReflect.Descriptor instead.
 func (*ListContainersResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{109}
+	return file_minid_proto_rawDescGZIP(), []int{110}
 }
 
 func (x *ListContainersResponse) GetContainers() []*Container {
@@ -7814,7 +7939,7 @@ type SetContainerLabelsRequest struct {
 
 func (x *SetContainerLabelsRequest) Reset() {
 	*x = SetContainerLabelsRequest{}
-	mi := &file_minid_proto_msgTypes[110]
+	mi := &file_minid_proto_msgTypes[111]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7826,7 +7951,7 @@ func (x *SetContainerLabelsRequest) String() string {
 func (*SetContainerLabelsRequest) ProtoMessage() {}
 
 func (x *SetContainerLabelsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[110]
+	mi := &file_minid_proto_msgTypes[111]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7839,7 +7964,7 @@ func (x *SetContainerLabelsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetContainerLabelsRequest.ProtoReflect.Descriptor instead.
 func (*SetContainerLabelsRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{110}
+	return file_minid_proto_rawDescGZIP(), []int{111}
 }
 
 func (x *SetContainerLabelsRequest) GetNamespace() string {
@@ -7882,7 +8007,7 @@ type DeleteContainerRequest struct {
 
 func (x *DeleteContainerRequest) Reset() {
 	*x = DeleteContainerRequest{}
-	mi := &file_minid_proto_msgTypes[111]
+	mi := &file_minid_proto_msgTypes[112]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7894,7 +8019,7 @@ func (x *DeleteContainerRequest) String() string {
 func (*DeleteContainerRequest) ProtoMessage() {}
 
 func (x *DeleteContainerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[111]
+	mi := &file_minid_proto_msgTypes[112]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7907,7 +8032,7 @@ func (x *DeleteContainerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteContainerRequest.ProtoReflect.Descriptor instead.
 func (*DeleteContainerRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{111}
+	return file_minid_proto_rawDescGZIP(), []int{112}
 }
 
 func (x *DeleteContainerRequest) GetNamespace() string {
@@ -7947,7 +8072,7 @@ type DeleteContainerResponse struct {
 
 func (x *DeleteContainerResponse) Reset() {
 	*x = DeleteContainerResponse{}
-	mi := &file_minid_proto_msgTypes[112]
+	mi := &file_minid_proto_msgTypes[113]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7959,7 +8084,7 @@ func (x *DeleteContainerResponse) String() string {
 func (*DeleteContainerResponse) ProtoMessage() {}
 
 func (x *DeleteContainerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[112]
+	mi := &file_minid_proto_msgTypes[113]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7972,7 +8097,7 @@ func (x *DeleteContainerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteContainerResponse.ProtoReflect.Descriptor instead.
 func (*DeleteContainerResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{112}
+	return file_minid_proto_rawDescGZIP(), []int{113}
 }
 
 func (x *DeleteContainerResponse) GetExit() *Exit {
@@ -7992,7 +8117,7 @@ type StartResponse struct {
 
 func (x *StartResponse) Reset() {
 	*x = StartResponse{}
-	mi := &file_minid_proto_msgTypes[113]
+	mi := &file_minid_proto_msgTypes[114]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8004,7 +8129,7 @@ func (x *StartResponse) String() string {
 func (*StartResponse) ProtoMessage() {}
 
 func (x *StartResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[113]
+	mi := &file_minid_proto_msgTypes[114]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8017,7 +8142,7 @@ func (x *StartResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StartResponse.ProtoReflect.Descriptor instead.
 func (*StartResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{113}
+	return file_minid_proto_rawDescGZIP(), []int{114}
 }
 
 func (x *StartResponse) GetPid() int64 {
@@ -8042,7 +8167,7 @@ type ContainerActionResponse struct {
 
 func (x *ContainerActionResponse) Reset() {
 	*x = ContainerActionResponse{}
-	mi := &file_minid_proto_msgTypes[114]
+	mi := &file_minid_proto_msgTypes[115]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8054,7 +8179,7 @@ func (x *ContainerActionResponse) String() string {
 func (*ContainerActionResponse) ProtoMessage() {}
 
 func (x *ContainerActionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[114]
+	mi := &file_minid_proto_msgTypes[115]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8067,7 +8192,7 @@ func (x *ContainerActionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContainerActionResponse.ProtoReflect.Descriptor instead.
 func (*ContainerActionResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{114}
+	return file_minid_proto_rawDescGZIP(), []int{115}
 }
 
 type UpdateContainerRequest struct {
@@ -8082,7 +8207,7 @@ type UpdateContainerRequest struct {
 
 func (x *UpdateContainerRequest) Reset() {
 	*x = UpdateContainerRequest{}
-	mi := &file_minid_proto_msgTypes[115]
+	mi := &file_minid_proto_msgTypes[116]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8094,7 +8219,7 @@ func (x *UpdateContainerRequest) String() string {
 func (*UpdateContainerRequest) ProtoMessage() {}
 
 func (x *UpdateContainerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[115]
+	mi := &file_minid_proto_msgTypes[116]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8107,7 +8232,7 @@ func (x *UpdateContainerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateContainerRequest.ProtoReflect.Descriptor instead.
 func (*UpdateContainerRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{115}
+	return file_minid_proto_rawDescGZIP(), []int{116}
 }
 
 func (x *UpdateContainerRequest) GetNamespace() string {
@@ -8148,7 +8273,7 @@ type StatsRequest struct {
 
 func (x *StatsRequest) Reset() {
 	*x = StatsRequest{}
-	mi := &file_minid_proto_msgTypes[116]
+	mi := &file_minid_proto_msgTypes[117]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8160,7 +8285,7 @@ func (x *StatsRequest) String() string {
 func (*StatsRequest) ProtoMessage() {}
 
 func (x *StatsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[116]
+	mi := &file_minid_proto_msgTypes[117]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8173,7 +8298,7 @@ func (x *StatsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatsRequest.ProtoReflect.Descriptor instead.
 func (*StatsRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{116}
+	return file_minid_proto_rawDescGZIP(), []int{117}
 }
 
 func (x *StatsRequest) GetNamespace() string {
@@ -8199,7 +8324,7 @@ type StatsResponse struct {
 
 func (x *StatsResponse) Reset() {
 	*x = StatsResponse{}
-	mi := &file_minid_proto_msgTypes[117]
+	mi := &file_minid_proto_msgTypes[118]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8211,7 +8336,7 @@ func (x *StatsResponse) String() string {
 func (*StatsResponse) ProtoMessage() {}
 
 func (x *StatsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[117]
+	mi := &file_minid_proto_msgTypes[118]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8224,7 +8349,7 @@ func (x *StatsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatsResponse.ProtoReflect.Descriptor instead.
 func (*StatsResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{117}
+	return file_minid_proto_rawDescGZIP(), []int{118}
 }
 
 func (x *StatsResponse) GetStats() []*ContainerStats {
@@ -8244,7 +8369,7 @@ type ContainerStats struct {
 
 func (x *ContainerStats) Reset() {
 	*x = ContainerStats{}
-	mi := &file_minid_proto_msgTypes[118]
+	mi := &file_minid_proto_msgTypes[119]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8256,7 +8381,7 @@ func (x *ContainerStats) String() string {
 func (*ContainerStats) ProtoMessage() {}
 
 func (x *ContainerStats) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[118]
+	mi := &file_minid_proto_msgTypes[119]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8269,7 +8394,7 @@ func (x *ContainerStats) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContainerStats.ProtoReflect.Descriptor instead.
 func (*ContainerStats) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{118}
+	return file_minid_proto_rawDescGZIP(), []int{119}
 }
 
 func (x *ContainerStats) GetId() string {
@@ -8295,7 +8420,7 @@ type TopResponse struct {
 
 func (x *TopResponse) Reset() {
 	*x = TopResponse{}
-	mi := &file_minid_proto_msgTypes[119]
+	mi := &file_minid_proto_msgTypes[120]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8307,7 +8432,7 @@ func (x *TopResponse) String() string {
 func (*TopResponse) ProtoMessage() {}
 
 func (x *TopResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[119]
+	mi := &file_minid_proto_msgTypes[120]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8320,7 +8445,7 @@ func (x *TopResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TopResponse.ProtoReflect.Descriptor instead.
 func (*TopResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{119}
+	return file_minid_proto_rawDescGZIP(), []int{120}
 }
 
 func (x *TopResponse) GetProcesses() []*ProcessInfo {
@@ -8346,7 +8471,7 @@ type ProcessInfo struct {
 
 func (x *ProcessInfo) Reset() {
 	*x = ProcessInfo{}
-	mi := &file_minid_proto_msgTypes[120]
+	mi := &file_minid_proto_msgTypes[121]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8358,7 +8483,7 @@ func (x *ProcessInfo) String() string {
 func (*ProcessInfo) ProtoMessage() {}
 
 func (x *ProcessInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[120]
+	mi := &file_minid_proto_msgTypes[121]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8371,7 +8496,7 @@ func (x *ProcessInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProcessInfo.ProtoReflect.Descriptor instead.
 func (*ProcessInfo) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{120}
+	return file_minid_proto_rawDescGZIP(), []int{121}
 }
 
 func (x *ProcessInfo) GetPid() int64 {
@@ -8445,7 +8570,7 @@ type LogsRequest struct {
 
 func (x *LogsRequest) Reset() {
 	*x = LogsRequest{}
-	mi := &file_minid_proto_msgTypes[121]
+	mi := &file_minid_proto_msgTypes[122]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8457,7 +8582,7 @@ func (x *LogsRequest) String() string {
 func (*LogsRequest) ProtoMessage() {}
 
 func (x *LogsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[121]
+	mi := &file_minid_proto_msgTypes[122]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8470,7 +8595,7 @@ func (x *LogsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogsRequest.ProtoReflect.Descriptor instead.
 func (*LogsRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{121}
+	return file_minid_proto_rawDescGZIP(), []int{122}
 }
 
 func (x *LogsRequest) GetNamespace() string {
@@ -8535,7 +8660,7 @@ type LogEntry struct {
 
 func (x *LogEntry) Reset() {
 	*x = LogEntry{}
-	mi := &file_minid_proto_msgTypes[122]
+	mi := &file_minid_proto_msgTypes[123]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8547,7 +8672,7 @@ func (x *LogEntry) String() string {
 func (*LogEntry) ProtoMessage() {}
 
 func (x *LogEntry) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[122]
+	mi := &file_minid_proto_msgTypes[123]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8560,7 +8685,7 @@ func (x *LogEntry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogEntry.ProtoReflect.Descriptor instead.
 func (*LogEntry) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{122}
+	return file_minid_proto_rawDescGZIP(), []int{123}
 }
 
 func (x *LogEntry) GetTime() int64 {
@@ -8619,7 +8744,7 @@ type CheckpointRequest struct {
 
 func (x *CheckpointRequest) Reset() {
 	*x = CheckpointRequest{}
-	mi := &file_minid_proto_msgTypes[123]
+	mi := &file_minid_proto_msgTypes[124]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8631,7 +8756,7 @@ func (x *CheckpointRequest) String() string {
 func (*CheckpointRequest) ProtoMessage() {}
 
 func (x *CheckpointRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[123]
+	mi := &file_minid_proto_msgTypes[124]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8644,7 +8769,7 @@ func (x *CheckpointRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckpointRequest.ProtoReflect.Descriptor instead.
 func (*CheckpointRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{123}
+	return file_minid_proto_rawDescGZIP(), []int{124}
 }
 
 func (x *CheckpointRequest) GetNamespace() string {
@@ -8748,7 +8873,7 @@ type CheckpointResponse struct {
 
 func (x *CheckpointResponse) Reset() {
 	*x = CheckpointResponse{}
-	mi := &file_minid_proto_msgTypes[124]
+	mi := &file_minid_proto_msgTypes[125]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8760,7 +8885,7 @@ func (x *CheckpointResponse) String() string {
 func (*CheckpointResponse) ProtoMessage() {}
 
 func (x *CheckpointResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[124]
+	mi := &file_minid_proto_msgTypes[125]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8773,7 +8898,7 @@ func (x *CheckpointResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckpointResponse.ProtoReflect.Descriptor instead.
 func (*CheckpointResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{124}
+	return file_minid_proto_rawDescGZIP(), []int{125}
 }
 
 func (x *CheckpointResponse) GetPath() string {
@@ -8806,7 +8931,7 @@ type RestoreRequest struct {
 
 func (x *RestoreRequest) Reset() {
 	*x = RestoreRequest{}
-	mi := &file_minid_proto_msgTypes[125]
+	mi := &file_minid_proto_msgTypes[126]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8818,7 +8943,7 @@ func (x *RestoreRequest) String() string {
 func (*RestoreRequest) ProtoMessage() {}
 
 func (x *RestoreRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[125]
+	mi := &file_minid_proto_msgTypes[126]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8831,7 +8956,7 @@ func (x *RestoreRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RestoreRequest.ProtoReflect.Descriptor instead.
 func (*RestoreRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{125}
+	return file_minid_proto_rawDescGZIP(), []int{126}
 }
 
 func (x *RestoreRequest) GetNamespace() string {
@@ -8901,7 +9026,7 @@ type ListCheckpointsRequest struct {
 
 func (x *ListCheckpointsRequest) Reset() {
 	*x = ListCheckpointsRequest{}
-	mi := &file_minid_proto_msgTypes[126]
+	mi := &file_minid_proto_msgTypes[127]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8913,7 +9038,7 @@ func (x *ListCheckpointsRequest) String() string {
 func (*ListCheckpointsRequest) ProtoMessage() {}
 
 func (x *ListCheckpointsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[126]
+	mi := &file_minid_proto_msgTypes[127]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8926,7 +9051,7 @@ func (x *ListCheckpointsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListCheckpointsRequest.ProtoReflect.Descriptor instead.
 func (*ListCheckpointsRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{126}
+	return file_minid_proto_rawDescGZIP(), []int{127}
 }
 
 func (x *ListCheckpointsRequest) GetNamespace() string {
@@ -8959,7 +9084,7 @@ type ListCheckpointsResponse struct {
 
 func (x *ListCheckpointsResponse) Reset() {
 	*x = ListCheckpointsResponse{}
-	mi := &file_minid_proto_msgTypes[127]
+	mi := &file_minid_proto_msgTypes[128]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8971,7 +9096,7 @@ func (x *ListCheckpointsResponse) String() string {
 func (*ListCheckpointsResponse) ProtoMessage() {}
 
 func (x *ListCheckpointsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[127]
+	mi := &file_minid_proto_msgTypes[128]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8984,7 +9109,7 @@ func (x *ListCheckpointsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListCheckpointsResponse.ProtoReflect.Descriptor instead.
 func (*ListCheckpointsResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{127}
+	return file_minid_proto_rawDescGZIP(), []int{128}
 }
 
 func (x *ListCheckpointsResponse) GetNames() []string {
@@ -9006,7 +9131,7 @@ type RemoveCheckpointRequest struct {
 
 func (x *RemoveCheckpointRequest) Reset() {
 	*x = RemoveCheckpointRequest{}
-	mi := &file_minid_proto_msgTypes[128]
+	mi := &file_minid_proto_msgTypes[129]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9018,7 +9143,7 @@ func (x *RemoveCheckpointRequest) String() string {
 func (*RemoveCheckpointRequest) ProtoMessage() {}
 
 func (x *RemoveCheckpointRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[128]
+	mi := &file_minid_proto_msgTypes[129]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9031,7 +9156,7 @@ func (x *RemoveCheckpointRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveCheckpointRequest.ProtoReflect.Descriptor instead.
 func (*RemoveCheckpointRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{128}
+	return file_minid_proto_rawDescGZIP(), []int{129}
 }
 
 func (x *RemoveCheckpointRequest) GetNamespace() string {
@@ -9070,7 +9195,7 @@ type RemoveCheckpointResponse struct {
 
 func (x *RemoveCheckpointResponse) Reset() {
 	*x = RemoveCheckpointResponse{}
-	mi := &file_minid_proto_msgTypes[129]
+	mi := &file_minid_proto_msgTypes[130]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9082,7 +9207,7 @@ func (x *RemoveCheckpointResponse) String() string {
 func (*RemoveCheckpointResponse) ProtoMessage() {}
 
 func (x *RemoveCheckpointResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[129]
+	mi := &file_minid_proto_msgTypes[130]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9095,7 +9220,7 @@ func (x *RemoveCheckpointResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveCheckpointResponse.ProtoReflect.Descriptor instead.
 func (*RemoveCheckpointResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{129}
+	return file_minid_proto_rawDescGZIP(), []int{130}
 }
 
 type Network struct {
@@ -9117,7 +9242,7 @@ type Network struct {
 
 func (x *Network) Reset() {
 	*x = Network{}
-	mi := &file_minid_proto_msgTypes[130]
+	mi := &file_minid_proto_msgTypes[131]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9129,7 +9254,7 @@ func (x *Network) String() string {
 func (*Network) ProtoMessage() {}
 
 func (x *Network) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[130]
+	mi := &file_minid_proto_msgTypes[131]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9142,7 +9267,7 @@ func (x *Network) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Network.ProtoReflect.Descriptor instead.
 func (*Network) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{130}
+	return file_minid_proto_rawDescGZIP(), []int{131}
 }
 
 func (x *Network) GetId() string {
@@ -9227,13 +9352,14 @@ type Subnet struct {
 	Subnet        string                 `protobuf:"bytes,1,opt,name=subnet,proto3" json:"subnet,omitempty"`
 	Gateway       string                 `protobuf:"bytes,2,opt,name=gateway,proto3" json:"gateway,omitempty"`
 	IpRange       string                 `protobuf:"bytes,3,opt,name=ip_range,json=ipRange,proto3" json:"ip_range,omitempty"`
+	Auxiliary     map[string]string      `protobuf:"bytes,4,rep,name=auxiliary,proto3" json:"auxiliary,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Subnet) Reset() {
 	*x = Subnet{}
-	mi := &file_minid_proto_msgTypes[131]
+	mi := &file_minid_proto_msgTypes[132]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9245,7 +9371,7 @@ func (x *Subnet) String() string {
 func (*Subnet) ProtoMessage() {}
 
 func (x *Subnet) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[131]
+	mi := &file_minid_proto_msgTypes[132]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9258,7 +9384,7 @@ func (x *Subnet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Subnet.ProtoReflect.Descriptor instead.
 func (*Subnet) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{131}
+	return file_minid_proto_rawDescGZIP(), []int{132}
 }
 
 func (x *Subnet) GetSubnet() string {
@@ -9282,6 +9408,13 @@ func (x *Subnet) GetIpRange() string {
 	return ""
 }
 
+func (x *Subnet) GetAuxiliary() map[string]string {
+	if x != nil {
+		return x.Auxiliary
+	}
+	return nil
+}
+
 type NetworkMember struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
@@ -9293,7 +9426,7 @@ type NetworkMember struct {
 
 func (x *NetworkMember) Reset() {
 	*x = NetworkMember{}
-	mi := &file_minid_proto_msgTypes[132]
+	mi := &file_minid_proto_msgTypes[133]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9305,7 +9438,7 @@ func (x *NetworkMember) String() string {
 func (*NetworkMember) ProtoMessage() {}
 
 func (x *NetworkMember) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[132]
+	mi := &file_minid_proto_msgTypes[133]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9318,7 +9451,7 @@ func (x *NetworkMember) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NetworkMember.ProtoReflect.Descriptor instead.
 func (*NetworkMember) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{132}
+	return file_minid_proto_rawDescGZIP(), []int{133}
 }
 
 func (x *NetworkMember) GetId() string {
@@ -9352,13 +9485,14 @@ type CreateNetworkRequest struct {
 	Subnets       []*Subnet              `protobuf:"bytes,6,rep,name=subnets,proto3" json:"subnets,omitempty"`
 	Internal      bool                   `protobuf:"varint,7,opt,name=internal,proto3" json:"internal,omitempty"`
 	Ipv6          bool                   `protobuf:"varint,8,opt,name=ipv6,proto3" json:"ipv6,omitempty"`
+	NoIpv4        bool                   `protobuf:"varint,9,opt,name=no_ipv4,json=noIpv4,proto3" json:"no_ipv4,omitempty"` // IPv6 addresses alone
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *CreateNetworkRequest) Reset() {
 	*x = CreateNetworkRequest{}
-	mi := &file_minid_proto_msgTypes[133]
+	mi := &file_minid_proto_msgTypes[134]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9370,7 +9504,7 @@ func (x *CreateNetworkRequest) String() string {
 func (*CreateNetworkRequest) ProtoMessage() {}
 
 func (x *CreateNetworkRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[133]
+	mi := &file_minid_proto_msgTypes[134]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9383,7 +9517,7 @@ func (x *CreateNetworkRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateNetworkRequest.ProtoReflect.Descriptor instead.
 func (*CreateNetworkRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{133}
+	return file_minid_proto_rawDescGZIP(), []int{134}
 }
 
 func (x *CreateNetworkRequest) GetNamespace() string {
@@ -9442,6 +9576,13 @@ func (x *CreateNetworkRequest) GetIpv6() bool {
 	return false
 }
 
+func (x *CreateNetworkRequest) GetNoIpv4() bool {
+	if x != nil {
+		return x.NoIpv4
+	}
+	return false
+}
+
 type NetworkRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Namespace     string                 `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
@@ -9452,7 +9593,7 @@ type NetworkRequest struct {
 
 func (x *NetworkRequest) Reset() {
 	*x = NetworkRequest{}
-	mi := &file_minid_proto_msgTypes[134]
+	mi := &file_minid_proto_msgTypes[135]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9464,7 +9605,7 @@ func (x *NetworkRequest) String() string {
 func (*NetworkRequest) ProtoMessage() {}
 
 func (x *NetworkRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[134]
+	mi := &file_minid_proto_msgTypes[135]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9477,7 +9618,7 @@ func (x *NetworkRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NetworkRequest.ProtoReflect.Descriptor instead.
 func (*NetworkRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{134}
+	return file_minid_proto_rawDescGZIP(), []int{135}
 }
 
 func (x *NetworkRequest) GetNamespace() string {
@@ -9504,7 +9645,7 @@ type ListNetworksRequest struct {
 
 func (x *ListNetworksRequest) Reset() {
 	*x = ListNetworksRequest{}
-	mi := &file_minid_proto_msgTypes[135]
+	mi := &file_minid_proto_msgTypes[136]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9516,7 +9657,7 @@ func (x *ListNetworksRequest) String() string {
 func (*ListNetworksRequest) ProtoMessage() {}
 
 func (x *ListNetworksRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[135]
+	mi := &file_minid_proto_msgTypes[136]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9529,7 +9670,7 @@ func (x *ListNetworksRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListNetworksRequest.ProtoReflect.Descriptor instead.
 func (*ListNetworksRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{135}
+	return file_minid_proto_rawDescGZIP(), []int{136}
 }
 
 func (x *ListNetworksRequest) GetNamespace() string {
@@ -9555,7 +9696,7 @@ type ListNetworksResponse struct {
 
 func (x *ListNetworksResponse) Reset() {
 	*x = ListNetworksResponse{}
-	mi := &file_minid_proto_msgTypes[136]
+	mi := &file_minid_proto_msgTypes[137]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9567,7 +9708,7 @@ func (x *ListNetworksResponse) String() string {
 func (*ListNetworksResponse) ProtoMessage() {}
 
 func (x *ListNetworksResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[136]
+	mi := &file_minid_proto_msgTypes[137]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9580,7 +9721,7 @@ func (x *ListNetworksResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListNetworksResponse.ProtoReflect.Descriptor instead.
 func (*ListNetworksResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{136}
+	return file_minid_proto_rawDescGZIP(), []int{137}
 }
 
 func (x *ListNetworksResponse) GetNetworks() []*Network {
@@ -9598,7 +9739,7 @@ type RemoveNetworkResponse struct {
 
 func (x *RemoveNetworkResponse) Reset() {
 	*x = RemoveNetworkResponse{}
-	mi := &file_minid_proto_msgTypes[137]
+	mi := &file_minid_proto_msgTypes[138]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9610,7 +9751,7 @@ func (x *RemoveNetworkResponse) String() string {
 func (*RemoveNetworkResponse) ProtoMessage() {}
 
 func (x *RemoveNetworkResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[137]
+	mi := &file_minid_proto_msgTypes[138]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9623,20 +9764,21 @@ func (x *RemoveNetworkResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveNetworkResponse.ProtoReflect.Descriptor instead.
 func (*RemoveNetworkResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{137}
+	return file_minid_proto_rawDescGZIP(), []int{138}
 }
 
 type PruneNetworksRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Namespace     string                 `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
 	Filters       []string               `protobuf:"bytes,2,rep,name=filters,proto3" json:"filters,omitempty"`
+	Until         int64                  `protobuf:"varint,3,opt,name=until,proto3" json:"until,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *PruneNetworksRequest) Reset() {
 	*x = PruneNetworksRequest{}
-	mi := &file_minid_proto_msgTypes[138]
+	mi := &file_minid_proto_msgTypes[139]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9648,7 +9790,7 @@ func (x *PruneNetworksRequest) String() string {
 func (*PruneNetworksRequest) ProtoMessage() {}
 
 func (x *PruneNetworksRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[138]
+	mi := &file_minid_proto_msgTypes[139]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9661,7 +9803,7 @@ func (x *PruneNetworksRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PruneNetworksRequest.ProtoReflect.Descriptor instead.
 func (*PruneNetworksRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{138}
+	return file_minid_proto_rawDescGZIP(), []int{139}
 }
 
 func (x *PruneNetworksRequest) GetNamespace() string {
@@ -9678,6 +9820,13 @@ func (x *PruneNetworksRequest) GetFilters() []string {
 	return nil
 }
 
+func (x *PruneNetworksRequest) GetUntil() int64 {
+	if x != nil {
+		return x.Until
+	}
+	return 0
+}
+
 type PruneNetworksResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Removed       []string               `protobuf:"bytes,1,rep,name=removed,proto3" json:"removed,omitempty"`
@@ -9687,7 +9836,7 @@ type PruneNetworksResponse struct {
 
 func (x *PruneNetworksResponse) Reset() {
 	*x = PruneNetworksResponse{}
-	mi := &file_minid_proto_msgTypes[139]
+	mi := &file_minid_proto_msgTypes[140]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9699,7 +9848,7 @@ func (x *PruneNetworksResponse) String() string {
 func (*PruneNetworksResponse) ProtoMessage() {}
 
 func (x *PruneNetworksResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[139]
+	mi := &file_minid_proto_msgTypes[140]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9712,7 +9861,7 @@ func (x *PruneNetworksResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PruneNetworksResponse.ProtoReflect.Descriptor instead.
 func (*PruneNetworksResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{139}
+	return file_minid_proto_rawDescGZIP(), []int{140}
 }
 
 func (x *PruneNetworksResponse) GetRemoved() []string {
@@ -9733,7 +9882,7 @@ type ProcessRequest struct {
 
 func (x *ProcessRequest) Reset() {
 	*x = ProcessRequest{}
-	mi := &file_minid_proto_msgTypes[140]
+	mi := &file_minid_proto_msgTypes[141]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9745,7 +9894,7 @@ func (x *ProcessRequest) String() string {
 func (*ProcessRequest) ProtoMessage() {}
 
 func (x *ProcessRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[140]
+	mi := &file_minid_proto_msgTypes[141]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9758,7 +9907,7 @@ func (x *ProcessRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProcessRequest.ProtoReflect.Descriptor instead.
 func (*ProcessRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{140}
+	return file_minid_proto_rawDescGZIP(), []int{141}
 }
 
 func (x *ProcessRequest) GetNamespace() string {
@@ -9796,7 +9945,7 @@ type ExecRequest struct {
 
 func (x *ExecRequest) Reset() {
 	*x = ExecRequest{}
-	mi := &file_minid_proto_msgTypes[141]
+	mi := &file_minid_proto_msgTypes[142]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9808,7 +9957,7 @@ func (x *ExecRequest) String() string {
 func (*ExecRequest) ProtoMessage() {}
 
 func (x *ExecRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[141]
+	mi := &file_minid_proto_msgTypes[142]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9821,7 +9970,7 @@ func (x *ExecRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExecRequest.ProtoReflect.Descriptor instead.
 func (*ExecRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{141}
+	return file_minid_proto_rawDescGZIP(), []int{142}
 }
 
 func (x *ExecRequest) GetNamespace() string {
@@ -9876,7 +10025,7 @@ type ExecResponse struct {
 
 func (x *ExecResponse) Reset() {
 	*x = ExecResponse{}
-	mi := &file_minid_proto_msgTypes[142]
+	mi := &file_minid_proto_msgTypes[143]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9888,7 +10037,7 @@ func (x *ExecResponse) String() string {
 func (*ExecResponse) ProtoMessage() {}
 
 func (x *ExecResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[142]
+	mi := &file_minid_proto_msgTypes[143]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9901,7 +10050,7 @@ func (x *ExecResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExecResponse.ProtoReflect.Descriptor instead.
 func (*ExecResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{142}
+	return file_minid_proto_rawDescGZIP(), []int{143}
 }
 
 func (x *ExecResponse) GetExecId() string {
@@ -9928,7 +10077,7 @@ type ListProcessesRequest struct {
 
 func (x *ListProcessesRequest) Reset() {
 	*x = ListProcessesRequest{}
-	mi := &file_minid_proto_msgTypes[143]
+	mi := &file_minid_proto_msgTypes[144]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9940,7 +10089,7 @@ func (x *ListProcessesRequest) String() string {
 func (*ListProcessesRequest) ProtoMessage() {}
 
 func (x *ListProcessesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[143]
+	mi := &file_minid_proto_msgTypes[144]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9953,7 +10102,7 @@ func (x *ListProcessesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListProcessesRequest.ProtoReflect.Descriptor instead.
 func (*ListProcessesRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{143}
+	return file_minid_proto_rawDescGZIP(), []int{144}
 }
 
 func (x *ListProcessesRequest) GetNamespace() string {
@@ -9979,7 +10128,7 @@ type ListProcessesResponse struct {
 
 func (x *ListProcessesResponse) Reset() {
 	*x = ListProcessesResponse{}
-	mi := &file_minid_proto_msgTypes[144]
+	mi := &file_minid_proto_msgTypes[145]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9991,7 +10140,7 @@ func (x *ListProcessesResponse) String() string {
 func (*ListProcessesResponse) ProtoMessage() {}
 
 func (x *ListProcessesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[144]
+	mi := &file_minid_proto_msgTypes[145]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -10004,7 +10153,7 @@ func (x *ListProcessesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListProcessesResponse.ProtoReflect.Descriptor instead.
 func (*ListProcessesResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{144}
+	return file_minid_proto_rawDescGZIP(), []int{145}
 }
 
 func (x *ListProcessesResponse) GetProcesses() []*Process {
@@ -10028,7 +10177,7 @@ type Process struct {
 
 func (x *Process) Reset() {
 	*x = Process{}
-	mi := &file_minid_proto_msgTypes[145]
+	mi := &file_minid_proto_msgTypes[146]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -10040,7 +10189,7 @@ func (x *Process) String() string {
 func (*Process) ProtoMessage() {}
 
 func (x *Process) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[145]
+	mi := &file_minid_proto_msgTypes[146]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -10053,7 +10202,7 @@ func (x *Process) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Process.ProtoReflect.Descriptor instead.
 func (*Process) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{145}
+	return file_minid_proto_rawDescGZIP(), []int{146}
 }
 
 func (x *Process) GetExecId() string {
@@ -10111,7 +10260,7 @@ type SignalRequest struct {
 
 func (x *SignalRequest) Reset() {
 	*x = SignalRequest{}
-	mi := &file_minid_proto_msgTypes[146]
+	mi := &file_minid_proto_msgTypes[147]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -10123,7 +10272,7 @@ func (x *SignalRequest) String() string {
 func (*SignalRequest) ProtoMessage() {}
 
 func (x *SignalRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[146]
+	mi := &file_minid_proto_msgTypes[147]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -10136,7 +10285,7 @@ func (x *SignalRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SignalRequest.ProtoReflect.Descriptor instead.
 func (*SignalRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{146}
+	return file_minid_proto_rawDescGZIP(), []int{147}
 }
 
 func (x *SignalRequest) GetNamespace() string {
@@ -10182,7 +10331,7 @@ type SignalResponse struct {
 
 func (x *SignalResponse) Reset() {
 	*x = SignalResponse{}
-	mi := &file_minid_proto_msgTypes[147]
+	mi := &file_minid_proto_msgTypes[148]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -10194,7 +10343,7 @@ func (x *SignalResponse) String() string {
 func (*SignalResponse) ProtoMessage() {}
 
 func (x *SignalResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[147]
+	mi := &file_minid_proto_msgTypes[148]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -10207,7 +10356,7 @@ func (x *SignalResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SignalResponse.ProtoReflect.Descriptor instead.
 func (*SignalResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{147}
+	return file_minid_proto_rawDescGZIP(), []int{148}
 }
 
 type ResizeRequest struct {
@@ -10223,7 +10372,7 @@ type ResizeRequest struct {
 
 func (x *ResizeRequest) Reset() {
 	*x = ResizeRequest{}
-	mi := &file_minid_proto_msgTypes[148]
+	mi := &file_minid_proto_msgTypes[149]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -10235,7 +10384,7 @@ func (x *ResizeRequest) String() string {
 func (*ResizeRequest) ProtoMessage() {}
 
 func (x *ResizeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[148]
+	mi := &file_minid_proto_msgTypes[149]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -10248,7 +10397,7 @@ func (x *ResizeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResizeRequest.ProtoReflect.Descriptor instead.
 func (*ResizeRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{148}
+	return file_minid_proto_rawDescGZIP(), []int{149}
 }
 
 func (x *ResizeRequest) GetNamespace() string {
@@ -10294,7 +10443,7 @@ type ResizeResponse struct {
 
 func (x *ResizeResponse) Reset() {
 	*x = ResizeResponse{}
-	mi := &file_minid_proto_msgTypes[149]
+	mi := &file_minid_proto_msgTypes[150]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -10306,7 +10455,7 @@ func (x *ResizeResponse) String() string {
 func (*ResizeResponse) ProtoMessage() {}
 
 func (x *ResizeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[149]
+	mi := &file_minid_proto_msgTypes[150]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -10319,7 +10468,7 @@ func (x *ResizeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResizeResponse.ProtoReflect.Descriptor instead.
 func (*ResizeResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{149}
+	return file_minid_proto_rawDescGZIP(), []int{150}
 }
 
 type CloseStdinResponse struct {
@@ -10330,7 +10479,7 @@ type CloseStdinResponse struct {
 
 func (x *CloseStdinResponse) Reset() {
 	*x = CloseStdinResponse{}
-	mi := &file_minid_proto_msgTypes[150]
+	mi := &file_minid_proto_msgTypes[151]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -10342,7 +10491,7 @@ func (x *CloseStdinResponse) String() string {
 func (*CloseStdinResponse) ProtoMessage() {}
 
 func (x *CloseStdinResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[150]
+	mi := &file_minid_proto_msgTypes[151]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -10355,7 +10504,7 @@ func (x *CloseStdinResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CloseStdinResponse.ProtoReflect.Descriptor instead.
 func (*CloseStdinResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{150}
+	return file_minid_proto_rawDescGZIP(), []int{151}
 }
 
 type AttachInput struct {
@@ -10375,7 +10524,7 @@ type AttachInput struct {
 
 func (x *AttachInput) Reset() {
 	*x = AttachInput{}
-	mi := &file_minid_proto_msgTypes[151]
+	mi := &file_minid_proto_msgTypes[152]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -10387,7 +10536,7 @@ func (x *AttachInput) String() string {
 func (*AttachInput) ProtoMessage() {}
 
 func (x *AttachInput) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[151]
+	mi := &file_minid_proto_msgTypes[152]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -10400,7 +10549,7 @@ func (x *AttachInput) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttachInput.ProtoReflect.Descriptor instead.
 func (*AttachInput) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{151}
+	return file_minid_proto_rawDescGZIP(), []int{152}
 }
 
 func (x *AttachInput) GetInput() isAttachInput_Input {
@@ -10522,7 +10671,7 @@ type AttachOpen struct {
 
 func (x *AttachOpen) Reset() {
 	*x = AttachOpen{}
-	mi := &file_minid_proto_msgTypes[152]
+	mi := &file_minid_proto_msgTypes[153]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -10534,7 +10683,7 @@ func (x *AttachOpen) String() string {
 func (*AttachOpen) ProtoMessage() {}
 
 func (x *AttachOpen) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[152]
+	mi := &file_minid_proto_msgTypes[153]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -10547,7 +10696,7 @@ func (x *AttachOpen) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttachOpen.ProtoReflect.Descriptor instead.
 func (*AttachOpen) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{152}
+	return file_minid_proto_rawDescGZIP(), []int{153}
 }
 
 func (x *AttachOpen) GetNamespace() string {
@@ -10630,7 +10779,7 @@ type TerminalSize struct {
 
 func (x *TerminalSize) Reset() {
 	*x = TerminalSize{}
-	mi := &file_minid_proto_msgTypes[153]
+	mi := &file_minid_proto_msgTypes[154]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -10642,7 +10791,7 @@ func (x *TerminalSize) String() string {
 func (*TerminalSize) ProtoMessage() {}
 
 func (x *TerminalSize) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[153]
+	mi := &file_minid_proto_msgTypes[154]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -10655,7 +10804,7 @@ func (x *TerminalSize) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TerminalSize.ProtoReflect.Descriptor instead.
 func (*TerminalSize) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{153}
+	return file_minid_proto_rawDescGZIP(), []int{154}
 }
 
 func (x *TerminalSize) GetWidth() uint32 {
@@ -10688,7 +10837,7 @@ type AttachOutput struct {
 
 func (x *AttachOutput) Reset() {
 	*x = AttachOutput{}
-	mi := &file_minid_proto_msgTypes[154]
+	mi := &file_minid_proto_msgTypes[155]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -10700,7 +10849,7 @@ func (x *AttachOutput) String() string {
 func (*AttachOutput) ProtoMessage() {}
 
 func (x *AttachOutput) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[154]
+	mi := &file_minid_proto_msgTypes[155]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -10713,7 +10862,7 @@ func (x *AttachOutput) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttachOutput.ProtoReflect.Descriptor instead.
 func (*AttachOutput) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{154}
+	return file_minid_proto_rawDescGZIP(), []int{155}
 }
 
 func (x *AttachOutput) GetOutput() isAttachOutput_Output {
@@ -10813,7 +10962,7 @@ type AttachOpened struct {
 
 func (x *AttachOpened) Reset() {
 	*x = AttachOpened{}
-	mi := &file_minid_proto_msgTypes[155]
+	mi := &file_minid_proto_msgTypes[156]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -10825,7 +10974,7 @@ func (x *AttachOpened) String() string {
 func (*AttachOpened) ProtoMessage() {}
 
 func (x *AttachOpened) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[155]
+	mi := &file_minid_proto_msgTypes[156]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -10838,7 +10987,7 @@ func (x *AttachOpened) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttachOpened.ProtoReflect.Descriptor instead.
 func (*AttachOpened) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{155}
+	return file_minid_proto_rawDescGZIP(), []int{156}
 }
 
 func (x *AttachOpened) GetExecId() string {
@@ -10874,8 +11023,9 @@ const file_minid_proto_rawDesc = "" +
 	"\n" +
 	"go_version\x18\x03 \x01(\tR\tgoVersion\x12\x1f\n" +
 	"\vapi_version\x18\x04 \x01(\tR\n" +
-	"apiVersion\"\r\n" +
-	"\vInfoRequest\"\xa9\a\n" +
+	"apiVersion\"%\n" +
+	"\vInfoRequest\x12\x16\n" +
+	"\x06config\x18\x01 \x01(\bR\x06config\"\xf1\a\n" +
 	"\fInfoResponse\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04uuid\x18\x02 \x01(\tR\x04uuid\x12\x10\n" +
@@ -10910,10 +11060,19 @@ const file_minid_proto_rawDesc = "" +
 	"tcpAddress\x12+\n" +
 	"\x11containers_paused\x18\x1a \x01(\x03R\x10containersPaused\x12\x1a\n" +
 	"\bruntimes\x18\x1b \x03(\tR\bruntimes\x12\x12\n" +
-	"\x04time\x18\x1c \x01(\x03R\x04time\x1a;\n" +
+	"\x04time\x18\x1c \x01(\x03R\x04time\x12\x16\n" +
+	"\x06config\x18\x1e \x01(\tR\x06config\x12.\n" +
+	"\aplugins\x18\x1d \x03(\v2\x14.minid.v1.PluginInfoR\aplugins\x1a;\n" +
 	"\rFeaturesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\bR\x05value:\x028\x01\"p\n" +
+	"\x05value\x18\x02 \x01(\bR\x05value:\x028\x01\"t\n" +
+	"\n" +
+	"PluginInfo\x12\x12\n" +
+	"\x04type\x18\x01 \x01(\tR\x04type\x12\x0e\n" +
+	"\x02id\x18\x02 \x01(\tR\x02id\x12\x12\n" +
+	"\x04path\x18\x03 \x01(\tR\x04path\x12\x18\n" +
+	"\adefault\x18\x04 \x01(\bR\adefault\x12\x14\n" +
+	"\x05error\x18\x05 \x01(\tR\x05error\"p\n" +
 	"\x0eSupervisorInfo\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x10\n" +
 	"\x03pid\x18\x02 \x01(\x03R\x03pid\x12\x18\n" +
@@ -11461,14 +11620,19 @@ const file_minid_proto_rawDesc = "" +
 	"\x03ips\x18\x04 \x03(\tR\x03ips\x12\x1a\n" +
 	"\bgateways\x18\x05 \x03(\tR\bgateways\x12\x10\n" +
 	"\x03mac\x18\x06 \x01(\tR\x03mac\x12\x18\n" +
-	"\aaliases\x18\a \x03(\tR\aaliases\"\x91\x01\n" +
+	"\aaliases\x18\a \x03(\tR\aaliases\"\xd0\x02\n" +
 	"\x11NetworkAttachment\x12\x18\n" +
 	"\anetwork\x18\x01 \x01(\tR\anetwork\x12\x18\n" +
 	"\aaliases\x18\x02 \x03(\tR\aaliases\x12\x0e\n" +
 	"\x02ip\x18\x03 \x01(\tR\x02ip\x12\x10\n" +
 	"\x03ip6\x18\x04 \x01(\tR\x03ip6\x12\x10\n" +
 	"\x03mac\x18\x05 \x01(\tR\x03mac\x12\x14\n" +
-	"\x05links\x18\x06 \x03(\tR\x05links\"\x88\x01\n" +
+	"\x05links\x18\x06 \x03(\tR\x05links\x12$\n" +
+	"\x0elink_local_ips\x18\a \x03(\tR\flinkLocalIps\x12U\n" +
+	"\x0edriver_options\x18\b \x03(\v2..minid.v1.NetworkAttachment.DriverOptionsEntryR\rdriverOptions\x1a@\n" +
+	"\x12DriverOptionsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x88\x01\n" +
 	"\rPublishedPort\x12\x1a\n" +
 	"\bprotocol\x18\x01 \x01(\tR\bprotocol\x12\x17\n" +
 	"\ahost_ip\x18\x02 \x01(\tR\x06hostIp\x12\x1b\n" +
@@ -11504,7 +11668,7 @@ const file_minid_proto_rawDesc = "" +
 	"\x06signal\x18\x03 \x01(\x05R\x06signal\x12\x12\n" +
 	"\x04time\x18\x04 \x01(\x03R\x04time\x12\x10\n" +
 	"\x03oom\x18\x05 \x01(\bR\x03oom\x12\x16\n" +
-	"\x06reason\x18\x06 \x01(\tR\x06reason\"\xd2\t\n" +
+	"\x06reason\x18\x06 \x01(\tR\x06reason\"\xf7\t\n" +
 	"\x16CreateContainerRequest\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12\x14\n" +
@@ -11544,7 +11708,8 @@ const file_minid_proto_rawDesc = "" +
 	"\x04init\x18\x1d \x01(\bR\x04init\x12\x1f\n" +
 	"\vinit_binary\x18) \x01(\tR\n" +
 	"initBinary\x12\x12\n" +
-	"\x04kept\x18( \x01(\fR\x04kept\x1a9\n" +
+	"\x04kept\x18( \x01(\fR\x04kept\x12#\n" +
+	"\rstart_follows\x18< \x01(\bR\fstartFollows\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1aA\n" +
@@ -11718,15 +11883,19 @@ const file_minid_proto_rawDesc = "" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a:\n" +
 	"\fOptionsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"U\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xd2\x01\n" +
 	"\x06Subnet\x12\x16\n" +
 	"\x06subnet\x18\x01 \x01(\tR\x06subnet\x12\x18\n" +
 	"\agateway\x18\x02 \x01(\tR\agateway\x12\x19\n" +
-	"\bip_range\x18\x03 \x01(\tR\aipRange\"i\n" +
+	"\bip_range\x18\x03 \x01(\tR\aipRange\x12=\n" +
+	"\tauxiliary\x18\x04 \x03(\v2\x1f.minid.v1.Subnet.AuxiliaryEntryR\tauxiliary\x1a<\n" +
+	"\x0eAuxiliaryEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"i\n" +
 	"\rNetworkMember\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x124\n" +
-	"\bendpoint\x18\x03 \x01(\v2\x18.minid.v1.EndpointStatusR\bendpoint\"\xbe\x03\n" +
+	"\bendpoint\x18\x03 \x01(\v2\x18.minid.v1.EndpointStatusR\bendpoint\"\xd7\x03\n" +
 	"\x14CreateNetworkRequest\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x16\n" +
@@ -11735,7 +11904,8 @@ const file_minid_proto_rawDesc = "" +
 	"\aoptions\x18\x05 \x03(\v2+.minid.v1.CreateNetworkRequest.OptionsEntryR\aoptions\x12*\n" +
 	"\asubnets\x18\x06 \x03(\v2\x10.minid.v1.SubnetR\asubnets\x12\x1a\n" +
 	"\binternal\x18\a \x01(\bR\binternal\x12\x12\n" +
-	"\x04ipv6\x18\b \x01(\bR\x04ipv6\x1a9\n" +
+	"\x04ipv6\x18\b \x01(\bR\x04ipv6\x12\x17\n" +
+	"\ano_ipv4\x18\t \x01(\bR\x06noIpv4\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a:\n" +
@@ -11750,10 +11920,11 @@ const file_minid_proto_rawDesc = "" +
 	"\afilters\x18\x02 \x03(\tR\afilters\"E\n" +
 	"\x14ListNetworksResponse\x12-\n" +
 	"\bnetworks\x18\x01 \x03(\v2\x11.minid.v1.NetworkR\bnetworks\"\x17\n" +
-	"\x15RemoveNetworkResponse\"N\n" +
+	"\x15RemoveNetworkResponse\"d\n" +
 	"\x14PruneNetworksRequest\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x18\n" +
-	"\afilters\x18\x02 \x03(\tR\afilters\"1\n" +
+	"\afilters\x18\x02 \x03(\tR\afilters\x12\x14\n" +
+	"\x05until\x18\x03 \x01(\x03R\x05until\"1\n" +
 	"\x15PruneNetworksResponse\x12\x18\n" +
 	"\aremoved\x18\x01 \x03(\tR\aremoved\"W\n" +
 	"\x0eProcessRequest\x12\x1c\n" +
@@ -11949,472 +12120,478 @@ func file_minid_proto_rawDescGZIP() []byte {
 	return file_minid_proto_rawDescData
 }
 
-var file_minid_proto_msgTypes = make([]protoimpl.MessageInfo, 187)
+var file_minid_proto_msgTypes = make([]protoimpl.MessageInfo, 190)
 var file_minid_proto_goTypes = []any{
 	(*VersionRequest)(nil),            // 0: minid.v1.VersionRequest
 	(*VersionResponse)(nil),           // 1: minid.v1.VersionResponse
 	(*InfoRequest)(nil),               // 2: minid.v1.InfoRequest
 	(*InfoResponse)(nil),              // 3: minid.v1.InfoResponse
-	(*SupervisorInfo)(nil),            // 4: minid.v1.SupervisorInfo
-	(*CheckRequest)(nil),              // 5: minid.v1.CheckRequest
-	(*CheckResponse)(nil),             // 6: minid.v1.CheckResponse
-	(*Problem)(nil),                   // 7: minid.v1.Problem
-	(*CollectGarbageRequest)(nil),     // 8: minid.v1.CollectGarbageRequest
-	(*CollectGarbageResponse)(nil),    // 9: minid.v1.CollectGarbageResponse
-	(*UpgradeSupervisorRequest)(nil),  // 10: minid.v1.UpgradeSupervisorRequest
-	(*UpgradeSupervisorResponse)(nil), // 11: minid.v1.UpgradeSupervisorResponse
-	(*ReloadRequest)(nil),             // 12: minid.v1.ReloadRequest
-	(*ReloadResponse)(nil),            // 13: minid.v1.ReloadResponse
-	(*SubscribeRequest)(nil),          // 14: minid.v1.SubscribeRequest
-	(*Event)(nil),                     // 15: minid.v1.Event
-	(*Namespace)(nil),                 // 16: minid.v1.Namespace
-	(*CreateNamespaceRequest)(nil),    // 17: minid.v1.CreateNamespaceRequest
-	(*ListNamespacesRequest)(nil),     // 18: minid.v1.ListNamespacesRequest
-	(*ListNamespacesResponse)(nil),    // 19: minid.v1.ListNamespacesResponse
-	(*DeleteNamespaceRequest)(nil),    // 20: minid.v1.DeleteNamespaceRequest
-	(*DeleteNamespaceResponse)(nil),   // 21: minid.v1.DeleteNamespaceResponse
-	(*SetNamespaceLabelsRequest)(nil), // 22: minid.v1.SetNamespaceLabelsRequest
-	(*Descriptor)(nil),                // 23: minid.v1.Descriptor
-	(*Image)(nil),                     // 24: minid.v1.Image
-	(*ListImagesRequest)(nil),         // 25: minid.v1.ListImagesRequest
-	(*ListImagesResponse)(nil),        // 26: minid.v1.ListImagesResponse
-	(*GetImageRequest)(nil),           // 27: minid.v1.GetImageRequest
-	(*RegistryOptions)(nil),           // 28: minid.v1.RegistryOptions
-	(*PullRequest)(nil),               // 29: minid.v1.PullRequest
-	(*PushRequest)(nil),               // 30: minid.v1.PushRequest
-	(*Progress)(nil),                  // 31: minid.v1.Progress
-	(*TagRequest)(nil),                // 32: minid.v1.TagRequest
-	(*SetImageLabelsRequest)(nil),     // 33: minid.v1.SetImageLabelsRequest
-	(*DeleteImageRequest)(nil),        // 34: minid.v1.DeleteImageRequest
-	(*DeleteImageResponse)(nil),       // 35: minid.v1.DeleteImageResponse
-	(*PruneImagesRequest)(nil),        // 36: minid.v1.PruneImagesRequest
-	(*ImageNames)(nil),                // 37: minid.v1.ImageNames
-	(*PruneImagesResponse)(nil),       // 38: minid.v1.PruneImagesResponse
-	(*ImportRequest)(nil),             // 39: minid.v1.ImportRequest
-	(*ImportOptions)(nil),             // 40: minid.v1.ImportOptions
-	(*ImportResponse)(nil),            // 41: minid.v1.ImportResponse
-	(*ExportRequest)(nil),             // 42: minid.v1.ExportRequest
-	(*DataChunk)(nil),                 // 43: minid.v1.DataChunk
-	(*CheckImagesRequest)(nil),        // 44: minid.v1.CheckImagesRequest
-	(*ImageStatus)(nil),               // 45: minid.v1.ImageStatus
-	(*CheckImagesResponse)(nil),       // 46: minid.v1.CheckImagesResponse
-	(*UsageRequest)(nil),              // 47: minid.v1.UsageRequest
-	(*UsageResponse)(nil),             // 48: minid.v1.UsageResponse
-	(*UnpackRequest)(nil),             // 49: minid.v1.UnpackRequest
-	(*ConvertRequest)(nil),            // 50: minid.v1.ConvertRequest
-	(*MountImageRequest)(nil),         // 51: minid.v1.MountImageRequest
-	(*UnmountImageRequest)(nil),       // 52: minid.v1.UnmountImageRequest
-	(*UnmountImageResponse)(nil),      // 53: minid.v1.UnmountImageResponse
-	(*ContentInfo)(nil),               // 54: minid.v1.ContentInfo
-	(*ListContentRequest)(nil),        // 55: minid.v1.ListContentRequest
-	(*ContentInfoRequest)(nil),        // 56: minid.v1.ContentInfoRequest
-	(*ReadContentRequest)(nil),        // 57: minid.v1.ReadContentRequest
-	(*WriteContentRequest)(nil),       // 58: minid.v1.WriteContentRequest
-	(*WriteContentResponse)(nil),      // 59: minid.v1.WriteContentResponse
-	(*ActiveRequest)(nil),             // 60: minid.v1.ActiveRequest
-	(*ActiveResponse)(nil),            // 61: minid.v1.ActiveResponse
-	(*Ingest)(nil),                    // 62: minid.v1.Ingest
-	(*AbortRequest)(nil),              // 63: minid.v1.AbortRequest
-	(*AbortResponse)(nil),             // 64: minid.v1.AbortResponse
-	(*DeleteContentRequest)(nil),      // 65: minid.v1.DeleteContentRequest
-	(*DeleteContentResponse)(nil),     // 66: minid.v1.DeleteContentResponse
-	(*SetContentLabelsRequest)(nil),   // 67: minid.v1.SetContentLabelsRequest
-	(*FetchBlobRequest)(nil),          // 68: minid.v1.FetchBlobRequest
-	(*PushObjectRequest)(nil),         // 69: minid.v1.PushObjectRequest
-	(*Snapshot)(nil),                  // 70: minid.v1.Snapshot
-	(*Mount)(nil),                     // 71: minid.v1.Mount
-	(*MountsResponse)(nil),            // 72: minid.v1.MountsResponse
-	(*ListSnapshotsRequest)(nil),      // 73: minid.v1.ListSnapshotsRequest
-	(*ListSnapshotsResponse)(nil),     // 74: minid.v1.ListSnapshotsResponse
-	(*SnapshotRequest)(nil),           // 75: minid.v1.SnapshotRequest
-	(*PrepareSnapshotRequest)(nil),    // 76: minid.v1.PrepareSnapshotRequest
-	(*CommitSnapshotRequest)(nil),     // 77: minid.v1.CommitSnapshotRequest
-	(*RemoveSnapshotResponse)(nil),    // 78: minid.v1.RemoveSnapshotResponse
-	(*SnapshotUsage)(nil),             // 79: minid.v1.SnapshotUsage
-	(*SetSnapshotLabelsRequest)(nil),  // 80: minid.v1.SetSnapshotLabelsRequest
-	(*DiffRequest)(nil),               // 81: minid.v1.DiffRequest
-	(*Lease)(nil),                     // 82: minid.v1.Lease
-	(*LeaseResource)(nil),             // 83: minid.v1.LeaseResource
-	(*CreateLeaseRequest)(nil),        // 84: minid.v1.CreateLeaseRequest
-	(*ListLeasesRequest)(nil),         // 85: minid.v1.ListLeasesRequest
-	(*ListLeasesResponse)(nil),        // 86: minid.v1.ListLeasesResponse
-	(*DeleteLeaseRequest)(nil),        // 87: minid.v1.DeleteLeaseRequest
-	(*DeleteLeaseResponse)(nil),       // 88: minid.v1.DeleteLeaseResponse
-	(*LeaseResourceRequest)(nil),      // 89: minid.v1.LeaseResourceRequest
-	(*Container)(nil),                 // 90: minid.v1.Container
-	(*PodMember)(nil),                 // 91: minid.v1.PodMember
-	(*EndpointStatus)(nil),            // 92: minid.v1.EndpointStatus
-	(*NetworkAttachment)(nil),         // 93: minid.v1.NetworkAttachment
-	(*PublishedPort)(nil),             // 94: minid.v1.PublishedPort
-	(*DNSSettings)(nil),               // 95: minid.v1.DNSSettings
-	(*RestartPolicy)(nil),             // 96: minid.v1.RestartPolicy
-	(*HealthCheck)(nil),               // 97: minid.v1.HealthCheck
-	(*Health)(nil),                    // 98: minid.v1.Health
-	(*HealthResult)(nil),              // 99: minid.v1.HealthResult
-	(*Exit)(nil),                      // 100: minid.v1.Exit
-	(*CreateContainerRequest)(nil),    // 101: minid.v1.CreateContainerRequest
-	(*LogConfig)(nil),                 // 102: minid.v1.LogConfig
-	(*LogShipping)(nil),               // 103: minid.v1.LogShipping
-	(*ContainerRequest)(nil),          // 104: minid.v1.ContainerRequest
-	(*StopRequest)(nil),               // 105: minid.v1.StopRequest
-	(*RenameRequest)(nil),             // 106: minid.v1.RenameRequest
-	(*ConnectRequest)(nil),            // 107: minid.v1.ConnectRequest
-	(*ListContainersRequest)(nil),     // 108: minid.v1.ListContainersRequest
-	(*ListContainersResponse)(nil),    // 109: minid.v1.ListContainersResponse
-	(*SetContainerLabelsRequest)(nil), // 110: minid.v1.SetContainerLabelsRequest
-	(*DeleteContainerRequest)(nil),    // 111: minid.v1.DeleteContainerRequest
-	(*DeleteContainerResponse)(nil),   // 112: minid.v1.DeleteContainerResponse
-	(*StartResponse)(nil),             // 113: minid.v1.StartResponse
-	(*ContainerActionResponse)(nil),   // 114: minid.v1.ContainerActionResponse
-	(*UpdateContainerRequest)(nil),    // 115: minid.v1.UpdateContainerRequest
-	(*StatsRequest)(nil),              // 116: minid.v1.StatsRequest
-	(*StatsResponse)(nil),             // 117: minid.v1.StatsResponse
-	(*ContainerStats)(nil),            // 118: minid.v1.ContainerStats
-	(*TopResponse)(nil),               // 119: minid.v1.TopResponse
-	(*ProcessInfo)(nil),               // 120: minid.v1.ProcessInfo
-	(*LogsRequest)(nil),               // 121: minid.v1.LogsRequest
-	(*LogEntry)(nil),                  // 122: minid.v1.LogEntry
-	(*CheckpointRequest)(nil),         // 123: minid.v1.CheckpointRequest
-	(*CheckpointResponse)(nil),        // 124: minid.v1.CheckpointResponse
-	(*RestoreRequest)(nil),            // 125: minid.v1.RestoreRequest
-	(*ListCheckpointsRequest)(nil),    // 126: minid.v1.ListCheckpointsRequest
-	(*ListCheckpointsResponse)(nil),   // 127: minid.v1.ListCheckpointsResponse
-	(*RemoveCheckpointRequest)(nil),   // 128: minid.v1.RemoveCheckpointRequest
-	(*RemoveCheckpointResponse)(nil),  // 129: minid.v1.RemoveCheckpointResponse
-	(*Network)(nil),                   // 130: minid.v1.Network
-	(*Subnet)(nil),                    // 131: minid.v1.Subnet
-	(*NetworkMember)(nil),             // 132: minid.v1.NetworkMember
-	(*CreateNetworkRequest)(nil),      // 133: minid.v1.CreateNetworkRequest
-	(*NetworkRequest)(nil),            // 134: minid.v1.NetworkRequest
-	(*ListNetworksRequest)(nil),       // 135: minid.v1.ListNetworksRequest
-	(*ListNetworksResponse)(nil),      // 136: minid.v1.ListNetworksResponse
-	(*RemoveNetworkResponse)(nil),     // 137: minid.v1.RemoveNetworkResponse
-	(*PruneNetworksRequest)(nil),      // 138: minid.v1.PruneNetworksRequest
-	(*PruneNetworksResponse)(nil),     // 139: minid.v1.PruneNetworksResponse
-	(*ProcessRequest)(nil),            // 140: minid.v1.ProcessRequest
-	(*ExecRequest)(nil),               // 141: minid.v1.ExecRequest
-	(*ExecResponse)(nil),              // 142: minid.v1.ExecResponse
-	(*ListProcessesRequest)(nil),      // 143: minid.v1.ListProcessesRequest
-	(*ListProcessesResponse)(nil),     // 144: minid.v1.ListProcessesResponse
-	(*Process)(nil),                   // 145: minid.v1.Process
-	(*SignalRequest)(nil),             // 146: minid.v1.SignalRequest
-	(*SignalResponse)(nil),            // 147: minid.v1.SignalResponse
-	(*ResizeRequest)(nil),             // 148: minid.v1.ResizeRequest
-	(*ResizeResponse)(nil),            // 149: minid.v1.ResizeResponse
-	(*CloseStdinResponse)(nil),        // 150: minid.v1.CloseStdinResponse
-	(*AttachInput)(nil),               // 151: minid.v1.AttachInput
-	(*AttachOpen)(nil),                // 152: minid.v1.AttachOpen
-	(*TerminalSize)(nil),              // 153: minid.v1.TerminalSize
-	(*AttachOutput)(nil),              // 154: minid.v1.AttachOutput
-	(*AttachOpened)(nil),              // 155: minid.v1.AttachOpened
-	nil,                               // 156: minid.v1.InfoResponse.FeaturesEntry
-	nil,                               // 157: minid.v1.Event.AttributesEntry
-	nil,                               // 158: minid.v1.Namespace.LabelsEntry
-	nil,                               // 159: minid.v1.CreateNamespaceRequest.LabelsEntry
-	nil,                               // 160: minid.v1.SetNamespaceLabelsRequest.LabelsEntry
-	nil,                               // 161: minid.v1.Descriptor.AnnotationsEntry
-	nil,                               // 162: minid.v1.Image.LabelsEntry
-	nil,                               // 163: minid.v1.PullRequest.LabelsEntry
-	nil,                               // 164: minid.v1.SetImageLabelsRequest.LabelsEntry
-	nil,                               // 165: minid.v1.ImportOptions.LabelsEntry
-	nil,                               // 166: minid.v1.MountImageRequest.LabelsEntry
-	nil,                               // 167: minid.v1.ContentInfo.LabelsEntry
-	nil,                               // 168: minid.v1.WriteContentRequest.LabelsEntry
-	nil,                               // 169: minid.v1.SetContentLabelsRequest.LabelsEntry
-	nil,                               // 170: minid.v1.Snapshot.LabelsEntry
-	nil,                               // 171: minid.v1.PrepareSnapshotRequest.LabelsEntry
-	nil,                               // 172: minid.v1.CommitSnapshotRequest.LabelsEntry
-	nil,                               // 173: minid.v1.SetSnapshotLabelsRequest.LabelsEntry
-	nil,                               // 174: minid.v1.DiffRequest.LabelsEntry
-	nil,                               // 175: minid.v1.Lease.LabelsEntry
-	nil,                               // 176: minid.v1.CreateLeaseRequest.LabelsEntry
-	nil,                               // 177: minid.v1.Container.LabelsEntry
-	nil,                               // 178: minid.v1.CreateContainerRequest.LabelsEntry
-	nil,                               // 179: minid.v1.CreateContainerRequest.SnapshotLabelsEntry
-	nil,                               // 180: minid.v1.LogConfig.OptionsEntry
-	nil,                               // 181: minid.v1.SetContainerLabelsRequest.LabelsEntry
-	nil,                               // 182: minid.v1.LogEntry.AttributesEntry
-	nil,                               // 183: minid.v1.Network.LabelsEntry
-	nil,                               // 184: minid.v1.Network.OptionsEntry
-	nil,                               // 185: minid.v1.CreateNetworkRequest.LabelsEntry
-	nil,                               // 186: minid.v1.CreateNetworkRequest.OptionsEntry
+	(*PluginInfo)(nil),                // 4: minid.v1.PluginInfo
+	(*SupervisorInfo)(nil),            // 5: minid.v1.SupervisorInfo
+	(*CheckRequest)(nil),              // 6: minid.v1.CheckRequest
+	(*CheckResponse)(nil),             // 7: minid.v1.CheckResponse
+	(*Problem)(nil),                   // 8: minid.v1.Problem
+	(*CollectGarbageRequest)(nil),     // 9: minid.v1.CollectGarbageRequest
+	(*CollectGarbageResponse)(nil),    // 10: minid.v1.CollectGarbageResponse
+	(*UpgradeSupervisorRequest)(nil),  // 11: minid.v1.UpgradeSupervisorRequest
+	(*UpgradeSupervisorResponse)(nil), // 12: minid.v1.UpgradeSupervisorResponse
+	(*ReloadRequest)(nil),             // 13: minid.v1.ReloadRequest
+	(*ReloadResponse)(nil),            // 14: minid.v1.ReloadResponse
+	(*SubscribeRequest)(nil),          // 15: minid.v1.SubscribeRequest
+	(*Event)(nil),                     // 16: minid.v1.Event
+	(*Namespace)(nil),                 // 17: minid.v1.Namespace
+	(*CreateNamespaceRequest)(nil),    // 18: minid.v1.CreateNamespaceRequest
+	(*ListNamespacesRequest)(nil),     // 19: minid.v1.ListNamespacesRequest
+	(*ListNamespacesResponse)(nil),    // 20: minid.v1.ListNamespacesResponse
+	(*DeleteNamespaceRequest)(nil),    // 21: minid.v1.DeleteNamespaceRequest
+	(*DeleteNamespaceResponse)(nil),   // 22: minid.v1.DeleteNamespaceResponse
+	(*SetNamespaceLabelsRequest)(nil), // 23: minid.v1.SetNamespaceLabelsRequest
+	(*Descriptor)(nil),                // 24: minid.v1.Descriptor
+	(*Image)(nil),                     // 25: minid.v1.Image
+	(*ListImagesRequest)(nil),         // 26: minid.v1.ListImagesRequest
+	(*ListImagesResponse)(nil),        // 27: minid.v1.ListImagesResponse
+	(*GetImageRequest)(nil),           // 28: minid.v1.GetImageRequest
+	(*RegistryOptions)(nil),           // 29: minid.v1.RegistryOptions
+	(*PullRequest)(nil),               // 30: minid.v1.PullRequest
+	(*PushRequest)(nil),               // 31: minid.v1.PushRequest
+	(*Progress)(nil),                  // 32: minid.v1.Progress
+	(*TagRequest)(nil),                // 33: minid.v1.TagRequest
+	(*SetImageLabelsRequest)(nil),     // 34: minid.v1.SetImageLabelsRequest
+	(*DeleteImageRequest)(nil),        // 35: minid.v1.DeleteImageRequest
+	(*DeleteImageResponse)(nil),       // 36: minid.v1.DeleteImageResponse
+	(*PruneImagesRequest)(nil),        // 37: minid.v1.PruneImagesRequest
+	(*ImageNames)(nil),                // 38: minid.v1.ImageNames
+	(*PruneImagesResponse)(nil),       // 39: minid.v1.PruneImagesResponse
+	(*ImportRequest)(nil),             // 40: minid.v1.ImportRequest
+	(*ImportOptions)(nil),             // 41: minid.v1.ImportOptions
+	(*ImportResponse)(nil),            // 42: minid.v1.ImportResponse
+	(*ExportRequest)(nil),             // 43: minid.v1.ExportRequest
+	(*DataChunk)(nil),                 // 44: minid.v1.DataChunk
+	(*CheckImagesRequest)(nil),        // 45: minid.v1.CheckImagesRequest
+	(*ImageStatus)(nil),               // 46: minid.v1.ImageStatus
+	(*CheckImagesResponse)(nil),       // 47: minid.v1.CheckImagesResponse
+	(*UsageRequest)(nil),              // 48: minid.v1.UsageRequest
+	(*UsageResponse)(nil),             // 49: minid.v1.UsageResponse
+	(*UnpackRequest)(nil),             // 50: minid.v1.UnpackRequest
+	(*ConvertRequest)(nil),            // 51: minid.v1.ConvertRequest
+	(*MountImageRequest)(nil),         // 52: minid.v1.MountImageRequest
+	(*UnmountImageRequest)(nil),       // 53: minid.v1.UnmountImageRequest
+	(*UnmountImageResponse)(nil),      // 54: minid.v1.UnmountImageResponse
+	(*ContentInfo)(nil),               // 55: minid.v1.ContentInfo
+	(*ListContentRequest)(nil),        // 56: minid.v1.ListContentRequest
+	(*ContentInfoRequest)(nil),        // 57: minid.v1.ContentInfoRequest
+	(*ReadContentRequest)(nil),        // 58: minid.v1.ReadContentRequest
+	(*WriteContentRequest)(nil),       // 59: minid.v1.WriteContentRequest
+	(*WriteContentResponse)(nil),      // 60: minid.v1.WriteContentResponse
+	(*ActiveRequest)(nil),             // 61: minid.v1.ActiveRequest
+	(*ActiveResponse)(nil),            // 62: minid.v1.ActiveResponse
+	(*Ingest)(nil),                    // 63: minid.v1.Ingest
+	(*AbortRequest)(nil),              // 64: minid.v1.AbortRequest
+	(*AbortResponse)(nil),             // 65: minid.v1.AbortResponse
+	(*DeleteContentRequest)(nil),      // 66: minid.v1.DeleteContentRequest
+	(*DeleteContentResponse)(nil),     // 67: minid.v1.DeleteContentResponse
+	(*SetContentLabelsRequest)(nil),   // 68: minid.v1.SetContentLabelsRequest
+	(*FetchBlobRequest)(nil),          // 69: minid.v1.FetchBlobRequest
+	(*PushObjectRequest)(nil),         // 70: minid.v1.PushObjectRequest
+	(*Snapshot)(nil),                  // 71: minid.v1.Snapshot
+	(*Mount)(nil),                     // 72: minid.v1.Mount
+	(*MountsResponse)(nil),            // 73: minid.v1.MountsResponse
+	(*ListSnapshotsRequest)(nil),      // 74: minid.v1.ListSnapshotsRequest
+	(*ListSnapshotsResponse)(nil),     // 75: minid.v1.ListSnapshotsResponse
+	(*SnapshotRequest)(nil),           // 76: minid.v1.SnapshotRequest
+	(*PrepareSnapshotRequest)(nil),    // 77: minid.v1.PrepareSnapshotRequest
+	(*CommitSnapshotRequest)(nil),     // 78: minid.v1.CommitSnapshotRequest
+	(*RemoveSnapshotResponse)(nil),    // 79: minid.v1.RemoveSnapshotResponse
+	(*SnapshotUsage)(nil),             // 80: minid.v1.SnapshotUsage
+	(*SetSnapshotLabelsRequest)(nil),  // 81: minid.v1.SetSnapshotLabelsRequest
+	(*DiffRequest)(nil),               // 82: minid.v1.DiffRequest
+	(*Lease)(nil),                     // 83: minid.v1.Lease
+	(*LeaseResource)(nil),             // 84: minid.v1.LeaseResource
+	(*CreateLeaseRequest)(nil),        // 85: minid.v1.CreateLeaseRequest
+	(*ListLeasesRequest)(nil),         // 86: minid.v1.ListLeasesRequest
+	(*ListLeasesResponse)(nil),        // 87: minid.v1.ListLeasesResponse
+	(*DeleteLeaseRequest)(nil),        // 88: minid.v1.DeleteLeaseRequest
+	(*DeleteLeaseResponse)(nil),       // 89: minid.v1.DeleteLeaseResponse
+	(*LeaseResourceRequest)(nil),      // 90: minid.v1.LeaseResourceRequest
+	(*Container)(nil),                 // 91: minid.v1.Container
+	(*PodMember)(nil),                 // 92: minid.v1.PodMember
+	(*EndpointStatus)(nil),            // 93: minid.v1.EndpointStatus
+	(*NetworkAttachment)(nil),         // 94: minid.v1.NetworkAttachment
+	(*PublishedPort)(nil),             // 95: minid.v1.PublishedPort
+	(*DNSSettings)(nil),               // 96: minid.v1.DNSSettings
+	(*RestartPolicy)(nil),             // 97: minid.v1.RestartPolicy
+	(*HealthCheck)(nil),               // 98: minid.v1.HealthCheck
+	(*Health)(nil),                    // 99: minid.v1.Health
+	(*HealthResult)(nil),              // 100: minid.v1.HealthResult
+	(*Exit)(nil),                      // 101: minid.v1.Exit
+	(*CreateContainerRequest)(nil),    // 102: minid.v1.CreateContainerRequest
+	(*LogConfig)(nil),                 // 103: minid.v1.LogConfig
+	(*LogShipping)(nil),               // 104: minid.v1.LogShipping
+	(*ContainerRequest)(nil),          // 105: minid.v1.ContainerRequest
+	(*StopRequest)(nil),               // 106: minid.v1.StopRequest
+	(*RenameRequest)(nil),             // 107: minid.v1.RenameRequest
+	(*ConnectRequest)(nil),            // 108: minid.v1.ConnectRequest
+	(*ListContainersRequest)(nil),     // 109: minid.v1.ListContainersRequest
+	(*ListContainersResponse)(nil),    // 110: minid.v1.ListContainersResponse
+	(*SetContainerLabelsRequest)(nil), // 111: minid.v1.SetContainerLabelsRequest
+	(*DeleteContainerRequest)(nil),    // 112: minid.v1.DeleteContainerRequest
+	(*DeleteContainerResponse)(nil),   // 113: minid.v1.DeleteContainerResponse
+	(*StartResponse)(nil),             // 114: minid.v1.StartResponse
+	(*ContainerActionResponse)(nil),   // 115: minid.v1.ContainerActionResponse
+	(*UpdateContainerRequest)(nil),    // 116: minid.v1.UpdateContainerRequest
+	(*StatsRequest)(nil),              // 117: minid.v1.StatsRequest
+	(*StatsResponse)(nil),             // 118: minid.v1.StatsResponse
+	(*ContainerStats)(nil),            // 119: minid.v1.ContainerStats
+	(*TopResponse)(nil),               // 120: minid.v1.TopResponse
+	(*ProcessInfo)(nil),               // 121: minid.v1.ProcessInfo
+	(*LogsRequest)(nil),               // 122: minid.v1.LogsRequest
+	(*LogEntry)(nil),                  // 123: minid.v1.LogEntry
+	(*CheckpointRequest)(nil),         // 124: minid.v1.CheckpointRequest
+	(*CheckpointResponse)(nil),        // 125: minid.v1.CheckpointResponse
+	(*RestoreRequest)(nil),            // 126: minid.v1.RestoreRequest
+	(*ListCheckpointsRequest)(nil),    // 127: minid.v1.ListCheckpointsRequest
+	(*ListCheckpointsResponse)(nil),   // 128: minid.v1.ListCheckpointsResponse
+	(*RemoveCheckpointRequest)(nil),   // 129: minid.v1.RemoveCheckpointRequest
+	(*RemoveCheckpointResponse)(nil),  // 130: minid.v1.RemoveCheckpointResponse
+	(*Network)(nil),                   // 131: minid.v1.Network
+	(*Subnet)(nil),                    // 132: minid.v1.Subnet
+	(*NetworkMember)(nil),             // 133: minid.v1.NetworkMember
+	(*CreateNetworkRequest)(nil),      // 134: minid.v1.CreateNetworkRequest
+	(*NetworkRequest)(nil),            // 135: minid.v1.NetworkRequest
+	(*ListNetworksRequest)(nil),       // 136: minid.v1.ListNetworksRequest
+	(*ListNetworksResponse)(nil),      // 137: minid.v1.ListNetworksResponse
+	(*RemoveNetworkResponse)(nil),     // 138: minid.v1.RemoveNetworkResponse
+	(*PruneNetworksRequest)(nil),      // 139: minid.v1.PruneNetworksRequest
+	(*PruneNetworksResponse)(nil),     // 140: minid.v1.PruneNetworksResponse
+	(*ProcessRequest)(nil),            // 141: minid.v1.ProcessRequest
+	(*ExecRequest)(nil),               // 142: minid.v1.ExecRequest
+	(*ExecResponse)(nil),              // 143: minid.v1.ExecResponse
+	(*ListProcessesRequest)(nil),      // 144: minid.v1.ListProcessesRequest
+	(*ListProcessesResponse)(nil),     // 145: minid.v1.ListProcessesResponse
+	(*Process)(nil),                   // 146: minid.v1.Process
+	(*SignalRequest)(nil),             // 147: minid.v1.SignalRequest
+	(*SignalResponse)(nil),            // 148: minid.v1.SignalResponse
+	(*ResizeRequest)(nil),             // 149: minid.v1.ResizeRequest
+	(*ResizeResponse)(nil),            // 150: minid.v1.ResizeResponse
+	(*CloseStdinResponse)(nil),        // 151: minid.v1.CloseStdinResponse
+	(*AttachInput)(nil),               // 152: minid.v1.AttachInput
+	(*AttachOpen)(nil),                // 153: minid.v1.AttachOpen
+	(*TerminalSize)(nil),              // 154: minid.v1.TerminalSize
+	(*AttachOutput)(nil),              // 155: minid.v1.AttachOutput
+	(*AttachOpened)(nil),              // 156: minid.v1.AttachOpened
+	nil,                               // 157: minid.v1.InfoResponse.FeaturesEntry
+	nil,                               // 158: minid.v1.Event.AttributesEntry
+	nil,                               // 159: minid.v1.Namespace.LabelsEntry
+	nil,                               // 160: minid.v1.CreateNamespaceRequest.LabelsEntry
+	nil,                               // 161: minid.v1.SetNamespaceLabelsRequest.LabelsEntry
+	nil,                               // 162: minid.v1.Descriptor.AnnotationsEntry
+	nil,                               // 163: minid.v1.Image.LabelsEntry
+	nil,                               // 164: minid.v1.PullRequest.LabelsEntry
+	nil,                               // 165: minid.v1.SetImageLabelsRequest.LabelsEntry
+	nil,                               // 166: minid.v1.ImportOptions.LabelsEntry
+	nil,                               // 167: minid.v1.MountImageRequest.LabelsEntry
+	nil,                               // 168: minid.v1.ContentInfo.LabelsEntry
+	nil,                               // 169: minid.v1.WriteContentRequest.LabelsEntry
+	nil,                               // 170: minid.v1.SetContentLabelsRequest.LabelsEntry
+	nil,                               // 171: minid.v1.Snapshot.LabelsEntry
+	nil,                               // 172: minid.v1.PrepareSnapshotRequest.LabelsEntry
+	nil,                               // 173: minid.v1.CommitSnapshotRequest.LabelsEntry
+	nil,                               // 174: minid.v1.SetSnapshotLabelsRequest.LabelsEntry
+	nil,                               // 175: minid.v1.DiffRequest.LabelsEntry
+	nil,                               // 176: minid.v1.Lease.LabelsEntry
+	nil,                               // 177: minid.v1.CreateLeaseRequest.LabelsEntry
+	nil,                               // 178: minid.v1.Container.LabelsEntry
+	nil,                               // 179: minid.v1.NetworkAttachment.DriverOptionsEntry
+	nil,                               // 180: minid.v1.CreateContainerRequest.LabelsEntry
+	nil,                               // 181: minid.v1.CreateContainerRequest.SnapshotLabelsEntry
+	nil,                               // 182: minid.v1.LogConfig.OptionsEntry
+	nil,                               // 183: minid.v1.SetContainerLabelsRequest.LabelsEntry
+	nil,                               // 184: minid.v1.LogEntry.AttributesEntry
+	nil,                               // 185: minid.v1.Network.LabelsEntry
+	nil,                               // 186: minid.v1.Network.OptionsEntry
+	nil,                               // 187: minid.v1.Subnet.AuxiliaryEntry
+	nil,                               // 188: minid.v1.CreateNetworkRequest.LabelsEntry
+	nil,                               // 189: minid.v1.CreateNetworkRequest.OptionsEntry
 }
 var file_minid_proto_depIdxs = []int32{
-	4,   // 0: minid.v1.InfoResponse.supervisors:type_name -> minid.v1.SupervisorInfo
-	156, // 1: minid.v1.InfoResponse.features:type_name -> minid.v1.InfoResponse.FeaturesEntry
-	7,   // 2: minid.v1.CheckResponse.problems:type_name -> minid.v1.Problem
-	4,   // 3: minid.v1.UpgradeSupervisorResponse.supervisors:type_name -> minid.v1.SupervisorInfo
-	157, // 4: minid.v1.Event.attributes:type_name -> minid.v1.Event.AttributesEntry
-	158, // 5: minid.v1.Namespace.labels:type_name -> minid.v1.Namespace.LabelsEntry
-	159, // 6: minid.v1.CreateNamespaceRequest.labels:type_name -> minid.v1.CreateNamespaceRequest.LabelsEntry
-	16,  // 7: minid.v1.ListNamespacesResponse.namespaces:type_name -> minid.v1.Namespace
-	160, // 8: minid.v1.SetNamespaceLabelsRequest.labels:type_name -> minid.v1.SetNamespaceLabelsRequest.LabelsEntry
-	161, // 9: minid.v1.Descriptor.annotations:type_name -> minid.v1.Descriptor.AnnotationsEntry
-	23,  // 10: minid.v1.Image.target:type_name -> minid.v1.Descriptor
-	162, // 11: minid.v1.Image.labels:type_name -> minid.v1.Image.LabelsEntry
-	24,  // 12: minid.v1.ListImagesResponse.images:type_name -> minid.v1.Image
-	28,  // 13: minid.v1.PullRequest.registry:type_name -> minid.v1.RegistryOptions
-	163, // 14: minid.v1.PullRequest.labels:type_name -> minid.v1.PullRequest.LabelsEntry
-	28,  // 15: minid.v1.PushRequest.registry:type_name -> minid.v1.RegistryOptions
-	24,  // 16: minid.v1.Progress.image:type_name -> minid.v1.Image
-	164, // 17: minid.v1.SetImageLabelsRequest.labels:type_name -> minid.v1.SetImageLabelsRequest.LabelsEntry
-	37,  // 18: minid.v1.PruneImagesRequest.only:type_name -> minid.v1.ImageNames
-	40,  // 19: minid.v1.ImportRequest.options:type_name -> minid.v1.ImportOptions
-	165, // 20: minid.v1.ImportOptions.labels:type_name -> minid.v1.ImportOptions.LabelsEntry
-	24,  // 21: minid.v1.ImportResponse.images:type_name -> minid.v1.Image
-	23,  // 22: minid.v1.ImageStatus.target:type_name -> minid.v1.Descriptor
-	45,  // 23: minid.v1.CheckImagesResponse.images:type_name -> minid.v1.ImageStatus
-	166, // 24: minid.v1.MountImageRequest.labels:type_name -> minid.v1.MountImageRequest.LabelsEntry
-	167, // 25: minid.v1.ContentInfo.labels:type_name -> minid.v1.ContentInfo.LabelsEntry
-	168, // 26: minid.v1.WriteContentRequest.labels:type_name -> minid.v1.WriteContentRequest.LabelsEntry
-	62,  // 27: minid.v1.ActiveResponse.ingests:type_name -> minid.v1.Ingest
-	169, // 28: minid.v1.SetContentLabelsRequest.labels:type_name -> minid.v1.SetContentLabelsRequest.LabelsEntry
-	28,  // 29: minid.v1.FetchBlobRequest.registry:type_name -> minid.v1.RegistryOptions
-	28,  // 30: minid.v1.PushObjectRequest.registry:type_name -> minid.v1.RegistryOptions
-	170, // 31: minid.v1.Snapshot.labels:type_name -> minid.v1.Snapshot.LabelsEntry
-	71,  // 32: minid.v1.MountsResponse.mounts:type_name -> minid.v1.Mount
-	70,  // 33: minid.v1.ListSnapshotsResponse.snapshots:type_name -> minid.v1.Snapshot
-	171, // 34: minid.v1.PrepareSnapshotRequest.labels:type_name -> minid.v1.PrepareSnapshotRequest.LabelsEntry
-	172, // 35: minid.v1.CommitSnapshotRequest.labels:type_name -> minid.v1.CommitSnapshotRequest.LabelsEntry
-	173, // 36: minid.v1.SetSnapshotLabelsRequest.labels:type_name -> minid.v1.SetSnapshotLabelsRequest.LabelsEntry
-	174, // 37: minid.v1.DiffRequest.labels:type_name -> minid.v1.DiffRequest.LabelsEntry
-	175, // 38: minid.v1.Lease.labels:type_name -> minid.v1.Lease.LabelsEntry
-	83,  // 39: minid.v1.Lease.resources:type_name -> minid.v1.LeaseResource
-	176, // 40: minid.v1.CreateLeaseRequest.labels:type_name -> minid.v1.CreateLeaseRequest.LabelsEntry
-	82,  // 41: minid.v1.ListLeasesResponse.leases:type_name -> minid.v1.Lease
-	83,  // 42: minid.v1.LeaseResourceRequest.resource:type_name -> minid.v1.LeaseResource
-	177, // 43: minid.v1.Container.labels:type_name -> minid.v1.Container.LabelsEntry
-	100, // 44: minid.v1.Container.exit:type_name -> minid.v1.Exit
-	92,  // 45: minid.v1.Container.networks:type_name -> minid.v1.EndpointStatus
-	94,  // 46: minid.v1.Container.ports:type_name -> minid.v1.PublishedPort
-	96,  // 47: minid.v1.Container.restart:type_name -> minid.v1.RestartPolicy
-	98,  // 48: minid.v1.Container.health:type_name -> minid.v1.Health
-	71,  // 49: minid.v1.Container.mounts:type_name -> minid.v1.Mount
-	102, // 50: minid.v1.Container.log:type_name -> minid.v1.LogConfig
-	97,  // 51: minid.v1.Container.health_check:type_name -> minid.v1.HealthCheck
-	79,  // 52: minid.v1.Container.size:type_name -> minid.v1.SnapshotUsage
-	95,  // 53: minid.v1.Container.dns:type_name -> minid.v1.DNSSettings
-	103, // 54: minid.v1.Container.log_shipping:type_name -> minid.v1.LogShipping
-	94,  // 55: minid.v1.Container.asked_ports:type_name -> minid.v1.PublishedPort
-	91,  // 56: minid.v1.Container.member:type_name -> minid.v1.PodMember
-	99,  // 57: minid.v1.Health.log:type_name -> minid.v1.HealthResult
-	178, // 58: minid.v1.CreateContainerRequest.labels:type_name -> minid.v1.CreateContainerRequest.LabelsEntry
-	102, // 59: minid.v1.CreateContainerRequest.log:type_name -> minid.v1.LogConfig
-	179, // 60: minid.v1.CreateContainerRequest.snapshot_labels:type_name -> minid.v1.CreateContainerRequest.SnapshotLabelsEntry
-	93,  // 61: minid.v1.CreateContainerRequest.networks:type_name -> minid.v1.NetworkAttachment
-	94,  // 62: minid.v1.CreateContainerRequest.ports:type_name -> minid.v1.PublishedPort
-	95,  // 63: minid.v1.CreateContainerRequest.dns:type_name -> minid.v1.DNSSettings
-	96,  // 64: minid.v1.CreateContainerRequest.restart:type_name -> minid.v1.RestartPolicy
-	97,  // 65: minid.v1.CreateContainerRequest.health:type_name -> minid.v1.HealthCheck
-	180, // 66: minid.v1.LogConfig.options:type_name -> minid.v1.LogConfig.OptionsEntry
-	93,  // 67: minid.v1.ConnectRequest.network:type_name -> minid.v1.NetworkAttachment
-	90,  // 68: minid.v1.ListContainersResponse.containers:type_name -> minid.v1.Container
-	181, // 69: minid.v1.SetContainerLabelsRequest.labels:type_name -> minid.v1.SetContainerLabelsRequest.LabelsEntry
-	100, // 70: minid.v1.DeleteContainerResponse.exit:type_name -> minid.v1.Exit
-	96,  // 71: minid.v1.UpdateContainerRequest.restart:type_name -> minid.v1.RestartPolicy
-	118, // 72: minid.v1.StatsResponse.stats:type_name -> minid.v1.ContainerStats
-	120, // 73: minid.v1.TopResponse.processes:type_name -> minid.v1.ProcessInfo
-	182, // 74: minid.v1.LogEntry.attributes:type_name -> minid.v1.LogEntry.AttributesEntry
-	24,  // 75: minid.v1.CheckpointResponse.image:type_name -> minid.v1.Image
-	183, // 76: minid.v1.Network.labels:type_name -> minid.v1.Network.LabelsEntry
-	184, // 77: minid.v1.Network.options:type_name -> minid.v1.Network.OptionsEntry
-	131, // 78: minid.v1.Network.subnets:type_name -> minid.v1.Subnet
-	132, // 79: minid.v1.Network.containers:type_name -> minid.v1.NetworkMember
-	92,  // 80: minid.v1.NetworkMember.endpoint:type_name -> minid.v1.EndpointStatus
-	185, // 81: minid.v1.CreateNetworkRequest.labels:type_name -> minid.v1.CreateNetworkRequest.LabelsEntry
-	186, // 82: minid.v1.CreateNetworkRequest.options:type_name -> minid.v1.CreateNetworkRequest.OptionsEntry
-	131, // 83: minid.v1.CreateNetworkRequest.subnets:type_name -> minid.v1.Subnet
-	130, // 84: minid.v1.ListNetworksResponse.networks:type_name -> minid.v1.Network
-	102, // 85: minid.v1.ExecRequest.log:type_name -> minid.v1.LogConfig
-	145, // 86: minid.v1.ListProcessesResponse.processes:type_name -> minid.v1.Process
-	100, // 87: minid.v1.Process.exit:type_name -> minid.v1.Exit
-	152, // 88: minid.v1.AttachInput.open:type_name -> minid.v1.AttachOpen
-	153, // 89: minid.v1.AttachInput.resize:type_name -> minid.v1.TerminalSize
-	141, // 90: minid.v1.AttachOpen.exec:type_name -> minid.v1.ExecRequest
-	153, // 91: minid.v1.AttachOpen.size:type_name -> minid.v1.TerminalSize
-	155, // 92: minid.v1.AttachOutput.opened:type_name -> minid.v1.AttachOpened
-	100, // 93: minid.v1.AttachOutput.exit:type_name -> minid.v1.Exit
-	0,   // 94: minid.v1.System.Version:input_type -> minid.v1.VersionRequest
-	2,   // 95: minid.v1.System.Info:input_type -> minid.v1.InfoRequest
-	5,   // 96: minid.v1.System.Check:input_type -> minid.v1.CheckRequest
-	8,   // 97: minid.v1.System.CollectGarbage:input_type -> minid.v1.CollectGarbageRequest
-	10,  // 98: minid.v1.System.UpgradeSupervisor:input_type -> minid.v1.UpgradeSupervisorRequest
-	12,  // 99: minid.v1.System.Reload:input_type -> minid.v1.ReloadRequest
-	14,  // 100: minid.v1.System.Subscribe:input_type -> minid.v1.SubscribeRequest
-	17,  // 101: minid.v1.Namespaces.Create:input_type -> minid.v1.CreateNamespaceRequest
-	18,  // 102: minid.v1.Namespaces.List:input_type -> minid.v1.ListNamespacesRequest
-	20,  // 103: minid.v1.Namespaces.Delete:input_type -> minid.v1.DeleteNamespaceRequest
-	22,  // 104: minid.v1.Namespaces.SetLabels:input_type -> minid.v1.SetNamespaceLabelsRequest
-	25,  // 105: minid.v1.Images.List:input_type -> minid.v1.ListImagesRequest
-	27,  // 106: minid.v1.Images.Get:input_type -> minid.v1.GetImageRequest
-	29,  // 107: minid.v1.Images.Pull:input_type -> minid.v1.PullRequest
-	30,  // 108: minid.v1.Images.Push:input_type -> minid.v1.PushRequest
-	32,  // 109: minid.v1.Images.Tag:input_type -> minid.v1.TagRequest
-	33,  // 110: minid.v1.Images.SetLabels:input_type -> minid.v1.SetImageLabelsRequest
-	34,  // 111: minid.v1.Images.Delete:input_type -> minid.v1.DeleteImageRequest
-	36,  // 112: minid.v1.Images.Prune:input_type -> minid.v1.PruneImagesRequest
-	39,  // 113: minid.v1.Images.Import:input_type -> minid.v1.ImportRequest
-	42,  // 114: minid.v1.Images.Export:input_type -> minid.v1.ExportRequest
-	44,  // 115: minid.v1.Images.Check:input_type -> minid.v1.CheckImagesRequest
-	47,  // 116: minid.v1.Images.Usage:input_type -> minid.v1.UsageRequest
-	49,  // 117: minid.v1.Images.Unpack:input_type -> minid.v1.UnpackRequest
-	50,  // 118: minid.v1.Images.Convert:input_type -> minid.v1.ConvertRequest
-	51,  // 119: minid.v1.Images.Mount:input_type -> minid.v1.MountImageRequest
-	52,  // 120: minid.v1.Images.Unmount:input_type -> minid.v1.UnmountImageRequest
-	55,  // 121: minid.v1.Content.List:input_type -> minid.v1.ListContentRequest
-	56,  // 122: minid.v1.Content.Info:input_type -> minid.v1.ContentInfoRequest
-	57,  // 123: minid.v1.Content.Read:input_type -> minid.v1.ReadContentRequest
-	58,  // 124: minid.v1.Content.Write:input_type -> minid.v1.WriteContentRequest
-	60,  // 125: minid.v1.Content.Active:input_type -> minid.v1.ActiveRequest
-	63,  // 126: minid.v1.Content.Abort:input_type -> minid.v1.AbortRequest
-	65,  // 127: minid.v1.Content.Delete:input_type -> minid.v1.DeleteContentRequest
-	67,  // 128: minid.v1.Content.SetLabels:input_type -> minid.v1.SetContentLabelsRequest
-	29,  // 129: minid.v1.Content.Fetch:input_type -> minid.v1.PullRequest
-	68,  // 130: minid.v1.Content.FetchBlob:input_type -> minid.v1.FetchBlobRequest
-	69,  // 131: minid.v1.Content.PushObject:input_type -> minid.v1.PushObjectRequest
-	73,  // 132: minid.v1.Snapshots.List:input_type -> minid.v1.ListSnapshotsRequest
-	75,  // 133: minid.v1.Snapshots.Info:input_type -> minid.v1.SnapshotRequest
-	76,  // 134: minid.v1.Snapshots.Prepare:input_type -> minid.v1.PrepareSnapshotRequest
-	76,  // 135: minid.v1.Snapshots.View:input_type -> minid.v1.PrepareSnapshotRequest
-	75,  // 136: minid.v1.Snapshots.Mounts:input_type -> minid.v1.SnapshotRequest
-	77,  // 137: minid.v1.Snapshots.Commit:input_type -> minid.v1.CommitSnapshotRequest
-	75,  // 138: minid.v1.Snapshots.Remove:input_type -> minid.v1.SnapshotRequest
-	75,  // 139: minid.v1.Snapshots.Usage:input_type -> minid.v1.SnapshotRequest
-	80,  // 140: minid.v1.Snapshots.SetLabels:input_type -> minid.v1.SetSnapshotLabelsRequest
-	81,  // 141: minid.v1.Snapshots.Diff:input_type -> minid.v1.DiffRequest
-	84,  // 142: minid.v1.Leases.Create:input_type -> minid.v1.CreateLeaseRequest
-	85,  // 143: minid.v1.Leases.List:input_type -> minid.v1.ListLeasesRequest
-	87,  // 144: minid.v1.Leases.Delete:input_type -> minid.v1.DeleteLeaseRequest
-	89,  // 145: minid.v1.Leases.AddResource:input_type -> minid.v1.LeaseResourceRequest
-	101, // 146: minid.v1.Containers.Create:input_type -> minid.v1.CreateContainerRequest
-	108, // 147: minid.v1.Containers.List:input_type -> minid.v1.ListContainersRequest
-	104, // 148: minid.v1.Containers.Get:input_type -> minid.v1.ContainerRequest
-	110, // 149: minid.v1.Containers.SetLabels:input_type -> minid.v1.SetContainerLabelsRequest
-	111, // 150: minid.v1.Containers.Delete:input_type -> minid.v1.DeleteContainerRequest
-	104, // 151: minid.v1.Containers.Start:input_type -> minid.v1.ContainerRequest
-	104, // 152: minid.v1.Containers.Pause:input_type -> minid.v1.ContainerRequest
-	104, // 153: minid.v1.Containers.Resume:input_type -> minid.v1.ContainerRequest
-	115, // 154: minid.v1.Containers.Update:input_type -> minid.v1.UpdateContainerRequest
-	116, // 155: minid.v1.Containers.Stats:input_type -> minid.v1.StatsRequest
-	104, // 156: minid.v1.Containers.Top:input_type -> minid.v1.ContainerRequest
-	121, // 157: minid.v1.Containers.Logs:input_type -> minid.v1.LogsRequest
-	104, // 158: minid.v1.Containers.ReopenLog:input_type -> minid.v1.ContainerRequest
-	105, // 159: minid.v1.Containers.Stop:input_type -> minid.v1.StopRequest
-	105, // 160: minid.v1.Containers.Restart:input_type -> minid.v1.StopRequest
-	106, // 161: minid.v1.Containers.Rename:input_type -> minid.v1.RenameRequest
-	107, // 162: minid.v1.Containers.Connect:input_type -> minid.v1.ConnectRequest
-	107, // 163: minid.v1.Containers.Disconnect:input_type -> minid.v1.ConnectRequest
-	123, // 164: minid.v1.Containers.Checkpoint:input_type -> minid.v1.CheckpointRequest
-	125, // 165: minid.v1.Containers.Restore:input_type -> minid.v1.RestoreRequest
-	126, // 166: minid.v1.Containers.ListCheckpoints:input_type -> minid.v1.ListCheckpointsRequest
-	128, // 167: minid.v1.Containers.RemoveCheckpoint:input_type -> minid.v1.RemoveCheckpointRequest
-	104, // 168: minid.v1.Containers.CheckHealth:input_type -> minid.v1.ContainerRequest
-	133, // 169: minid.v1.Networks.Create:input_type -> minid.v1.CreateNetworkRequest
-	135, // 170: minid.v1.Networks.List:input_type -> minid.v1.ListNetworksRequest
-	134, // 171: minid.v1.Networks.Inspect:input_type -> minid.v1.NetworkRequest
-	134, // 172: minid.v1.Networks.Remove:input_type -> minid.v1.NetworkRequest
-	138, // 173: minid.v1.Networks.Prune:input_type -> minid.v1.PruneNetworksRequest
-	141, // 174: minid.v1.Processes.Exec:input_type -> minid.v1.ExecRequest
-	143, // 175: minid.v1.Processes.List:input_type -> minid.v1.ListProcessesRequest
-	146, // 176: minid.v1.Processes.Signal:input_type -> minid.v1.SignalRequest
-	148, // 177: minid.v1.Processes.Resize:input_type -> minid.v1.ResizeRequest
-	140, // 178: minid.v1.Processes.CloseStdin:input_type -> minid.v1.ProcessRequest
-	140, // 179: minid.v1.Processes.Wait:input_type -> minid.v1.ProcessRequest
-	140, // 180: minid.v1.Processes.Delete:input_type -> minid.v1.ProcessRequest
-	151, // 181: minid.v1.Processes.Attach:input_type -> minid.v1.AttachInput
-	1,   // 182: minid.v1.System.Version:output_type -> minid.v1.VersionResponse
-	3,   // 183: minid.v1.System.Info:output_type -> minid.v1.InfoResponse
-	6,   // 184: minid.v1.System.Check:output_type -> minid.v1.CheckResponse
-	9,   // 185: minid.v1.System.CollectGarbage:output_type -> minid.v1.CollectGarbageResponse
-	11,  // 186: minid.v1.System.UpgradeSupervisor:output_type -> minid.v1.UpgradeSupervisorResponse
-	13,  // 187: minid.v1.System.Reload:output_type -> minid.v1.ReloadResponse
-	15,  // 188: minid.v1.System.Subscribe:output_type -> minid.v1.Event
-	16,  // 189: minid.v1.Namespaces.Create:output_type -> minid.v1.Namespace
-	19,  // 190: minid.v1.Namespaces.List:output_type -> minid.v1.ListNamespacesResponse
-	21,  // 191: minid.v1.Namespaces.Delete:output_type -> minid.v1.DeleteNamespaceResponse
-	16,  // 192: minid.v1.Namespaces.SetLabels:output_type -> minid.v1.Namespace
-	26,  // 193: minid.v1.Images.List:output_type -> minid.v1.ListImagesResponse
-	24,  // 194: minid.v1.Images.Get:output_type -> minid.v1.Image
-	31,  // 195: minid.v1.Images.Pull:output_type -> minid.v1.Progress
-	31,  // 196: minid.v1.Images.Push:output_type -> minid.v1.Progress
-	24,  // 197: minid.v1.Images.Tag:output_type -> minid.v1.Image
-	24,  // 198: minid.v1.Images.SetLabels:output_type -> minid.v1.Image
-	35,  // 199: minid.v1.Images.Delete:output_type -> minid.v1.DeleteImageResponse
-	38,  // 200: minid.v1.Images.Prune:output_type -> minid.v1.PruneImagesResponse
-	41,  // 201: minid.v1.Images.Import:output_type -> minid.v1.ImportResponse
-	43,  // 202: minid.v1.Images.Export:output_type -> minid.v1.DataChunk
-	46,  // 203: minid.v1.Images.Check:output_type -> minid.v1.CheckImagesResponse
-	48,  // 204: minid.v1.Images.Usage:output_type -> minid.v1.UsageResponse
-	31,  // 205: minid.v1.Images.Unpack:output_type -> minid.v1.Progress
-	24,  // 206: minid.v1.Images.Convert:output_type -> minid.v1.Image
-	72,  // 207: minid.v1.Images.Mount:output_type -> minid.v1.MountsResponse
-	53,  // 208: minid.v1.Images.Unmount:output_type -> minid.v1.UnmountImageResponse
-	54,  // 209: minid.v1.Content.List:output_type -> minid.v1.ContentInfo
-	54,  // 210: minid.v1.Content.Info:output_type -> minid.v1.ContentInfo
-	43,  // 211: minid.v1.Content.Read:output_type -> minid.v1.DataChunk
-	59,  // 212: minid.v1.Content.Write:output_type -> minid.v1.WriteContentResponse
-	61,  // 213: minid.v1.Content.Active:output_type -> minid.v1.ActiveResponse
-	64,  // 214: minid.v1.Content.Abort:output_type -> minid.v1.AbortResponse
-	66,  // 215: minid.v1.Content.Delete:output_type -> minid.v1.DeleteContentResponse
-	54,  // 216: minid.v1.Content.SetLabels:output_type -> minid.v1.ContentInfo
-	31,  // 217: minid.v1.Content.Fetch:output_type -> minid.v1.Progress
-	31,  // 218: minid.v1.Content.FetchBlob:output_type -> minid.v1.Progress
-	31,  // 219: minid.v1.Content.PushObject:output_type -> minid.v1.Progress
-	74,  // 220: minid.v1.Snapshots.List:output_type -> minid.v1.ListSnapshotsResponse
-	70,  // 221: minid.v1.Snapshots.Info:output_type -> minid.v1.Snapshot
-	72,  // 222: minid.v1.Snapshots.Prepare:output_type -> minid.v1.MountsResponse
-	72,  // 223: minid.v1.Snapshots.View:output_type -> minid.v1.MountsResponse
-	72,  // 224: minid.v1.Snapshots.Mounts:output_type -> minid.v1.MountsResponse
-	70,  // 225: minid.v1.Snapshots.Commit:output_type -> minid.v1.Snapshot
-	78,  // 226: minid.v1.Snapshots.Remove:output_type -> minid.v1.RemoveSnapshotResponse
-	79,  // 227: minid.v1.Snapshots.Usage:output_type -> minid.v1.SnapshotUsage
-	70,  // 228: minid.v1.Snapshots.SetLabels:output_type -> minid.v1.Snapshot
-	23,  // 229: minid.v1.Snapshots.Diff:output_type -> minid.v1.Descriptor
-	82,  // 230: minid.v1.Leases.Create:output_type -> minid.v1.Lease
-	86,  // 231: minid.v1.Leases.List:output_type -> minid.v1.ListLeasesResponse
-	88,  // 232: minid.v1.Leases.Delete:output_type -> minid.v1.DeleteLeaseResponse
-	82,  // 233: minid.v1.Leases.AddResource:output_type -> minid.v1.Lease
-	90,  // 234: minid.v1.Containers.Create:output_type -> minid.v1.Container
-	109, // 235: minid.v1.Containers.List:output_type -> minid.v1.ListContainersResponse
-	90,  // 236: minid.v1.Containers.Get:output_type -> minid.v1.Container
-	90,  // 237: minid.v1.Containers.SetLabels:output_type -> minid.v1.Container
-	112, // 238: minid.v1.Containers.Delete:output_type -> minid.v1.DeleteContainerResponse
-	113, // 239: minid.v1.Containers.Start:output_type -> minid.v1.StartResponse
-	114, // 240: minid.v1.Containers.Pause:output_type -> minid.v1.ContainerActionResponse
-	114, // 241: minid.v1.Containers.Resume:output_type -> minid.v1.ContainerActionResponse
-	114, // 242: minid.v1.Containers.Update:output_type -> minid.v1.ContainerActionResponse
-	117, // 243: minid.v1.Containers.Stats:output_type -> minid.v1.StatsResponse
-	119, // 244: minid.v1.Containers.Top:output_type -> minid.v1.TopResponse
-	122, // 245: minid.v1.Containers.Logs:output_type -> minid.v1.LogEntry
-	114, // 246: minid.v1.Containers.ReopenLog:output_type -> minid.v1.ContainerActionResponse
-	114, // 247: minid.v1.Containers.Stop:output_type -> minid.v1.ContainerActionResponse
-	113, // 248: minid.v1.Containers.Restart:output_type -> minid.v1.StartResponse
-	90,  // 249: minid.v1.Containers.Rename:output_type -> minid.v1.Container
-	90,  // 250: minid.v1.Containers.Connect:output_type -> minid.v1.Container
-	90,  // 251: minid.v1.Containers.Disconnect:output_type -> minid.v1.Container
-	124, // 252: minid.v1.Containers.Checkpoint:output_type -> minid.v1.CheckpointResponse
-	113, // 253: minid.v1.Containers.Restore:output_type -> minid.v1.StartResponse
-	127, // 254: minid.v1.Containers.ListCheckpoints:output_type -> minid.v1.ListCheckpointsResponse
-	129, // 255: minid.v1.Containers.RemoveCheckpoint:output_type -> minid.v1.RemoveCheckpointResponse
-	99,  // 256: minid.v1.Containers.CheckHealth:output_type -> minid.v1.HealthResult
-	130, // 257: minid.v1.Networks.Create:output_type -> minid.v1.Network
-	136, // 258: minid.v1.Networks.List:output_type -> minid.v1.ListNetworksResponse
-	130, // 259: minid.v1.Networks.Inspect:output_type -> minid.v1.Network
-	137, // 260: minid.v1.Networks.Remove:output_type -> minid.v1.RemoveNetworkResponse
-	139, // 261: minid.v1.Networks.Prune:output_type -> minid.v1.PruneNetworksResponse
-	142, // 262: minid.v1.Processes.Exec:output_type -> minid.v1.ExecResponse
-	144, // 263: minid.v1.Processes.List:output_type -> minid.v1.ListProcessesResponse
-	147, // 264: minid.v1.Processes.Signal:output_type -> minid.v1.SignalResponse
-	149, // 265: minid.v1.Processes.Resize:output_type -> minid.v1.ResizeResponse
-	150, // 266: minid.v1.Processes.CloseStdin:output_type -> minid.v1.CloseStdinResponse
-	100, // 267: minid.v1.Processes.Wait:output_type -> minid.v1.Exit
-	100, // 268: minid.v1.Processes.Delete:output_type -> minid.v1.Exit
-	154, // 269: minid.v1.Processes.Attach:output_type -> minid.v1.AttachOutput
-	182, // [182:270] is the sub-list for method output_type
-	94,  // [94:182] is the sub-list for method input_type
-	94,  // [94:94] is the sub-list for extension type_name
-	94,  // [94:94] is the sub-list for extension extendee
-	0,   // [0:94] is the sub-list for field type_name
+	5,   // 0: minid.v1.InfoResponse.supervisors:type_name -> minid.v1.SupervisorInfo
+	157, // 1: minid.v1.InfoResponse.features:type_name -> minid.v1.InfoResponse.FeaturesEntry
+	4,   // 2: minid.v1.InfoResponse.plugins:type_name -> minid.v1.PluginInfo
+	8,   // 3: minid.v1.CheckResponse.problems:type_name -> minid.v1.Problem
+	5,   // 4: minid.v1.UpgradeSupervisorResponse.supervisors:type_name -> minid.v1.SupervisorInfo
+	158, // 5: minid.v1.Event.attributes:type_name -> minid.v1.Event.AttributesEntry
+	159, // 6: minid.v1.Namespace.labels:type_name -> minid.v1.Namespace.LabelsEntry
+	160, // 7: minid.v1.CreateNamespaceRequest.labels:type_name -> minid.v1.CreateNamespaceRequest.LabelsEntry
+	17,  // 8: minid.v1.ListNamespacesResponse.namespaces:type_name -> minid.v1.Namespace
+	161, // 9: minid.v1.SetNamespaceLabelsRequest.labels:type_name -> minid.v1.SetNamespaceLabelsRequest.LabelsEntry
+	162, // 10: minid.v1.Descriptor.annotations:type_name -> minid.v1.Descriptor.AnnotationsEntry
+	24,  // 11: minid.v1.Image.target:type_name -> minid.v1.Descriptor
+	163, // 12: minid.v1.Image.labels:type_name -> minid.v1.Image.LabelsEntry
+	25,  // 13: minid.v1.ListImagesResponse.images:type_name -> minid.v1.Image
+	29,  // 14: minid.v1.PullRequest.registry:type_name -> minid.v1.RegistryOptions
+	164, // 15: minid.v1.PullRequest.labels:type_name -> minid.v1.PullRequest.LabelsEntry
+	29,  // 16: minid.v1.PushRequest.registry:type_name -> minid.v1.RegistryOptions
+	25,  // 17: minid.v1.Progress.image:type_name -> minid.v1.Image
+	165, // 18: minid.v1.SetImageLabelsRequest.labels:type_name -> minid.v1.SetImageLabelsRequest.LabelsEntry
+	38,  // 19: minid.v1.PruneImagesRequest.only:type_name -> minid.v1.ImageNames
+	41,  // 20: minid.v1.ImportRequest.options:type_name -> minid.v1.ImportOptions
+	166, // 21: minid.v1.ImportOptions.labels:type_name -> minid.v1.ImportOptions.LabelsEntry
+	25,  // 22: minid.v1.ImportResponse.images:type_name -> minid.v1.Image
+	24,  // 23: minid.v1.ImageStatus.target:type_name -> minid.v1.Descriptor
+	46,  // 24: minid.v1.CheckImagesResponse.images:type_name -> minid.v1.ImageStatus
+	167, // 25: minid.v1.MountImageRequest.labels:type_name -> minid.v1.MountImageRequest.LabelsEntry
+	168, // 26: minid.v1.ContentInfo.labels:type_name -> minid.v1.ContentInfo.LabelsEntry
+	169, // 27: minid.v1.WriteContentRequest.labels:type_name -> minid.v1.WriteContentRequest.LabelsEntry
+	63,  // 28: minid.v1.ActiveResponse.ingests:type_name -> minid.v1.Ingest
+	170, // 29: minid.v1.SetContentLabelsRequest.labels:type_name -> minid.v1.SetContentLabelsRequest.LabelsEntry
+	29,  // 30: minid.v1.FetchBlobRequest.registry:type_name -> minid.v1.RegistryOptions
+	29,  // 31: minid.v1.PushObjectRequest.registry:type_name -> minid.v1.RegistryOptions
+	171, // 32: minid.v1.Snapshot.labels:type_name -> minid.v1.Snapshot.LabelsEntry
+	72,  // 33: minid.v1.MountsResponse.mounts:type_name -> minid.v1.Mount
+	71,  // 34: minid.v1.ListSnapshotsResponse.snapshots:type_name -> minid.v1.Snapshot
+	172, // 35: minid.v1.PrepareSnapshotRequest.labels:type_name -> minid.v1.PrepareSnapshotRequest.LabelsEntry
+	173, // 36: minid.v1.CommitSnapshotRequest.labels:type_name -> minid.v1.CommitSnapshotRequest.LabelsEntry
+	174, // 37: minid.v1.SetSnapshotLabelsRequest.labels:type_name -> minid.v1.SetSnapshotLabelsRequest.LabelsEntry
+	175, // 38: minid.v1.DiffRequest.labels:type_name -> minid.v1.DiffRequest.LabelsEntry
+	176, // 39: minid.v1.Lease.labels:type_name -> minid.v1.Lease.LabelsEntry
+	84,  // 40: minid.v1.Lease.resources:type_name -> minid.v1.LeaseResource
+	177, // 41: minid.v1.CreateLeaseRequest.labels:type_name -> minid.v1.CreateLeaseRequest.LabelsEntry
+	83,  // 42: minid.v1.ListLeasesResponse.leases:type_name -> minid.v1.Lease
+	84,  // 43: minid.v1.LeaseResourceRequest.resource:type_name -> minid.v1.LeaseResource
+	178, // 44: minid.v1.Container.labels:type_name -> minid.v1.Container.LabelsEntry
+	101, // 45: minid.v1.Container.exit:type_name -> minid.v1.Exit
+	93,  // 46: minid.v1.Container.networks:type_name -> minid.v1.EndpointStatus
+	95,  // 47: minid.v1.Container.ports:type_name -> minid.v1.PublishedPort
+	97,  // 48: minid.v1.Container.restart:type_name -> minid.v1.RestartPolicy
+	99,  // 49: minid.v1.Container.health:type_name -> minid.v1.Health
+	72,  // 50: minid.v1.Container.mounts:type_name -> minid.v1.Mount
+	103, // 51: minid.v1.Container.log:type_name -> minid.v1.LogConfig
+	98,  // 52: minid.v1.Container.health_check:type_name -> minid.v1.HealthCheck
+	80,  // 53: minid.v1.Container.size:type_name -> minid.v1.SnapshotUsage
+	96,  // 54: minid.v1.Container.dns:type_name -> minid.v1.DNSSettings
+	104, // 55: minid.v1.Container.log_shipping:type_name -> minid.v1.LogShipping
+	95,  // 56: minid.v1.Container.asked_ports:type_name -> minid.v1.PublishedPort
+	92,  // 57: minid.v1.Container.member:type_name -> minid.v1.PodMember
+	179, // 58: minid.v1.NetworkAttachment.driver_options:type_name -> minid.v1.NetworkAttachment.DriverOptionsEntry
+	100, // 59: minid.v1.Health.log:type_name -> minid.v1.HealthResult
+	180, // 60: minid.v1.CreateContainerRequest.labels:type_name -> minid.v1.CreateContainerRequest.LabelsEntry
+	103, // 61: minid.v1.CreateContainerRequest.log:type_name -> minid.v1.LogConfig
+	181, // 62: minid.v1.CreateContainerRequest.snapshot_labels:type_name -> minid.v1.CreateContainerRequest.SnapshotLabelsEntry
+	94,  // 63: minid.v1.CreateContainerRequest.networks:type_name -> minid.v1.NetworkAttachment
+	95,  // 64: minid.v1.CreateContainerRequest.ports:type_name -> minid.v1.PublishedPort
+	96,  // 65: minid.v1.CreateContainerRequest.dns:type_name -> minid.v1.DNSSettings
+	97,  // 66: minid.v1.CreateContainerRequest.restart:type_name -> minid.v1.RestartPolicy
+	98,  // 67: minid.v1.CreateContainerRequest.health:type_name -> minid.v1.HealthCheck
+	182, // 68: minid.v1.LogConfig.options:type_name -> minid.v1.LogConfig.OptionsEntry
+	94,  // 69: minid.v1.ConnectRequest.network:type_name -> minid.v1.NetworkAttachment
+	91,  // 70: minid.v1.ListContainersResponse.containers:type_name -> minid.v1.Container
+	183, // 71: minid.v1.SetContainerLabelsRequest.labels:type_name -> minid.v1.SetContainerLabelsRequest.LabelsEntry
+	101, // 72: minid.v1.DeleteContainerResponse.exit:type_name -> minid.v1.Exit
+	97,  // 73: minid.v1.UpdateContainerRequest.restart:type_name -> minid.v1.RestartPolicy
+	119, // 74: minid.v1.StatsResponse.stats:type_name -> minid.v1.ContainerStats
+	121, // 75: minid.v1.TopResponse.processes:type_name -> minid.v1.ProcessInfo
+	184, // 76: minid.v1.LogEntry.attributes:type_name -> minid.v1.LogEntry.AttributesEntry
+	25,  // 77: minid.v1.CheckpointResponse.image:type_name -> minid.v1.Image
+	185, // 78: minid.v1.Network.labels:type_name -> minid.v1.Network.LabelsEntry
+	186, // 79: minid.v1.Network.options:type_name -> minid.v1.Network.OptionsEntry
+	132, // 80: minid.v1.Network.subnets:type_name -> minid.v1.Subnet
+	133, // 81: minid.v1.Network.containers:type_name -> minid.v1.NetworkMember
+	187, // 82: minid.v1.Subnet.auxiliary:type_name -> minid.v1.Subnet.AuxiliaryEntry
+	93,  // 83: minid.v1.NetworkMember.endpoint:type_name -> minid.v1.EndpointStatus
+	188, // 84: minid.v1.CreateNetworkRequest.labels:type_name -> minid.v1.CreateNetworkRequest.LabelsEntry
+	189, // 85: minid.v1.CreateNetworkRequest.options:type_name -> minid.v1.CreateNetworkRequest.OptionsEntry
+	132, // 86: minid.v1.CreateNetworkRequest.subnets:type_name -> minid.v1.Subnet
+	131, // 87: minid.v1.ListNetworksResponse.networks:type_name -> minid.v1.Network
+	103, // 88: minid.v1.ExecRequest.log:type_name -> minid.v1.LogConfig
+	146, // 89: minid.v1.ListProcessesResponse.processes:type_name -> minid.v1.Process
+	101, // 90: minid.v1.Process.exit:type_name -> minid.v1.Exit
+	153, // 91: minid.v1.AttachInput.open:type_name -> minid.v1.AttachOpen
+	154, // 92: minid.v1.AttachInput.resize:type_name -> minid.v1.TerminalSize
+	142, // 93: minid.v1.AttachOpen.exec:type_name -> minid.v1.ExecRequest
+	154, // 94: minid.v1.AttachOpen.size:type_name -> minid.v1.TerminalSize
+	156, // 95: minid.v1.AttachOutput.opened:type_name -> minid.v1.AttachOpened
+	101, // 96: minid.v1.AttachOutput.exit:type_name -> minid.v1.Exit
+	0,   // 97: minid.v1.System.Version:input_type -> minid.v1.VersionRequest
+	2,   // 98: minid.v1.System.Info:input_type -> minid.v1.InfoRequest
+	6,   // 99: minid.v1.System.Check:input_type -> minid.v1.CheckRequest
+	9,   // 100: minid.v1.System.CollectGarbage:input_type -> minid.v1.CollectGarbageRequest
+	11,  // 101: minid.v1.System.UpgradeSupervisor:input_type -> minid.v1.UpgradeSupervisorRequest
+	13,  // 102: minid.v1.System.Reload:input_type -> minid.v1.ReloadRequest
+	15,  // 103: minid.v1.System.Subscribe:input_type -> minid.v1.SubscribeRequest
+	18,  // 104: minid.v1.Namespaces.Create:input_type -> minid.v1.CreateNamespaceRequest
+	19,  // 105: minid.v1.Namespaces.List:input_type -> minid.v1.ListNamespacesRequest
+	21,  // 106: minid.v1.Namespaces.Delete:input_type -> minid.v1.DeleteNamespaceRequest
+	23,  // 107: minid.v1.Namespaces.SetLabels:input_type -> minid.v1.SetNamespaceLabelsRequest
+	26,  // 108: minid.v1.Images.List:input_type -> minid.v1.ListImagesRequest
+	28,  // 109: minid.v1.Images.Get:input_type -> minid.v1.GetImageRequest
+	30,  // 110: minid.v1.Images.Pull:input_type -> minid.v1.PullRequest
+	31,  // 111: minid.v1.Images.Push:input_type -> minid.v1.PushRequest
+	33,  // 112: minid.v1.Images.Tag:input_type -> minid.v1.TagRequest
+	34,  // 113: minid.v1.Images.SetLabels:input_type -> minid.v1.SetImageLabelsRequest
+	35,  // 114: minid.v1.Images.Delete:input_type -> minid.v1.DeleteImageRequest
+	37,  // 115: minid.v1.Images.Prune:input_type -> minid.v1.PruneImagesRequest
+	40,  // 116: minid.v1.Images.Import:input_type -> minid.v1.ImportRequest
+	43,  // 117: minid.v1.Images.Export:input_type -> minid.v1.ExportRequest
+	45,  // 118: minid.v1.Images.Check:input_type -> minid.v1.CheckImagesRequest
+	48,  // 119: minid.v1.Images.Usage:input_type -> minid.v1.UsageRequest
+	50,  // 120: minid.v1.Images.Unpack:input_type -> minid.v1.UnpackRequest
+	51,  // 121: minid.v1.Images.Convert:input_type -> minid.v1.ConvertRequest
+	52,  // 122: minid.v1.Images.Mount:input_type -> minid.v1.MountImageRequest
+	53,  // 123: minid.v1.Images.Unmount:input_type -> minid.v1.UnmountImageRequest
+	56,  // 124: minid.v1.Content.List:input_type -> minid.v1.ListContentRequest
+	57,  // 125: minid.v1.Content.Info:input_type -> minid.v1.ContentInfoRequest
+	58,  // 126: minid.v1.Content.Read:input_type -> minid.v1.ReadContentRequest
+	59,  // 127: minid.v1.Content.Write:input_type -> minid.v1.WriteContentRequest
+	61,  // 128: minid.v1.Content.Active:input_type -> minid.v1.ActiveRequest
+	64,  // 129: minid.v1.Content.Abort:input_type -> minid.v1.AbortRequest
+	66,  // 130: minid.v1.Content.Delete:input_type -> minid.v1.DeleteContentRequest
+	68,  // 131: minid.v1.Content.SetLabels:input_type -> minid.v1.SetContentLabelsRequest
+	30,  // 132: minid.v1.Content.Fetch:input_type -> minid.v1.PullRequest
+	69,  // 133: minid.v1.Content.FetchBlob:input_type -> minid.v1.FetchBlobRequest
+	70,  // 134: minid.v1.Content.PushObject:input_type -> minid.v1.PushObjectRequest
+	74,  // 135: minid.v1.Snapshots.List:input_type -> minid.v1.ListSnapshotsRequest
+	76,  // 136: minid.v1.Snapshots.Info:input_type -> minid.v1.SnapshotRequest
+	77,  // 137: minid.v1.Snapshots.Prepare:input_type -> minid.v1.PrepareSnapshotRequest
+	77,  // 138: minid.v1.Snapshots.View:input_type -> minid.v1.PrepareSnapshotRequest
+	76,  // 139: minid.v1.Snapshots.Mounts:input_type -> minid.v1.SnapshotRequest
+	78,  // 140: minid.v1.Snapshots.Commit:input_type -> minid.v1.CommitSnapshotRequest
+	76,  // 141: minid.v1.Snapshots.Remove:input_type -> minid.v1.SnapshotRequest
+	76,  // 142: minid.v1.Snapshots.Usage:input_type -> minid.v1.SnapshotRequest
+	81,  // 143: minid.v1.Snapshots.SetLabels:input_type -> minid.v1.SetSnapshotLabelsRequest
+	82,  // 144: minid.v1.Snapshots.Diff:input_type -> minid.v1.DiffRequest
+	85,  // 145: minid.v1.Leases.Create:input_type -> minid.v1.CreateLeaseRequest
+	86,  // 146: minid.v1.Leases.List:input_type -> minid.v1.ListLeasesRequest
+	88,  // 147: minid.v1.Leases.Delete:input_type -> minid.v1.DeleteLeaseRequest
+	90,  // 148: minid.v1.Leases.AddResource:input_type -> minid.v1.LeaseResourceRequest
+	102, // 149: minid.v1.Containers.Create:input_type -> minid.v1.CreateContainerRequest
+	109, // 150: minid.v1.Containers.List:input_type -> minid.v1.ListContainersRequest
+	105, // 151: minid.v1.Containers.Get:input_type -> minid.v1.ContainerRequest
+	111, // 152: minid.v1.Containers.SetLabels:input_type -> minid.v1.SetContainerLabelsRequest
+	112, // 153: minid.v1.Containers.Delete:input_type -> minid.v1.DeleteContainerRequest
+	105, // 154: minid.v1.Containers.Start:input_type -> minid.v1.ContainerRequest
+	105, // 155: minid.v1.Containers.Pause:input_type -> minid.v1.ContainerRequest
+	105, // 156: minid.v1.Containers.Resume:input_type -> minid.v1.ContainerRequest
+	116, // 157: minid.v1.Containers.Update:input_type -> minid.v1.UpdateContainerRequest
+	117, // 158: minid.v1.Containers.Stats:input_type -> minid.v1.StatsRequest
+	105, // 159: minid.v1.Containers.Top:input_type -> minid.v1.ContainerRequest
+	122, // 160: minid.v1.Containers.Logs:input_type -> minid.v1.LogsRequest
+	105, // 161: minid.v1.Containers.ReopenLog:input_type -> minid.v1.ContainerRequest
+	106, // 162: minid.v1.Containers.Stop:input_type -> minid.v1.StopRequest
+	106, // 163: minid.v1.Containers.Restart:input_type -> minid.v1.StopRequest
+	107, // 164: minid.v1.Containers.Rename:input_type -> minid.v1.RenameRequest
+	108, // 165: minid.v1.Containers.Connect:input_type -> minid.v1.ConnectRequest
+	108, // 166: minid.v1.Containers.Disconnect:input_type -> minid.v1.ConnectRequest
+	124, // 167: minid.v1.Containers.Checkpoint:input_type -> minid.v1.CheckpointRequest
+	126, // 168: minid.v1.Containers.Restore:input_type -> minid.v1.RestoreRequest
+	127, // 169: minid.v1.Containers.ListCheckpoints:input_type -> minid.v1.ListCheckpointsRequest
+	129, // 170: minid.v1.Containers.RemoveCheckpoint:input_type -> minid.v1.RemoveCheckpointRequest
+	105, // 171: minid.v1.Containers.CheckHealth:input_type -> minid.v1.ContainerRequest
+	134, // 172: minid.v1.Networks.Create:input_type -> minid.v1.CreateNetworkRequest
+	136, // 173: minid.v1.Networks.List:input_type -> minid.v1.ListNetworksRequest
+	135, // 174: minid.v1.Networks.Inspect:input_type -> minid.v1.NetworkRequest
+	135, // 175: minid.v1.Networks.Remove:input_type -> minid.v1.NetworkRequest
+	139, // 176: minid.v1.Networks.Prune:input_type -> minid.v1.PruneNetworksRequest
+	142, // 177: minid.v1.Processes.Exec:input_type -> minid.v1.ExecRequest
+	144, // 178: minid.v1.Processes.List:input_type -> minid.v1.ListProcessesRequest
+	147, // 179: minid.v1.Processes.Signal:input_type -> minid.v1.SignalRequest
+	149, // 180: minid.v1.Processes.Resize:input_type -> minid.v1.ResizeRequest
+	141, // 181: minid.v1.Processes.CloseStdin:input_type -> minid.v1.ProcessRequest
+	141, // 182: minid.v1.Processes.Wait:input_type -> minid.v1.ProcessRequest
+	141, // 183: minid.v1.Processes.Delete:input_type -> minid.v1.ProcessRequest
+	152, // 184: minid.v1.Processes.Attach:input_type -> minid.v1.AttachInput
+	1,   // 185: minid.v1.System.Version:output_type -> minid.v1.VersionResponse
+	3,   // 186: minid.v1.System.Info:output_type -> minid.v1.InfoResponse
+	7,   // 187: minid.v1.System.Check:output_type -> minid.v1.CheckResponse
+	10,  // 188: minid.v1.System.CollectGarbage:output_type -> minid.v1.CollectGarbageResponse
+	12,  // 189: minid.v1.System.UpgradeSupervisor:output_type -> minid.v1.UpgradeSupervisorResponse
+	14,  // 190: minid.v1.System.Reload:output_type -> minid.v1.ReloadResponse
+	16,  // 191: minid.v1.System.Subscribe:output_type -> minid.v1.Event
+	17,  // 192: minid.v1.Namespaces.Create:output_type -> minid.v1.Namespace
+	20,  // 193: minid.v1.Namespaces.List:output_type -> minid.v1.ListNamespacesResponse
+	22,  // 194: minid.v1.Namespaces.Delete:output_type -> minid.v1.DeleteNamespaceResponse
+	17,  // 195: minid.v1.Namespaces.SetLabels:output_type -> minid.v1.Namespace
+	27,  // 196: minid.v1.Images.List:output_type -> minid.v1.ListImagesResponse
+	25,  // 197: minid.v1.Images.Get:output_type -> minid.v1.Image
+	32,  // 198: minid.v1.Images.Pull:output_type -> minid.v1.Progress
+	32,  // 199: minid.v1.Images.Push:output_type -> minid.v1.Progress
+	25,  // 200: minid.v1.Images.Tag:output_type -> minid.v1.Image
+	25,  // 201: minid.v1.Images.SetLabels:output_type -> minid.v1.Image
+	36,  // 202: minid.v1.Images.Delete:output_type -> minid.v1.DeleteImageResponse
+	39,  // 203: minid.v1.Images.Prune:output_type -> minid.v1.PruneImagesResponse
+	42,  // 204: minid.v1.Images.Import:output_type -> minid.v1.ImportResponse
+	44,  // 205: minid.v1.Images.Export:output_type -> minid.v1.DataChunk
+	47,  // 206: minid.v1.Images.Check:output_type -> minid.v1.CheckImagesResponse
+	49,  // 207: minid.v1.Images.Usage:output_type -> minid.v1.UsageResponse
+	32,  // 208: minid.v1.Images.Unpack:output_type -> minid.v1.Progress
+	25,  // 209: minid.v1.Images.Convert:output_type -> minid.v1.Image
+	73,  // 210: minid.v1.Images.Mount:output_type -> minid.v1.MountsResponse
+	54,  // 211: minid.v1.Images.Unmount:output_type -> minid.v1.UnmountImageResponse
+	55,  // 212: minid.v1.Content.List:output_type -> minid.v1.ContentInfo
+	55,  // 213: minid.v1.Content.Info:output_type -> minid.v1.ContentInfo
+	44,  // 214: minid.v1.Content.Read:output_type -> minid.v1.DataChunk
+	60,  // 215: minid.v1.Content.Write:output_type -> minid.v1.WriteContentResponse
+	62,  // 216: minid.v1.Content.Active:output_type -> minid.v1.ActiveResponse
+	65,  // 217: minid.v1.Content.Abort:output_type -> minid.v1.AbortResponse
+	67,  // 218: minid.v1.Content.Delete:output_type -> minid.v1.DeleteContentResponse
+	55,  // 219: minid.v1.Content.SetLabels:output_type -> minid.v1.ContentInfo
+	32,  // 220: minid.v1.Content.Fetch:output_type -> minid.v1.Progress
+	32,  // 221: minid.v1.Content.FetchBlob:output_type -> minid.v1.Progress
+	32,  // 222: minid.v1.Content.PushObject:output_type -> minid.v1.Progress
+	75,  // 223: minid.v1.Snapshots.List:output_type -> minid.v1.ListSnapshotsResponse
+	71,  // 224: minid.v1.Snapshots.Info:output_type -> minid.v1.Snapshot
+	73,  // 225: minid.v1.Snapshots.Prepare:output_type -> minid.v1.MountsResponse
+	73,  // 226: minid.v1.Snapshots.View:output_type -> minid.v1.MountsResponse
+	73,  // 227: minid.v1.Snapshots.Mounts:output_type -> minid.v1.MountsResponse
+	71,  // 228: minid.v1.Snapshots.Commit:output_type -> minid.v1.Snapshot
+	79,  // 229: minid.v1.Snapshots.Remove:output_type -> minid.v1.RemoveSnapshotResponse
+	80,  // 230: minid.v1.Snapshots.Usage:output_type -> minid.v1.SnapshotUsage
+	71,  // 231: minid.v1.Snapshots.SetLabels:output_type -> minid.v1.Snapshot
+	24,  // 232: minid.v1.Snapshots.Diff:output_type -> minid.v1.Descriptor
+	83,  // 233: minid.v1.Leases.Create:output_type -> minid.v1.Lease
+	87,  // 234: minid.v1.Leases.List:output_type -> minid.v1.ListLeasesResponse
+	89,  // 235: minid.v1.Leases.Delete:output_type -> minid.v1.DeleteLeaseResponse
+	83,  // 236: minid.v1.Leases.AddResource:output_type -> minid.v1.Lease
+	91,  // 237: minid.v1.Containers.Create:output_type -> minid.v1.Container
+	110, // 238: minid.v1.Containers.List:output_type -> minid.v1.ListContainersResponse
+	91,  // 239: minid.v1.Containers.Get:output_type -> minid.v1.Container
+	91,  // 240: minid.v1.Containers.SetLabels:output_type -> minid.v1.Container
+	113, // 241: minid.v1.Containers.Delete:output_type -> minid.v1.DeleteContainerResponse
+	114, // 242: minid.v1.Containers.Start:output_type -> minid.v1.StartResponse
+	115, // 243: minid.v1.Containers.Pause:output_type -> minid.v1.ContainerActionResponse
+	115, // 244: minid.v1.Containers.Resume:output_type -> minid.v1.ContainerActionResponse
+	115, // 245: minid.v1.Containers.Update:output_type -> minid.v1.ContainerActionResponse
+	118, // 246: minid.v1.Containers.Stats:output_type -> minid.v1.StatsResponse
+	120, // 247: minid.v1.Containers.Top:output_type -> minid.v1.TopResponse
+	123, // 248: minid.v1.Containers.Logs:output_type -> minid.v1.LogEntry
+	115, // 249: minid.v1.Containers.ReopenLog:output_type -> minid.v1.ContainerActionResponse
+	115, // 250: minid.v1.Containers.Stop:output_type -> minid.v1.ContainerActionResponse
+	114, // 251: minid.v1.Containers.Restart:output_type -> minid.v1.StartResponse
+	91,  // 252: minid.v1.Containers.Rename:output_type -> minid.v1.Container
+	91,  // 253: minid.v1.Containers.Connect:output_type -> minid.v1.Container
+	91,  // 254: minid.v1.Containers.Disconnect:output_type -> minid.v1.Container
+	125, // 255: minid.v1.Containers.Checkpoint:output_type -> minid.v1.CheckpointResponse
+	114, // 256: minid.v1.Containers.Restore:output_type -> minid.v1.StartResponse
+	128, // 257: minid.v1.Containers.ListCheckpoints:output_type -> minid.v1.ListCheckpointsResponse
+	130, // 258: minid.v1.Containers.RemoveCheckpoint:output_type -> minid.v1.RemoveCheckpointResponse
+	100, // 259: minid.v1.Containers.CheckHealth:output_type -> minid.v1.HealthResult
+	131, // 260: minid.v1.Networks.Create:output_type -> minid.v1.Network
+	137, // 261: minid.v1.Networks.List:output_type -> minid.v1.ListNetworksResponse
+	131, // 262: minid.v1.Networks.Inspect:output_type -> minid.v1.Network
+	138, // 263: minid.v1.Networks.Remove:output_type -> minid.v1.RemoveNetworkResponse
+	140, // 264: minid.v1.Networks.Prune:output_type -> minid.v1.PruneNetworksResponse
+	143, // 265: minid.v1.Processes.Exec:output_type -> minid.v1.ExecResponse
+	145, // 266: minid.v1.Processes.List:output_type -> minid.v1.ListProcessesResponse
+	148, // 267: minid.v1.Processes.Signal:output_type -> minid.v1.SignalResponse
+	150, // 268: minid.v1.Processes.Resize:output_type -> minid.v1.ResizeResponse
+	151, // 269: minid.v1.Processes.CloseStdin:output_type -> minid.v1.CloseStdinResponse
+	101, // 270: minid.v1.Processes.Wait:output_type -> minid.v1.Exit
+	101, // 271: minid.v1.Processes.Delete:output_type -> minid.v1.Exit
+	155, // 272: minid.v1.Processes.Attach:output_type -> minid.v1.AttachOutput
+	185, // [185:273] is the sub-list for method output_type
+	97,  // [97:185] is the sub-list for method input_type
+	97,  // [97:97] is the sub-list for extension type_name
+	97,  // [97:97] is the sub-list for extension extendee
+	0,   // [0:97] is the sub-list for field type_name
 }
 
 func init() { file_minid_proto_init() }
@@ -12422,8 +12599,8 @@ func file_minid_proto_init() {
 	if File_minid_proto != nil {
 		return
 	}
-	file_minid_proto_msgTypes[105].OneofWrappers = []any{}
-	file_minid_proto_msgTypes[151].OneofWrappers = []any{
+	file_minid_proto_msgTypes[106].OneofWrappers = []any{}
+	file_minid_proto_msgTypes[152].OneofWrappers = []any{
 		(*AttachInput_Open)(nil),
 		(*AttachInput_Stdin)(nil),
 		(*AttachInput_Resize)(nil),
@@ -12431,7 +12608,7 @@ func file_minid_proto_init() {
 		(*AttachInput_Signal)(nil),
 		(*AttachInput_Detach)(nil),
 	}
-	file_minid_proto_msgTypes[154].OneofWrappers = []any{
+	file_minid_proto_msgTypes[155].OneofWrappers = []any{
 		(*AttachOutput_Opened)(nil),
 		(*AttachOutput_Stdout)(nil),
 		(*AttachOutput_Stderr)(nil),
@@ -12444,7 +12621,7 @@ func file_minid_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_minid_proto_rawDesc), len(file_minid_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   187,
+			NumMessages:   190,
 			NumExtensions: 0,
 			NumServices:   9,
 		},

@@ -55,7 +55,6 @@ func (c Config) check() error {
 	oneOf("log_format", c.LogFormat, "text", "json")
 	oneOf("cgroup.driver", c.Cgroup.Driver, "", "cgroupfs", "systemd")
 	oneOf("supervisor.scope", c.Supervisor.Scope, "node", "pod")
-	oneOf("snapshot.default", c.Snapshot.Default, "", "overlay", "native")
 	absolute("supervisor.path", c.Supervisor.Path)
 	absolute("cni.conf_dir", c.CNI.ConfDir)
 	absolute("cni.conf_template", c.CNI.ConfTemplate)
@@ -70,8 +69,10 @@ func (c Config) check() error {
 	for _, dir := range c.Registry.hostsDirs() {
 		absolute("registry.config_path", dir)
 	}
+	c.checkImage(bad, absolute)
 	c.API.check(bad, absolute)
 	c.checkPlugins(bad, absolute)
+	c.checkSnapshotters(bad, absolute)
 	c.checkRuntimes(bad, absolute)
 	c.checkCRI(bad, absolute)
 	c.checkNumbers(bad)

@@ -11,6 +11,7 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/minirt/mini/oci/spec"
+	"github.com/minirt/mini/runtime/cri"
 	"github.com/minirt/mini/runtime/cri/policy"
 	"github.com/minirt/mini/runtime/logs"
 	"github.com/minirt/mini/runtime/pin"
@@ -134,6 +135,11 @@ func (c Config) checkCRI(bad func(key, format string, args ...any), absolute fun
 			bad(table+".resources", "%s", err)
 		}
 	}
+	for _, g := range r.IncludedPodMetrics {
+		if g != "all" && !slices.Contains(cri.MetricGroups(), g) {
+			bad("cri.included_pod_metrics", "%q is not all, and none of %s", g, strings.Join(cri.MetricGroups(), ", "))
+		}
+	}
 	if _, err := c.policy(); err != nil {
 		bad("cri", "%s", err)
 	}
@@ -154,6 +160,7 @@ func (c Config) policy() (*policy.Settings, error) {
 		MaxLogLine: r.MaxLogLine, LogSizeMax: int64(r.LogSizeMax), SharedCPUs: r.SharedCPUs, RejectAbsentSources: r.RejectAbsentSources,
 		DeviceOwnership: r.DeviceOwnership, TolerateMissingHugetlb: r.TolerateMissingHugetlb, DisableHugetlb: r.DisableHugetlb,
 		DisableProcMount: r.DisableProcMount, HostNetworkDisableSELinux: r.HostNetworkNoSELinux,
+		PodMetrics: r.IncludedPodMetrics, NamespacedAuth: r.NamespacedAuthDir,
 		Housekeeping: func(cpus []int) []int { return tuning.Housekeeping(r.TuningRoot, cpus) },
 	}
 	for name, w := range r.Workloads {

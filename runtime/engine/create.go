@@ -90,11 +90,9 @@ func (e *Engine) checkCreate(o *CreateOptions) error {
 		return fmt.Errorf("container id %q: use letters, digits, _ . - and begin with a letter or digit, at most 128: %w",
 			o.ID, errdefs.ErrInvalidArgument)
 	}
-	if o.Snapshotter == "" {
-		o.Snapshotter = e.Snapshotter
-	}
+	o.Snapshotter = cmp.Or(o.Snapshotter, e.Snapshotter)
 	if e.Snapshotters[o.Snapshotter] == nil {
-		return fmt.Errorf("snapshotter %q: this daemon has %s: %w", o.Snapshotter,
+		return fmt.Errorf("snapshotter %q: this daemon has %s; others are added as [snapshotters] in its configuration: %w", o.Snapshotter,
 			strings.Join(slices.Sorted(maps.Keys(e.Snapshotters)), ", "), errdefs.ErrInvalidArgument)
 	}
 	if _, known := e.runtime(o.Runtime); !known {
@@ -129,12 +127,7 @@ func (e *Engine) byKey(ns, name string) *live {
 	}
 	e.mu.RLock()
 	defer e.mu.RUnlock()
-	for k, l := range e.containers {
-		if k.ns == ns && l.name == name {
-			return l
-		}
-	}
-	return nil
+	return e.keys[key{ns, name}]
 }
 
 // clearHalf removes a container that a crash has left half made or half removed, and says whether it was one: nobody else
@@ -187,7 +180,7 @@ func (e *Engine) newRecord(ns string, o CreateOptions, r image.Resolved) (Contai
 		Image: r.Image.Name, ImageDigest: r.Manifest.Digest.String(), ChainID: r.ChainID, ImageConfig: r.Config.Config,
 		Runtime: o.Runtime, Supervisor: o.Supervisor, Pod: o.Pod, Role: o.Role, Key: o.Key, InPod: o.InPod, Front: o.Front, Labels: o.Labels, Log: o.Log, Logging: o.Logging,
 		Stdin: o.Stdin, StdinOnce: o.StdinOnce, AutoRemove: o.AutoRemove, NoPivot: o.NoPivot,
-		Request: o.Request, Spec: o.Spec, Tuning: o.Tuning, CreatedAt: time.Now(), Name: o.Name, Net: o.Net, Restart: o.Restart,
+		Request: o.Request, Spec: o.Spec, Tuning: o.Tuning, Forbidden: o.Forbidden, CreatedAt: time.Now(), Name: o.Name, Net: o.Net, Restart: o.Restart,
 		HealthCheck: effectiveCheck(r.HealthCheck, o.HealthCheck), StopTimeout: o.StopTimeout, Init: o.Init, InitBinary: o.InitBinary,
 	}
 	if o.Image != "" {
@@ -198,6 +191,7 @@ func (e *Engine) newRecord(ns string, o CreateOptions, r image.Resolved) (Contai
 	if len(imageMounts(c)) > 0 {
 		c.Snapshotter = o.Snapshotter
 	}
+	c.StartFollows = o.StartFollows
 	if ref, err := name.Parse(c.Image); err == nil {
 		c.Image = ref.String()
 	}
@@ -239,6 +233,7 @@ func (e *Engine) reserve(ctx context.Context, c Container, generate bool) (*live
 	l.show(l.rec)
 	e.mu.Lock()
 	e.containers[k] = l
+	e.keys.put(k.ns, l.name, l)
 	e.mu.Unlock()
 	return l, unlock, nil
 }

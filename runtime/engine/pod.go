@@ -26,6 +26,7 @@ type livePod struct {
 	rec    Pod
 	ending bool   // no container is made in it or started any more
 	gone   bool   // removed: the record is deleted
+	left   error  // why the last removal has not succeeded
 	doing  string // the stage of the operation under way, for messages
 }
 
@@ -139,6 +140,9 @@ func podLock(k key) string { return "pod/" + k.String() }
 // seen is the record as clients see it: a pod whose shared PID namespace has lost its first process is not ready.
 func (e *Engine) seen(p *livePod) Pod {
 	rec := p.record()
+	if left := p.why(); left != nil {
+		rec.Left = left.Error()
+	}
 	if rec.State == PodReady && rec.PID == ModePod {
 		if l := e.exactly(rec.Namespace, rec.ID); l == nil || l.state() != Running && l.state() != Paused {
 			rec.State = PodStopped
@@ -181,17 +185,18 @@ func (e *Engine) livePods(ns string) []*livePod {
 	return lives
 }
 
-// podByKey finds the pod that a client has named so.
+// podByKey finds the pod that a client has named so, unless it is being removed: another may be made meanwhile.
 func (e *Engine) podByKey(ns, name string) *livePod {
 	if name == "" {
 		return nil
 	}
-	for _, p := range e.livePods(ns) {
-		if rec := p.record(); rec.Key == name && rec.State != PodRemoving {
-			return p
-		}
+	e.mu.RLock()
+	p := e.podKeys[key{ns, name}]
+	e.mu.RUnlock()
+	if p == nil || p.record().State == PodRemoving {
+		return nil
 	}
-	return nil
+	return p
 }
 
 // inPod are the containers of a pod, the holder of its PID namespace among them.

@@ -40,6 +40,7 @@ func (e *Engine) Recover(ctx context.Context) error {
 		k := key{r.Namespace, r.Key}
 		l := &live{key: k, pod: c.Pod, name: c.Key, rec: c, procs: map[string]*proc{}}
 		e.containers[k] = l
+		e.keys.put(k.ns, l.name, l)
 		if c.Name != "" {
 			e.names[key{k.ns, c.Name}] = l
 		}
@@ -105,6 +106,11 @@ func (e *Engine) settle(l *live, r sandbox.Recovered) (remove bool) {
 		return false // as it is recorded, until the supervisor answers
 	}
 	switch r.Action {
+	case sandbox.ActionIdle:
+		// Who would have started it has lost its connection with the last daemon; and one that removes itself has no end
+		// but that of its process.
+		c := l.record()
+		return r.Exec == "" && s == Created && (c.StartFollows || c.AutoRemove)
 	case sandbox.ActionKeep, sandbox.ActionAdopt:
 		e.settleLive(l, r)
 	case sandbox.ActionExited:

@@ -49,7 +49,7 @@ func TestKilledPull(t *testing.T) {
 	r := registrytest.New(t, registrytest.Options{})
 	three().put(r, "a", "1")
 	ref := r.Host() + "/a:1"
-	for _, point := range []string{"pull-resolved", "pull-layer-fetched", "pull-layer-fetched=2*", "pull-layer-applied", "pull-layer-applied=3*",
+	for _, point := range []string{"pull-resolved", "pull-offered", "pull-layer-fetched", "pull-layer-fetched=2*", "pull-layer-applied", "pull-layer-applied=3*",
 		"pull-before-sync", "pull-after-sync", "pull-before-record", "pull-after-record", "snapshot-recorded", "snapshot-filled"} {
 		t.Run(point, func(t *testing.T) {
 			for _, again := range []bool{true, false} {

@@ -86,7 +86,7 @@ type Engine interface {
 // Daemon is what only the daemon knows of itself.
 type Daemon interface {
 	Version() *api.VersionResponse
-	Info(ctx context.Context) (*api.InfoResponse, error)
+	Info(ctx context.Context, r *api.InfoRequest) (*api.InfoResponse, error)
 	Supervisors(ctx context.Context) []*api.SupervisorInfo
 	Reload(ctx context.Context) (changed, needRestart []string, err error)
 }
