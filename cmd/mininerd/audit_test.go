@@ -14,13 +14,12 @@ import (
 func absent() map[string]string {
 	const (
 		volumes  = "there are no volumes"
-		archives = "images are not made of containers"
 		networks = "networks have no such part"
+		lazy     = "layers that are pulled lazily are not made"
 	)
 	out := map[string]string{
-		"commit": archives, "container commit": archives, "import": archives, "image import": archives, "cp --follow-link": archives,
-		"container cp --follow-link": archives,
-		"rm --volumes":               volumes, "container rm --volumes": volumes, "system prune --volumes": volumes,
+		"commit --estargz": lazy, "commit --zstdchunked": lazy, "container commit --estargz": lazy, "container commit --zstdchunked": lazy,
+		"rm --volumes": volumes, "container rm --volumes": volumes, "system prune --volumes": volumes,
 		"rm --link": "links are the container's own, and go with it", "container rm --link": "links are the container's own, and go with it",
 	}
 	for _, verb := range []string{"create", "ls", "inspect", "rm", "prune", "update"} {
