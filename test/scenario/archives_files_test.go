@@ -87,7 +87,9 @@ func TestArchivesStates(t *testing.T) {
 func TestArchivesUserNamespace(t *testing.T) {
 	n, d, image, dir := archivesHouse(t)
 	d.Minictr("run", "-d", "--uidmap", "0:100000:65536", "--gidmap", "0:100000:65536", image, "shifted", "sh", "-c", "mkdir /made; echo x > /made/f; chown 5:6 /made/f; sleep 1000")
-	testenv.Eventually(t, 20*time.Second, "it has made the file", func() bool { return strings.Contains(n.try(nil, "exec", "shifted", "stat", "-c", "%u", "/made/f").Stdout, "5") })
+	testenv.Eventually(t, 20*time.Second, "it has made the file", func() bool {
+		return strings.Contains(n.try(nil, "exec", "shifted", "stat", "-c", "%u", "/made/f").Stdout, "5")
+	})
 	file := filepath.Join(dir, "file")
 	check(t, errors.Join(os.WriteFile(file, []byte("y"), 0o600), os.Chown(file, 7, 8)))
 	for _, state := range []string{"running", "exited"} {
