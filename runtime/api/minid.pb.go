@@ -6629,7 +6629,9 @@ type NetworkAttachment struct {
 	Ip            string                 `protobuf:"bytes,3,opt,name=ip,proto3" json:"ip,omitempty"` // empty: any
 	Ip6           string                 `protobuf:"bytes,4,opt,name=ip6,proto3" json:"ip6,omitempty"`
 	Mac           string                 `protobuf:"bytes,5,opt,name=mac,proto3" json:"mac,omitempty"`
-	Links         []string               `protobuf:"bytes,6,rep,name=links,proto3" json:"links,omitempty"` // CONTAINER[:ALIAS]
+	Links         []string               `protobuf:"bytes,6,rep,name=links,proto3" json:"links,omitempty"`                                                                                                                // CONTAINER[:ALIAS]
+	LinkLocalIps  []string               `protobuf:"bytes,7,rep,name=link_local_ips,json=linkLocalIps,proto3" json:"link_local_ips,omitempty"`                                                                            // more addresses, which nobody else is asked about
+	DriverOptions map[string]string      `protobuf:"bytes,8,rep,name=driver_options,json=driverOptions,proto3" json:"driver_options,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"` // com.docker.network.endpoint.ifname is the name of the interface
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -6702,6 +6704,20 @@ func (x *NetworkAttachment) GetMac() string {
 func (x *NetworkAttachment) GetLinks() []string {
 	if x != nil {
 		return x.Links
+	}
+	return nil
+}
+
+func (x *NetworkAttachment) GetLinkLocalIps() []string {
+	if x != nil {
+		return x.LinkLocalIps
+	}
+	return nil
+}
+
+func (x *NetworkAttachment) GetDriverOptions() map[string]string {
+	if x != nil {
+		return x.DriverOptions
 	}
 	return nil
 }
@@ -9412,6 +9428,7 @@ type Subnet struct {
 	Subnet        string                 `protobuf:"bytes,1,opt,name=subnet,proto3" json:"subnet,omitempty"`
 	Gateway       string                 `protobuf:"bytes,2,opt,name=gateway,proto3" json:"gateway,omitempty"`
 	IpRange       string                 `protobuf:"bytes,3,opt,name=ip_range,json=ipRange,proto3" json:"ip_range,omitempty"`
+	Auxiliary     map[string]string      `protobuf:"bytes,4,rep,name=auxiliary,proto3" json:"auxiliary,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -9465,6 +9482,13 @@ func (x *Subnet) GetIpRange() string {
 		return x.IpRange
 	}
 	return ""
+}
+
+func (x *Subnet) GetAuxiliary() map[string]string {
+	if x != nil {
+		return x.Auxiliary
+	}
+	return nil
 }
 
 type NetworkMember struct {
@@ -9537,6 +9561,7 @@ type CreateNetworkRequest struct {
 	Subnets       []*Subnet              `protobuf:"bytes,6,rep,name=subnets,proto3" json:"subnets,omitempty"`
 	Internal      bool                   `protobuf:"varint,7,opt,name=internal,proto3" json:"internal,omitempty"`
 	Ipv6          bool                   `protobuf:"varint,8,opt,name=ipv6,proto3" json:"ipv6,omitempty"`
+	NoIpv4        bool                   `protobuf:"varint,9,opt,name=no_ipv4,json=noIpv4,proto3" json:"no_ipv4,omitempty"` // IPv6 addresses alone
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -9623,6 +9648,13 @@ func (x *CreateNetworkRequest) GetInternal() bool {
 func (x *CreateNetworkRequest) GetIpv6() bool {
 	if x != nil {
 		return x.Ipv6
+	}
+	return false
+}
+
+func (x *CreateNetworkRequest) GetNoIpv4() bool {
+	if x != nil {
+		return x.NoIpv4
 	}
 	return false
 }
@@ -9815,6 +9847,7 @@ type PruneNetworksRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Namespace     string                 `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
 	Filters       []string               `protobuf:"bytes,2,rep,name=filters,proto3" json:"filters,omitempty"`
+	Until         int64                  `protobuf:"varint,3,opt,name=until,proto3" json:"until,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -9861,6 +9894,13 @@ func (x *PruneNetworksRequest) GetFilters() []string {
 		return x.Filters
 	}
 	return nil
+}
+
+func (x *PruneNetworksRequest) GetUntil() int64 {
+	if x != nil {
+		return x.Until
+	}
+	return 0
 }
 
 type PruneNetworksResponse struct {
@@ -11664,14 +11704,19 @@ const file_minid_proto_rawDesc = "" +
 	"\x03ips\x18\x04 \x03(\tR\x03ips\x12\x1a\n" +
 	"\bgateways\x18\x05 \x03(\tR\bgateways\x12\x10\n" +
 	"\x03mac\x18\x06 \x01(\tR\x03mac\x12\x18\n" +
-	"\aaliases\x18\a \x03(\tR\aaliases\"\x91\x01\n" +
+	"\aaliases\x18\a \x03(\tR\aaliases\"\xd0\x02\n" +
 	"\x11NetworkAttachment\x12\x18\n" +
 	"\anetwork\x18\x01 \x01(\tR\anetwork\x12\x18\n" +
 	"\aaliases\x18\x02 \x03(\tR\aaliases\x12\x0e\n" +
 	"\x02ip\x18\x03 \x01(\tR\x02ip\x12\x10\n" +
 	"\x03ip6\x18\x04 \x01(\tR\x03ip6\x12\x10\n" +
 	"\x03mac\x18\x05 \x01(\tR\x03mac\x12\x14\n" +
-	"\x05links\x18\x06 \x03(\tR\x05links\"\x88\x01\n" +
+	"\x05links\x18\x06 \x03(\tR\x05links\x12$\n" +
+	"\x0elink_local_ips\x18\a \x03(\tR\flinkLocalIps\x12U\n" +
+	"\x0edriver_options\x18\b \x03(\v2..minid.v1.NetworkAttachment.DriverOptionsEntryR\rdriverOptions\x1a@\n" +
+	"\x12DriverOptionsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x88\x01\n" +
 	"\rPublishedPort\x12\x1a\n" +
 	"\bprotocol\x18\x01 \x01(\tR\bprotocol\x12\x17\n" +
 	"\ahost_ip\x18\x02 \x01(\tR\x06hostIp\x12\x1b\n" +
@@ -11922,15 +11967,19 @@ const file_minid_proto_rawDesc = "" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a:\n" +
 	"\fOptionsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"U\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xd2\x01\n" +
 	"\x06Subnet\x12\x16\n" +
 	"\x06subnet\x18\x01 \x01(\tR\x06subnet\x12\x18\n" +
 	"\agateway\x18\x02 \x01(\tR\agateway\x12\x19\n" +
-	"\bip_range\x18\x03 \x01(\tR\aipRange\"i\n" +
+	"\bip_range\x18\x03 \x01(\tR\aipRange\x12=\n" +
+	"\tauxiliary\x18\x04 \x03(\v2\x1f.minid.v1.Subnet.AuxiliaryEntryR\tauxiliary\x1a<\n" +
+	"\x0eAuxiliaryEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"i\n" +
 	"\rNetworkMember\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x124\n" +
-	"\bendpoint\x18\x03 \x01(\v2\x18.minid.v1.EndpointStatusR\bendpoint\"\xbe\x03\n" +
+	"\bendpoint\x18\x03 \x01(\v2\x18.minid.v1.EndpointStatusR\bendpoint\"\xd7\x03\n" +
 	"\x14CreateNetworkRequest\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x16\n" +
@@ -11939,7 +11988,8 @@ const file_minid_proto_rawDesc = "" +
 	"\aoptions\x18\x05 \x03(\v2+.minid.v1.CreateNetworkRequest.OptionsEntryR\aoptions\x12*\n" +
 	"\asubnets\x18\x06 \x03(\v2\x10.minid.v1.SubnetR\asubnets\x12\x1a\n" +
 	"\binternal\x18\a \x01(\bR\binternal\x12\x12\n" +
-	"\x04ipv6\x18\b \x01(\bR\x04ipv6\x1a9\n" +
+	"\x04ipv6\x18\b \x01(\bR\x04ipv6\x12\x17\n" +
+	"\ano_ipv4\x18\t \x01(\bR\x06noIpv4\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a:\n" +
@@ -11954,10 +12004,11 @@ const file_minid_proto_rawDesc = "" +
 	"\afilters\x18\x02 \x03(\tR\afilters\"E\n" +
 	"\x14ListNetworksResponse\x12-\n" +
 	"\bnetworks\x18\x01 \x03(\v2\x11.minid.v1.NetworkR\bnetworks\"\x17\n" +
-	"\x15RemoveNetworkResponse\"N\n" +
+	"\x15RemoveNetworkResponse\"d\n" +
 	"\x14PruneNetworksRequest\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x18\n" +
-	"\afilters\x18\x02 \x03(\tR\afilters\"1\n" +
+	"\afilters\x18\x02 \x03(\tR\afilters\x12\x14\n" +
+	"\x05until\x18\x03 \x01(\x03R\x05until\"1\n" +
 	"\x15PruneNetworksResponse\x12\x18\n" +
 	"\aremoved\x18\x01 \x03(\tR\aremoved\"W\n" +
 	"\x0eProcessRequest\x12\x1c\n" +
@@ -12153,7 +12204,7 @@ func file_minid_proto_rawDescGZIP() []byte {
 	return file_minid_proto_rawDescData
 }
 
-var file_minid_proto_msgTypes = make([]protoimpl.MessageInfo, 189)
+var file_minid_proto_msgTypes = make([]protoimpl.MessageInfo, 191)
 var file_minid_proto_goTypes = []any{
 	(*VersionRequest)(nil),            // 0: minid.v1.VersionRequest
 	(*VersionResponse)(nil),           // 1: minid.v1.VersionResponse
@@ -12335,15 +12386,17 @@ var file_minid_proto_goTypes = []any{
 	nil,                               // 177: minid.v1.Lease.LabelsEntry
 	nil,                               // 178: minid.v1.CreateLeaseRequest.LabelsEntry
 	nil,                               // 179: minid.v1.Container.LabelsEntry
-	nil,                               // 180: minid.v1.CreateContainerRequest.LabelsEntry
-	nil,                               // 181: minid.v1.CreateContainerRequest.SnapshotLabelsEntry
-	nil,                               // 182: minid.v1.LogConfig.OptionsEntry
-	nil,                               // 183: minid.v1.SetContainerLabelsRequest.LabelsEntry
-	nil,                               // 184: minid.v1.LogEntry.AttributesEntry
-	nil,                               // 185: minid.v1.Network.LabelsEntry
-	nil,                               // 186: minid.v1.Network.OptionsEntry
-	nil,                               // 187: minid.v1.CreateNetworkRequest.LabelsEntry
-	nil,                               // 188: minid.v1.CreateNetworkRequest.OptionsEntry
+	nil,                               // 180: minid.v1.NetworkAttachment.DriverOptionsEntry
+	nil,                               // 181: minid.v1.CreateContainerRequest.LabelsEntry
+	nil,                               // 182: minid.v1.CreateContainerRequest.SnapshotLabelsEntry
+	nil,                               // 183: minid.v1.LogConfig.OptionsEntry
+	nil,                               // 184: minid.v1.SetContainerLabelsRequest.LabelsEntry
+	nil,                               // 185: minid.v1.LogEntry.AttributesEntry
+	nil,                               // 186: minid.v1.Network.LabelsEntry
+	nil,                               // 187: minid.v1.Network.OptionsEntry
+	nil,                               // 188: minid.v1.Subnet.AuxiliaryEntry
+	nil,                               // 189: minid.v1.CreateNetworkRequest.LabelsEntry
+	nil,                               // 190: minid.v1.CreateNetworkRequest.OptionsEntry
 }
 var file_minid_proto_depIdxs = []int32{
 	5,   // 0: minid.v1.InfoResponse.supervisors:type_name -> minid.v1.SupervisorInfo
@@ -12405,224 +12458,226 @@ var file_minid_proto_depIdxs = []int32{
 	105, // 56: minid.v1.Container.log_shipping:type_name -> minid.v1.LogShipping
 	96,  // 57: minid.v1.Container.asked_ports:type_name -> minid.v1.PublishedPort
 	93,  // 58: minid.v1.Container.member:type_name -> minid.v1.PodMember
-	101, // 59: minid.v1.Health.log:type_name -> minid.v1.HealthResult
-	180, // 60: minid.v1.CreateContainerRequest.labels:type_name -> minid.v1.CreateContainerRequest.LabelsEntry
-	104, // 61: minid.v1.CreateContainerRequest.log:type_name -> minid.v1.LogConfig
-	181, // 62: minid.v1.CreateContainerRequest.snapshot_labels:type_name -> minid.v1.CreateContainerRequest.SnapshotLabelsEntry
-	95,  // 63: minid.v1.CreateContainerRequest.networks:type_name -> minid.v1.NetworkAttachment
-	96,  // 64: minid.v1.CreateContainerRequest.ports:type_name -> minid.v1.PublishedPort
-	97,  // 65: minid.v1.CreateContainerRequest.dns:type_name -> minid.v1.DNSSettings
-	98,  // 66: minid.v1.CreateContainerRequest.restart:type_name -> minid.v1.RestartPolicy
-	99,  // 67: minid.v1.CreateContainerRequest.health:type_name -> minid.v1.HealthCheck
-	182, // 68: minid.v1.LogConfig.options:type_name -> minid.v1.LogConfig.OptionsEntry
-	95,  // 69: minid.v1.ConnectRequest.network:type_name -> minid.v1.NetworkAttachment
-	92,  // 70: minid.v1.ListContainersResponse.containers:type_name -> minid.v1.Container
-	183, // 71: minid.v1.SetContainerLabelsRequest.labels:type_name -> minid.v1.SetContainerLabelsRequest.LabelsEntry
-	102, // 72: minid.v1.DeleteContainerResponse.exit:type_name -> minid.v1.Exit
-	98,  // 73: minid.v1.UpdateContainerRequest.restart:type_name -> minid.v1.RestartPolicy
-	120, // 74: minid.v1.StatsResponse.stats:type_name -> minid.v1.ContainerStats
-	122, // 75: minid.v1.TopResponse.processes:type_name -> minid.v1.ProcessInfo
-	184, // 76: minid.v1.LogEntry.attributes:type_name -> minid.v1.LogEntry.AttributesEntry
-	25,  // 77: minid.v1.CheckpointResponse.image:type_name -> minid.v1.Image
-	185, // 78: minid.v1.Network.labels:type_name -> minid.v1.Network.LabelsEntry
-	186, // 79: minid.v1.Network.options:type_name -> minid.v1.Network.OptionsEntry
-	133, // 80: minid.v1.Network.subnets:type_name -> minid.v1.Subnet
-	134, // 81: minid.v1.Network.containers:type_name -> minid.v1.NetworkMember
-	94,  // 82: minid.v1.NetworkMember.endpoint:type_name -> minid.v1.EndpointStatus
-	187, // 83: minid.v1.CreateNetworkRequest.labels:type_name -> minid.v1.CreateNetworkRequest.LabelsEntry
-	188, // 84: minid.v1.CreateNetworkRequest.options:type_name -> minid.v1.CreateNetworkRequest.OptionsEntry
-	133, // 85: minid.v1.CreateNetworkRequest.subnets:type_name -> minid.v1.Subnet
-	132, // 86: minid.v1.ListNetworksResponse.networks:type_name -> minid.v1.Network
-	104, // 87: minid.v1.ExecRequest.log:type_name -> minid.v1.LogConfig
-	147, // 88: minid.v1.ListProcessesResponse.processes:type_name -> minid.v1.Process
-	102, // 89: minid.v1.Process.exit:type_name -> minid.v1.Exit
-	154, // 90: minid.v1.AttachInput.open:type_name -> minid.v1.AttachOpen
-	155, // 91: minid.v1.AttachInput.resize:type_name -> minid.v1.TerminalSize
-	143, // 92: minid.v1.AttachOpen.exec:type_name -> minid.v1.ExecRequest
-	155, // 93: minid.v1.AttachOpen.size:type_name -> minid.v1.TerminalSize
-	157, // 94: minid.v1.AttachOutput.opened:type_name -> minid.v1.AttachOpened
-	102, // 95: minid.v1.AttachOutput.exit:type_name -> minid.v1.Exit
-	0,   // 96: minid.v1.System.Version:input_type -> minid.v1.VersionRequest
-	2,   // 97: minid.v1.System.Info:input_type -> minid.v1.InfoRequest
-	6,   // 98: minid.v1.System.Check:input_type -> minid.v1.CheckRequest
-	9,   // 99: minid.v1.System.CollectGarbage:input_type -> minid.v1.CollectGarbageRequest
-	11,  // 100: minid.v1.System.UpgradeSupervisor:input_type -> minid.v1.UpgradeSupervisorRequest
-	13,  // 101: minid.v1.System.Reload:input_type -> minid.v1.ReloadRequest
-	15,  // 102: minid.v1.System.Subscribe:input_type -> minid.v1.SubscribeRequest
-	18,  // 103: minid.v1.Namespaces.Create:input_type -> minid.v1.CreateNamespaceRequest
-	19,  // 104: minid.v1.Namespaces.List:input_type -> minid.v1.ListNamespacesRequest
-	21,  // 105: minid.v1.Namespaces.Delete:input_type -> minid.v1.DeleteNamespaceRequest
-	23,  // 106: minid.v1.Namespaces.SetLabels:input_type -> minid.v1.SetNamespaceLabelsRequest
-	26,  // 107: minid.v1.Images.List:input_type -> minid.v1.ListImagesRequest
-	28,  // 108: minid.v1.Images.Get:input_type -> minid.v1.GetImageRequest
-	30,  // 109: minid.v1.Images.Pull:input_type -> minid.v1.PullRequest
-	31,  // 110: minid.v1.Images.Push:input_type -> minid.v1.PushRequest
-	33,  // 111: minid.v1.Images.Tag:input_type -> minid.v1.TagRequest
-	34,  // 112: minid.v1.Images.SetLabels:input_type -> minid.v1.SetImageLabelsRequest
-	35,  // 113: minid.v1.Images.Delete:input_type -> minid.v1.DeleteImageRequest
-	37,  // 114: minid.v1.Images.Prune:input_type -> minid.v1.PruneImagesRequest
-	40,  // 115: minid.v1.Images.Import:input_type -> minid.v1.ImportRequest
-	43,  // 116: minid.v1.Images.Export:input_type -> minid.v1.ExportRequest
-	45,  // 117: minid.v1.Images.Check:input_type -> minid.v1.CheckImagesRequest
-	48,  // 118: minid.v1.Images.Usage:input_type -> minid.v1.UsageRequest
-	50,  // 119: minid.v1.Images.Unpack:input_type -> minid.v1.UnpackRequest
-	51,  // 120: minid.v1.Images.Convert:input_type -> minid.v1.ConvertRequest
-	53,  // 121: minid.v1.Images.Mount:input_type -> minid.v1.MountImageRequest
-	54,  // 122: minid.v1.Images.Unmount:input_type -> minid.v1.UnmountImageRequest
-	57,  // 123: minid.v1.Content.List:input_type -> minid.v1.ListContentRequest
-	58,  // 124: minid.v1.Content.Info:input_type -> minid.v1.ContentInfoRequest
-	59,  // 125: minid.v1.Content.Read:input_type -> minid.v1.ReadContentRequest
-	60,  // 126: minid.v1.Content.Write:input_type -> minid.v1.WriteContentRequest
-	62,  // 127: minid.v1.Content.Active:input_type -> minid.v1.ActiveRequest
-	65,  // 128: minid.v1.Content.Abort:input_type -> minid.v1.AbortRequest
-	67,  // 129: minid.v1.Content.Delete:input_type -> minid.v1.DeleteContentRequest
-	69,  // 130: minid.v1.Content.SetLabels:input_type -> minid.v1.SetContentLabelsRequest
-	30,  // 131: minid.v1.Content.Fetch:input_type -> minid.v1.PullRequest
-	70,  // 132: minid.v1.Content.FetchBlob:input_type -> minid.v1.FetchBlobRequest
-	71,  // 133: minid.v1.Content.PushObject:input_type -> minid.v1.PushObjectRequest
-	75,  // 134: minid.v1.Snapshots.List:input_type -> minid.v1.ListSnapshotsRequest
-	77,  // 135: minid.v1.Snapshots.Info:input_type -> minid.v1.SnapshotRequest
-	78,  // 136: minid.v1.Snapshots.Prepare:input_type -> minid.v1.PrepareSnapshotRequest
-	78,  // 137: minid.v1.Snapshots.View:input_type -> minid.v1.PrepareSnapshotRequest
-	77,  // 138: minid.v1.Snapshots.Mounts:input_type -> minid.v1.SnapshotRequest
-	79,  // 139: minid.v1.Snapshots.Commit:input_type -> minid.v1.CommitSnapshotRequest
-	77,  // 140: minid.v1.Snapshots.Remove:input_type -> minid.v1.SnapshotRequest
-	77,  // 141: minid.v1.Snapshots.Usage:input_type -> minid.v1.SnapshotRequest
-	82,  // 142: minid.v1.Snapshots.SetLabels:input_type -> minid.v1.SetSnapshotLabelsRequest
-	83,  // 143: minid.v1.Snapshots.Diff:input_type -> minid.v1.DiffRequest
-	86,  // 144: minid.v1.Leases.Create:input_type -> minid.v1.CreateLeaseRequest
-	87,  // 145: minid.v1.Leases.List:input_type -> minid.v1.ListLeasesRequest
-	89,  // 146: minid.v1.Leases.Delete:input_type -> minid.v1.DeleteLeaseRequest
-	91,  // 147: minid.v1.Leases.AddResource:input_type -> minid.v1.LeaseResourceRequest
-	103, // 148: minid.v1.Containers.Create:input_type -> minid.v1.CreateContainerRequest
-	110, // 149: minid.v1.Containers.List:input_type -> minid.v1.ListContainersRequest
-	106, // 150: minid.v1.Containers.Get:input_type -> minid.v1.ContainerRequest
-	112, // 151: minid.v1.Containers.SetLabels:input_type -> minid.v1.SetContainerLabelsRequest
-	113, // 152: minid.v1.Containers.Delete:input_type -> minid.v1.DeleteContainerRequest
-	106, // 153: minid.v1.Containers.Start:input_type -> minid.v1.ContainerRequest
-	106, // 154: minid.v1.Containers.Pause:input_type -> minid.v1.ContainerRequest
-	106, // 155: minid.v1.Containers.Resume:input_type -> minid.v1.ContainerRequest
-	117, // 156: minid.v1.Containers.Update:input_type -> minid.v1.UpdateContainerRequest
-	118, // 157: minid.v1.Containers.Stats:input_type -> minid.v1.StatsRequest
-	106, // 158: minid.v1.Containers.Top:input_type -> minid.v1.ContainerRequest
-	123, // 159: minid.v1.Containers.Logs:input_type -> minid.v1.LogsRequest
-	106, // 160: minid.v1.Containers.ReopenLog:input_type -> minid.v1.ContainerRequest
-	107, // 161: minid.v1.Containers.Stop:input_type -> minid.v1.StopRequest
-	107, // 162: minid.v1.Containers.Restart:input_type -> minid.v1.StopRequest
-	108, // 163: minid.v1.Containers.Rename:input_type -> minid.v1.RenameRequest
-	109, // 164: minid.v1.Containers.Connect:input_type -> minid.v1.ConnectRequest
-	109, // 165: minid.v1.Containers.Disconnect:input_type -> minid.v1.ConnectRequest
-	125, // 166: minid.v1.Containers.Checkpoint:input_type -> minid.v1.CheckpointRequest
-	127, // 167: minid.v1.Containers.Restore:input_type -> minid.v1.RestoreRequest
-	128, // 168: minid.v1.Containers.ListCheckpoints:input_type -> minid.v1.ListCheckpointsRequest
-	130, // 169: minid.v1.Containers.RemoveCheckpoint:input_type -> minid.v1.RemoveCheckpointRequest
-	106, // 170: minid.v1.Containers.CheckHealth:input_type -> minid.v1.ContainerRequest
-	135, // 171: minid.v1.Networks.Create:input_type -> minid.v1.CreateNetworkRequest
-	137, // 172: minid.v1.Networks.List:input_type -> minid.v1.ListNetworksRequest
-	136, // 173: minid.v1.Networks.Inspect:input_type -> minid.v1.NetworkRequest
-	136, // 174: minid.v1.Networks.Remove:input_type -> minid.v1.NetworkRequest
-	140, // 175: minid.v1.Networks.Prune:input_type -> minid.v1.PruneNetworksRequest
-	143, // 176: minid.v1.Processes.Exec:input_type -> minid.v1.ExecRequest
-	145, // 177: minid.v1.Processes.List:input_type -> minid.v1.ListProcessesRequest
-	148, // 178: minid.v1.Processes.Signal:input_type -> minid.v1.SignalRequest
-	150, // 179: minid.v1.Processes.Resize:input_type -> minid.v1.ResizeRequest
-	142, // 180: minid.v1.Processes.CloseStdin:input_type -> minid.v1.ProcessRequest
-	142, // 181: minid.v1.Processes.Wait:input_type -> minid.v1.ProcessRequest
-	142, // 182: minid.v1.Processes.Delete:input_type -> minid.v1.ProcessRequest
-	153, // 183: minid.v1.Processes.Attach:input_type -> minid.v1.AttachInput
-	1,   // 184: minid.v1.System.Version:output_type -> minid.v1.VersionResponse
-	3,   // 185: minid.v1.System.Info:output_type -> minid.v1.InfoResponse
-	7,   // 186: minid.v1.System.Check:output_type -> minid.v1.CheckResponse
-	10,  // 187: minid.v1.System.CollectGarbage:output_type -> minid.v1.CollectGarbageResponse
-	12,  // 188: minid.v1.System.UpgradeSupervisor:output_type -> minid.v1.UpgradeSupervisorResponse
-	14,  // 189: minid.v1.System.Reload:output_type -> minid.v1.ReloadResponse
-	16,  // 190: minid.v1.System.Subscribe:output_type -> minid.v1.Event
-	17,  // 191: minid.v1.Namespaces.Create:output_type -> minid.v1.Namespace
-	20,  // 192: minid.v1.Namespaces.List:output_type -> minid.v1.ListNamespacesResponse
-	22,  // 193: minid.v1.Namespaces.Delete:output_type -> minid.v1.DeleteNamespaceResponse
-	17,  // 194: minid.v1.Namespaces.SetLabels:output_type -> minid.v1.Namespace
-	27,  // 195: minid.v1.Images.List:output_type -> minid.v1.ListImagesResponse
-	25,  // 196: minid.v1.Images.Get:output_type -> minid.v1.Image
-	32,  // 197: minid.v1.Images.Pull:output_type -> minid.v1.Progress
-	32,  // 198: minid.v1.Images.Push:output_type -> minid.v1.Progress
-	25,  // 199: minid.v1.Images.Tag:output_type -> minid.v1.Image
-	25,  // 200: minid.v1.Images.SetLabels:output_type -> minid.v1.Image
-	36,  // 201: minid.v1.Images.Delete:output_type -> minid.v1.DeleteImageResponse
-	39,  // 202: minid.v1.Images.Prune:output_type -> minid.v1.PruneImagesResponse
-	42,  // 203: minid.v1.Images.Import:output_type -> minid.v1.ImportResponse
-	44,  // 204: minid.v1.Images.Export:output_type -> minid.v1.DataChunk
-	47,  // 205: minid.v1.Images.Check:output_type -> minid.v1.CheckImagesResponse
-	49,  // 206: minid.v1.Images.Usage:output_type -> minid.v1.UsageResponse
-	32,  // 207: minid.v1.Images.Unpack:output_type -> minid.v1.Progress
-	25,  // 208: minid.v1.Images.Convert:output_type -> minid.v1.Image
-	74,  // 209: minid.v1.Images.Mount:output_type -> minid.v1.MountsResponse
-	55,  // 210: minid.v1.Images.Unmount:output_type -> minid.v1.UnmountImageResponse
-	56,  // 211: minid.v1.Content.List:output_type -> minid.v1.ContentInfo
-	56,  // 212: minid.v1.Content.Info:output_type -> minid.v1.ContentInfo
-	44,  // 213: minid.v1.Content.Read:output_type -> minid.v1.DataChunk
-	61,  // 214: minid.v1.Content.Write:output_type -> minid.v1.WriteContentResponse
-	63,  // 215: minid.v1.Content.Active:output_type -> minid.v1.ActiveResponse
-	66,  // 216: minid.v1.Content.Abort:output_type -> minid.v1.AbortResponse
-	68,  // 217: minid.v1.Content.Delete:output_type -> minid.v1.DeleteContentResponse
-	56,  // 218: minid.v1.Content.SetLabels:output_type -> minid.v1.ContentInfo
-	32,  // 219: minid.v1.Content.Fetch:output_type -> minid.v1.Progress
-	32,  // 220: minid.v1.Content.FetchBlob:output_type -> minid.v1.Progress
-	32,  // 221: minid.v1.Content.PushObject:output_type -> minid.v1.Progress
-	76,  // 222: minid.v1.Snapshots.List:output_type -> minid.v1.ListSnapshotsResponse
-	72,  // 223: minid.v1.Snapshots.Info:output_type -> minid.v1.Snapshot
-	74,  // 224: minid.v1.Snapshots.Prepare:output_type -> minid.v1.MountsResponse
-	74,  // 225: minid.v1.Snapshots.View:output_type -> minid.v1.MountsResponse
-	74,  // 226: minid.v1.Snapshots.Mounts:output_type -> minid.v1.MountsResponse
-	72,  // 227: minid.v1.Snapshots.Commit:output_type -> minid.v1.Snapshot
-	80,  // 228: minid.v1.Snapshots.Remove:output_type -> minid.v1.RemoveSnapshotResponse
-	81,  // 229: minid.v1.Snapshots.Usage:output_type -> minid.v1.SnapshotUsage
-	72,  // 230: minid.v1.Snapshots.SetLabels:output_type -> minid.v1.Snapshot
-	24,  // 231: minid.v1.Snapshots.Diff:output_type -> minid.v1.Descriptor
-	84,  // 232: minid.v1.Leases.Create:output_type -> minid.v1.Lease
-	88,  // 233: minid.v1.Leases.List:output_type -> minid.v1.ListLeasesResponse
-	90,  // 234: minid.v1.Leases.Delete:output_type -> minid.v1.DeleteLeaseResponse
-	84,  // 235: minid.v1.Leases.AddResource:output_type -> minid.v1.Lease
-	92,  // 236: minid.v1.Containers.Create:output_type -> minid.v1.Container
-	111, // 237: minid.v1.Containers.List:output_type -> minid.v1.ListContainersResponse
-	92,  // 238: minid.v1.Containers.Get:output_type -> minid.v1.Container
-	92,  // 239: minid.v1.Containers.SetLabels:output_type -> minid.v1.Container
-	114, // 240: minid.v1.Containers.Delete:output_type -> minid.v1.DeleteContainerResponse
-	115, // 241: minid.v1.Containers.Start:output_type -> minid.v1.StartResponse
-	116, // 242: minid.v1.Containers.Pause:output_type -> minid.v1.ContainerActionResponse
-	116, // 243: minid.v1.Containers.Resume:output_type -> minid.v1.ContainerActionResponse
-	116, // 244: minid.v1.Containers.Update:output_type -> minid.v1.ContainerActionResponse
-	119, // 245: minid.v1.Containers.Stats:output_type -> minid.v1.StatsResponse
-	121, // 246: minid.v1.Containers.Top:output_type -> minid.v1.TopResponse
-	124, // 247: minid.v1.Containers.Logs:output_type -> minid.v1.LogEntry
-	116, // 248: minid.v1.Containers.ReopenLog:output_type -> minid.v1.ContainerActionResponse
-	116, // 249: minid.v1.Containers.Stop:output_type -> minid.v1.ContainerActionResponse
-	115, // 250: minid.v1.Containers.Restart:output_type -> minid.v1.StartResponse
-	92,  // 251: minid.v1.Containers.Rename:output_type -> minid.v1.Container
-	92,  // 252: minid.v1.Containers.Connect:output_type -> minid.v1.Container
-	92,  // 253: minid.v1.Containers.Disconnect:output_type -> minid.v1.Container
-	126, // 254: minid.v1.Containers.Checkpoint:output_type -> minid.v1.CheckpointResponse
-	115, // 255: minid.v1.Containers.Restore:output_type -> minid.v1.StartResponse
-	129, // 256: minid.v1.Containers.ListCheckpoints:output_type -> minid.v1.ListCheckpointsResponse
-	131, // 257: minid.v1.Containers.RemoveCheckpoint:output_type -> minid.v1.RemoveCheckpointResponse
-	101, // 258: minid.v1.Containers.CheckHealth:output_type -> minid.v1.HealthResult
-	132, // 259: minid.v1.Networks.Create:output_type -> minid.v1.Network
-	138, // 260: minid.v1.Networks.List:output_type -> minid.v1.ListNetworksResponse
-	132, // 261: minid.v1.Networks.Inspect:output_type -> minid.v1.Network
-	139, // 262: minid.v1.Networks.Remove:output_type -> minid.v1.RemoveNetworkResponse
-	141, // 263: minid.v1.Networks.Prune:output_type -> minid.v1.PruneNetworksResponse
-	144, // 264: minid.v1.Processes.Exec:output_type -> minid.v1.ExecResponse
-	146, // 265: minid.v1.Processes.List:output_type -> minid.v1.ListProcessesResponse
-	149, // 266: minid.v1.Processes.Signal:output_type -> minid.v1.SignalResponse
-	151, // 267: minid.v1.Processes.Resize:output_type -> minid.v1.ResizeResponse
-	152, // 268: minid.v1.Processes.CloseStdin:output_type -> minid.v1.CloseStdinResponse
-	102, // 269: minid.v1.Processes.Wait:output_type -> minid.v1.Exit
-	102, // 270: minid.v1.Processes.Delete:output_type -> minid.v1.Exit
-	156, // 271: minid.v1.Processes.Attach:output_type -> minid.v1.AttachOutput
-	184, // [184:272] is the sub-list for method output_type
-	96,  // [96:184] is the sub-list for method input_type
-	96,  // [96:96] is the sub-list for extension type_name
-	96,  // [96:96] is the sub-list for extension extendee
-	0,   // [0:96] is the sub-list for field type_name
+	180, // 59: minid.v1.NetworkAttachment.driver_options:type_name -> minid.v1.NetworkAttachment.DriverOptionsEntry
+	101, // 60: minid.v1.Health.log:type_name -> minid.v1.HealthResult
+	181, // 61: minid.v1.CreateContainerRequest.labels:type_name -> minid.v1.CreateContainerRequest.LabelsEntry
+	104, // 62: minid.v1.CreateContainerRequest.log:type_name -> minid.v1.LogConfig
+	182, // 63: minid.v1.CreateContainerRequest.snapshot_labels:type_name -> minid.v1.CreateContainerRequest.SnapshotLabelsEntry
+	95,  // 64: minid.v1.CreateContainerRequest.networks:type_name -> minid.v1.NetworkAttachment
+	96,  // 65: minid.v1.CreateContainerRequest.ports:type_name -> minid.v1.PublishedPort
+	97,  // 66: minid.v1.CreateContainerRequest.dns:type_name -> minid.v1.DNSSettings
+	98,  // 67: minid.v1.CreateContainerRequest.restart:type_name -> minid.v1.RestartPolicy
+	99,  // 68: minid.v1.CreateContainerRequest.health:type_name -> minid.v1.HealthCheck
+	183, // 69: minid.v1.LogConfig.options:type_name -> minid.v1.LogConfig.OptionsEntry
+	95,  // 70: minid.v1.ConnectRequest.network:type_name -> minid.v1.NetworkAttachment
+	92,  // 71: minid.v1.ListContainersResponse.containers:type_name -> minid.v1.Container
+	184, // 72: minid.v1.SetContainerLabelsRequest.labels:type_name -> minid.v1.SetContainerLabelsRequest.LabelsEntry
+	102, // 73: minid.v1.DeleteContainerResponse.exit:type_name -> minid.v1.Exit
+	98,  // 74: minid.v1.UpdateContainerRequest.restart:type_name -> minid.v1.RestartPolicy
+	120, // 75: minid.v1.StatsResponse.stats:type_name -> minid.v1.ContainerStats
+	122, // 76: minid.v1.TopResponse.processes:type_name -> minid.v1.ProcessInfo
+	185, // 77: minid.v1.LogEntry.attributes:type_name -> minid.v1.LogEntry.AttributesEntry
+	25,  // 78: minid.v1.CheckpointResponse.image:type_name -> minid.v1.Image
+	186, // 79: minid.v1.Network.labels:type_name -> minid.v1.Network.LabelsEntry
+	187, // 80: minid.v1.Network.options:type_name -> minid.v1.Network.OptionsEntry
+	133, // 81: minid.v1.Network.subnets:type_name -> minid.v1.Subnet
+	134, // 82: minid.v1.Network.containers:type_name -> minid.v1.NetworkMember
+	188, // 83: minid.v1.Subnet.auxiliary:type_name -> minid.v1.Subnet.AuxiliaryEntry
+	94,  // 84: minid.v1.NetworkMember.endpoint:type_name -> minid.v1.EndpointStatus
+	189, // 85: minid.v1.CreateNetworkRequest.labels:type_name -> minid.v1.CreateNetworkRequest.LabelsEntry
+	190, // 86: minid.v1.CreateNetworkRequest.options:type_name -> minid.v1.CreateNetworkRequest.OptionsEntry
+	133, // 87: minid.v1.CreateNetworkRequest.subnets:type_name -> minid.v1.Subnet
+	132, // 88: minid.v1.ListNetworksResponse.networks:type_name -> minid.v1.Network
+	104, // 89: minid.v1.ExecRequest.log:type_name -> minid.v1.LogConfig
+	147, // 90: minid.v1.ListProcessesResponse.processes:type_name -> minid.v1.Process
+	102, // 91: minid.v1.Process.exit:type_name -> minid.v1.Exit
+	154, // 92: minid.v1.AttachInput.open:type_name -> minid.v1.AttachOpen
+	155, // 93: minid.v1.AttachInput.resize:type_name -> minid.v1.TerminalSize
+	143, // 94: minid.v1.AttachOpen.exec:type_name -> minid.v1.ExecRequest
+	155, // 95: minid.v1.AttachOpen.size:type_name -> minid.v1.TerminalSize
+	157, // 96: minid.v1.AttachOutput.opened:type_name -> minid.v1.AttachOpened
+	102, // 97: minid.v1.AttachOutput.exit:type_name -> minid.v1.Exit
+	0,   // 98: minid.v1.System.Version:input_type -> minid.v1.VersionRequest
+	2,   // 99: minid.v1.System.Info:input_type -> minid.v1.InfoRequest
+	6,   // 100: minid.v1.System.Check:input_type -> minid.v1.CheckRequest
+	9,   // 101: minid.v1.System.CollectGarbage:input_type -> minid.v1.CollectGarbageRequest
+	11,  // 102: minid.v1.System.UpgradeSupervisor:input_type -> minid.v1.UpgradeSupervisorRequest
+	13,  // 103: minid.v1.System.Reload:input_type -> minid.v1.ReloadRequest
+	15,  // 104: minid.v1.System.Subscribe:input_type -> minid.v1.SubscribeRequest
+	18,  // 105: minid.v1.Namespaces.Create:input_type -> minid.v1.CreateNamespaceRequest
+	19,  // 106: minid.v1.Namespaces.List:input_type -> minid.v1.ListNamespacesRequest
+	21,  // 107: minid.v1.Namespaces.Delete:input_type -> minid.v1.DeleteNamespaceRequest
+	23,  // 108: minid.v1.Namespaces.SetLabels:input_type -> minid.v1.SetNamespaceLabelsRequest
+	26,  // 109: minid.v1.Images.List:input_type -> minid.v1.ListImagesRequest
+	28,  // 110: minid.v1.Images.Get:input_type -> minid.v1.GetImageRequest
+	30,  // 111: minid.v1.Images.Pull:input_type -> minid.v1.PullRequest
+	31,  // 112: minid.v1.Images.Push:input_type -> minid.v1.PushRequest
+	33,  // 113: minid.v1.Images.Tag:input_type -> minid.v1.TagRequest
+	34,  // 114: minid.v1.Images.SetLabels:input_type -> minid.v1.SetImageLabelsRequest
+	35,  // 115: minid.v1.Images.Delete:input_type -> minid.v1.DeleteImageRequest
+	37,  // 116: minid.v1.Images.Prune:input_type -> minid.v1.PruneImagesRequest
+	40,  // 117: minid.v1.Images.Import:input_type -> minid.v1.ImportRequest
+	43,  // 118: minid.v1.Images.Export:input_type -> minid.v1.ExportRequest
+	45,  // 119: minid.v1.Images.Check:input_type -> minid.v1.CheckImagesRequest
+	48,  // 120: minid.v1.Images.Usage:input_type -> minid.v1.UsageRequest
+	50,  // 121: minid.v1.Images.Unpack:input_type -> minid.v1.UnpackRequest
+	51,  // 122: minid.v1.Images.Convert:input_type -> minid.v1.ConvertRequest
+	53,  // 123: minid.v1.Images.Mount:input_type -> minid.v1.MountImageRequest
+	54,  // 124: minid.v1.Images.Unmount:input_type -> minid.v1.UnmountImageRequest
+	57,  // 125: minid.v1.Content.List:input_type -> minid.v1.ListContentRequest
+	58,  // 126: minid.v1.Content.Info:input_type -> minid.v1.ContentInfoRequest
+	59,  // 127: minid.v1.Content.Read:input_type -> minid.v1.ReadContentRequest
+	60,  // 128: minid.v1.Content.Write:input_type -> minid.v1.WriteContentRequest
+	62,  // 129: minid.v1.Content.Active:input_type -> minid.v1.ActiveRequest
+	65,  // 130: minid.v1.Content.Abort:input_type -> minid.v1.AbortRequest
+	67,  // 131: minid.v1.Content.Delete:input_type -> minid.v1.DeleteContentRequest
+	69,  // 132: minid.v1.Content.SetLabels:input_type -> minid.v1.SetContentLabelsRequest
+	30,  // 133: minid.v1.Content.Fetch:input_type -> minid.v1.PullRequest
+	70,  // 134: minid.v1.Content.FetchBlob:input_type -> minid.v1.FetchBlobRequest
+	71,  // 135: minid.v1.Content.PushObject:input_type -> minid.v1.PushObjectRequest
+	75,  // 136: minid.v1.Snapshots.List:input_type -> minid.v1.ListSnapshotsRequest
+	77,  // 137: minid.v1.Snapshots.Info:input_type -> minid.v1.SnapshotRequest
+	78,  // 138: minid.v1.Snapshots.Prepare:input_type -> minid.v1.PrepareSnapshotRequest
+	78,  // 139: minid.v1.Snapshots.View:input_type -> minid.v1.PrepareSnapshotRequest
+	77,  // 140: minid.v1.Snapshots.Mounts:input_type -> minid.v1.SnapshotRequest
+	79,  // 141: minid.v1.Snapshots.Commit:input_type -> minid.v1.CommitSnapshotRequest
+	77,  // 142: minid.v1.Snapshots.Remove:input_type -> minid.v1.SnapshotRequest
+	77,  // 143: minid.v1.Snapshots.Usage:input_type -> minid.v1.SnapshotRequest
+	82,  // 144: minid.v1.Snapshots.SetLabels:input_type -> minid.v1.SetSnapshotLabelsRequest
+	83,  // 145: minid.v1.Snapshots.Diff:input_type -> minid.v1.DiffRequest
+	86,  // 146: minid.v1.Leases.Create:input_type -> minid.v1.CreateLeaseRequest
+	87,  // 147: minid.v1.Leases.List:input_type -> minid.v1.ListLeasesRequest
+	89,  // 148: minid.v1.Leases.Delete:input_type -> minid.v1.DeleteLeaseRequest
+	91,  // 149: minid.v1.Leases.AddResource:input_type -> minid.v1.LeaseResourceRequest
+	103, // 150: minid.v1.Containers.Create:input_type -> minid.v1.CreateContainerRequest
+	110, // 151: minid.v1.Containers.List:input_type -> minid.v1.ListContainersRequest
+	106, // 152: minid.v1.Containers.Get:input_type -> minid.v1.ContainerRequest
+	112, // 153: minid.v1.Containers.SetLabels:input_type -> minid.v1.SetContainerLabelsRequest
+	113, // 154: minid.v1.Containers.Delete:input_type -> minid.v1.DeleteContainerRequest
+	106, // 155: minid.v1.Containers.Start:input_type -> minid.v1.ContainerRequest
+	106, // 156: minid.v1.Containers.Pause:input_type -> minid.v1.ContainerRequest
+	106, // 157: minid.v1.Containers.Resume:input_type -> minid.v1.ContainerRequest
+	117, // 158: minid.v1.Containers.Update:input_type -> minid.v1.UpdateContainerRequest
+	118, // 159: minid.v1.Containers.Stats:input_type -> minid.v1.StatsRequest
+	106, // 160: minid.v1.Containers.Top:input_type -> minid.v1.ContainerRequest
+	123, // 161: minid.v1.Containers.Logs:input_type -> minid.v1.LogsRequest
+	106, // 162: minid.v1.Containers.ReopenLog:input_type -> minid.v1.ContainerRequest
+	107, // 163: minid.v1.Containers.Stop:input_type -> minid.v1.StopRequest
+	107, // 164: minid.v1.Containers.Restart:input_type -> minid.v1.StopRequest
+	108, // 165: minid.v1.Containers.Rename:input_type -> minid.v1.RenameRequest
+	109, // 166: minid.v1.Containers.Connect:input_type -> minid.v1.ConnectRequest
+	109, // 167: minid.v1.Containers.Disconnect:input_type -> minid.v1.ConnectRequest
+	125, // 168: minid.v1.Containers.Checkpoint:input_type -> minid.v1.CheckpointRequest
+	127, // 169: minid.v1.Containers.Restore:input_type -> minid.v1.RestoreRequest
+	128, // 170: minid.v1.Containers.ListCheckpoints:input_type -> minid.v1.ListCheckpointsRequest
+	130, // 171: minid.v1.Containers.RemoveCheckpoint:input_type -> minid.v1.RemoveCheckpointRequest
+	106, // 172: minid.v1.Containers.CheckHealth:input_type -> minid.v1.ContainerRequest
+	135, // 173: minid.v1.Networks.Create:input_type -> minid.v1.CreateNetworkRequest
+	137, // 174: minid.v1.Networks.List:input_type -> minid.v1.ListNetworksRequest
+	136, // 175: minid.v1.Networks.Inspect:input_type -> minid.v1.NetworkRequest
+	136, // 176: minid.v1.Networks.Remove:input_type -> minid.v1.NetworkRequest
+	140, // 177: minid.v1.Networks.Prune:input_type -> minid.v1.PruneNetworksRequest
+	143, // 178: minid.v1.Processes.Exec:input_type -> minid.v1.ExecRequest
+	145, // 179: minid.v1.Processes.List:input_type -> minid.v1.ListProcessesRequest
+	148, // 180: minid.v1.Processes.Signal:input_type -> minid.v1.SignalRequest
+	150, // 181: minid.v1.Processes.Resize:input_type -> minid.v1.ResizeRequest
+	142, // 182: minid.v1.Processes.CloseStdin:input_type -> minid.v1.ProcessRequest
+	142, // 183: minid.v1.Processes.Wait:input_type -> minid.v1.ProcessRequest
+	142, // 184: minid.v1.Processes.Delete:input_type -> minid.v1.ProcessRequest
+	153, // 185: minid.v1.Processes.Attach:input_type -> minid.v1.AttachInput
+	1,   // 186: minid.v1.System.Version:output_type -> minid.v1.VersionResponse
+	3,   // 187: minid.v1.System.Info:output_type -> minid.v1.InfoResponse
+	7,   // 188: minid.v1.System.Check:output_type -> minid.v1.CheckResponse
+	10,  // 189: minid.v1.System.CollectGarbage:output_type -> minid.v1.CollectGarbageResponse
+	12,  // 190: minid.v1.System.UpgradeSupervisor:output_type -> minid.v1.UpgradeSupervisorResponse
+	14,  // 191: minid.v1.System.Reload:output_type -> minid.v1.ReloadResponse
+	16,  // 192: minid.v1.System.Subscribe:output_type -> minid.v1.Event
+	17,  // 193: minid.v1.Namespaces.Create:output_type -> minid.v1.Namespace
+	20,  // 194: minid.v1.Namespaces.List:output_type -> minid.v1.ListNamespacesResponse
+	22,  // 195: minid.v1.Namespaces.Delete:output_type -> minid.v1.DeleteNamespaceResponse
+	17,  // 196: minid.v1.Namespaces.SetLabels:output_type -> minid.v1.Namespace
+	27,  // 197: minid.v1.Images.List:output_type -> minid.v1.ListImagesResponse
+	25,  // 198: minid.v1.Images.Get:output_type -> minid.v1.Image
+	32,  // 199: minid.v1.Images.Pull:output_type -> minid.v1.Progress
+	32,  // 200: minid.v1.Images.Push:output_type -> minid.v1.Progress
+	25,  // 201: minid.v1.Images.Tag:output_type -> minid.v1.Image
+	25,  // 202: minid.v1.Images.SetLabels:output_type -> minid.v1.Image
+	36,  // 203: minid.v1.Images.Delete:output_type -> minid.v1.DeleteImageResponse
+	39,  // 204: minid.v1.Images.Prune:output_type -> minid.v1.PruneImagesResponse
+	42,  // 205: minid.v1.Images.Import:output_type -> minid.v1.ImportResponse
+	44,  // 206: minid.v1.Images.Export:output_type -> minid.v1.DataChunk
+	47,  // 207: minid.v1.Images.Check:output_type -> minid.v1.CheckImagesResponse
+	49,  // 208: minid.v1.Images.Usage:output_type -> minid.v1.UsageResponse
+	32,  // 209: minid.v1.Images.Unpack:output_type -> minid.v1.Progress
+	25,  // 210: minid.v1.Images.Convert:output_type -> minid.v1.Image
+	74,  // 211: minid.v1.Images.Mount:output_type -> minid.v1.MountsResponse
+	55,  // 212: minid.v1.Images.Unmount:output_type -> minid.v1.UnmountImageResponse
+	56,  // 213: minid.v1.Content.List:output_type -> minid.v1.ContentInfo
+	56,  // 214: minid.v1.Content.Info:output_type -> minid.v1.ContentInfo
+	44,  // 215: minid.v1.Content.Read:output_type -> minid.v1.DataChunk
+	61,  // 216: minid.v1.Content.Write:output_type -> minid.v1.WriteContentResponse
+	63,  // 217: minid.v1.Content.Active:output_type -> minid.v1.ActiveResponse
+	66,  // 218: minid.v1.Content.Abort:output_type -> minid.v1.AbortResponse
+	68,  // 219: minid.v1.Content.Delete:output_type -> minid.v1.DeleteContentResponse
+	56,  // 220: minid.v1.Content.SetLabels:output_type -> minid.v1.ContentInfo
+	32,  // 221: minid.v1.Content.Fetch:output_type -> minid.v1.Progress
+	32,  // 222: minid.v1.Content.FetchBlob:output_type -> minid.v1.Progress
+	32,  // 223: minid.v1.Content.PushObject:output_type -> minid.v1.Progress
+	76,  // 224: minid.v1.Snapshots.List:output_type -> minid.v1.ListSnapshotsResponse
+	72,  // 225: minid.v1.Snapshots.Info:output_type -> minid.v1.Snapshot
+	74,  // 226: minid.v1.Snapshots.Prepare:output_type -> minid.v1.MountsResponse
+	74,  // 227: minid.v1.Snapshots.View:output_type -> minid.v1.MountsResponse
+	74,  // 228: minid.v1.Snapshots.Mounts:output_type -> minid.v1.MountsResponse
+	72,  // 229: minid.v1.Snapshots.Commit:output_type -> minid.v1.Snapshot
+	80,  // 230: minid.v1.Snapshots.Remove:output_type -> minid.v1.RemoveSnapshotResponse
+	81,  // 231: minid.v1.Snapshots.Usage:output_type -> minid.v1.SnapshotUsage
+	72,  // 232: minid.v1.Snapshots.SetLabels:output_type -> minid.v1.Snapshot
+	24,  // 233: minid.v1.Snapshots.Diff:output_type -> minid.v1.Descriptor
+	84,  // 234: minid.v1.Leases.Create:output_type -> minid.v1.Lease
+	88,  // 235: minid.v1.Leases.List:output_type -> minid.v1.ListLeasesResponse
+	90,  // 236: minid.v1.Leases.Delete:output_type -> minid.v1.DeleteLeaseResponse
+	84,  // 237: minid.v1.Leases.AddResource:output_type -> minid.v1.Lease
+	92,  // 238: minid.v1.Containers.Create:output_type -> minid.v1.Container
+	111, // 239: minid.v1.Containers.List:output_type -> minid.v1.ListContainersResponse
+	92,  // 240: minid.v1.Containers.Get:output_type -> minid.v1.Container
+	92,  // 241: minid.v1.Containers.SetLabels:output_type -> minid.v1.Container
+	114, // 242: minid.v1.Containers.Delete:output_type -> minid.v1.DeleteContainerResponse
+	115, // 243: minid.v1.Containers.Start:output_type -> minid.v1.StartResponse
+	116, // 244: minid.v1.Containers.Pause:output_type -> minid.v1.ContainerActionResponse
+	116, // 245: minid.v1.Containers.Resume:output_type -> minid.v1.ContainerActionResponse
+	116, // 246: minid.v1.Containers.Update:output_type -> minid.v1.ContainerActionResponse
+	119, // 247: minid.v1.Containers.Stats:output_type -> minid.v1.StatsResponse
+	121, // 248: minid.v1.Containers.Top:output_type -> minid.v1.TopResponse
+	124, // 249: minid.v1.Containers.Logs:output_type -> minid.v1.LogEntry
+	116, // 250: minid.v1.Containers.ReopenLog:output_type -> minid.v1.ContainerActionResponse
+	116, // 251: minid.v1.Containers.Stop:output_type -> minid.v1.ContainerActionResponse
+	115, // 252: minid.v1.Containers.Restart:output_type -> minid.v1.StartResponse
+	92,  // 253: minid.v1.Containers.Rename:output_type -> minid.v1.Container
+	92,  // 254: minid.v1.Containers.Connect:output_type -> minid.v1.Container
+	92,  // 255: minid.v1.Containers.Disconnect:output_type -> minid.v1.Container
+	126, // 256: minid.v1.Containers.Checkpoint:output_type -> minid.v1.CheckpointResponse
+	115, // 257: minid.v1.Containers.Restore:output_type -> minid.v1.StartResponse
+	129, // 258: minid.v1.Containers.ListCheckpoints:output_type -> minid.v1.ListCheckpointsResponse
+	131, // 259: minid.v1.Containers.RemoveCheckpoint:output_type -> minid.v1.RemoveCheckpointResponse
+	101, // 260: minid.v1.Containers.CheckHealth:output_type -> minid.v1.HealthResult
+	132, // 261: minid.v1.Networks.Create:output_type -> minid.v1.Network
+	138, // 262: minid.v1.Networks.List:output_type -> minid.v1.ListNetworksResponse
+	132, // 263: minid.v1.Networks.Inspect:output_type -> minid.v1.Network
+	139, // 264: minid.v1.Networks.Remove:output_type -> minid.v1.RemoveNetworkResponse
+	141, // 265: minid.v1.Networks.Prune:output_type -> minid.v1.PruneNetworksResponse
+	144, // 266: minid.v1.Processes.Exec:output_type -> minid.v1.ExecResponse
+	146, // 267: minid.v1.Processes.List:output_type -> minid.v1.ListProcessesResponse
+	149, // 268: minid.v1.Processes.Signal:output_type -> minid.v1.SignalResponse
+	151, // 269: minid.v1.Processes.Resize:output_type -> minid.v1.ResizeResponse
+	152, // 270: minid.v1.Processes.CloseStdin:output_type -> minid.v1.CloseStdinResponse
+	102, // 271: minid.v1.Processes.Wait:output_type -> minid.v1.Exit
+	102, // 272: minid.v1.Processes.Delete:output_type -> minid.v1.Exit
+	156, // 273: minid.v1.Processes.Attach:output_type -> minid.v1.AttachOutput
+	186, // [186:274] is the sub-list for method output_type
+	98,  // [98:186] is the sub-list for method input_type
+	98,  // [98:98] is the sub-list for extension type_name
+	98,  // [98:98] is the sub-list for extension extendee
+	0,   // [0:98] is the sub-list for field type_name
 }
 
 func init() { file_minid_proto_init() }
@@ -12652,7 +12707,7 @@ func file_minid_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_minid_proto_rawDesc), len(file_minid_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   189,
+			NumMessages:   191,
 			NumExtensions: 0,
 			NumServices:   9,
 		},
