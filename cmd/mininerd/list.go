@@ -52,11 +52,7 @@ func runList(c *cli.Context, d *daemon) error {
 		}
 		return nil
 	}
-	now := time.Now()
-	var rows []view.Container
-	for _, one := range list {
-		rows = append(rows, view.ContainerRow(one, c.Bool("no-trunc"), now))
-	}
+	rows := view.ContainerRows(list, c.Bool("no-trunc"), time.Now())
 	columns := view.ContainerColumns
 	if c.Bool("size") {
 		columns = view.ContainerSizeColumns
