@@ -34,13 +34,16 @@ func newApp() *cli.App {
 	app.Commands = append(containerVerbs(), imageVerbs()...)
 	app.Commands = append(app.Commands,
 		imagesCommand("images"), removeImagesCommand("rmi"), inspectCommand(), loginCommand(), logoutCommand(),
-		eventsCommand(), infoCommand(), versionCommand(),
+		eventsCommand(), infoCommand(), versionCommand(), searchCommand(), manifestCommand(), checkpointCommand(), apparmorCommand(),
 		&cli.Command{Name: "container", Usage: "work with containers", Subcommands: append(containerVerbs(), containerInspectCommand(), containerPruneCommand())},
 		&cli.Command{Name: "image", Usage: "work with images", Subcommands: append(imageVerbs(),
-			imagesCommand("ls", "list"), removeImagesCommand("rm", "remove"), imageInspectCommand(), imagePruneCommand())},
+			append(refusedImageCommands(), imagesCommand("ls", "list"), removeImagesCommand("rm", "remove"), imageInspectCommand(), imagePruneCommand(),
+				imageEncryptCommand(), imageDecryptCommand())...)},
 		networkCommand(), namespaceCommand(), systemCommand(), icli.CompletionCommand(), icli.ManCommand(),
 	)
+	app.Commands = append(app.Commands, refusedCommands()...)
 	wrongFlags(app)
+	completeNames(app.Commands)
 	return app
 }
 
@@ -49,7 +52,7 @@ func containerVerbs() []*cli.Command {
 	return []*cli.Command{
 		runCommand(), createCommand(), startCommand(), stopCommand(), restartCommand(), killCommand(), removeCommand(), pauseCommand(),
 		unpauseCommand(), waitCommand(), renameCommand(), updateCommand(), execCommand(), attachCommand(), logsCommand(), listCommand(),
-		topCommand(), statsCommand(), portCommand(), copyCommand(), diffCommand(), exportCommand(), commitCommand(),
+		topCommand(), statsCommand(), healthcheckCommand(), portCommand(), copyCommand(), diffCommand(), exportCommand(), commitCommand(),
 	}
 }
 

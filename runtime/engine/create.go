@@ -180,7 +180,7 @@ func (e *Engine) newRecord(ns string, o CreateOptions, r image.Resolved) (Contai
 		Image: r.Image.Name, ImageDigest: r.Manifest.Digest.String(), ChainID: r.ChainID, ImageConfig: r.Config.Config,
 		Runtime: o.Runtime, Supervisor: o.Supervisor, Pod: o.Pod, Role: o.Role, Key: o.Key, InPod: o.InPod, Front: o.Front, Labels: o.Labels, Log: o.Log, Logging: o.Logging,
 		Stdin: o.Stdin, StdinOnce: o.StdinOnce, AutoRemove: o.AutoRemove, NoPivot: o.NoPivot,
-		Request: o.Request, Spec: o.Spec, Tuning: o.Tuning, Forbidden: o.Forbidden, CreatedAt: time.Now(), Name: o.Name, Net: o.Net, Restart: o.Restart,
+		Request: o.Request, Spec: o.Spec, Tuning: o.Tuning, Forbidden: o.Forbidden, MakeVolumes: o.MakeVolumes, CreatedAt: time.Now(), Name: o.Name, Net: o.Net, Restart: o.Restart,
 		HealthCheck: effectiveCheck(r.HealthCheck, o.HealthCheck), StopTimeout: o.StopTimeout, Init: o.Init, InitBinary: o.InitBinary,
 	}
 	if o.Image != "" {

@@ -220,16 +220,18 @@ func (e *Engine) locked(ctx context.Context, ns, id string) (*live, func(), erro
 }
 
 // Get returns a container by its name, its id or an unambiguous prefix of that.
-func (e *Engine) Get(_ context.Context, ns, id string) (Container, error) {
+func (e *Engine) Get(ctx context.Context, ns, id string) (Container, error) {
 	l, err := e.find(ns, id)
 	if err != nil {
 		return Container{}, err
 	}
-	return l.seen(), nil
+	one := []Container{l.seen()}
+	e.withNetworkIDs(ctx, ns, one)
+	return one[0], nil
 }
 
 // List returns the containers of a namespace, or of all when ns is empty, the oldest first.
-func (e *Engine) List(_ context.Context, ns string) ([]Container, error) {
+func (e *Engine) List(ctx context.Context, ns string) ([]Container, error) {
 	e.mu.RLock()
 	lives := make([]*live, 0, len(e.containers))
 	for k, l := range e.containers {
@@ -248,6 +250,9 @@ func (e *Engine) List(_ context.Context, ns string) ([]Container, error) {
 		}
 		return list[i].ID < list[j].ID
 	})
+	if ns != "" { // else nobody asks for networks
+		e.withNetworkIDs(ctx, ns, list)
+	}
 	return list, nil
 }
 

@@ -73,6 +73,7 @@ type Container struct {
 	// nothing but that the call is refused. ForbiddenCalls are those for which it was stopped.
 	Forbidden      string              `json:"forbidden,omitempty"`
 	ForbiddenCalls string              `json:"forbiddenCalls,omitempty"`
+	MakeVolumes    bool                `json:"makeVolumes,omitempty"` // the directories that its image declares to be volumes
 	ImageConfig    ocispec.ImageConfig `json:"imageConfig"`
 	CreatedAt      time.Time           `json:"createdAt"`
 	StartedAt      time.Time           `json:"startedAt,omitzero"`
@@ -99,6 +100,7 @@ type Container struct {
 	Health     *Health      `json:"-"` // nil: nothing checks it
 	Left       string       `json:"-"` // why its last removal has not succeeded; "": none was tried, or one is under way
 	Shipping   *ship.Status `json:"-"` // of its log; nil: it stays here
+	NetworkIDs []string     `json:"-"` // of Net.Networks; empty: there is none of that name
 }
 
 // CreateOptions is what a client says of a new container.
@@ -132,7 +134,8 @@ type CreateOptions struct {
 	Front  json.RawMessage
 	Tuning *tuning.Wish // of its processors, while it runs; nil: none
 	// Forbidden is ForbiddenLog, ForbiddenStop or empty.
-	Forbidden string
+	Forbidden   string
+	MakeVolumes bool // the directories that its image declares to be volumes
 
 	Name         string // unique in the namespace; empty: none
 	GenerateName bool   // when Name is empty

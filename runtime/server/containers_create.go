@@ -76,13 +76,22 @@ func networkOf(r *api.CreateContainerRequest) (engine.NetworkOptions, error) {
 }
 
 func attachmentOf(a *api.NetworkAttachment) (engine.NetworkAttachment, error) {
-	out := engine.NetworkAttachment{Network: a.GetNetwork(), Aliases: a.GetAliases(), MAC: a.GetMac(), Links: a.GetLinks()}
+	out := engine.NetworkAttachment{Network: a.GetNetwork(), Aliases: a.GetAliases(), MAC: a.GetMac(), Links: a.GetLinks(), DriverOptions: a.GetDriverOptions()}
 	var err error
 	if out.IP, err = addressOf("address in network "+out.Network, a.GetIp()); err != nil {
 		return out, err
 	}
-	out.IP6, err = addressOf("address in network "+out.Network, a.GetIp6())
-	return out, err
+	if out.IP6, err = addressOf("address in network "+out.Network, a.GetIp6()); err != nil {
+		return out, err
+	}
+	for _, text := range a.GetLinkLocalIps() {
+		ip, err := addressOf("link-local address", text)
+		if err != nil {
+			return out, err
+		}
+		out.LinkLocal = append(out.LinkLocal, ip)
+	}
+	return out, nil
 }
 
 func portOf(p *api.PublishedPort) (network.Port, error) {

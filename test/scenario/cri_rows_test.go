@@ -107,6 +107,7 @@ absent_mount_sources_to_reject = ["/no/such/source"]
 timezone = "Local"
 min_injected_gomaxprocs = 3
 disable_hugetlb_controller = true
+disable_hostport_mapping = true
 included_pod_metrics = ["memory"]
 `, profile, profile)})
 	pod := mustHandled(t, s, "", nil)

@@ -34,9 +34,6 @@ func Asked(f Flags) (view.Asked, error) {
 	if a.Mounts, err = askedMounts(f.StringSlice("mount")); err != nil {
 		return a, err
 	}
-	if a.LogOptions, err = pairs("--log-opt", f.StringSlice("log-opt")); err != nil {
-		return a, err
-	}
 	gpus, err := GPUs(f.String("gpus"))
 	if err != nil || gpus.Count == 0 && len(gpus.IDs) == 0 {
 		return a, err

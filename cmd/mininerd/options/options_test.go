@@ -23,7 +23,7 @@ func translate(t *testing.T, args ...string) (*api.CreateContainerRequest, error
 	app.Writer, app.ErrWriter = &strings.Builder{}, &strings.Builder{}
 	app.Flags = ContainerFlags()
 	app.Action = func(c *cli.Context) (err error) {
-		out, err = ContainerRequest(c, c.Args().First(), c.Args().Tail())
+		out, err = ContainerRequest(c, c.Args().First(), c.Args().Tail(), nil)
 		return err
 	}
 	err := app.RunContext(t.Context(), append([]string{"app"}, args...))

@@ -46,6 +46,10 @@ type Settings struct {
 	MaxLogLine          int      // bytes; 0: logs.MaxLine
 	LogSizeMax          int64    // bytes after which a log is begun anew; 0: never
 	SharedCPUs          string   // a list
+	MakeVolumes         bool     // directories that images declare to be volumes
+	ReadOnly            bool     // no container writes to its root filesystem
+	NoPivot             bool     // the root is changed without pivot_root(2), for hosts whose root is a ramdisk
+	NoHostPorts         bool     // ports of pods are not published: somebody else does
 	RejectAbsentSources []string // paths of the host that are not made when a mount of them finds nothing
 
 	DeviceOwnership           bool // devices belong to the container's user
@@ -97,7 +101,8 @@ func (s *Settings) Container(o *engine.CreateOptions, pod engine.Pod, sandbox *v
 		s: s, handler: s.Handlers[pod.Runtime], o: o, r: o.Request, pod: pod, sandbox: sandbox, config: config, host: h,
 		name: config.GetMetadata().GetName(),
 	}
-	o.Snapshotter = c.handler.Snapshotter
+	o.Snapshotter, o.MakeVolumes, o.NoPivot = c.handler.Snapshotter, s.MakeVolumes, s.NoPivot
+	o.Request.ReadOnly = o.Request.ReadOnly || s.ReadOnly
 	c.r.Defaults = c.defaults()
 	c.logs()
 	for _, step := range []func() error{
