@@ -123,7 +123,7 @@ generate: go ## write the generated code and documents anew
 	$(GO) generate ./...
 
 .PHONY: bench
-bench: build images ## compare with runc and containerd, over CRI too, and print the ratios (as root)
+bench: build images ## compare with runc, containerd and docker, over CRI too, and print the ratios (as root)
 	$(GO) test -tags bench -count=1 -timeout 60m -run TestBench -v ./test/bench
 
 .PHONY: install

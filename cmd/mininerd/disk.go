@@ -78,11 +78,9 @@ func (d *daemon) presentLayers(ctx context.Context, i view.LocalImage) ([]view.L
 func printDisk(c *cli.Context, u view.DiskUsage) error {
 	now := time.Now()
 	images, volumes := u.ImageRows(false, now), u.VolumeRows()
-	containers := []view.Container{}
-	for _, one := range u.Containers {
-		row := view.ContainerRow(one, false, now)
-		row.Size = view.WrittenSize(one)
-		containers = append(containers, row)
+	containers := view.ContainerRows(u.Containers, false, now)
+	for i, one := range u.Containers {
+		containers[i].Size = view.WrittenSize(one)
 	}
 	if text := c.String("format"); text != "" && text != "table" {
 		return format.One(c.App.Writer, text, struct {

@@ -59,23 +59,21 @@ func runList(c *cli.Context, d *daemon) error {
 
 // containerRows are those of the containers; with their sizes, what their images take is told too.
 func containerRows(c *cli.Context, d *daemon, list []*api.Container, size bool) ([]view.Container, error) {
-	now := time.Now()
+	rows := view.ContainerRows(list, c.Bool("no-trunc"), time.Now())
+	if !size {
+		return rows, nil
+	}
 	images := map[string]int64{} // sizes by name
-	var rows []view.Container
-	for _, one := range list {
-		row := view.ContainerRow(one, c.Bool("no-trunc"), now)
-		if size {
-			whole, known := images[one.Image]
-			if !known {
-				var err error
-				if whole, err = d.imageSize(c.Context, one); err != nil {
-					return nil, err
-				}
-				images[one.Image] = whole
+	for i, one := range list {
+		whole, known := images[one.Image]
+		if !known {
+			var err error
+			if whole, err = d.imageSize(c.Context, one); err != nil {
+				return nil, err
 			}
-			row.Size = view.WrittenAndWhole(one, whole)
+			images[one.Image] = whole
 		}
-		rows = append(rows, row)
+		rows[i].Size = view.WrittenAndWhole(one, whole)
 	}
 	return rows, nil
 }

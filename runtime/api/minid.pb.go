@@ -6067,7 +6067,7 @@ type Container struct {
 	AutoRemove    bool                   `protobuf:"varint,31,opt,name=auto_remove,json=autoRemove,proto3" json:"auto_remove,omitempty"`
 	StopTimeout   int64                  `protobuf:"varint,32,opt,name=stop_timeout,json=stopTimeout,proto3" json:"stop_timeout,omitempty"`
 	NetworkMode   string                 `protobuf:"bytes,33,opt,name=network_mode,json=networkMode,proto3" json:"network_mode,omitempty"`
-	ImageConfig   []byte                 `protobuf:"bytes,34,opt,name=image_config,json=imageConfig,proto3" json:"image_config,omitempty"` // JSON of image-spec's ImageConfig
+	ImageConfig   []byte                 `protobuf:"bytes,34,opt,name=image_config,json=imageConfig,proto3" json:"image_config,omitempty"` // JSON of image-spec's ImageConfig; only with the documents
 	Restarting    bool                   `protobuf:"varint,35,opt,name=restarting,proto3" json:"restarting,omitempty"`                     // it has exited and its policy will start it again
 	Init          bool                   `protobuf:"varint,36,opt,name=init,proto3" json:"init,omitempty"`
 	Exposed       []string               `protobuf:"bytes,37,rep,name=exposed,proto3" json:"exposed,omitempty"`                            // "80/tcp": of the image and asked for

@@ -145,6 +145,9 @@ func (s *containersServer) Get(ctx context.Context, r *api.ContainerRequest) (*a
 			return nil, err
 		}
 	}
+	if out.ImageConfig, err = json.Marshal(c.ImageConfig); err != nil {
+		return nil, err
+	}
 	document, err := s.Engine.Spec(ctx, namespace(r), c.ID)
 	if err != nil {
 		return nil, err

@@ -2,7 +2,6 @@ package server
 
 import (
 	"cmp"
-	"encoding/json"
 	"fmt"
 	"math"
 	"slices"
@@ -32,8 +31,7 @@ func (s *containersServer) view(c engine.Container) *api.Container {
 	if s := c.Shipping; s != nil {
 		out.LogShipping = &api.LogShipping{Error: s.Error, Since: nanos(s.Since), Dropped: s.Dropped, Gaps: s.Gaps}
 	}
-	out.ImageConfig, _ = json.Marshal(c.ImageConfig) // strings and maps of them
-	if all, err := engine.Exposed(c); err == nil {   // else the image's are wrong, and nothing of them is published
+	if all, err := engine.Exposed(c); err == nil { // else the image's are wrong, and nothing of them is published
 		for _, p := range all {
 			out.Exposed = append(out.Exposed, fmt.Sprintf("%d/%s", p.ContainerPort, p.Protocol))
 		}

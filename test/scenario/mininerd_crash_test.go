@@ -97,6 +97,12 @@ func TestNerdCrash(t *testing.T) {
 	seed := number64(t, seedEnv, uint64(time.Now().UnixNano()))
 	t.Logf("again with %s=%d", seedEnv, seed)
 	c := &crashes{t: t, d: d, n: n, rand: rand.New(rand.NewPCG(seed, 0))}
+	base := func() { // a container that commit and cp work with
+		if n.do("ps", "-q", "--filter", "name=^base$") == "" {
+			n.do("run", "-d", "--name=base", toolbox, "sh", "-c", "echo written >/file; exec sleep 3600")
+		}
+	}
+	config := testenv.Run(t, "cat", d.Config)
 	for _, x := range []crash{
 		{
 			name: "run --rm", args: []string{"run", "--rm", "--name=crash", "--network=pair", "-p", "127.0.0.1::80", toolbox, "echo", "worked"},
@@ -115,9 +121,22 @@ func TestNerdCrash(t *testing.T) {
 			name: "network create", args: []string{"network", "create", "crash"},
 			points: []string{"network-recorded", "network-made"}, undo: func() { n.do("network", "rm", "crash") },
 		},
+		{
+			name: "commit", args: []string{"commit", "base", "crash:1"}, points: []string{"frozen", "layered-before-record"},
+			prepare: base, undo: func() { n.do("rmi", "crash:1") },
+		},
+		{
+			name: "cp", args: []string{"cp", d.Config, "base:/copied"}, prepare: base,
+			undo: func() {
+				if out := n.do("exec", "base", "cat", "/copied"); out != config {
+					t.Errorf("the container has %d bytes of the file, of %d", len(out), len(config))
+				}
+			},
+		},
 	} {
 		c.all(x)
 	}
+	n.do("rm", "-f", "base")
 	n.do("network", "rm", "pair")
 	c.forget(image)
 	if out := n.do("ps", "-aq") + n.do("images", "-q", "--filter", "reference="+image) + n.do("network", "ls", "-q", "--filter", "name=crash", "--filter", "name=pair"); out != "" {
@@ -183,6 +202,8 @@ func (c *crashes) recovers(x crash, point string) {
 			return x.undo != nil && c.n.do("ps", "-q", "--filter", "name=^crash$") != ""
 		case "network":
 			return c.n.do("network", "ls", "-q", "--filter", "name=^crash$") != ""
+		case "commit":
+			return c.n.do("images", "-q", "crash") != ""
 		}
 		return false
 	}
@@ -210,8 +231,8 @@ func (c *crashes) works(x crash) (took time.Duration) {
 	if x.undo != nil {
 		x.undo()
 	}
-	if left := c.n.do("ps", "-aq"); left != "" {
-		c.t.Errorf("%s: left: %s", x.name, c.n.do("ps", "-a"))
+	if left := strings.Fields(c.n.do("ps", "-a", "--format", "{{.Names}}:{{.State}}")); len(left) > 1 || len(left) == 1 && left[0] != "base:running" {
+		c.t.Errorf("%s: left: %s", x.name, left)
 	}
 	if out := c.d.Minictr("check", "--quick"); strings.Contains(out, "remedy") {
 		c.t.Errorf("%s: %s", x.name, out)

@@ -156,6 +156,22 @@ func TestNerdRemote(t *testing.T) {
 		t.Errorf("a MiB through exec: %+v", o)
 	}
 
+	t.Log("files of the container, to and from this side")
+	n.do("cp", large, "remote:/large")
+	if out := n.do("exec", "remote", "wc", "-c", "/large"); !strings.HasPrefix(out, "1048576 ") {
+		t.Errorf("copied in: %q", out)
+	}
+	n.do("cp", "remote:/large", large+"-back")
+	if back, err := os.ReadFile(large + "-back"); err != nil || len(back) != 1<<20 {
+		t.Errorf("copied out: %d bytes, %v", len(back), err)
+	}
+	if out := n.do("diff", "remote"); !strings.Contains(out, "A /large\n") {
+		t.Errorf("diff printed %q", out)
+	}
+	n.do("export", "-o", c.file("export.tar"), "remote")
+	n.do("commit", "remote", "committed:1")
+	n.do("rmi", "committed:1")
+
 	t.Log("what is told of the machine is the daemon's word")
 	if out := n.do("info", "-f", "{{.Name}} {{.NCPU}}"); out != strings.TrimSpace(testenv.Run(t, "hostname"))+" "+testenv.Run(t, "nproc") {
 		t.Errorf("info printed %q", out)

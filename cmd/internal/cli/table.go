@@ -1,7 +1,9 @@
 package cli
 
 import (
+	"bufio"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"reflect"
@@ -60,12 +62,13 @@ func (l List) printNames(w io.Writer) error {
 
 // PrintTable prints rows below a header, in columns.
 func PrintTable(w io.Writer, header []string, rows [][]string) error {
-	t := tabwriter.NewWriter(w, 4, 8, 4, ' ', 0)
+	out := bufio.NewWriter(w) // the other writes each cell and each gap by itself
+	t := tabwriter.NewWriter(out, 4, 8, 4, ' ', 0)
 	fmt.Fprintln(t, strings.Join(header, "\t"))
 	for _, r := range rows {
 		fmt.Fprintln(t, strings.Join(r, "\t"))
 	}
-	return t.Flush()
+	return errors.Join(t.Flush(), out.Flush())
 }
 
 // PrintJSON prints a value indented by two spaces; an empty list is [], a nil one too.

@@ -3,8 +3,10 @@
 package format
 
 import (
+	"bufio"
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -39,21 +41,22 @@ func List[T any](w io.Writer, format, standard string, header T, rows []T) error
 	if err != nil {
 		return err
 	}
+	out := bufio.NewWriter(w) // a table writes each cell and each gap by itself
 	if !table {
-		return each(w, t, rows)
+		return errors.Join(each(out, t, rows), out.Flush())
 	}
 	head, err := parse(text, headerFunctions())
 	if err != nil {
 		return err
 	}
-	columns := tabwriter.NewWriter(w, 10, 1, 3, ' ', 0)
+	columns := tabwriter.NewWriter(out, 10, 1, 3, ' ', 0)
 	if err := each(columns, head, []T{header}); err != nil {
 		return err
 	}
 	if err := each(columns, t, rows); err != nil {
 		return err
 	}
-	return columns.Flush()
+	return errors.Join(columns.Flush(), out.Flush())
 }
 
 func each[T any](w io.Writer, t *template.Template, rows []T) error {

@@ -73,10 +73,21 @@ func ContainerHeader() Container {
 // maxCommand is how much of a command a table shows, in characters.
 const maxCommand = 20
 
-// ContainerRow is a container as ps shows it.
-func ContainerRow(c *api.Container, whole bool, now time.Time) Container {
+// ContainerRows are containers as ps shows them.
+func ContainerRows(list []*api.Container, whole bool, now time.Time) []Container {
+	rows := make([]Container, 0, len(list))
+	names := map[string]string{} // many are of few images
+	for _, c := range list {
+		if _, known := names[c.Image]; !known {
+			names[c.Image] = Familiar(c.Image)
+		}
+		rows = append(rows, containerRow(c, names[c.Image], whole, now))
+	}
+	return rows
+}
+
+func containerRow(c *api.Container, shown string, whole bool, now time.Time) Container {
 	line := commandLine(c.Args)
-	shown := Familiar(c.Image)
 	if !whole {
 		line = ellipsis(line, maxCommand)
 	}

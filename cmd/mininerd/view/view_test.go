@@ -117,7 +117,7 @@ func TestContainers(t *testing.T) {
 func TestContainerRow(t *testing.T) {
 	first := some()[0]
 	first.Args = []string{"sh", "-c", "something rather long"}
-	r := ContainerRow(first, false, now())
+	r := ContainerRows([]*api.Container{first}, false, now())[0]
 	if r.ID != "aaa1" || r.Image != "busybox" || r.Command != `"sh -c 'something ra…"` || r.RunningFor != "3 hours ago" || r.State != "exited" || r.Label("a") != "1" {
 		t.Errorf("%+v", r)
 	}
