@@ -14,6 +14,7 @@ import (
 	"github.com/containerd/errdefs"
 
 	"github.com/minirt/mini/internal/mount"
+	"github.com/minirt/mini/internal/treecopy"
 	"github.com/minirt/mini/oci/layer"
 	"github.com/minirt/mini/runtime/snapshot"
 )
@@ -73,7 +74,14 @@ func (s *Store) fill(ctx context.Context, root string, chain []snapshot.Record, 
 		return err
 	}
 	if len(chain) > 0 {
-		return copyTree(ctx, s.fs(chain[0].Dir), root, opts)
+		err := treecopy.Copy(ctx, s.fs(chain[0].Dir), root, treecopy.Options{
+			UID: func(id uint32) uint32 { return snapshot.HostID(id, opts.UIDMap) },
+			GID: func(id uint32) uint32 { return snapshot.HostID(id, opts.GIDMap) },
+		})
+		if err != nil {
+			return fmt.Errorf("copy the parent: %w", err)
+		}
+		return nil
 	}
 	if err := os.Chmod(root, 0o755); err != nil { // whatever the umask
 		return err
