@@ -4596,6 +4596,8 @@ type Mount struct {
 	Source        string                 `protobuf:"bytes,2,opt,name=source,proto3" json:"source,omitempty"`
 	Target        string                 `protobuf:"bytes,3,opt,name=target,proto3" json:"target,omitempty"`
 	Options       []string               `protobuf:"bytes,4,rep,name=options,proto3" json:"options,omitempty"`
+	Volume        string                 `protobuf:"bytes,5,opt,name=volume,proto3" json:"volume,omitempty"`
+	Anonymous     bool                   `protobuf:"varint,6,opt,name=anonymous,proto3" json:"anonymous,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -4656,6 +4658,20 @@ func (x *Mount) GetOptions() []string {
 		return x.Options
 	}
 	return nil
+}
+
+func (x *Mount) GetVolume() string {
+	if x != nil {
+		return x.Volume
+	}
+	return ""
+}
+
+func (x *Mount) GetAnonymous() bool {
+	if x != nil {
+		return x.Anonymous
+	}
+	return false
 }
 
 type MountsResponse struct {
@@ -5781,6 +5797,7 @@ type Container struct {
 	Size          *SnapshotUsage         `protobuf:"bytes,39,opt,name=size,proto3" json:"size,omitempty"`                                  // of what it has written; only when asked for
 	Dns           *DNSSettings           `protobuf:"bytes,40,opt,name=dns,proto3" json:"dns,omitempty"`
 	ExtraHosts    []string               `protobuf:"bytes,41,rep,name=extra_hosts,json=extraHosts,proto3" json:"extra_hosts,omitempty"`
+	VolumesFrom   []string               `protobuf:"bytes,42,rep,name=volumes_from,json=volumesFrom,proto3" json:"volumes_from,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -6098,6 +6115,13 @@ func (x *Container) GetDns() *DNSSettings {
 func (x *Container) GetExtraHosts() []string {
 	if x != nil {
 		return x.ExtraHosts
+	}
+	return nil
+}
+
+func (x *Container) GetVolumesFrom() []string {
+	if x != nil {
+		return x.VolumesFrom
 	}
 	return nil
 }
@@ -6783,9 +6807,11 @@ type CreateContainerRequest struct {
 	Dns            *DNSSettings           `protobuf:"bytes,24,opt,name=dns,proto3" json:"dns,omitempty"`
 	ExtraHosts     []string               `protobuf:"bytes,25,rep,name=extra_hosts,json=extraHosts,proto3" json:"extra_hosts,omitempty"` // NAME:IP, or NAME:host-gateway
 	Restart        *RestartPolicy         `protobuf:"bytes,26,opt,name=restart,proto3" json:"restart,omitempty"`
-	Health         *HealthCheck           `protobuf:"bytes,27,opt,name=health,proto3" json:"health,omitempty"`                               // unset: the image's
-	StopTimeout    int64                  `protobuf:"varint,28,opt,name=stop_timeout,json=stopTimeout,proto3" json:"stop_timeout,omitempty"` // 0: 10 s; negative: no end
-	Init           bool                   `protobuf:"varint,29,opt,name=init,proto3" json:"init,omitempty"`                                  // a small init is its first process, which forwards signals and reaps
+	Health         *HealthCheck           `protobuf:"bytes,27,opt,name=health,proto3" json:"health,omitempty"`                                 // unset: the image's
+	StopTimeout    int64                  `protobuf:"varint,28,opt,name=stop_timeout,json=stopTimeout,proto3" json:"stop_timeout,omitempty"`   // 0: 10 s; negative: no end
+	VolumesFrom    []string               `protobuf:"bytes,30,rep,name=volumes_from,json=volumesFrom,proto3" json:"volumes_from,omitempty"`    // CONTAINER[:ro|rw]: whose mounts it gets too
+	ImageVolumes   string                 `protobuf:"bytes,31,opt,name=image_volumes,json=imageVolumes,proto3" json:"image_volumes,omitempty"` // what becomes of the volumes that the image declares: empty for nothing, copy, bind or mkdir
+	Init           bool                   `protobuf:"varint,29,opt,name=init,proto3" json:"init,omitempty"`                                    // a small init is its first process, which forwards signals and reaps
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -7014,6 +7040,20 @@ func (x *CreateContainerRequest) GetStopTimeout() int64 {
 		return x.StopTimeout
 	}
 	return 0
+}
+
+func (x *CreateContainerRequest) GetVolumesFrom() []string {
+	if x != nil {
+		return x.VolumesFrom
+	}
+	return nil
+}
+
+func (x *CreateContainerRequest) GetImageVolumes() string {
+	if x != nil {
+		return x.ImageVolumes
+	}
+	return ""
 }
 
 func (x *CreateContainerRequest) GetInit() bool {
@@ -7525,6 +7565,7 @@ type DeleteContainerRequest struct {
 	Id            string                 `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`
 	Force         bool                   `protobuf:"varint,3,opt,name=force,proto3" json:"force,omitempty"`
 	KeepSnapshot  bool                   `protobuf:"varint,4,opt,name=keep_snapshot,json=keepSnapshot,proto3" json:"keep_snapshot,omitempty"`
+	Volumes       bool                   `protobuf:"varint,5,opt,name=volumes,proto3" json:"volumes,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -7583,6 +7624,13 @@ func (x *DeleteContainerRequest) GetForce() bool {
 func (x *DeleteContainerRequest) GetKeepSnapshot() bool {
 	if x != nil {
 		return x.KeepSnapshot
+	}
+	return false
+}
+
+func (x *DeleteContainerRequest) GetVolumes() bool {
+	if x != nil {
+		return x.Volumes
 	}
 	return false
 }
@@ -10665,12 +10713,14 @@ const file_minid_proto_rawDesc = "" +
 	"updated_at\x18\x06 \x01(\x03R\tupdatedAt\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"e\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x9b\x01\n" +
 	"\x05Mount\x12\x12\n" +
 	"\x04type\x18\x01 \x01(\tR\x04type\x12\x16\n" +
 	"\x06source\x18\x02 \x01(\tR\x06source\x12\x16\n" +
 	"\x06target\x18\x03 \x01(\tR\x06target\x12\x18\n" +
-	"\aoptions\x18\x04 \x03(\tR\aoptions\"K\n" +
+	"\aoptions\x18\x04 \x03(\tR\aoptions\x12\x16\n" +
+	"\x06volume\x18\x05 \x01(\tR\x06volume\x12\x1c\n" +
+	"\tanonymous\x18\x06 \x01(\bR\tanonymous\"K\n" +
 	"\x0eMountsResponse\x12'\n" +
 	"\x06mounts\x18\x01 \x03(\v2\x0f.minid.v1.MountR\x06mounts\x12\x10\n" +
 	"\x03key\x18\x02 \x01(\tR\x03key\"p\n" +
@@ -10763,8 +10813,7 @@ const file_minid_proto_rawDesc = "" +
 	"\x14LeaseResourceRequest\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x123\n" +
-	"\bresource\x18\x03 \x01(\v2\x17.minid.v1.LeaseResourceR\bresource\"\xfe\n" +
-	"\n" +
+	"\bresource\x18\x03 \x01(\v2\x17.minid.v1.LeaseResourceR\bresource\"\xa1\v\n" +
 	"\tContainer\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1c\n" +
 	"\tnamespace\x18\x02 \x01(\tR\tnamespace\x12\x14\n" +
@@ -10814,7 +10863,8 @@ const file_minid_proto_rawDesc = "" +
 	"\x04size\x18' \x01(\v2\x17.minid.v1.SnapshotUsageR\x04size\x12'\n" +
 	"\x03dns\x18( \x01(\v2\x15.minid.v1.DNSSettingsR\x03dns\x12\x1f\n" +
 	"\vextra_hosts\x18) \x03(\tR\n" +
-	"extraHosts\x1a9\n" +
+	"extraHosts\x12!\n" +
+	"\fvolumes_from\x18* \x03(\tR\vvolumesFrom\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xc1\x01\n" +
@@ -10869,7 +10919,7 @@ const file_minid_proto_rawDesc = "" +
 	"\x06signal\x18\x03 \x01(\x05R\x06signal\x12\x12\n" +
 	"\x04time\x18\x04 \x01(\x03R\x04time\x12\x10\n" +
 	"\x03oom\x18\x05 \x01(\bR\x03oom\x12\x16\n" +
-	"\x06reason\x18\x06 \x01(\tR\x06reason\"\x9d\t\n" +
+	"\x06reason\x18\x06 \x01(\tR\x06reason\"\xe5\t\n" +
 	"\x16CreateContainerRequest\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12\x14\n" +
@@ -10905,7 +10955,9 @@ const file_minid_proto_rawDesc = "" +
 	"extraHosts\x121\n" +
 	"\arestart\x18\x1a \x01(\v2\x17.minid.v1.RestartPolicyR\arestart\x12-\n" +
 	"\x06health\x18\x1b \x01(\v2\x15.minid.v1.HealthCheckR\x06health\x12!\n" +
-	"\fstop_timeout\x18\x1c \x01(\x03R\vstopTimeout\x12\x12\n" +
+	"\fstop_timeout\x18\x1c \x01(\x03R\vstopTimeout\x12!\n" +
+	"\fvolumes_from\x18\x1e \x03(\tR\vvolumesFrom\x12#\n" +
+	"\rimage_volumes\x18\x1f \x01(\tR\fimageVolumes\x12\x12\n" +
 	"\x04init\x18\x1d \x01(\bR\x04init\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
@@ -10953,12 +11005,13 @@ const file_minid_proto_rawDesc = "" +
 	"\areplace\x18\x04 \x01(\bR\areplace\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x81\x01\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x9b\x01\n" +
 	"\x16DeleteContainerRequest\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12\x14\n" +
 	"\x05force\x18\x03 \x01(\bR\x05force\x12#\n" +
-	"\rkeep_snapshot\x18\x04 \x01(\bR\fkeepSnapshot\"=\n" +
+	"\rkeep_snapshot\x18\x04 \x01(\bR\fkeepSnapshot\x12\x18\n" +
+	"\avolumes\x18\x05 \x01(\bR\avolumes\"=\n" +
 	"\x17DeleteContainerResponse\x12\"\n" +
 	"\x04exit\x18\x01 \x01(\v2\x0e.minid.v1.ExitR\x04exit\"=\n" +
 	"\rStartResponse\x12\x10\n" +

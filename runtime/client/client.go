@@ -53,6 +53,7 @@ type Client struct {
 	Snapshots  api.SnapshotsClient
 	Leases     api.LeasesClient
 	Networks   api.NetworksClient
+	Volumes    api.VolumesClient
 	Containers api.ContainersClient
 	Processes  api.ProcessesClient
 	Health     healthpb.HealthClient
@@ -107,6 +108,7 @@ func (c *Client) services() {
 	c.Containers = api.NewContainersClient(c.conn)
 	c.Processes = api.NewProcessesClient(c.conn)
 	c.Networks = api.NewNetworksClient(c.conn)
+	c.Volumes = api.NewVolumesClient(c.conn)
 	c.Health = healthpb.NewHealthClient(c.conn)
 }
 

@@ -24,6 +24,8 @@ func (s *runtimeServer) CreateContainer(ctx context.Context, r *v1.CreateContain
 	if err != nil {
 		return nil, err
 	}
+	o.ImageVolumes = s.ImageVolumes
+	keepAbsent(o.Request.Mounts, s.RejectAbsent)
 	if err := s.target(ctx, p, config.GetLinux().GetSecurityContext().GetNamespaceOptions(), o.Request); err != nil {
 		return nil, err
 	}

@@ -111,6 +111,8 @@ type Deps struct {
 	Host         spec.Host
 	Version      string            // of the daemon
 	CgroupDriver string            // cgroupfs or systemd
+	ImageVolumes string            // what becomes of the volumes that images declare, one of engine.ImageVolumes…
+	RejectAbsent []string          // paths of the host that are not made where a mount's source is missing
 	Runtimes     map[string]string // runtime handlers besides "": name → path of the OCI runtime's binary
 	// Config is the daemon's configuration in force, and Networks what is known of the networks by its name ("cniconfig",
 	// "lastCNILoadStatus"): what they return is shown as JSON to those who ask for details. Networks may be nil.

@@ -14,6 +14,7 @@ import (
 	"github.com/containerd/errdefs"
 	"github.com/pelletier/go-toml/v2"
 
+	"github.com/minirt/mini/runtime/engine"
 	"github.com/minirt/mini/runtime/network"
 )
 
@@ -76,18 +77,29 @@ type NetworkConfig struct {
 	Spares   int      `toml:"spares" comment:"How many namespaces are made ahead, so that a pod need not wait for one."`
 }
 
-// CRIConfig says where the streams of the CRI are served.
+// CRIConfig says where the streams of the CRI are served, and what a container gets that its client does not ask for.
 type CRIConfig struct {
 	StreamAddress     string   `toml:"stream_address" comment:"HOST:PORT; port 0 is any free one. Who can reach it can use only addresses that the CRI has just given away."`
 	StreamCert        string   `toml:"stream_cert" comment:"PEM files for TLS, read again when they change. Empty: plain HTTP."`
 	StreamKey         string   `toml:"stream_key"`
 	StreamIdleTimeout Duration `toml:"stream_idle_timeout" comment:"How long a stream may be silent."`
+
+	ImageVolumes               string   `toml:"image_volumes" comment:"What a container gets for the volumes that its image declares: copy (a volume with the image's files), bind (an empty one), mkdir (a directory of its root filesystem) or ignore. They go with the container."`
+	AbsentMountSourcesToReject []string `toml:"absent_mount_sources_to_reject" comment:"Where a mount's source is missing, a directory is made of it, but for these paths: then the container is refused."`
 }
 
 // CgroupConfig says who makes the cgroups, and where.
 type CgroupConfig struct {
 	Driver string `toml:"driver" comment:"cgroupfs or systemd. Empty: what fits the host."`
 	Parent string `toml:"parent" comment:"The group or slice above those of the containers. Empty: the daemon's name."`
+}
+
+// imageVolumes is the setting as the engine has it.
+func (c CRIConfig) imageVolumes() string {
+	if c.ImageVolumes == "ignore" {
+		return engine.ImageVolumesIgnore
+	}
+	return c.ImageVolumes
 }
 
 // SupervisorConfig says how container processes are parented.
@@ -152,7 +164,7 @@ func Default() Config {
 		Registry:   RegistryConfig{ConfigPath: "/etc/minid/certs.d:/etc/containerd/certs.d:/etc/docker/certs.d", MaxConcurrentDownloads: 6},
 		CNI:        CNIConfig{ConfDir: "/etc/cni/net.d", BinDirs: []string{"/opt/cni/bin", "/usr/lib/cni"}, MaxConfNum: 1, IPPref: "ipv4"},
 		Network:    NetworkConfig{Provider: network.ProviderAuto, Subnets: []string{}, Spares: network.DefaultSpares},
-		CRI:        CRIConfig{StreamAddress: "127.0.0.1:0", StreamIdleTimeout: Duration(4 * time.Hour)},
+		CRI:        CRIConfig{StreamAddress: "127.0.0.1:0", StreamIdleTimeout: Duration(4 * time.Hour), ImageVolumes: engine.ImageVolumesCopy, AbsentMountSourcesToReject: []string{}},
 		Supervisor: SupervisorConfig{Scope: "node"},
 		Runtimes:   map[string]Runtime{},
 		NRI:        defaultNRI(), OCI: defaultOCI(), ImageVerifier: defaultImageVerifier(),

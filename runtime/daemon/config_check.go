@@ -12,6 +12,7 @@ import (
 
 	"github.com/containerd/errdefs"
 
+	"github.com/minirt/mini/runtime/engine"
 	"github.com/minirt/mini/runtime/network"
 )
 
@@ -55,6 +56,10 @@ func (c Config) check() error {
 	oneOf("cgroup.driver", c.Cgroup.Driver, "", "cgroupfs", "systemd")
 	oneOf("supervisor.scope", c.Supervisor.Scope, "node", "pod")
 	oneOf("snapshot.default", c.Snapshot.Default, "", "overlay", "native")
+	oneOf("cri.image_volumes", c.CRI.ImageVolumes, engine.ImageVolumesCopy, engine.ImageVolumesBind, engine.ImageVolumesMkdir, "ignore")
+	for _, path := range c.CRI.AbsentMountSourcesToReject {
+		absolute("cri.absent_mount_sources_to_reject", path)
+	}
 	absolute("supervisor.path", c.Supervisor.Path)
 	absolute("cni.conf_dir", c.CNI.ConfDir)
 	absolute("cni.conf_template", c.CNI.ConfTemplate)

@@ -39,6 +39,7 @@ import (
 	"github.com/minirt/mini/runtime/store"
 	"github.com/minirt/mini/runtime/stream"
 	"github.com/minirt/mini/runtime/toolbox"
+	"github.com/minirt/mini/runtime/volume"
 )
 
 const defaultNamespace = "default"
@@ -196,6 +197,7 @@ func (d *Daemon) openContainers(ctx context.Context) (err error) {
 		Containers: store.NewTable[engine.Container](d.store, "containers", 1, nil),
 		Pods:       store.NewTable[engine.Pod](d.store, "pods", 1, nil), Network: d.network,
 		Networks: store.NewTable[network.Record](d.store, "networks", 1, nil),
+		Volumes:  store.NewTable[volume.Record](d.store, "volumes", 1, nil),
 		Images:   d.images, Snapshotters: d.snapshotters, Snapshotter: d.snapshotter,
 		Leases: d.leases, Namespaces: d.namespaces, Store: d.store, Events: d.events, Host: d.host, CDI: cdi.New(), Log: d.Log,
 		Config: engine.Config{
@@ -254,7 +256,8 @@ func (d *Daemon) openServer(ctx context.Context) error {
 	}
 	cri.Register(d.grpc, cri.Deps{
 		Engine: d.engine, Images: d.images, Streams: urls{streaming}, Events: d.events, Disk: disk{d}, Host: d.host,
-		Version: d.Options.Version, CgroupDriver: d.host.CgroupDriver, Runtimes: d.Config.runtimePaths(), Config: func() any { return d.config.Load() }, Networks: d.networks,
+		Version: d.Options.Version, CgroupDriver: d.host.CgroupDriver, Runtimes: d.Config.runtimePaths(),
+		ImageVolumes: d.Config.CRI.imageVolumes(), RejectAbsent: d.Config.CRI.AbsentMountSourcesToReject, Config: func() any { return d.config.Load() }, Networks: d.networks,
 		Log: d.Log, Serving: serving,
 	})
 	d.health = health.NewServer()

@@ -25,7 +25,12 @@ func sharedDir(bundle string) string { return filepath.Join(bundle, "shm") }
 
 // unmountBundle takes away what is mounted in a bundle; only then may its files be deleted.
 func unmountBundle(bundle string) error {
-	return errors.Join(mount.Unmount(rootfsDir(bundle)), mount.Unmount(sharedDir(bundle)), unmountImages(bundle), pin.Remove(pinDir(bundle)))
+	return errors.Join(mount.Unmount(rootfsDir(bundle)), unmountBeside(bundle), pin.Remove(pinDir(bundle)))
+}
+
+// unmountBeside takes away what is mounted in a bundle beside the root filesystem.
+func unmountBeside(bundle string) error {
+	return errors.Join(mount.Unmount(sharedDir(bundle)), unmountIn(imagesDir(bundle)), unmountIn(volumesDir(bundle)))
 }
 
 // execDir is where a process executed in a container has its process.json, its named pipes and its exit file.
@@ -63,6 +68,9 @@ func (e *Engine) buildSpec(ctx context.Context, c Container) (*specs.Spec, []str
 	}
 	if err == nil {
 		request, err = e.bindImages(ctx, c, request)
+	}
+	if err == nil {
+		request = e.bindVolumes(c, request)
 	}
 	if err != nil {
 		return nil, nil, err

@@ -55,6 +55,9 @@ func (e *Engine) create(ctx context.Context, ns string, o CreateOptions) (Contai
 	if err != nil {
 		return Container{}, err
 	}
+	if err := e.planVolumes(ns, &o, resolved); err != nil {
+		return Container{}, fmt.Errorf("container %s: %w", o.ID, err)
+	}
 	if err := e.Namespaces.Ensure(ns); err != nil {
 		return Container{}, err
 	}
@@ -185,6 +188,7 @@ func (e *Engine) newRecord(ns string, o CreateOptions, r image.Resolved) Contain
 		Stdin: o.Stdin, StdinOnce: o.StdinOnce, AutoRemove: o.AutoRemove, NoPivot: o.NoPivot,
 		Request: o.Request, Spec: o.Spec, CreatedAt: time.Now(), Name: o.Name, Net: o.Net, Restart: o.Restart,
 		HealthCheck: effectiveCheck(r.HealthCheck, o.HealthCheck), StopTimeout: o.StopTimeout, Init: o.Init,
+		VolumesFrom: o.VolumesFrom, TakeVolumes: o.AutoRemove || o.Pod != "",
 	}
 	if o.Image != "" {
 		c.Snapshotter, c.Snapshot = o.Snapshotter, o.ID
@@ -267,6 +271,9 @@ func (e *Engine) build(ctx context.Context, l *live, o CreateOptions) error {
 	if err := failpoint.Hit("create-prepared"); err != nil {
 		return err
 	}
+	if err := e.makeVolumes(ctx, l); err != nil {
+		return err
+	}
 	release, err := e.consult(ctx, l)
 	defer release()
 	if err != nil {
@@ -274,6 +281,9 @@ func (e *Engine) build(ctx context.Context, l *live, o CreateOptions) error {
 	}
 	l.at("writing its bundle")
 	warnings, err := e.writeBundle(ctx, l.record())
+	if err == nil && o.ImageVolumes == ImageVolumesMkdir {
+		err = e.makeDeclared(l.record())
+	}
 	if err != nil {
 		return err
 	}

@@ -30,6 +30,7 @@ import (
 	"github.com/minirt/mini/runtime/snapshot"
 	"github.com/minirt/mini/runtime/store"
 	"github.com/minirt/mini/runtime/supervisor/wire"
+	"github.com/minirt/mini/runtime/volume"
 )
 
 // Config is what the daemon's configuration says to the engine.
@@ -67,6 +68,7 @@ type Deps struct {
 	Containers        *store.Table[Container]
 	Pods              *store.Table[Pod]
 	Networks          *store.Table[network.Record] // that users have made
+	Volumes           *store.Table[volume.Record]
 	Images            Images
 	Network           Network
 	Snapshotters      map[string]snapshot.Snapshotter
@@ -86,11 +88,12 @@ type Deps struct {
 // Engine runs containers.
 type Engine struct {
 	Deps
-	sandboxes  Sandboxes
-	locks      keylock.Locks
-	podFlights flights[Pod]
-	flights    flights[Container]
-	said       saidFeatures
+	sandboxes   Sandboxes
+	volumeFiles *volume.Local
+	locks       keylock.Locks
+	podFlights  flights[Pod]
+	flights     flights[Container]
+	said        saidFeatures
 
 	ctx        context.Context // ends with Close
 	close      context.CancelFunc
@@ -169,7 +172,7 @@ func New(d Deps) (*Engine, error) {
 		return nil, fmt.Errorf("snapshotter %q is not one of this daemon's: %w", d.Snapshotter, errdefs.ErrInvalidArgument)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	return &Engine{Deps: d, ctx: ctx, close: cancel, recovered: make(chan struct{}), closing: make(chan struct{}, 1), containers: map[key]*live{}, names: map[key]*live{}, pods: map[key]*livePod{}}, nil
+	return &Engine{Deps: d, volumeFiles: volume.NewLocal(filepath.Join(d.Root, "volumes")), ctx: ctx, close: cancel, recovered: make(chan struct{}), closing: make(chan struct{}, 1), containers: map[key]*live{}, names: map[key]*live{}, pods: map[key]*livePod{}}, nil
 }
 
 // Close ends the engine's background work. Containers go on.

@@ -36,7 +36,6 @@ func (e *Engine) Start(ctx context.Context, ns, id string, o StartOptions) (Proc
 
 // startLocked is Start, by the caller that has the lock.
 func (e *Engine) startLocked(ctx context.Context, l *live, o StartOptions) (Process, error) {
-	files, attachment := o.Streams.files()
 	if err := l.require("start", Created, Exited); err != nil {
 		return Process{}, err
 	}
@@ -49,6 +48,23 @@ func (e *Engine) startLocked(ctx context.Context, l *live, o StartOptions) (Proc
 	if err := failpoint.Hit("start-bundled"); err != nil {
 		return Process{}, err
 	}
+	if err := e.mountVolumes(ctx, l); err != nil {
+		e.releaseQuietly(ctx, l.record())
+		if l.record().AutoRemove {
+			e.noteFailedStart(ctx, l, wire.Exit{})
+		}
+		return Process{}, fmt.Errorf("start container %s: %w", l.key.id, err)
+	}
+	started, err := e.launch(ctx, l, o)
+	if err != nil && l.state() != Running {
+		e.releaseQuietly(ctx, l.record())
+	}
+	return started, err
+}
+
+// launch starts the first process of a container whose bundle and volumes are ready.
+func (e *Engine) launch(ctx context.Context, l *live, o StartOptions) (Process, error) {
+	files, attachment := o.Streams.files()
 	if err := e.joinNetworks(ctx, l); err != nil {
 		if l.record().AutoRemove {
 			e.noteFailedStart(ctx, l, wire.Exit{})

@@ -58,6 +58,8 @@ type Container struct {
 	AutoRemove   bool                `json:"autoRemove,omitempty"`
 	NoPivot      bool                `json:"noPivot,omitempty"`
 	KeepSnapshot bool                `json:"keepSnapshot,omitempty"` // Remove leaves the snapshot
+	TakeVolumes  bool                `json:"takeVolumes,omitempty"`  // Remove takes its anonymous volumes with it
+	VolumesFrom  []string            `json:"volumesFrom,omitempty"`  // as asked for; its request has their mounts
 	Request      *spec.Request       `json:"request,omitempty"`
 	Spec         *specs.Spec         `json:"spec,omitempty"`    // given whole by the client, instead of a request
 	Changes      json.RawMessage     `json:"changes,omitempty"` // of plugins, to the document of the request
@@ -110,8 +112,10 @@ type CreateOptions struct {
 	// Front is what the front end keeps with the container, and nobody else reads.
 	Front json.RawMessage
 
-	Name         string // unique in the namespace; empty: none
-	GenerateName bool   // when Name is empty
+	VolumesFrom  []string // CONTAINER[:ro|rw]: whose mounts it gets too
+	ImageVolumes string   // what becomes of the volumes that the image declares, one of ImageVolumes…
+	Name         string   // unique in the namespace; empty: none
+	GenerateName bool     // when Name is empty
 	Net          NetworkOptions
 	Restart      RestartPolicy
 	HealthCheck  *HealthCheck // nil: the image's

@@ -23,7 +23,7 @@ func (s *containersServer) Create(ctx context.Context, r *api.CreateContainerReq
 		AutoRemove: r.AutoRemove, NoPivot: r.NoPivot, Supervisor: r.Supervisor,
 		Name: r.Name, GenerateName: r.GenerateName, StopTimeout: time.Duration(r.StopTimeout), Init: r.Init,
 		Restart:     engine.RestartPolicy{Name: r.Restart.GetName(), MaxRetries: int(r.Restart.GetMaxRetries())},
-		HealthCheck: healthCheckOf(r.Health),
+		HealthCheck: healthCheckOf(r.Health), VolumesFrom: r.VolumesFrom, ImageVolumes: r.ImageVolumes,
 	}
 	var err error
 	if o.Net, err = networkOf(r); err != nil {

@@ -67,6 +67,7 @@ type Engine interface {
 	CollectGarbage(ctx context.Context, dryRun bool) (image.Collected, error)
 	Upgrade(ctx context.Context) error
 	Networks
+	Volumes
 }
 
 // Daemon is what only the daemon knows of itself.
@@ -125,6 +126,7 @@ func Register(r grpc.ServiceRegistrar, d Deps) {
 	api.RegisterContainersServer(r, &containersServer{Deps: d})
 	api.RegisterProcessesServer(r, &processesServer{Deps: d})
 	api.RegisterNetworksServer(r, &networksServer{Deps: d})
+	api.RegisterVolumesServer(r, &volumesServer{Deps: d})
 }
 
 const defaultNamespace = "default"
