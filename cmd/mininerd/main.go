@@ -38,7 +38,7 @@ func newApp() *cli.App {
 		&cli.Command{Name: "container", Usage: "work with containers", Subcommands: append(containerVerbs(), containerInspectCommand(), containerPruneCommand())},
 		&cli.Command{Name: "image", Usage: "work with images", Subcommands: append(imageVerbs(),
 			imagesCommand("ls", "list"), removeImagesCommand("rm", "remove"), imageInspectCommand(), imagePruneCommand())},
-		networkCommand(), namespaceCommand(), systemCommand(), icli.CompletionCommand(), icli.ManCommand(),
+		networkCommand(), volumeCommand(), namespaceCommand(), systemCommand(), icli.CompletionCommand(), icli.ManCommand(),
 	)
 	wrongFlags(app)
 	return app

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -82,9 +83,14 @@ type GraphDriver struct {
 
 // MountPoint is one mount that was asked for.
 type MountPoint struct {
-	Type, Source, Destination, Mode string
-	RW                              bool
-	Propagation                     string
+	Type        string
+	Name        string `json:",omitempty"` // of a volume
+	Source      string
+	Destination string
+	Driver      string `json:",omitempty"`
+	Mode        string
+	RW          bool
+	Propagation string
 }
 
 // ContainerConfig is what of a container does not depend on the host.
@@ -177,6 +183,16 @@ func containerConfig(c *api.Container, s *specs.Spec, r *spec.Request, image oci
 		Tty: s.Process.Terminal, Env: s.Process.Env, Cmd: slices.Clone(r.Args), Image: Familiar(c.Image), WorkingDir: s.Process.Cwd,
 		Entrypoint: image.Entrypoint, Labels: c.Labels, StopSignal: cmp.Or(r.StopSignal, image.StopSignal), Volumes: image.Volumes,
 	}
+	for _, m := range r.Mounts {
+		if m.Volume == nil || !m.Volume.Anonymous || m.Inherited {
+			continue
+		}
+		config.Volumes = maps.Clone(config.Volumes)
+		if config.Volumes == nil {
+			config.Volumes = map[string]struct{}{}
+		}
+		config.Volumes[m.Target] = struct{}{}
+	}
 	if r.Entrypoint != nil {
 		config.Entrypoint = *r.Entrypoint
 	} else if len(config.Cmd) == 0 {
@@ -243,6 +259,12 @@ func mountPoints(list []*api.Mount) []MountPoint {
 				mode = append(mode, o)
 			case "shared", "slave", "private", "rshared", "rslave", "rprivate":
 				p.Propagation = o
+			}
+		}
+		if m.Volume != "" {
+			p.Name, p.Driver = m.Volume, "local"
+			if len(mode) == 0 && !m.Anonymous {
+				mode = []string{"z"} // as docker has it
 			}
 		}
 		p.Mode = strings.Join(mode, ",")

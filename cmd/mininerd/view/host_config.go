@@ -15,6 +15,8 @@ import (
 // HostConfig is what of a container depends on the host.
 type HostConfig struct {
 	Binds                                       []string
+	VolumesFrom                                 []string
+	VolumeDriver                                string
 	ContainerIDFile                             string
 	LogConfig                                   LogConfig
 	NetworkMode                                 string
@@ -74,6 +76,7 @@ func hostConfig(c *api.Container, s *specs.Spec, r *spec.Request) HostConfig {
 		ExtraHosts: c.ExtraHosts, GroupAdd: r.Groups, IpcMode: cmp.Or(r.Namespaces["ipc"], "private"), PidMode: own(r.Namespaces["pid"]),
 		UTSMode: own(r.Namespaces["uts"]), UsernsMode: own(r.Namespaces["user"]), Privileged: r.Privileged, ReadonlyRootfs: r.ReadOnly, Tmpfs: r.Tmpfs,
 		ShmSize: cmp.Or(r.ShmSize, 64<<20), Sysctls: r.Sysctls, Runtime: c.Runtime, CgroupParent: r.CgroupParent, Init: c.Init,
+		VolumesFrom:   c.VolumesFrom,
 		RestartPolicy: RestartPolicy{cmp.Or(c.Restart.GetName(), "no"), c.Restart.GetMaxRetries()}, LogConfig: logOf(c), Ulimits: []Ulimit{},
 	}
 	if r.OOMScoreAdj != nil {
@@ -89,7 +92,7 @@ func hostConfig(c *api.Container, s *specs.Spec, r *spec.Request) HostConfig {
 		h.Ulimits = append(h.Ulimits, Ulimit{strings.ToLower(strings.TrimPrefix(l.Type, "RLIMIT_")), int64(l.Hard), int64(l.Soft)})
 	}
 	for _, m := range r.Mounts {
-		if m.Type == "bind" {
+		if isAsked(m) && (m.Type == "bind" || m.Type == "volume") {
 			h.Binds = append(h.Binds, bindText(m))
 		}
 	}
@@ -146,6 +149,11 @@ func networkMode(c *api.Container) string {
 		return c.Networks[0].Network
 	}
 	return cmp.Or(c.NetworkMode, "none")
+}
+
+// isAsked says whether a mount was asked for by its source: not one of another container, nor one whose volume has no name.
+func isAsked(m spec.Mount) bool {
+	return !m.Inherited && !(m.Volume != nil && m.Volume.Anonymous)
 }
 
 func bindText(m spec.Mount) string {
