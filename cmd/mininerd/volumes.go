@@ -16,8 +16,10 @@ import (
 	"github.com/minirt/mini/runtime/api"
 )
 
-// noSuchVolume is docker's beginning of the message, which scripts look for.
-const noSuchVolume = "No such volume"
+// noSuchVolume says so in docker's words, which scripts look for.
+func noSuchVolume(name string) error {
+	return fmt.Errorf("get %s: no such volume: %w", name, errdefs.ErrNotFound)
+}
 
 func volumeCommand() *cli.Command {
 	return &cli.Command{
@@ -100,7 +102,7 @@ func volumeListCommand() *cli.Command {
 func inspectVolume(c *cli.Context, d *daemon, name string) (any, error) {
 	v, err := d.Volumes.Inspect(c.Context, &api.VolumeRequest{Namespace: d.ns, Name: name, Size: c.Bool("size")})
 	if errdefs.IsNotFound(err) {
-		return nil, fmt.Errorf("%s: %s: %w", noSuchVolume, name, errdefs.ErrNotFound)
+		return nil, noSuchVolume(name)
 	}
 	if err != nil {
 		return nil, err
@@ -121,7 +123,7 @@ func volumeRemoveCommand() *cli.Command {
 				_, err := d.Volumes.Remove(c.Context, &api.VolumeRequest{Namespace: d.ns, Name: name})
 				switch {
 				case errdefs.IsNotFound(err) && !c.Bool("force"):
-					failed = errors.Join(failed, fmt.Errorf("%s: %s: %w", noSuchVolume, name, errdefs.ErrNotFound))
+					failed = errors.Join(failed, noSuchVolume(name))
 				case err != nil && !errdefs.IsNotFound(err):
 					failed = errors.Join(failed, err)
 				default:

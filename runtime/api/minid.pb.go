@@ -4598,6 +4598,7 @@ type Mount struct {
 	Options       []string               `protobuf:"bytes,4,rep,name=options,proto3" json:"options,omitempty"`
 	Volume        string                 `protobuf:"bytes,5,opt,name=volume,proto3" json:"volume,omitempty"`
 	Anonymous     bool                   `protobuf:"varint,6,opt,name=anonymous,proto3" json:"anonymous,omitempty"`
+	Inherited     bool                   `protobuf:"varint,7,opt,name=inherited,proto3" json:"inherited,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -4670,6 +4671,13 @@ func (x *Mount) GetVolume() string {
 func (x *Mount) GetAnonymous() bool {
 	if x != nil {
 		return x.Anonymous
+	}
+	return false
+}
+
+func (x *Mount) GetInherited() bool {
+	if x != nil {
+		return x.Inherited
 	}
 	return false
 }
@@ -10713,14 +10721,15 @@ const file_minid_proto_rawDesc = "" +
 	"updated_at\x18\x06 \x01(\x03R\tupdatedAt\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x9b\x01\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xb9\x01\n" +
 	"\x05Mount\x12\x12\n" +
 	"\x04type\x18\x01 \x01(\tR\x04type\x12\x16\n" +
 	"\x06source\x18\x02 \x01(\tR\x06source\x12\x16\n" +
 	"\x06target\x18\x03 \x01(\tR\x06target\x12\x18\n" +
 	"\aoptions\x18\x04 \x03(\tR\aoptions\x12\x16\n" +
 	"\x06volume\x18\x05 \x01(\tR\x06volume\x12\x1c\n" +
-	"\tanonymous\x18\x06 \x01(\bR\tanonymous\"K\n" +
+	"\tanonymous\x18\x06 \x01(\bR\tanonymous\x12\x1c\n" +
+	"\tinherited\x18\a \x01(\bR\tinherited\"K\n" +
 	"\x0eMountsResponse\x12'\n" +
 	"\x06mounts\x18\x01 \x03(\v2\x0f.minid.v1.MountR\x06mounts\x12\x10\n" +
 	"\x03key\x18\x02 \x01(\tR\x03key\"p\n" +

@@ -134,7 +134,7 @@ func (s *containersServer) askedMounts(c engine.Container) []*api.Mount {
 	}
 	var all []*api.Mount
 	for _, m := range c.Request.Mounts {
-		one := &api.Mount{Type: m.Type, Source: m.Source, Target: m.Target, Options: slices.Clone(m.Options)}
+		one := &api.Mount{Type: m.Type, Source: m.Source, Target: m.Target, Options: slices.Clone(m.Options), Inherited: m.Inherited}
 		if m.Type == engine.MountVolume {
 			one.Volume, one.Source, one.Anonymous = m.Source, s.Engine.VolumePath(c.Namespace, m.Source), m.Volume != nil && m.Volume.Anonymous
 		}

@@ -2,6 +2,7 @@ package options
 
 import (
 	"path"
+	"slices"
 	"strings"
 
 	"github.com/docker/go-units"
@@ -28,7 +29,11 @@ func mountFlags() []cli.Flag {
 func mounts(f Flags, r *spec.Request, out *api.CreateContainerRequest) error {
 	r.ReadOnly = f.Bool("read-only")
 	out.VolumesFrom, out.ImageVolumes = f.StringSlice("volumes-from"), "copy"
-	for _, text := range f.StringSlice("volume") {
+	volumes := f.StringSlice("volume")
+	for i, text := range volumes {
+		if slices.Contains(volumes[:i], text) {
+			continue // once is enough, as docker has it
+		}
 		m, err := Volume(text)
 		if err != nil {
 			return err

@@ -24,8 +24,7 @@ func Volume(text string) (spec.Mount, error) {
 	}
 	wrong := len(parts) > 3 || len(parts) > 1 && source == "" || target == ""
 	if len(parts) == 2 && !wrong {
-		_, err := volumeMode(target, false)
-		wrong = err == nil // /TARGET:ro
+		_, wrong = volumeMode(target, false) // /TARGET:ro
 	}
 	if wrong {
 		return spec.Mount{}, invalid("invalid volume specification: '%s': write [SOURCE:]TARGET[:OPTIONS]", text)
@@ -41,9 +40,9 @@ func Volume(text string) (spec.Mount, error) {
 		source = filepath.Join(dir, source)
 	}
 	bind := path.IsAbs(source)
-	m, err := volumeMode(mode, bind)
-	if err != nil {
-		return spec.Mount{}, invalid("%w: in --volume %s", err, text)
+	m, ok := volumeMode(mode, bind)
+	if !ok {
+		return spec.Mount{}, invalid("invalid mode: %s: in --volume %s", mode, text)
 	}
 	m.Target = target
 	if bind {
@@ -61,8 +60,8 @@ func isRelative(source string) bool {
 
 // volumeMode reads the options of -v. Of each kind there may be one. Those of SELinux and of Docker Desktop are known and
 // mean nothing here.
-func volumeMode(text string, bind bool) (spec.Mount, error) {
-	m := spec.Mount{Volume: &spec.Volume{}}
+func volumeMode(text string, bind bool) (m spec.Mount, ok bool) {
+	m.Volume = &spec.Volume{}
 	recursive := "rbind"
 	seen := map[string]bool{}
 	for o := range strings.SplitSeq(text, ",") {
@@ -89,10 +88,10 @@ func volumeMode(text string, bind bool) (spec.Mount, error) {
 		}
 		foreign := bind && kind == "copy" || !bind && (kind == "propagation" || kind == "recursion")
 		if kind == "" || seen[kind] || foreign {
-			return m, invalid("invalid mode: %s", text)
+			return m, false
 		}
 		seen[kind] = true
 	}
 	m.Options = slices.Insert(m.Options, 0, recursive)
-	return m, nil
+	return m, true
 }

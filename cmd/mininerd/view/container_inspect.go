@@ -259,6 +259,7 @@ func mountPoints(list []*api.Mount) []MountPoint {
 				mode = append(mode, o)
 			case "shared", "slave", "private", "rshared", "rslave", "rprivate":
 				p.Propagation = o
+				mode = append(mode, o)
 			}
 		}
 		if m.Volume != "" {
@@ -267,7 +268,9 @@ func mountPoints(list []*api.Mount) []MountPoint {
 				mode = []string{"z"} // as docker has it
 			}
 		}
-		p.Mode = strings.Join(mode, ",")
+		if !m.Inherited {
+			p.Mode = strings.Join(mode, ",")
+		}
 		if m.Type == "bind" && p.Propagation == "" {
 			p.Propagation = "rprivate"
 		}
