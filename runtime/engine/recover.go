@@ -65,7 +65,7 @@ func (e *Engine) Recover(ctx context.Context) error {
 	if err := e.recoverPods(ctx, allPods); err != nil {
 		return err
 	}
-	e.holdVolumes(ctx)
+	e.holdVolumes()
 	e.background.Go(func() { e.removeAll(remove) })
 	e.background.Go(e.recoverVolumes)
 	e.resume()

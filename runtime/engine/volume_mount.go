@@ -109,7 +109,8 @@ func (e *Engine) fillVolume(ctx context.Context, c Container, m spec.Mount, r vo
 	if _, err := e.volumeFiles.Mount(ctx, r, user); err != nil {
 		return err
 	}
-	err = e.volumeFiles.Fill(ctx, r, from, inside)
+	lasting := !(volumeOf(m).Anonymous && c.TakeVolumes) // after a power cut nobody comes back to what goes with its container
+	err = e.volumeFiles.Fill(ctx, r, from, inside, lasting)
 	_, end := e.volumeFiles.Unmount(r, user)
 	return errors.Join(err, end)
 }

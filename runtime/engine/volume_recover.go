@@ -28,7 +28,7 @@ func (e *Engine) volumeRecords() []volume.Record {
 
 // holdVolumes makes known who has mounted the volumes that are mounts: the containers that run. It comes before anything
 // of a container is taken away.
-func (e *Engine) holdVolumes(ctx context.Context) {
+func (e *Engine) holdVolumes() {
 	e.mu.RLock()
 	lives := make([]*live, 0, len(e.containers))
 	for _, l := range e.containers {
@@ -42,12 +42,11 @@ func (e *Engine) holdVolumes(ctx context.Context) {
 		}
 		for _, i := range volumeMounts(c) {
 			r, err := e.findVolume(c.Namespace, c.Request.Mounts[i].Source)
-			if err == nil {
-				_, err = e.volumeFiles.Mount(ctx, r, c.Namespace+"/"+c.ID)
-			}
 			if err != nil {
-				e.Log.Warn("a volume of a running container is not there for others", "id", c.ID, "error", err)
+				e.Log.Warn("a volume of a running container is not known", "id", c.ID, "error", err)
+				continue
 			}
+			e.volumeFiles.Hold(r, c.Namespace+"/"+c.ID)
 		}
 	}
 }

@@ -264,4 +264,3 @@ func TestMakeIn(t *testing.T) {
 		}
 	}
 }
-

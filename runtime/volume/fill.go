@@ -19,8 +19,8 @@ import (
 
 // Fill copies a directory's files into a volume that has none, with their owners changed as o says, and gives the volume
 // the directory's owner and mode. A volume that has files is left as it is. Where the volume is a mount, nobody else may
-// have it mounted, who could change what is being written.
-func (l *Local) Fill(ctx context.Context, r Record, from string, o treecopy.Options) error {
+// have it mounted, who could change what is being written. Unless it is lasting, a power cut may leave a part of it.
+func (l *Local) Fill(ctx context.Context, r Record, from string, o treecopy.Options, lasting bool) error {
 	if err := l.Settle(ctx, r); err != nil {
 		return err
 	}
@@ -39,7 +39,7 @@ func (l *Local) Fill(ctx context.Context, r Record, from string, o treecopy.Opti
 		return err
 	}
 	err = treecopy.Copy(ctx, from, half, o)
-	if err == nil {
+	if err == nil && lasting {
 		err = syncFilesystem(half)
 	}
 	if err == nil {

@@ -7,6 +7,8 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"sync"
 
 	"github.com/containerd/errdefs"
@@ -41,15 +43,17 @@ func (l *Local) dir(r Record) string { return filepath.Join(l.root, r.Namespace,
 // Path is where the files of a volume are: while somebody has it mounted, where that matters.
 func (l *Local) Path(r Record) string { return filepath.Join(l.dir(r), dataDir) }
 
-// Make makes a volume's directory, unless it is there.
+// Make makes a volume's directory, unless it is there. Who is not root finds none of them on the host.
 func (l *Local) Make(r Record) error {
 	if _, err := os.Lstat(l.Path(r)); err == nil {
 		return nil
 	}
+	l.mu.Lock() // the directory of the namespace may be going
+	defer l.mu.Unlock()
 	if err := os.MkdirAll(l.Path(r), 0o755); err != nil {
 		return err
 	}
-	for dir, mode := range map[string]os.FileMode{l.root: 0o711, filepath.Dir(l.dir(r)): 0o711, l.dir(r): 0o711, l.Path(r): 0o755} {
+	for dir, mode := range map[string]os.FileMode{l.root: 0o700, filepath.Dir(l.dir(r)): 0o711, l.dir(r): 0o711, l.Path(r): 0o755} {
 		if err := os.Chmod(dir, mode); err != nil { // whatever the umask
 			return err
 		}
@@ -77,6 +81,8 @@ func (l *Local) Remove(r Record) error {
 	if err := os.RemoveAll(dir); err != nil {
 		return err
 	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	if err := os.Remove(filepath.Dir(dir)); err != nil && !errors.Is(err, os.ErrNotExist) && !errors.Is(err, unix.ENOTEMPTY) && !errors.Is(err, unix.EEXIST) {
 		return err
 	}
@@ -98,9 +104,7 @@ func (l *Local) Mount(ctx context.Context, r Record, user string) (mounted bool,
 	if len(r.Options) == 0 {
 		return false, nil
 	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	is, err := mount.Mounted(l.Path(r))
+	is, err := l.mounted(r)
 	if err != nil {
 		return false, err
 	}
@@ -113,34 +117,51 @@ func (l *Local) Mount(ctx context.Context, r Record, user string) (mounted bool,
 			return false, fmt.Errorf("error while mounting volume '%s': %w", l.Path(r), err)
 		}
 	}
+	l.Hold(r, user)
+	return !is, nil
+}
+
+// Hold is Mount for a volume that the last daemon has mounted for the user.
+func (l *Local) Hold(r Record, user string) {
+	if len(r.Options) == 0 {
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	if l.users[l.dir(r)] == nil {
 		l.users[l.dir(r)] = map[string]bool{}
 	}
 	l.users[l.dir(r)][user] = true
-	return !is, nil
 }
 
 // Unmount is the end of Mount: the last user takes the mount away, and whoever is none when there are none.
 func (l *Local) Unmount(r Record, user string) (unmounted bool, err error) {
-	if len(r.Options) == 0 {
+	if len(r.Options) == 0 || l.drop(r, user) > 0 {
 		return false, nil
 	}
+	is, err := l.mounted(r)
+	if err != nil || !is {
+		return false, err
+	}
+	return true, mount.Unmount(l.Path(r))
+}
+
+// drop forgets a user, and returns how many others there are.
+func (l *Local) drop(r Record, user string) int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	users := l.users[l.dir(r)]
 	delete(users, user)
-	if len(users) > 0 {
-		return false, nil
+	if len(users) == 0 {
+		delete(l.users, l.dir(r))
 	}
-	delete(l.users, l.dir(r))
-	is, err := mount.Mounted(l.Path(r))
-	if errdefs.IsNotFound(err) || err == nil && !is {
-		return false, nil
-	}
-	if err != nil {
-		return false, err
-	}
-	return true, mount.Unmount(l.Path(r))
+	return len(users)
+}
+
+// mounted reads the table of mounts: to ask a file server that is gone would have no end.
+func (l *Local) mounted(r Record) (bool, error) {
+	points, err := mount.Below(l.dir(r))
+	return slices.ContainsFunc(points, func(p string) bool { return strings.HasSuffix(p, "/"+r.Namespace+"/"+r.Name+"/"+dataDir) }), err
 }
 
 // InUse says whether somebody has a volume with options mounted.

@@ -142,11 +142,11 @@ func arrived(t *testing.T, dir string) {
 func TestFill(t *testing.T) {
 	l, r := newVolume(t, nil)
 	from := source(t)
-	must(t, l.Fill(t.Context(), r, from, treecopy.Options{}))
+	must(t, l.Fill(t.Context(), r, from, treecopy.Options{}, true))
 	arrived(t, l.Path(r))
 	must(t, os.WriteFile(filepath.Join(l.Path(r), "own"), nil, 0o600))
 	must(t, os.Remove(filepath.Join(l.Path(r), "pipe")))
-	must(t, l.Fill(t.Context(), r, from, treecopy.Options{}))
+	must(t, l.Fill(t.Context(), r, from, treecopy.Options{}, true))
 	if _, err := os.Lstat(filepath.Join(l.Path(r), "pipe")); err == nil {
 		t.Error("a volume with files was filled")
 	}
@@ -157,7 +157,7 @@ func TestFill(t *testing.T) {
 
 func TestFillOwners(t *testing.T) {
 	l, r := newVolume(t, nil)
-	must(t, l.Fill(t.Context(), r, source(t), treecopy.Options{UID: func(id uint32) uint32 { return id + 100 }}))
+	must(t, l.Fill(t.Context(), r, source(t), treecopy.Options{UID: func(id uint32) uint32 { return id + 100 }}, true))
 	if out := testenv.Run(t, "stat", "-c", "%u %g", l.Path(r), filepath.Join(l.Path(r), "sub/file")); out != "105 6\n107 8\n" {
 		t.Errorf("owners %q", out)
 	}
@@ -168,7 +168,7 @@ func TestFillEmpty(t *testing.T) {
 	l, r := newVolume(t, nil)
 	from := testenv.Dir(t)
 	must(t, unix.Chmod(from, 0o1733))
-	must(t, l.Fill(t.Context(), r, from, treecopy.Options{}))
+	must(t, l.Fill(t.Context(), r, from, treecopy.Options{}, true))
 	if out := testenv.Run(t, "stat", "-c", "%a", l.Path(r)); out != "1733\n" {
 		t.Errorf("mode %q", out)
 	}
@@ -188,7 +188,7 @@ func TestFillMount(t *testing.T) {
 	must(t, os.Mkdir(filepath.Join(l.Path(r), ".sub.minid"), 0o700))
 	must(t, os.WriteFile(filepath.Join(l.Path(r), ".sub.minid/half"), nil, 0o600))
 	must(t, os.WriteFile(filepath.Join(l.Path(r), "link"), []byte("own"), 0o600))
-	must(t, l.Fill(t.Context(), r, from, treecopy.Options{}))
+	must(t, l.Fill(t.Context(), r, from, treecopy.Options{}, true))
 	if out := testenv.Run(t, "sh", "-c", "cd "+l.Path(r)+"; stat -c '%a %u %g' . sub/file; cat link; ls -A"); out != "1777 5 6\n640 7 8\nownhard\nlink\npipe\nsub\n" {
 		t.Errorf("%s", out)
 	}
@@ -201,7 +201,7 @@ func TestFillMount(t *testing.T) {
 func TestKilledWhileFilling(t *testing.T) {
 	if dir := os.Getenv("VOLUME_CRASH_DIR"); dir != "" {
 		l := NewLocal(filepath.Join(dir, "volumes"))
-		must(t, l.Fill(t.Context(), Record{Namespace: "default", Name: "data"}, filepath.Join(dir, "from"), treecopy.Options{}))
+		must(t, l.Fill(t.Context(), Record{Namespace: "default", Name: "data"}, filepath.Join(dir, "from"), treecopy.Options{}, true))
 		return
 	}
 	for _, c := range []struct {
@@ -224,7 +224,7 @@ func TestKilledWhileFilling(t *testing.T) {
 			} else if empty, err := isEmpty(l.Path(r)); err != nil || !empty {
 				t.Errorf("half a copy is in the volume: %v", err)
 			}
-			must(t, l.Fill(t.Context(), r, filepath.Join(dir, "from"), treecopy.Options{}))
+			must(t, l.Fill(t.Context(), r, filepath.Join(dir, "from"), treecopy.Options{}, true))
 			arrived(t, l.Path(r))
 			if entries, err := os.ReadDir(l.dir(r)); err != nil || len(entries) != 1 {
 				t.Errorf("beside the files: %v, %v", entries, err)
