@@ -71,7 +71,7 @@ check: go ## format, vet, lint, unit tests
 
 .PHONY: test
 test: build kernel images conformance-tools ## everything this machine can run (as root; what cannot run is skipped with its reason)
-	$(GO) run ./test/report \
+	$(GO) run ./test/report -again 3 \
 		-- $(GO) test -json -race $(RACE) \
 		-- $(GO) test -json -tags seccomp $$($(GO) list -tags seccomp ./... | grep -vFx -e '' $$($(GO) list $(RACE) | sed 's/^/-e /') | grep -vE '/test/(scenario|vm)') \
 		-- $(GO) test -json -count=1 -p 1 -timeout 25m ./test/scenario/... \

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -111,7 +112,33 @@ func inspectContainer(c *cli.Context, d *daemon, name string) (any, error) {
 	if c.String("mode") == "native" {
 		return native{got, got.Spec, got.Request, got.ImageConfig}, nil
 	}
-	return view.DocumentOfContainer(got)
+	doc, err := view.DocumentOfContainer(got)
+	if err != nil || got.Snapshot == "" {
+		return doc, err
+	}
+	m, err := d.Snapshots.Mounts(c.Context, &api.SnapshotRequest{Namespace: got.Namespace, Snapshotter: got.Snapshotter, Name: got.Snapshot})
+	if err != nil && !errdefs.IsNotFound(err) {
+		return nil, err
+	}
+	doc.WithSnapshot(m.GetMounts(), got.Bundle)
+	if doc.SizeRw != nil {
+		image, err := d.imageSize(c.Context, got)
+		if err != nil {
+			return nil, err
+		}
+		whole := image + *doc.SizeRw
+		doc.SizeRootFs = &whole
+	}
+	return doc, nil
+}
+
+// imageSize is how large a container's image is, unpacked; 0 when it has lost all its names.
+func (d *daemon) imageSize(ctx context.Context, of *api.Container) (int64, error) {
+	u, err := d.Images.Usage(ctx, &api.UsageRequest{Namespace: of.Namespace, Name: of.Image, Snapshotter: of.Snapshotter})
+	if errdefs.IsNotFound(err) {
+		return 0, nil
+	}
+	return u.GetSnapshotSize(), err
 }
 
 func inspectImage(c *cli.Context, d *daemon, name string) (any, error) {

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -34,7 +33,8 @@ func runList(c *cli.Context, d *daemon) error {
 	if err != nil {
 		return err
 	}
-	all, err := d.Containers.List(c.Context, &api.ListContainersRequest{Namespace: d.ns})
+	size := c.Bool("size") || strings.Contains(c.String("format"), ".Size")
+	all, err := d.Containers.List(c.Context, &api.ListContainersRequest{Namespace: d.ns, Size: size})
 	if err != nil {
 		return err
 	}
@@ -52,48 +52,16 @@ func runList(c *cli.Context, d *daemon) error {
 		}
 		return nil
 	}
-	rows, err := containerRows(c, d, list)
-	if err != nil {
-		return err
+	now := time.Now()
+	var rows []view.Container
+	for _, one := range list {
+		rows = append(rows, view.ContainerRow(one, c.Bool("no-trunc"), now))
 	}
 	columns := view.ContainerColumns
 	if c.Bool("size") {
 		columns = view.ContainerSizeColumns
 	}
 	return format.List(c.App.Writer, c.String("format"), columns, view.ContainerHeader(), rows)
-}
-
-// containerRows gets what a list does not tell, where it is shown: the commands and the sizes.
-func containerRows(c *cli.Context, d *daemon, list []*api.Container) ([]view.Container, error) {
-	text := c.String("format")
-	standard := text == "" || text == "table" || strings.Contains(text, "json")
-	size := c.Bool("size") || strings.Contains(text, ".Size")
-	now := time.Now()
-	var rows []view.Container
-	for _, one := range list {
-		var command []string
-		if size || standard || strings.Contains(text, ".Command") {
-			whole, err := d.container(c, one.Id, size)
-			switch {
-			case errdefs.IsNotFound(err):
-				continue // it was removed meanwhile
-			case err != nil:
-				return nil, err
-			}
-			one, command = whole, commandOf(whole)
-		}
-		rows = append(rows, view.ContainerRow(one, command, c.Bool("no-trunc"), now))
-	}
-	return rows, nil
-}
-
-// commandOf is the command line of a container's first process.
-func commandOf(one *api.Container) []string {
-	var s struct{ Process struct{ Args []string } }
-	if json.Unmarshal(one.Spec, &s) != nil {
-		return nil
-	}
-	return s.Process.Args
 }
 
 func topCommand() *cli.Command {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -151,7 +152,11 @@ func create(c *cli.Context, d *daemon, s streams) (*api.Container, error) {
 	if req.AutoRemove && req.Restart.Name != "no" {
 		return nil, fmt.Errorf("conflicting options: cannot specify both --restart and --rm: %w", errdefs.ErrInvalidArgument)
 	}
+	if req.Kept, err = kept(c, s); err != nil {
+		return nil, err
+	}
 	req.StdinOnce = s.stdin
+	warn(c, options.Discarded(c))
 	cid, err := newIDFile(c.String("cidfile"))
 	if err != nil {
 		return nil, err
@@ -165,12 +170,25 @@ func create(c *cli.Context, d *daemon, s streams) (*api.Container, error) {
 	return made, cid.write(made.Id)
 }
 
+// kept is what inspect says again of the command line.
+func kept(c *cli.Context, s streams) ([]byte, error) {
+	asked, err := options.Asked(c)
+	if err != nil {
+		return nil, err
+	}
+	asked.AttachStdin, asked.AttachStdout, asked.AttachStderr = s.stdin, s.stdout, s.stderr
+	return json.Marshal(asked)
+}
+
 // createPulling is Create with docker's --pull.
 func (d *daemon) createPulling(c *cli.Context, req *api.CreateContainerRequest) (*api.Container, error) {
 	when := c.String("pull")
 	switch when {
 	case "missing", "never", "":
 	case "always":
+		if req.Image == "" {
+			break
+		}
 		if err := d.pullForRun(c, req); err != nil {
 			return nil, err
 		}
@@ -178,7 +196,7 @@ func (d *daemon) createPulling(c *cli.Context, req *api.CreateContainerRequest) 
 		return nil, fmt.Errorf("invalid pull option: '%s': must be one of always, missing or never: %w", when, errdefs.ErrInvalidArgument)
 	}
 	made, err := d.Containers.Create(c.Context, req)
-	if !errdefs.IsNotFound(err) || when == "always" || !d.lacksImage(c, req) {
+	if !errdefs.IsNotFound(err) || req.Image == "" || when == "always" || !d.lacksImage(c, req) {
 		return made, err
 	}
 	if when == "never" {

@@ -20,8 +20,8 @@ import (
 // before the variable, which comes before the file.
 func globalFlags() []cli.Flag {
 	env := func(names ...string) []string { return names }
-	return []cli.Flag{
-		&cli.StringFlag{Name: "address", Aliases: []string{"a", "H", "host"}, Value: icli.DefaultAddress, EnvVars: env("MININERD_ADDRESS", "MINID_ADDRESS"), Usage: "the daemon's `SOCKET`"},
+	return append([]cli.Flag{
+		&cli.StringFlag{Name: "address", Aliases: []string{"a", "H", "host"}, Value: icli.DefaultAddress, EnvVars: env("MININERD_ADDRESS", "MININERD_HOST", "MINID_ADDRESS"), Usage: "the daemon's `SOCKET`, or tcp://HOST:PORT"},
 		&cli.StringFlag{Name: "namespace", Aliases: []string{"n"}, Value: "default", EnvVars: env("MININERD_NAMESPACE", "MINID_NAMESPACE"), Usage: "`NAME` of the namespace to work in"},
 		&cli.StringFlag{Name: "snapshotter", Aliases: []string{"storage-driver"}, EnvVars: env("MININERD_SNAPSHOTTER", "MINID_SNAPSHOTTER"), Usage: "`NAME` of the snapshotter"},
 		&cli.BoolFlag{Name: "insecure-registry", EnvVars: env("MININERD_INSECURE_REGISTRY"), Usage: "talk to registries without TLS, or without verifying it"},
@@ -29,7 +29,7 @@ func globalFlags() []cli.Flag {
 		&cli.DurationFlag{Name: "timeout", EnvVars: env("MININERD_TIMEOUT"), Usage: "end the command after this time; 0: never"},
 		&cli.DurationFlag{Name: "connect-timeout", EnvVars: env("MININERD_CONNECT_TIMEOUT"), Usage: "how long to wait for the daemon's socket; 0: 10 seconds"},
 		&cli.BoolFlag{Name: "debug", Aliases: []string{"D"}, EnvVars: env("MININERD_DEBUG"), Usage: "print each call to the daemon, and how long it took"},
-	}
+	}, icli.TLSFlags("MININERD", "MINID")...)
 }
 
 // file is mininerd.toml. What is not in it is nil.
@@ -42,6 +42,12 @@ type file struct {
 	Timeout          *string `toml:"timeout"`
 	ConnectTimeout   *string `toml:"connect_timeout"`
 	Debug            *bool   `toml:"debug"`
+	TLS              *bool   `toml:"tls"`
+	TLSVerify        *bool   `toml:"tlsverify"`
+	TLSCACert        *string `toml:"tlscacert"`
+	TLSCert          *string `toml:"tlscert"`
+	TLSKey           *string `toml:"tlskey"`
+	CertPath         *string `toml:"cert_path"`
 }
 
 // values are the file's, by the flags' names.
@@ -49,12 +55,13 @@ func (f file) values() map[string]string {
 	out := map[string]string{}
 	for name, v := range map[string]*string{
 		"address": f.Address, "namespace": f.Namespace, "snapshotter": f.Snapshotter, "hosts-dir": f.HostsDir, "timeout": f.Timeout, "connect-timeout": f.ConnectTimeout,
+		"tlscacert": f.TLSCACert, "tlscert": f.TLSCert, "tlskey": f.TLSKey, "cert-path": f.CertPath,
 	} {
 		if v != nil {
 			out[name] = *v
 		}
 	}
-	for name, v := range map[string]*bool{"insecure-registry": f.InsecureRegistry, "debug": f.Debug} {
+	for name, v := range map[string]*bool{"insecure-registry": f.InsecureRegistry, "debug": f.Debug, "tls": f.TLS, "tlsverify": f.TLSVerify} {
 		if v != nil {
 			out[name] = strconv.FormatBool(*v)
 		}

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/urfave/cli/v2"
-	"golang.org/x/sys/unix"
 
 	"github.com/minirt/mini/cmd/mininerd/format"
 	"github.com/minirt/mini/cmd/mininerd/view"
@@ -31,11 +30,11 @@ func statsCommand() *cli.Command {
 }
 
 func runStats(c *cli.Context, d *daemon) error {
-	memory, err := machineMemory()
+	machine, err := d.System.Info(c.Context, &api.InfoRequest{})
 	if err != nil {
 		return err
 	}
-	w := watcher{d: d, names: c.Args().Slice(), all: c.Bool("all"), whole: c.Bool("no-trunc"), memory: memory}
+	w := watcher{d: d, names: c.Args().Slice(), all: c.Bool("all"), whole: c.Bool("no-trunc"), memory: uint64(machine.Memory)}
 	if _, err := w.rows(c); err != nil {
 		return err
 	}
@@ -68,20 +67,12 @@ func runStats(c *cli.Context, d *daemon) error {
 	}
 }
 
-func machineMemory() (uint64, error) {
-	var info unix.Sysinfo_t
-	if err := unix.Sysinfo(&info); err != nil {
-		return 0, fmt.Errorf("sysinfo: %w", err)
-	}
-	return info.Totalram * uint64(info.Unit), nil
-}
-
 // watcher keeps the samples that the next ones are compared with.
 type watcher struct {
 	d          *daemon
 	names      []string // empty: all
 	all, whole bool
-	memory     uint64
+	memory     uint64 // of the daemon's machine, in bytes
 	before     map[string]*view.Sample
 }
 

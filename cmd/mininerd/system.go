@@ -88,11 +88,7 @@ func infoCommand() *cli.Command {
 					paused++
 				}
 			}
-			memory, err := machineMemory()
-			if err != nil {
-				return err
-			}
-			out := view.InfoOf(i, v, paused, runtime.NumCPU(), memory)
+			out := view.InfoOf(i, v, paused)
 			if text := c.String("format"); text != "" {
 				return format.One(c.App.Writer, text, out)
 			}
@@ -164,7 +160,7 @@ func (d *daemon) disk(c *cli.Context) ([]disk, error) {
 	if err != nil {
 		return nil, err
 	}
-	list, err := d.Containers.List(c.Context, &api.ListContainersRequest{Namespace: d.ns})
+	list, err := d.Containers.List(c.Context, &api.ListContainersRequest{Namespace: d.ns, Size: true})
 	if err != nil {
 		return nil, err
 	}
@@ -173,16 +169,7 @@ func (d *daemon) disk(c *cli.Context) ([]disk, error) {
 	var written, idle int64
 	for _, one := range list.Containers {
 		used[one.Image] = true
-		r := d.request(one.Id)
-		r.Size = true
-		whole, err := d.Containers.Get(c.Context, r)
-		if errdefs.IsNotFound(err) {
-			continue
-		}
-		if err != nil {
-			return nil, err
-		}
-		size := whole.Size.GetSize()
+		size := one.Size.GetSize()
 		written += size
 		if one.State == "running" || one.State == "paused" {
 			running++

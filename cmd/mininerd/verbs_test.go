@@ -17,7 +17,7 @@ func newFake() *fake {
 	return &fake{
 		containers: []*api.Container{
 			{Id: "aaaaaaaaaaaaaaaaaaaa", Name: "web", State: "running", Image: "docker.io/library/nginx:latest", CreatedAt: time.Now().Add(-time.Hour).UnixNano(), StartedAt: time.Now().Add(-time.Hour).UnixNano(),
-				Spec: []byte(`{"process":{"args":["nginx"]}}`), Ports: []*api.PublishedPort{{HostIp: "127.0.0.1", HostPort: 8080, ContainerPort: 80}}},
+				Args: []string{"nginx"}, Ports: []*api.PublishedPort{{HostIp: "127.0.0.1", HostPort: 8080, ContainerPort: 80}}},
 			{Id: "bbbbbbbbbbbbbbbbbbbb", Name: "old", State: "exited", Exit: &api.Exit{Code: 2}, CreatedAt: time.Now().Add(-2 * time.Hour).UnixNano(), Spec: []byte(`{"process":{"args":["sh"]}}`)},
 		},
 		images: []*api.Image{{Name: "nginx", Id: "sha256:i"}},

@@ -1,12 +1,13 @@
 // Package grpcx is what every gRPC socket of the suite has in common: the one mapping between error classes and
 // status codes, the interceptors that apply it (and log, time and survive a panic), the limits of a message, and who is
-// at the other end of a Unix socket. No service lives here.
+// at the other end of a socket. No service lives here.
 package grpcx
 
 import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/keepalive"
 )
 
@@ -17,10 +18,11 @@ const MaxMessage = 32 << 20
 // ChunkSize is how many bytes a stream of data carries in one message.
 const ChunkSize = 256 << 10
 
-// ServerOptions are those of a server on a local Unix socket.
-func ServerOptions(i Interceptors) []grpc.ServerOption {
+// ServerOptions are those of a server on a local Unix socket, and on TCP with the credentials given for it; nil: TCP is
+// refused.
+func ServerOptions(i Interceptors, remote credentials.TransportCredentials) []grpc.ServerOption {
 	return []grpc.ServerOption{
-		grpc.Creds(PeerCredentials{}),
+		grpc.Creds(PeerCredentials{Remote: remote}),
 		grpc.MaxRecvMsgSize(MaxMessage),
 		grpc.MaxSendMsgSize(MaxMessage),
 		grpc.ChainUnaryInterceptor(i.Unary),

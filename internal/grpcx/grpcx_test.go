@@ -114,7 +114,7 @@ func serve(t *testing.T, i Interceptors, impl healthpb.HealthServer) healthpb.He
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := grpc.NewServer(ServerOptions(i)...)
+	s := grpc.NewServer(ServerOptions(i, nil)...)
 	healthpb.RegisterHealthServer(s, impl)
 	go s.Serve(l)
 	t.Cleanup(s.Stop)

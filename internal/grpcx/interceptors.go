@@ -65,6 +65,8 @@ func (i Interceptors) log(ctx context.Context, method string, s *status.Status, 
 	}
 	if p, ok := PeerOf(ctx); ok {
 		attrs = append(attrs, slog.Int("peer_pid", int(p.PID)), slog.Int("peer_uid", int(p.UID)))
+	} else if address, name, ok := remoteOf(ctx); ok {
+		attrs = append(attrs, slog.String("peer_addr", address), slog.String("peer_name", name))
 	}
 	i.Log.LogAttrs(ctx, level, "request", attrs...)
 }

@@ -33,13 +33,18 @@ func PeerOf(ctx context.Context) (Peer, bool) {
 }
 
 // PeerCredentials are a server's transport credentials on a Unix socket: nothing is encrypted, the kernel vouches for
-// the client.
-type PeerCredentials struct{}
+// the client. Other sockets are left to Remote; without it they are refused.
+type PeerCredentials struct {
+	Remote credentials.TransportCredentials
+}
 
-// ServerHandshake asks the kernel who is there; other sockets than Unix ones are refused.
-func (PeerCredentials) ServerHandshake(conn net.Conn) (net.Conn, credentials.AuthInfo, error) {
+// ServerHandshake asks the kernel who is there.
+func (c PeerCredentials) ServerHandshake(conn net.Conn) (net.Conn, credentials.AuthInfo, error) {
 	unixConn, ok := conn.(*net.UnixConn)
-	if !ok {
+	switch {
+	case !ok && c.Remote != nil:
+		return c.Remote.ServerHandshake(conn)
+	case !ok:
 		return nil, nil, errors.New("not a Unix socket: there is nobody to vouch for the client")
 	}
 	raw, err := unixConn.SyscallConn()

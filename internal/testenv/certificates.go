@@ -11,13 +11,39 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"testing"
 	"time"
 )
 
-// authority signs the certificates of one registry.
-type authority struct {
+// Authority signs certificates of servers and clients.
+type Authority struct {
+	File        string // its own certificate, in PEM
 	certificate *x509.Certificate
 	key         *ecdsa.PrivateKey
+}
+
+// NewAuthority makes an authority whose certificate is in the file.
+func NewAuthority(t testing.TB, file string) *Authority {
+	t.Helper()
+	a, err := newAuthority(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return a
+}
+
+// Issue writes a certificate for 127.0.0.1, localhost and the addresses, good for servers and clients until the given
+// time, and its key.
+func (a *Authority) Issue(t testing.TB, name, certFile, keyFile string, until time.Time, addresses ...string) {
+	t.Helper()
+	c := template(time.Now().UnixNano(), name)
+	c.NotBefore, c.NotAfter = until.Add(-48*time.Hour), until
+	for _, address := range addresses {
+		c.IPAddresses = append(c.IPAddresses, net.ParseIP(address))
+	}
+	if err := a.sign(c, certFile, keyFile); err != nil {
+		t.Fatal(err)
+	}
 }
 
 func (r *RegistryServer) makeCertificates() error {
@@ -40,7 +66,7 @@ func template(serial int64, name string) *x509.Certificate {
 	}
 }
 
-func newAuthority(file string) (*authority, error) {
+func newAuthority(file string) (*Authority, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return nil, err
@@ -51,17 +77,20 @@ func newAuthority(file string) (*authority, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &authority{certificate: t, key: key}, writePEM(file, "CERTIFICATE", der)
+	return &Authority{File: file, certificate: t, key: key}, writePEM(file, "CERTIFICATE", der)
 }
 
 // issue writes a certificate for 127.0.0.1 and localhost, good for servers and clients, and its key.
-func (a *authority) issue(serial int64, name, certFile, keyFile string) error {
+func (a *Authority) issue(serial int64, name, certFile, keyFile string) error {
+	return a.sign(template(serial, name), certFile, keyFile)
+}
+
+func (a *Authority) sign(t *x509.Certificate, certFile, keyFile string) error {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return err
 	}
-	t := template(serial, name)
-	t.DNSNames, t.IPAddresses = []string{"localhost"}, []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback}
+	t.DNSNames, t.IPAddresses = []string{"localhost"}, append(t.IPAddresses, net.IPv4(127, 0, 0, 1), net.IPv6loopback)
 	t.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth}
 	der, err := x509.CreateCertificate(rand.Reader, t, a.certificate, &key.PublicKey, a.key)
 	if err != nil {

@@ -59,7 +59,7 @@ type reader struct {
 	kept  int64
 }
 
-// Read reads an archive, compressed with gzip or zstd or not, passing each blob to put. Errors: ErrInvalidArgument when
+// Read reads an archive, packed (by gzip, zstd, bzip2, xz) or not, passing each blob to put. Errors: ErrInvalidArgument when
 // it is no image archive, ErrDataLoss when a blob does not have its digest; what has been put stays.
 func Read(ctx context.Context, r io.Reader, put Put) (Contents, error) {
 	plain, err := decompress(r)
@@ -167,7 +167,7 @@ func (a *reader) blob(ctx context.Context, name string, expected digest.Digest, 
 	if _, err := io.ReadFull(r, head); err != nil {
 		return brokenTar(err)
 	}
-	f := file{size: size, compression: sniff(head)}
+	f := file{size: size, compression: compressionOf(head)}
 	source := io.MultiReader(bytes.NewReader(head), r)
 	if size <= maxDocument && a.kept+size <= maxDocuments && bytes.HasPrefix(bytes.TrimLeft(head, " \t\r\n"), []byte("{")) {
 		data, err := io.ReadAll(source)

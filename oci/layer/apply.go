@@ -26,6 +26,8 @@ type ApplyOptions struct {
 	NoChown bool
 	// CrossMounts lets entries land in mounts below the root. By default that is refused.
 	CrossMounts bool
+
+	files *ExtractOptions // the archive is no layer: see Extract
 }
 
 // ApplyResult is what was unpacked.
@@ -64,7 +66,7 @@ func Apply(ctx context.Context, root string, r io.Reader, o ApplyOptions) (Apply
 		}
 		a.result.Files++
 		if err := a.entry(h, archive); err != nil {
-			return a.result, fmt.Errorf("layer entry %q: %w", h.Name, err)
+			return a.result, fmt.Errorf("%s entry %q: %w", a.kind(), h.Name, err)
 		}
 		a.dirs.trim()
 	}
@@ -130,7 +132,9 @@ func newApplier(ctx context.Context, root string, o ApplyOptions) (*applier, err
 	a.dirs = newDirCache(fd, o.CrossMounts)
 	a.umask = umask()
 	a.plain = a.isPlain()
-	if o.Whiteouts == Remove {
+	if o.files != nil {
+		a.plain = false
+	} else if o.Whiteouts == Remove {
 		a.made = map[string]struct{}{}
 	} else {
 		a.marks = map[string]mark{"": implied}
@@ -200,11 +204,16 @@ func (a *applier) entry(h *tar.Header, contents io.Reader) error {
 	if strings.IndexByte(h.Name, 0) >= 0 || strings.IndexByte(h.Linkname, 0) >= 0 {
 		return fmt.Errorf("a name contains a zero byte: %w", errdefs.ErrInvalidArgument)
 	}
+	if a.o.files != nil {
+		if done, err := a.fileEntry(h); done || err != nil {
+			return err
+		}
+	}
 	dir, base := split(h.Name)
 	switch {
 	case base == "":
 		return a.rootEntry(h)
-	case strings.HasPrefix(base, whiteoutPrefix):
+	case strings.HasPrefix(base, whiteoutPrefix) && a.o.files == nil:
 		return a.whiteout(dir, base)
 	}
 	parent, err := a.parent(dir)

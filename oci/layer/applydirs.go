@@ -125,6 +125,11 @@ func (a *applier) imply(to place) error {
 		return err
 	}
 	defer unix.Close(fd)
+	if a.o.files != nil {
+		if err := a.ownImplied(fd); err != nil {
+			return err
+		}
+	}
 	if a.o.Whiteouts != Overlay {
 		return unix.Fchmod(fd, 0o755)
 	}
@@ -174,6 +179,9 @@ func (a *applier) reuse(to place, mode uint32) (existed, opaque bool, err error)
 	if stat.Mode&unix.S_IFMT == unix.S_IFDIR {
 		return true, false, nil
 	}
+	if a.o.files != nil {
+		return false, false, fmt.Errorf("cannot overwrite non-directory %q with directory: %w", "/"+to.name(), errdefs.ErrAlreadyExists)
+	}
 	// A whiteout of this layer hides a directory of the layers below, which must not shine through the new one.
 	opaque = a.isWhiteout(to)
 	if err := a.clear(to); err != nil {
@@ -211,7 +219,7 @@ func (a *applier) dirAttributes(to place, h *tar.Header, existed, opaque, modeLa
 			return err
 		}
 	}
-	if existed {
+	if existed && a.o.files == nil {
 		if err := dropXattrs(fd, h); err != nil {
 			return err
 		}
@@ -234,6 +242,9 @@ func (a *applier) clear(at place) error {
 	}
 	switch stat.Mode & unix.S_IFMT {
 	case unix.S_IFDIR:
+		if a.o.files != nil {
+			return fmt.Errorf("cannot overwrite directory %q with non-directory: %w", "/"+at.name(), errdefs.ErrAlreadyExists)
+		}
 		if err := removeTree(at.parent, at.base); err != nil {
 			return fmt.Errorf("replace the directory: %w", err)
 		}

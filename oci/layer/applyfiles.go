@@ -16,6 +16,11 @@ import (
 // regular makes a file: created exclusively, so that in the usual case, where nothing is in the way, no call is spent on
 // looking; all else is done through its descriptor.
 func (a *applier) regular(to place, h *tar.Header, contents io.Reader) (err error) {
+	if a.o.files != nil {
+		if done, err := a.whole(to, h, contents); done || err != nil {
+			return err
+		}
+	}
 	mode := uint32(h.Mode & 0o7777)
 	const flags = unix.O_WRONLY | unix.O_CREAT | unix.O_EXCL | unix.O_NOFOLLOW | unix.O_CLOEXEC
 	fd, err := unix.Openat(to.parent, to.base, flags, mode&0o777)
@@ -32,8 +37,18 @@ func (a *applier) regular(to place, h *tar.Header, contents io.Reader) (err erro
 		if closeErr := unix.Close(fd); err == nil && closeErr != nil {
 			err = fmt.Errorf("close: %w", closeErr)
 		}
+		if err != nil && a.o.files != nil {
+			err = errors.Join(err, unix.Unlinkat(to.parent, to.base, 0)) // no half file stays
+		}
 	}()
-	if isSparse(h) {
+	return a.fill(fd, h, contents)
+}
+
+// fill gives a new file its contents and attributes.
+func (a *applier) fill(fd int, h *tar.Header, contents io.Reader) error {
+	mode := uint32(h.Mode & 0o7777)
+	var err error
+	if isSparse(h) || a.o.files != nil {
 		err = a.copySparse(fd, contents, h.Size)
 	} else {
 		err = a.copy(fd, contents, h.Size)
@@ -218,7 +233,7 @@ func (a *applier) node(to place, h *tar.Header) error {
 		dev = unix.Mkdev(uint32(h.Devmajor), uint32(h.Devminor))
 	}
 	err := a.again(to, func() error { return unix.Mknodat(to.parent, to.base, kind|mode&0o777, int(dev)) })
-	if errors.Is(err, unix.EPERM) && a.o.UserXattr && h.Typeflag != tar.TypeFifo {
+	if errors.Is(err, unix.EPERM) && h.Typeflag != tar.TypeFifo && (a.o.UserXattr || a.o.files != nil && a.euid != 0) {
 		a.drop("%s: device %d:%d cannot be made without CAP_MKNOD", h.Name, h.Devmajor, h.Devminor)
 		return nil
 	}

@@ -3,6 +3,7 @@ package layer
 import (
 	"bufio"
 	"bytes"
+	"compress/bzip2"
 	"errors"
 	"fmt"
 	"io"
@@ -11,6 +12,7 @@ import (
 	"github.com/containerd/errdefs"
 	"github.com/klauspost/compress/zstd"
 	"github.com/klauspost/pgzip"
+	"github.com/ulikunitz/xz"
 )
 
 // Compression is how a layer's bytes are packed, named as in the suffix of its media type; "" for not at all.
@@ -21,6 +23,12 @@ const (
 	Uncompressed Compression = ""
 	Gzip         Compression = "gzip"
 	Zstd         Compression = "zstd"
+)
+
+// Other compressions of archives, which layers do not have: they are only unpacked.
+const (
+	Bzip2 Compression = "bzip2"
+	Xz    Compression = "xz"
 )
 
 // How much is decompressed ahead of the reader of a gzip stream. pgzip decompresses, and takes the checksum, in
@@ -38,7 +46,7 @@ const zstdMaxWindow = 128 << 20
 // Damage is reported by Read as ErrDataLoss.
 func Decompress(r io.Reader) (io.ReadCloser, Compression, error) {
 	buffered := bufio.NewReaderSize(r, 64<<10)
-	start, err := buffered.Peek(4)
+	start, err := buffered.Peek(magicSize)
 	if err != nil && !errors.Is(err, io.EOF) {
 		return nil, Uncompressed, fmt.Errorf("read the layer: %w", err)
 	}
@@ -57,11 +65,24 @@ func Decompress(r io.Reader) (io.ReadCloser, Compression, error) {
 			return nil, c, damage(c, source, err)
 		}
 		return &decompressor{r: z, source: source, compression: c, close: func() error { z.Close(); return nil }}, c, nil
+	case Bzip2:
+		source := &sourceErrors{r: buffered}
+		return &decompressor{r: bzip2.NewReader(source), source: source, compression: c, close: func() error { return nil }}, c, nil
+	case Xz:
+		source := &sourceErrors{r: buffered}
+		z, err := xz.NewReader(source)
+		if err != nil {
+			return nil, c, damage(c, source, err)
+		}
+		return &decompressor{r: z, source: source, compression: c, close: func() error { return nil }}, c, nil
 	}
 	return io.NopCloser(buffered), Uncompressed, nil
 }
 
-// Detect tells a compression by its first four bytes. A zstd stream may begin with a skippable frame (zstd:chunked).
+// magicSize is how many bytes tell a compression.
+const magicSize = 6
+
+// Detect tells a compression by its first six bytes. A zstd stream may begin with a skippable frame (zstd:chunked).
 func Detect(start []byte) Compression {
 	switch {
 	case len(start) >= 3 && start[0] == 0x1f && start[1] == 0x8b && start[2] == 8:
@@ -69,6 +90,10 @@ func Detect(start []byte) Compression {
 	case bytes.HasPrefix(start, []byte{0x28, 0xb5, 0x2f, 0xfd}),
 		len(start) >= 4 && start[0]&0xf0 == 0x50 && bytes.Equal(start[1:4], []byte{0x2a, 0x4d, 0x18}):
 		return Zstd
+	case len(start) >= 4 && bytes.HasPrefix(start, []byte("BZh")) && start[3] >= '1' && start[3] <= '9':
+		return Bzip2
+	case bytes.HasPrefix(start, []byte("\xfd7zXZ\x00")):
+		return Xz
 	}
 	return Uncompressed
 }
@@ -113,7 +138,7 @@ func damage(c Compression, source *sourceErrors, err error) error {
 	if source.err != nil {
 		return source.err
 	}
-	return fmt.Errorf("decompress the layer (%s): %w: %w", c, err, errdefs.ErrDataLoss)
+	return fmt.Errorf("decompress (%s): %w: %w", c, err, errdefs.ErrDataLoss)
 }
 
 // Compress gives a writer that packs what is written to it into w. Close finishes the stream; it does not close w. The

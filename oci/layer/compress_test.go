@@ -2,6 +2,7 @@ package layer
 
 import (
 	"bytes"
+	"encoding/base64"
 	"errors"
 	"io"
 	"testing"
@@ -44,6 +45,30 @@ func TestCompression(t *testing.T) {
 	}
 	if _, err := Compress(io.Discard, "xz"); !errors.Is(err, errdefs.ErrInvalidArgument) {
 		t.Errorf("xz: %v", err)
+	}
+}
+
+// TestDecompressOthers reads what layers do not have, as bzip2(1) and xz(1) write it.
+func TestDecompressOthers(t *testing.T) {
+	for want, text := range map[Compression]string{
+		Bzip2: "QlpoOTFBWSZTWcHAgOIAAAFBAAAQAkSgADDNAMNGKZcXckU4UJDBwIDi",
+		Xz:    "/Td6WFoAAATm1rRGAgAhARYAAAB0L+WjAQAFaGVsbG8KAAAApWCX8ZT2/eAAAR4GwS+kHR+2830BAAAAAARZWg==",
+	} {
+		data, err := base64.StdEncoding.DecodeString(text)
+		must(t, err)
+		r, found, err := Decompress(iotest.OneByteReader(bytes.NewReader(data)))
+		must(t, err)
+		got, err := io.ReadAll(r)
+		if err != nil || found != want || string(got) != "hello\n" {
+			t.Errorf("%s: %q, found %q, %v", want, got, found, err)
+		}
+		data[len(data)/2] ^= 0x55
+		if r, _, err = Decompress(bytes.NewReader(data)); err == nil {
+			_, err = io.ReadAll(r)
+		}
+		if !errdefs.IsDataLoss(err) {
+			t.Errorf("%s, damaged: %v", want, err)
+		}
 	}
 }
 

@@ -21,6 +21,10 @@ type DiffOptions struct {
 	SourceDate time.Time
 	// UIDMap and GIDMap are those of the user namespace that the upper tree was written in; its owners are mapped back.
 	UIDMap, GIDMap []IDMap
+	// Omit has names, from the root and without a leading slash, that a runtime has made to mount something there: what is at
+	// them is left out where the lower tree has no such name and nobody has put anything into it, and so is what their
+	// making has changed of the directory that they are in.
+	Omit map[string]bool
 }
 
 // IDMap says that the ids from Inside are those from Outside in the upper tree.
@@ -34,7 +38,12 @@ type IDMap struct{ Inside, Outside, Size uint32 }
 // is the same in size, owner, mode, attributes and modification time counts as unchanged; contents are compared when the
 // times have no fraction of a second, and so may have been set. Sockets are left out, as tar has no place for them.
 func Diff(ctx context.Context, w io.Writer, lower, upper string, o DiffOptions) error {
-	return diff(ctx, w, lower, upper, o, false)
+	d, err := newDiffer(ctx, lower, upper, o, differ{})
+	if err != nil {
+		return err
+	}
+	defer d.close()
+	return d.write(w)
 }
 
 // DiffUpper is Diff of an overlay, from its upper directory: only what is in there is looked at. lower is the tree below,
@@ -42,26 +51,39 @@ func Diff(ctx context.Context, w io.Writer, lower, upper string, o DiffOptions) 
 // attributes (trusted or user) is seen from themselves. ErrFailedPrecondition for an upper directory written with
 // redirect_dir or metacopy, which needs the overlay to be understood: use Diff on that.
 func DiffUpper(ctx context.Context, w io.Writer, upper, lower string, o DiffOptions) error {
-	return diff(ctx, w, lower, upper, o, true)
+	d, err := newDiffer(ctx, lower, upper, o, differ{overlay: true})
+	if err != nil {
+		return err
+	}
+	defer d.close()
+	return d.write(w)
 }
 
-func diff(ctx context.Context, w io.Writer, lower, upper string, o DiffOptions, overlay bool) error {
-	d := &differ{ctx: ctx, o: o, overlay: overlay, links: map[inode]*linkGroup{}}
+// newDiffer gathers what is to be written or told.
+func newDiffer(ctx context.Context, lower, upper string, o DiffOptions, d differ) (*differ, error) {
+	d.ctx, d.o, d.links = ctx, o, map[inode]*linkGroup{}
 	var err error
 	if d.upper, err = openTree(upper); err != nil {
-		return err
+		return nil, err
 	}
-	defer d.upper.close()
 	if lower != "" {
-		if d.lower, err = openTree(lower); err != nil {
-			return err
-		}
-		defer d.lower.close()
+		d.lower, err = openTree(lower)
 	}
-	if err := d.compareRoot(); err != nil {
-		return err
+	if err == nil {
+		err = d.compareRoot()
 	}
-	return d.write(w)
+	if err != nil {
+		d.close()
+		return nil, err
+	}
+	return &d, nil
+}
+
+func (d *differ) close() {
+	d.upper.close()
+	if d.lower != nil {
+		d.lower.close()
+	}
 }
 
 type changeKind int
@@ -78,6 +100,7 @@ type entry struct {
 	kind    changeKind
 	file    file
 	changed bool // otherwise it is there for what it belongs to: a directory's contents, a file's other names
+	old     bool // the lower tree has the name too
 }
 
 type inode struct{ dev, ino uint64 }
@@ -94,7 +117,8 @@ type differ struct {
 	ctx          context.Context
 	o            DiffOptions
 	lower, upper *tree
-	overlay      bool
+	overlay      bool // the upper tree is the upper directory of one
+	listing      bool // of names, for people: what an opaque directory hides is named
 	entries      []entry
 	links        map[inode]*linkGroup
 }
@@ -112,8 +136,9 @@ func (d *differ) compareRoot() error {
 		}
 	}
 	low.stat.Mtim = up.stat.Mtim
-	d.add(entry{name: "", file: up, changed: !sameAttributes(up, low)})
-	return d.directory("", d.lower != nil)
+	d.add(entry{name: "", file: up, changed: !sameAttributes(up, low), old: d.lower != nil})
+	_, err = d.directory("", d.lower != nil, false)
+	return err
 }
 
 // upperFile reads a file's attributes, with its owner as seen inside.
@@ -135,30 +160,32 @@ func inside(id uint32, maps []IDMap) uint32 {
 
 func (d *differ) add(e entry) { d.entries = append(d.entries, e) }
 
-// directory compares one that is in the upper tree; below says that the lower has a directory of the name too.
-func (d *differ) directory(name string, below bool) error {
+// directory compares one that is in the upper tree; below says that the lower has a directory of the name too, and hidden
+// that an opaque directory above hides that. It tells whether something was omitted.
+func (d *differ) directory(name string, below, hidden bool) (omitted bool, err error) {
 	if err := d.ctx.Err(); err != nil {
-		return err
+		return false, err
 	}
 	if d.overlay {
 		hides, err := d.upper.isOpaque(name)
 		if err != nil {
-			return err
+			return false, err
 		}
-		if hides && below {
+		hidden = hidden || hides && d.listing
+		if hides && below && !d.listing {
 			d.add(entry{name: join(name, opaqueMarker), kind: opaque, changed: true})
 			below = false
 		}
 	}
 	names, err := d.upper.names(name)
 	if err != nil {
-		return err
+		return false, err
 	}
 	var gone []string
-	if below && !d.overlay {
+	if below && (!d.overlay || hidden) {
 		lowers, err := d.lower.names(name)
 		if err != nil {
-			return err
+			return false, err
 		}
 		for _, n := range lowers {
 			if _, found := slices.BinarySearch(names, n); !found {
@@ -171,11 +198,13 @@ func (d *differ) directory(name string, below bool) error {
 			d.add(entry{name: join(name, n), kind: removed, changed: true})
 			continue
 		}
-		if err := d.child(join(name, n), below); err != nil {
-			return err
+		left, err := d.child(join(name, n), below, hidden)
+		if err != nil {
+			return false, err
 		}
+		omitted = omitted || left
 	}
-	return nil
+	return omitted, nil
 }
 
 func merge(a, b []string) []string {
@@ -188,53 +217,67 @@ func merge(a, b []string) []string {
 }
 
 // child compares one name of the upper tree; below says that its directory is in the lower one.
-func (d *differ) child(name string, below bool) error {
+func (d *differ) child(name string, below, hidden bool) (omitted bool, err error) {
 	up, err := d.upperFile(name)
 	if err != nil {
 		if errors.Is(err, unix.ENOENT) {
-			return nil // gone since the directory was read: a container is running
+			return false, nil // gone since the directory was read: a container is running
 		}
-		return err
+		return false, err
 	}
 	low, exists := file{}, false
 	if below {
 		low, err = d.lower.file(name)
 		exists = err == nil
 		if err != nil && !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.ENOTDIR) {
-			return err
+			return false, err
 		}
 	}
 	if d.overlay {
 		if white, err := d.upper.isWhiteout(name, up); err != nil {
-			return err
+			return false, err
 		} else if white {
 			if exists {
 				d.add(entry{name: name, kind: removed, changed: true})
 			}
-			return nil
+			return false, nil
 		}
 	}
+	omit := !exists && d.o.Omit[name]
 	switch up.kind() {
 	case unix.S_IFSOCK:
-		return nil
+		return false, nil
 	case unix.S_IFDIR:
-		isDir := exists && low.kind() == unix.S_IFDIR
-		d.add(entry{name: name, file: up, changed: !isDir || !sameAttributes(up, low)})
-		return d.directory(name, isDir)
+		return omit, d.childDirectory(name, up, low, exists, omit, hidden)
+	}
+	if omit && up.stat.Size == 0 {
+		return true, nil
 	}
 	same := exists && sameAttributes(up, low)
 	if same && up.kind() == unix.S_IFREG && up.stat.Mtim.Nsec == 0 {
 		if same, err = d.sameContents(name, up.stat.Size); err != nil {
-			return err
+			return false, err
 		}
 	}
 	if up.stat.Nlink > 1 {
 		d.group(name, up, low, same)
 	}
 	if !same || up.stat.Nlink > 1 {
-		d.add(entry{name: name, file: up, changed: !same})
+		d.add(entry{name: name, file: up, changed: !same, old: exists})
 	}
-	return nil
+	return false, nil
+}
+
+func (d *differ) childDirectory(name string, up, low file, exists, omit, hidden bool) error {
+	isDir := exists && low.kind() == unix.S_IFDIR
+	at := len(d.entries)
+	d.add(entry{name: name, file: up, changed: !omit && (!isDir || !sameAttributes(up, low)), old: exists})
+	omitted, err := d.directory(name, isDir, hidden)
+	if omitted && isDir {
+		low.stat.Mtim = up.stat.Mtim // which the making of the names has changed
+		d.entries[at].changed = !sameAttributes(up, low)
+	}
+	return err
 }
 
 // group notes a name of a file that has several.

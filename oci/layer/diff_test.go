@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -158,6 +159,13 @@ func TestUpperRoundTrip(t *testing.T) {
 		var b bytes.Buffer
 		must(t, DiffUpper(context.Background(), &b, upper, lower, DiffOptions{}))
 		want := describe(t, merged)
+		told, err := ChangesUpper(context.Background(), upper, lower, DiffOptions{})
+		must(t, err)
+		compared, err := Changes(context.Background(), lower, merged, DiffOptions{})
+		must(t, err)
+		if !slices.Equal(told, compared) {
+			t.Errorf("seed %d: changes by the upper directory\n%v\nby comparing\n%v", seed, told, compared)
+		}
 		applied, stacked := t.TempDir(), t.TempDir()
 		apply(t, applied, base, ApplyOptions{})
 		apply(t, applied, b.Bytes(), ApplyOptions{})

@@ -7,17 +7,20 @@ import (
 	"io"
 	"os"
 	"slices"
-	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
 )
 
 // tree is a directory tree that is read. It may be changed while that happens, by a container whose programs are not
-// trusted; so what is opened is opened below the root without following any link.
+// trusted; so what is opened is opened below the root without following any link, and what is asked by name is asked of a
+// directory that was opened so. It is not for several goroutines at once.
 type tree struct {
 	root int
 	path string
+
+	dir   string // of what was looked at last
+	dirFD int    // the root's own for ""
 }
 
 // file is all that a layer says about a file but its name and contents.
@@ -36,32 +39,74 @@ func openTree(path string) (*tree, error) {
 	if err != nil {
 		return nil, fmt.Errorf("tree to compare: %w", &os.PathError{Op: "open", Path: path, Err: err})
 	}
-	return &tree{root: fd, path: path}, nil
+	return &tree{root: fd, path: path, dirFD: fd}, nil
 }
 
-func (t *tree) close() { unix.Close(t.root) }
+func (t *tree) close() {
+	t.leave()
+	unix.Close(t.root)
+}
+
+// leave closes the directory of what was looked at last.
+func (t *tree) leave() {
+	if t.dirFD != t.root {
+		unix.Close(t.dirFD)
+	}
+	t.dir, t.dirFD = "", t.root
+}
+
+// at is where a name is: in an open directory, which is kept, for names come in the order of a walk. The root is "." in
+// itself.
+func (t *tree) at(name string) (place, error) {
+	dir, base := "", name
+	if i := strings.LastIndexByte(name, '/'); i >= 0 {
+		dir, base = name[:i], name[i+1:]
+	}
+	if base == "" {
+		base = "."
+	}
+	if dir != t.dir {
+		t.leave()
+		if dir != "" {
+			fd, err := t.openat(dir, unix.O_PATH|unix.O_DIRECTORY)
+			if err != nil {
+				return place{}, err
+			}
+			t.dir, t.dirFD = dir, fd
+		}
+	}
+	return place{t.dirFD, dir, base}, nil
+}
 
 func (t *tree) open(name string, flags uint64) (*os.File, error) {
-	if name == "" {
-		name = "."
-	}
-	fd, err := unix.Openat2(t.root, name, &unix.OpenHow{
-		Flags:   flags | unix.O_CLOEXEC | unix.O_NOFOLLOW,
-		Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS,
-	})
+	fd, err := t.openat(name, flags)
 	if err != nil {
-		return nil, t.wrap("open", name, err)
+		return nil, err
 	}
 	return os.NewFile(uintptr(fd), t.path+"/"+name), nil
 }
 
-func (t *tree) wrap(op, name string, err error) error {
-	return &os.PathError{Op: op, Path: t.path + "/" + name, Err: err}
+func (t *tree) openat(name string, flags uint64) (int, error) {
+	if name == "" {
+		name = "."
+	}
+	for {
+		fd, err := unix.Openat2(t.root, name, &unix.OpenHow{
+			Flags:   flags | unix.O_CLOEXEC | unix.O_NOFOLLOW,
+			Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS,
+		})
+		switch {
+		case err == nil:
+			return fd, nil
+		case errors.Is(err, unix.EINTR), errors.Is(err, unix.EAGAIN): // something was renamed meanwhile: openat2(2) says to try again
+		default:
+			return -1, t.wrap("open", name, err)
+		}
+	}
 }
 
-// procPath names a file for the calls that want a path.
-func (t *tree) procPath(name string) string {
-	return "/proc/self/fd/" + strconv.Itoa(t.root) + "/" + name
+func (t *tree) wrap(op, name string, err error) error {
+	return &os.PathError{Op: op, Path: t.path + "/" + name, Err: err}
 }
 
 // names are those in a directory, in byte order.
@@ -78,38 +123,44 @@ func (t *tree) names(dir string) ([]string, error) {
 
 func (t *tree) file(name string) (file, error) {
 	var f file
-	at, flags := name, unix.AT_SYMLINK_NOFOLLOW
-	if name == "" {
-		flags = unix.AT_EMPTY_PATH
+	at, err := t.at(name)
+	if err != nil {
+		return f, err
 	}
-	if err := unix.Fstatat(t.root, at, &f.stat, flags); err != nil {
+	if err := unix.Fstatat(at.parent, at.base, &f.stat, unix.AT_SYMLINK_NOFOLLOW); err != nil {
 		return f, t.wrap("stat", name, err)
 	}
 	if f.kind() == unix.S_IFLNK {
 		buf := make([]byte, unix.PathMax)
-		n, err := unix.Readlinkat(t.root, name, buf)
+		n, err := unix.Readlinkat(at.parent, at.base, buf)
+		if errors.Is(err, unix.EINVAL) {
+			err = unix.ENOENT // it is no link any more: what was there is gone
+		}
 		if err != nil {
 			return f, t.wrap("readlink", name, err)
 		}
 		f.target = string(buf[:n])
 	}
-	var err error
-	if f.all, err = listXattrs(t.procPath(name)); err != nil {
+	if f.all, err = listXattrs(at.path()); err != nil {
 		return f, err
 	}
 	if slices.ContainsFunc(f.all, keepXattr) {
-		f.xattrs, err = readXattrs(t.procPath(name))
+		f.xattrs, err = readXattrs(at.path())
 	}
 	return f, err
 }
 
 // isOpaque says whether an overlay's upper directory hides those below it. ("x" only says that there are whiteouts in it.)
 func (t *tree) isOpaque(name string) (bool, error) {
+	at, err := t.at(name)
+	if err != nil {
+		return false, err
+	}
 	for _, prefix := range []string{trustedOverlay, userOverlay} {
-		if hasXattr(t.procPath(name), prefix+xattrRedirect) {
+		if hasXattr(at.path(), prefix+xattrRedirect) {
 			return false, refuseOverlayOnly(name, prefix+xattrRedirect)
 		}
-		value, err := getXattr(t.procPath(name), prefix+xattrOpaque)
+		value, err := getXattr(at.path(), prefix+xattrOpaque)
 		if err == nil && string(value) == "y" {
 			return true, nil
 		}

@@ -2,9 +2,11 @@ package layer
 
 import (
 	"archive/tar"
+	"context"
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -13,26 +15,40 @@ import (
 
 // write makes the archive of the entries gathered.
 func (d *differ) write(w io.Writer) error {
-	archive := tar.NewWriter(w)
-	written := map[inode]string{}
+	a := newArchiver(d.ctx, d.upper, w)
 	for _, e := range d.chosen() {
 		if err := d.ctx.Err(); err != nil {
 			return err
 		}
 		var err error
 		if e.kind == present {
-			err = d.writeFile(archive, e, written)
+			err = a.file(e.name, e.name, e.file, d.clamp)
 		} else {
-			err = archive.WriteHeader(d.whiteoutHeader(e))
+			err = a.out.WriteHeader(d.whiteoutHeader(e))
 		}
 		if err != nil {
 			return fmt.Errorf("write the layer entry %q: %w", e.name, err)
 		}
 	}
-	if err := archive.Close(); err != nil {
+	if err := a.out.Close(); err != nil {
 		return fmt.Errorf("write the layer: %w", err)
 	}
 	return nil
+}
+
+// archiver writes files of a tree into an archive.
+type archiver struct {
+	ctx     context.Context
+	tree    *tree
+	out     *tar.Writer
+	written map[inode]string // by the name that the archive has for it
+}
+
+// errReplaced: another file has the name by now. Nothing of it was written.
+var errReplaced = fmt.Errorf("it was replaced while it was being read: %w", errdefs.ErrUnavailable)
+
+func newArchiver(ctx context.Context, t *tree, w io.Writer) *archiver {
+	return &archiver{ctx: ctx, tree: t, out: tar.NewWriter(w), written: map[inode]string{}}
 }
 
 func (d *differ) whiteoutHeader(e entry) *tar.Header {
@@ -44,57 +60,66 @@ func (d *differ) whiteoutHeader(e entry) *tar.Header {
 	return &tar.Header{Format: tar.FormatPAX, Typeflag: tar.TypeReg, Name: name, ModTime: time.Unix(0, 0)}
 }
 
-func (d *differ) writeFile(archive *tar.Writer, e entry, written map[inode]string) error {
-	h, err := d.header(e)
+// file writes one, which is called as in the archive. A second name of a file is a link to the first.
+func (a *archiver) file(name, as string, f file, clamp func(time.Time) time.Time) error {
+	h, err := header(as, f, clamp)
 	if err != nil {
 		return err
 	}
-	if e.file.stat.Nlink > 1 && e.file.kind() != unix.S_IFDIR {
-		if first, again := written[e.file.inode()]; again {
+	if f.stat.Nlink > 1 && f.kind() != unix.S_IFDIR {
+		if first, again := a.written[f.inode()]; again {
 			h.Typeflag, h.Linkname, h.Size, h.PAXRecords = tar.TypeLink, first, 0, nil
-			return archive.WriteHeader(h)
+			return a.out.WriteHeader(h)
 		}
-		written[e.file.inode()] = e.name
 	}
 	if h.Typeflag != tar.TypeReg {
-		return archive.WriteHeader(h)
+		err = a.out.WriteHeader(h)
+	} else {
+		err = a.regular(name, h, f)
 	}
-	f, err := d.upper.open(e.name, unix.O_RDONLY|unix.O_NONBLOCK)
+	if err == nil && f.stat.Nlink > 1 && f.kind() != unix.S_IFDIR {
+		a.written[f.inode()] = as
+	}
+	return err
+}
+
+func (a *archiver) regular(name string, h *tar.Header, f file) error {
+	in, err := a.tree.open(name, unix.O_RDONLY|unix.O_NONBLOCK)
 	if err != nil {
 		return err
 	}
-	defer f.Close()
+	defer in.Close()
 	// A container that runs may have put something else there since.
 	var now unix.Stat_t
-	if err := unix.Fstat(int(f.Fd()), &now); err != nil {
+	if err := unix.Fstat(int(in.Fd()), &now); err != nil {
 		return err
 	}
-	if now.Ino != e.file.stat.Ino || now.Mode&unix.S_IFMT != unix.S_IFREG {
-		return fmt.Errorf("it was replaced while the layer was being made: %w", errdefs.ErrUnavailable)
+	if now.Ino != f.stat.Ino || now.Mode&unix.S_IFMT != unix.S_IFREG {
+		return errReplaced
 	}
-	if err := archive.WriteHeader(h); err != nil {
+	if err := a.out.WriteHeader(h); err != nil {
 		return err
 	}
-	return d.contents(archive, f, h.Size)
+	return a.contents(in, h.Size)
 }
 
-func (d *differ) contents(w io.Writer, f io.Reader, size int64) error {
+func (a *archiver) contents(f io.Reader, size int64) error {
 	buf := buffers.Get().(*[]byte)
 	defer buffers.Put(buf)
 	for size > 0 {
-		if err := d.ctx.Err(); err != nil {
+		if err := a.ctx.Err(); err != nil {
 			return err
 		}
 		n, err := f.Read((*buf)[:min(size, bufferSize)])
 		if n > 0 {
-			if _, err := w.Write((*buf)[:n]); err != nil {
+			if _, err := a.out.Write((*buf)[:n]); err != nil {
 				return err
 			}
 			size -= int64(n)
 			continue
 		}
 		if errors.Is(err, io.EOF) {
-			return fmt.Errorf("it became shorter while the layer was being made: %w", errdefs.ErrUnavailable)
+			return fmt.Errorf("it became shorter while it was being read: %w", errdefs.ErrUnavailable)
 		}
 		if err != nil {
 			return err
@@ -105,35 +130,35 @@ func (d *differ) contents(w io.Writer, f io.Reader, size int64) error {
 
 // header describes a file. Format PAX is what carries fractions of seconds, long names and attributes; archive/tar only
 // makes the extended header where there is something to say in it, and sorts what it says.
-func (d *differ) header(e entry) (*tar.Header, error) {
-	stat := &e.file.stat
+func header(name string, f file, clamp func(time.Time) time.Time) (*tar.Header, error) {
+	stat := &f.stat
 	h := &tar.Header{
-		Format: tar.FormatPAX, Name: e.name, Mode: int64(stat.Mode & 0o7777),
-		Uid: int(stat.Uid), Gid: int(stat.Gid), ModTime: d.clamp(time.Unix(stat.Mtim.Unix())),
+		Format: tar.FormatPAX, Name: name, Mode: int64(stat.Mode & 0o7777),
+		Uid: int(stat.Uid), Gid: int(stat.Gid), ModTime: clamp(time.Unix(stat.Mtim.Unix())),
 	}
-	switch e.file.kind() {
+	switch f.kind() {
 	case unix.S_IFREG:
 		h.Typeflag, h.Size = tar.TypeReg, stat.Size
 	case unix.S_IFDIR:
-		h.Typeflag, h.Name = tar.TypeDir, e.name+"/"
-		if e.name == "" {
+		h.Typeflag, h.Name = tar.TypeDir, strings.TrimSuffix(name, "/")+"/"
+		if name == "" {
 			h.Name = "./"
 		}
 	case unix.S_IFLNK:
-		h.Typeflag, h.Linkname = tar.TypeSymlink, e.file.target
+		h.Typeflag, h.Linkname = tar.TypeSymlink, f.target
 		h.Mode = 0o777
 	case unix.S_IFIFO:
 		h.Typeflag = tar.TypeFifo
 	case unix.S_IFCHR, unix.S_IFBLK:
 		h.Typeflag = tar.TypeChar
-		if e.file.kind() == unix.S_IFBLK {
+		if f.kind() == unix.S_IFBLK {
 			h.Typeflag = tar.TypeBlock
 		}
 		h.Devmajor, h.Devminor = int64(unix.Major(stat.Rdev)), int64(unix.Minor(stat.Rdev))
 	default:
-		return nil, fmt.Errorf("type %o of file: %w", e.file.kind(), errdefs.ErrInvalidArgument)
+		return nil, fmt.Errorf("type %o of file: %w", f.kind(), errdefs.ErrInvalidArgument)
 	}
-	for name, value := range e.file.xattrs {
+	for name, value := range f.xattrs {
 		if h.PAXRecords == nil {
 			h.PAXRecords = map[string]string{}
 		}

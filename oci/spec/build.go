@@ -46,15 +46,21 @@ type Input struct {
 	Defaults     Defaults
 }
 
-// Defaults are the daemon's settings that a request does not override by being silent.
+// Defaults are settings of whoever asks for many containers, which a request overrides where it is not silent.
 type Defaults struct {
-	Sysctls        map[string]string // applied where the container has the namespace for them
-	Capabilities   []string          // instead of DefaultCapabilities
-	Rlimits        []specs.POSIXRlimit
-	SeccompProfile []byte // instead of the library's default profile; Docker's or runtime-spec's JSON
-	AppArmor       string // the profile used where the host has AppArmor and the request is silent; empty: none
-	ShmSize        int64  // bytes; 0: 64 MiB
-	CgroupWritable bool   // /sys/fs/cgroup is writable in unprivileged containers with their own cgroup namespace (v2)
+	Sysctls      map[string]string `json:"sysctls,omitempty"`      // applied where the container has the namespace for them
+	Capabilities *[]string         `json:"capabilities,omitempty"` // instead of DefaultCapabilities
+	// Inheritable puts the capabilities into the inheritable set too: programs that are not root's get those that their
+	// files name as inheritable.
+	Inheritable    bool                `json:"inheritable,omitempty"`
+	Rlimits        []specs.POSIXRlimit `json:"rlimits,omitempty"`
+	Env            []string            `json:"env,omitempty"`            // below the image's
+	SeccompProfile []byte              `json:"seccompProfile,omitempty"` // instead of the library's default profile; Docker's or runtime-spec's JSON
+	AppArmor       string              `json:"apparmor,omitempty"`       // the profile used where the host has AppArmor and the request is silent; empty: none
+	ShmSize        int64               `json:"shmSize,omitempty"`        // bytes; 0: 64 MiB
+	CgroupWritable bool                `json:"cgroupWritable,omitempty"` // /sys/fs/cgroup is writable in unprivileged containers with their own cgroup namespace (v2)
+	// Base is the path of a document that is laid under the finished one: see baseRule.
+	Base string `json:"base,omitempty"`
 }
 
 // rule is one step of Build. It reads the builder's input and what earlier rules wrote, and adds its part.
@@ -104,7 +110,8 @@ func rules() []rule {
 		{"annotations", annotationsRule},
 		{"cdi", cdiRule},
 		{"seccomp", seccompRule}, // after every rule that grants capabilities
-		{"patch", patchRule},     // last: the user's word on everything above
+		{"base document", baseRule},
+		{"patch", patchRule}, // last: the user's word on everything above
 	}
 }
 

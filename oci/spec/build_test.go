@@ -108,6 +108,8 @@ func TestBuild(t *testing.T) {
 		"mounts replaced": {Request{Mounts: []Mount{{Type: "bind", Source: "/dev", Target: "/dev/"}, {Type: "proc", Target: "/proc"}}}, mountTargets, "/sys /sys/fs/cgroup /dev /proc"},
 		"no mounts":       {Request{NoDefaultMounts: true}, mountTargets, ""},
 		"shm size":        {Request{ShmSize: 1 << 20}, mountOf("/dev/shm"), "tmpfs shm nosuid,noexec,nodev,mode=1777,size=1048576"},
+		"no shm":          {Request{NoShm: true}, mountOf("/dev/shm"), ""},
+		"writable cgroup": {Request{CgroupWritable: true, Namespaces: map[string]string{"cgroup": "private"}}, mountOf("/sys/fs/cgroup"), "cgroup cgroup nosuid,noexec,nodev,relatime,rw"},
 		"shm of the host": {Request{Namespaces: map[string]string{"ipc": "host"}}, mountOf("/dev/shm"), "bind /dev/shm rbind,nosuid,noexec,nodev"},
 		"sys read-only":   {Request{}, mountOf("/sys"), "sysfs sysfs nosuid,noexec,nodev,ro"},
 		"sys privileged":  {Request{Privileged: true}, mountOf("/sys"), "sysfs sysfs nosuid,noexec,nodev,rw"},

@@ -29,11 +29,11 @@ func DefaultCapabilities() []string {
 }
 
 // capabilitiesRule sets the capability sets. Inheritable stays empty but for ambient ones, so that a file with
-// inheritable capabilities in the image gives nothing (CVE-2022-24769).
+// inheritable capabilities in the image gives nothing (CVE-2022-24769), unless the defaults say otherwise.
 func capabilitiesRule(b *builder) error {
-	base := b.in.Defaults.Capabilities
-	if base == nil {
-		base = DefaultCapabilities()
+	base := DefaultCapabilities()
+	if d := b.in.Defaults.Capabilities; d != nil {
+		base = *d
 	}
 	if b.req.Privileged {
 		base = b.allCapabilities()
@@ -56,6 +56,9 @@ func capabilitiesRule(b *builder) error {
 		}
 	}
 	*b.spec.Process.Capabilities = capabilitySets(set, ambient)
+	if b.in.Defaults.Inheritable {
+		b.spec.Process.Capabilities.Inheritable = slices.Clone(set)
+	}
 	return nil
 }
 

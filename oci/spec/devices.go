@@ -20,15 +20,17 @@ import (
 // runtime always allows (null, zero, full, random, urandom, tty, ptmx, its own terminals).
 func devicesRule(b *builder) error {
 	resources := b.spec.Linux.Resources
-	if b.req.Privileged && !b.req.PrivilegedWithoutHostDevices {
+	if b.allDevicesAllowed() {
 		resources.Devices = []specs.LinuxDeviceCgroup{{Allow: true, Access: "rwm"}}
+	} else {
+		resources.Devices = append([]specs.LinuxDeviceCgroup{{Allow: false, Access: "rwm"}}, resources.Devices...)
+	}
+	if b.req.Privileged && !b.req.PrivilegedWithoutHostDevices {
 		nodes, err := b.hostDevices("/dev")
 		if err != nil {
 			return err
 		}
 		b.spec.Linux.Devices = nodes
-	} else {
-		resources.Devices = append([]specs.LinuxDeviceCgroup{{Allow: false, Access: "rwm"}}, resources.Devices...)
 	}
 	for _, d := range b.req.Devices {
 		if err := b.addDevice(d); err != nil {
@@ -36,6 +38,11 @@ func devicesRule(b *builder) error {
 		}
 	}
 	return nil
+}
+
+// allDevicesAllowed says whether the container may use every device, those of which it has no node too.
+func (b *builder) allDevicesAllowed() bool {
+	return b.req.Privileged && (!b.req.PrivilegedWithoutHostDevices || b.req.PrivilegedAllDevicesAllowed)
 }
 
 // addDevice adds one device of the request, or all below a directory.
@@ -66,6 +73,12 @@ func (b *builder) addDevice(d Device) error {
 	}
 	for _, n := range nodes {
 		n.Path = path.Join(target, strings.TrimPrefix(n.Path, path.Clean(d.Source)))
+		if d.UID != nil {
+			n.UID = d.UID
+		}
+		if d.GID != nil {
+			n.GID = d.GID
+		}
 		b.putDevice(n, access)
 	}
 	return nil
@@ -76,8 +89,8 @@ func (b *builder) putDevice(n specs.LinuxDevice, access string) {
 	l := b.spec.Linux
 	l.Devices = slices.DeleteFunc(l.Devices, func(have specs.LinuxDevice) bool { return have.Path == n.Path })
 	l.Devices = append(l.Devices, n)
-	if b.req.Privileged && !b.req.PrivilegedWithoutHostDevices {
-		return // everything is allowed already
+	if b.allDevicesAllowed() {
+		return
 	}
 	major, minor := n.Major, n.Minor
 	l.Resources.Devices = append(l.Resources.Devices, specs.LinuxDeviceCgroup{Allow: true, Type: n.Type, Major: &major, Minor: &minor, Access: access})

@@ -9,7 +9,8 @@ import (
 // defaultPath is the search path of a container whose image names none: the one Docker and containerd use.
 const defaultPath = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
-// envRule sets the environment: the image's, then what is missing of PATH, HOSTNAME, TERM and HOME, then the request's.
+// envRule sets the environment: the defaults, the image's over them, then what is missing of PATH, HOSTNAME, TERM and HOME,
+// then the request's.
 func envRule(b *builder) error {
 	env := environment{}
 	env.setDefault(defaultPath)
@@ -22,6 +23,11 @@ func envRule(b *builder) error {
 		env.setDefault("HOSTNAME=" + h)
 	} else if own, _ := b.namespace(specs.UTSNamespace); !own && b.host.Hostname != "" {
 		env.setDefault("HOSTNAME=" + b.host.Hostname)
+	}
+	for _, kv := range b.in.Defaults.Env {
+		if err := env.apply(kv); err != nil {
+			return err
+		}
 	}
 	for _, kv := range b.in.Image.Env {
 		if strings.Contains(kv, "=") { // an image's KEY alone says nothing
@@ -52,6 +58,12 @@ func (b *builder) unset(key string) bool {
 	return false
 }
 
+// keyOf is the name of a variable KEY=VALUE.
+func keyOf(kv string) string {
+	key, _, _ := strings.Cut(kv, "=")
+	return key
+}
+
 // environment is a list of KEY=VALUE with each key once, in the order of first mention.
 type environment struct{ list []string }
 
@@ -78,8 +90,7 @@ func (e *environment) apply(kv string) error {
 
 // setDefault sets KEY=VALUE unless the key is there.
 func (e *environment) setDefault(kv string) {
-	key, _, _ := strings.Cut(kv, "=")
-	if e.index(key) < 0 {
+	if e.index(keyOf(kv)) < 0 {
 		e.list = append(e.list, kv)
 	}
 }

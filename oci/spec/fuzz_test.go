@@ -94,7 +94,7 @@ func FuzzList(f *testing.F) {
 	f.Add("0-3,5")
 	f.Add("65535-0")
 	f.Fuzz(func(t *testing.T, s string) {
-		list, err := parseList(s)
+		list, err := ParseList(s)
 		for i, n := range list {
 			if err != nil || n < 0 || n >= maxListed || (i > 0 && list[i-1] >= n) {
 				t.Fatalf("%q: %v, %v", s, list, err)

@@ -10,8 +10,8 @@ import (
 // maxListed bounds the numbers in a list of CPUs or nodes; Linux takes 8192 CPUs.
 const maxListed = 8192
 
-// parseList reads the kernel's "List format" (cpuset(7)): 0-3,8. The result is sorted, each number once.
-func parseList(s string) ([]int, error) {
+// ParseList reads the kernel's "List format" (cpuset(7)): 0-3,8. The result is sorted, each number once.
+func ParseList(s string) ([]int, error) {
 	var list []int
 	for part := range strings.SplitSeq(strings.TrimSpace(s), ",") {
 		if part = strings.TrimSpace(part); part == "" {
@@ -43,4 +43,22 @@ func parseList(s string) ([]int, error) {
 	}
 	slices.Sort(list)
 	return slices.Compact(list), nil
+}
+
+// FormatList writes numbers as ParseList reads them; the input is sorted.
+func FormatList(list []int) string {
+	var parts []string
+	for i := 0; i < len(list); {
+		j := i
+		for j+1 < len(list) && list[j+1] == list[j]+1 {
+			j++
+		}
+		part := strconv.Itoa(list[i])
+		if j > i {
+			part += "-" + strconv.Itoa(list[j])
+		}
+		parts = append(parts, part)
+		i = j + 1
+	}
+	return strings.Join(parts, ",")
 }

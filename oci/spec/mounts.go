@@ -94,6 +94,9 @@ func (b *builder) adaptMount(m specs.Mount) (specs.Mount, bool) {
 		}
 	case "/dev/shm", "/dev/mqueue":
 		queues := m.Destination == "/dev/mqueue"
+		if !queues && b.req.NoShm {
+			return m, false
+		}
 		if queues && b.host.NoMqueue {
 			return m, false
 		}
@@ -107,7 +110,7 @@ func (b *builder) adaptMount(m specs.Mount) (specs.Mount, bool) {
 		}
 	case "/sys/fs/cgroup":
 		own, _ := b.namespace(specs.CgroupNamespace)
-		if b.in.Defaults.CgroupWritable && own && b.host.CgroupMode == cgroupV2 {
+		if (b.in.Defaults.CgroupWritable || b.req.CgroupWritable) && own && b.host.CgroupMode == cgroupV2 {
 			makeWritable(&m)
 		}
 		b.privilegedWritable(&m)

@@ -3,13 +3,15 @@ package spec
 import (
 	"path"
 	"strings"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
 // processRule sets what is executed: the command line, the working directory and the terminal.
 // https://github.com/opencontainers/runtime-spec/blob/v1.3.0/config.md#process
 func processRule(b *builder) error {
 	p := b.spec.Process
-	p.Args = commandLine(b.in.Image.Entrypoint, b.in.Image.Cmd, b.req.Entrypoint, b.req.Args)
+	p.Args = CommandLine(b.in.Image, b.req)
 	if len(p.Args) == 0 {
 		return invalid("no command: the image has neither entrypoint nor cmd, so name one after the image")
 	}
@@ -37,15 +39,15 @@ func processRule(b *builder) error {
 	return nil
 }
 
-// commandLine merges the image's words with the request's, as the image specification and every client do: arguments
+// CommandLine merges the image's words with the request's, as the image specification and every client do: arguments
 // replace cmd; an entrypoint replaces both.
-func commandLine(imageEntrypoint, imageCmd []string, entrypoint *[]string, args []string) []string {
-	head, tail := imageEntrypoint, imageCmd
-	if entrypoint != nil {
-		head, tail = *entrypoint, nil
+func CommandLine(image ocispec.ImageConfig, r *Request) []string {
+	head, tail := image.Entrypoint, image.Cmd
+	if r.Entrypoint != nil {
+		head, tail = *r.Entrypoint, nil
 	}
-	if len(args) > 0 {
-		tail = args
+	if len(r.Args) > 0 {
+		tail = r.Args
 	}
 	return append(append(make([]string, 0, len(head)+len(tail)), head...), tail...)
 }

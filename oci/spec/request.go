@@ -7,6 +7,10 @@ import (
 // Request is what a user asks a container to be, before the image's defaults and the host's facts are merged in. The
 // native API carries it as JSON. The zero value means "the default" everywhere.
 type Request struct {
+	NoShm bool `json:"noShm,omitempty"` // no /dev/shm
+	// CgroupWritable makes /sys/fs/cgroup writable in an unprivileged container with a cgroup namespace of its own (v2).
+	CgroupWritable bool `json:"cgroupWritable,omitempty"`
+
 	// Process.
 	Args       []string  `json:"args,omitempty"`       // replaces the image's Cmd
 	Entrypoint *[]string `json:"entrypoint,omitempty"` // replaces the image's; an empty list clears it, and Cmd with it
@@ -58,7 +62,8 @@ type Request struct {
 	// Security.
 	Privileged                   bool     `json:"privileged,omitempty"`
 	PrivilegedWithoutHostDevices bool     `json:"privilegedWithoutHostDevices,omitempty"`
-	CapAdd                       []string `json:"capAdd,omitempty"` // with or without CAP_; ALL
+	PrivilegedAllDevicesAllowed  bool     `json:"privilegedAllDevicesAllowed,omitempty"` // with the one above: any device node that it makes can be used
+	CapAdd                       []string `json:"capAdd,omitempty"`                      // with or without CAP_; ALL
 	CapDrop                      []string `json:"capDrop,omitempty"`
 	CapAmbient                   []string `json:"capAmbient,omitempty"`
 	AllowNewPrivileges           bool     `json:"allowNewPrivileges,omitempty"`
@@ -75,6 +80,7 @@ type Request struct {
 	NetDevices map[string]specs.LinuxNetDevice `json:"netDevices,omitempty"`
 
 	// The rest of the runtime spec.
+	Defaults    *Defaults         `json:"defaults,omitempty"` // what it is silent about
 	Personality string            `json:"personality,omitempty"`
 	Hooks       *specs.Hooks      `json:"hooks,omitempty"`
 	Annotations map[string]string `json:"annotations,omitempty"`
@@ -112,6 +118,9 @@ type Device struct {
 	Source      string `json:"source"`
 	Target      string `json:"target,omitempty"`      // the same by default
 	Permissions string `json:"permissions,omitempty"` // rwm by default
+	// UID and GID are its owners in the container; nil: those on the host.
+	UID *uint32 `json:"uid,omitempty"`
+	GID *uint32 `json:"gid,omitempty"`
 }
 
 // Exec is what a user asks of a process executed in a running container. What is not set is as the container's first

@@ -121,11 +121,11 @@ func checkSubset(field, list, have, what string) error {
 	if list == "" {
 		return nil
 	}
-	wanted, err := parseList(list)
+	wanted, err := ParseList(list)
 	if err != nil {
 		return invalid("%s %q: %v; write it like 0-3,5", field, list, err)
 	}
-	present, err := parseList(have)
+	present, err := ParseList(have)
 	if err != nil || have == "" {
 		return nil // the host's own list is not known
 	}

@@ -2,4 +2,4 @@
 // the .proto files; the server is in runtime/server, the client in runtime/client.
 package api
 
-//go:generate go run github.com/minirt/mini/tools/protogen . minid.proto volumes.proto
+//go:generate go run github.com/minirt/mini/tools/protogen . minid.proto archives.proto volumes.proto

@@ -191,6 +191,14 @@ type InfoResponse struct {
 	Images            int64                  `protobuf:"varint,18,opt,name=images,proto3" json:"images,omitempty"`
 	StartedAt         int64                  `protobuf:"varint,19,opt,name=started_at,json=startedAt,proto3" json:"started_at,omitempty"`
 	Warnings          []string               `protobuf:"bytes,20,rep,name=warnings,proto3" json:"warnings,omitempty"`
+	Hostname          string                 `protobuf:"bytes,21,opt,name=hostname,proto3" json:"hostname,omitempty"`                                      // of the daemon's machine, as are the next ones
+	OperatingSystem   string                 `protobuf:"bytes,22,opt,name=operating_system,json=operatingSystem,proto3" json:"operating_system,omitempty"` // PRETTY_NAME of os-release(5)
+	Cpus              int64                  `protobuf:"varint,23,opt,name=cpus,proto3" json:"cpus,omitempty"`                                             // that the daemon may use
+	Memory            int64                  `protobuf:"varint,24,opt,name=memory,proto3" json:"memory,omitempty"`                                         // bytes of RAM
+	TcpAddress        string                 `protobuf:"bytes,25,opt,name=tcp_address,json=tcpAddress,proto3" json:"tcp_address,omitempty"`                // where clients on other machines find it; empty: nowhere
+	ContainersPaused  int64                  `protobuf:"varint,26,opt,name=containers_paused,json=containersPaused,proto3" json:"containers_paused,omitempty"`
+	Runtimes          []string               `protobuf:"bytes,27,rep,name=runtimes,proto3" json:"runtimes,omitempty"` // beside the one that is built in
+	Time              int64                  `protobuf:"varint,28,opt,name=time,proto3" json:"time,omitempty"`        // of the answer
 	unknownFields     protoimpl.UnknownFields
 	sizeCache         protoimpl.SizeCache
 }
@@ -363,6 +371,62 @@ func (x *InfoResponse) GetWarnings() []string {
 		return x.Warnings
 	}
 	return nil
+}
+
+func (x *InfoResponse) GetHostname() string {
+	if x != nil {
+		return x.Hostname
+	}
+	return ""
+}
+
+func (x *InfoResponse) GetOperatingSystem() string {
+	if x != nil {
+		return x.OperatingSystem
+	}
+	return ""
+}
+
+func (x *InfoResponse) GetCpus() int64 {
+	if x != nil {
+		return x.Cpus
+	}
+	return 0
+}
+
+func (x *InfoResponse) GetMemory() int64 {
+	if x != nil {
+		return x.Memory
+	}
+	return 0
+}
+
+func (x *InfoResponse) GetTcpAddress() string {
+	if x != nil {
+		return x.TcpAddress
+	}
+	return ""
+}
+
+func (x *InfoResponse) GetContainersPaused() int64 {
+	if x != nil {
+		return x.ContainersPaused
+	}
+	return 0
+}
+
+func (x *InfoResponse) GetRuntimes() []string {
+	if x != nil {
+		return x.Runtimes
+	}
+	return nil
+}
+
+func (x *InfoResponse) GetTime() int64 {
+	if x != nil {
+		return x.Time
+	}
+	return 0
 }
 
 type SupervisorInfo struct {
@@ -2398,10 +2462,12 @@ func (x *DeleteImageResponse) GetUntagged() []string {
 	return nil
 }
 
+// Without all only images whose name has no tag are deleted; with only, no others than those.
 type PruneImagesRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Namespace     string                 `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
 	All           bool                   `protobuf:"varint,2,opt,name=all,proto3" json:"all,omitempty"`
+	Only          *ImageNames            `protobuf:"bytes,3,opt,name=only,proto3" json:"only,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2450,6 +2516,57 @@ func (x *PruneImagesRequest) GetAll() bool {
 	return false
 }
 
+func (x *PruneImagesRequest) GetOnly() *ImageNames {
+	if x != nil {
+		return x.Only
+	}
+	return nil
+}
+
+type ImageNames struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Names         []string               `protobuf:"bytes,1,rep,name=names,proto3" json:"names,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ImageNames) Reset() {
+	*x = ImageNames{}
+	mi := &file_minid_proto_msgTypes[37]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ImageNames) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ImageNames) ProtoMessage() {}
+
+func (x *ImageNames) ProtoReflect() protoreflect.Message {
+	mi := &file_minid_proto_msgTypes[37]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ImageNames.ProtoReflect.Descriptor instead.
+func (*ImageNames) Descriptor() ([]byte, []int) {
+	return file_minid_proto_rawDescGZIP(), []int{37}
+}
+
+func (x *ImageNames) GetNames() []string {
+	if x != nil {
+		return x.Names
+	}
+	return nil
+}
+
 type PruneImagesResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Deleted       []string               `protobuf:"bytes,1,rep,name=deleted,proto3" json:"deleted,omitempty"`
@@ -2460,7 +2577,7 @@ type PruneImagesResponse struct {
 
 func (x *PruneImagesResponse) Reset() {
 	*x = PruneImagesResponse{}
-	mi := &file_minid_proto_msgTypes[37]
+	mi := &file_minid_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2472,7 +2589,7 @@ func (x *PruneImagesResponse) String() string {
 func (*PruneImagesResponse) ProtoMessage() {}
 
 func (x *PruneImagesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[37]
+	mi := &file_minid_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2485,7 +2602,7 @@ func (x *PruneImagesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PruneImagesResponse.ProtoReflect.Descriptor instead.
 func (*PruneImagesResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{37}
+	return file_minid_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *PruneImagesResponse) GetDeleted() []string {
@@ -2512,7 +2629,7 @@ type ImportRequest struct {
 
 func (x *ImportRequest) Reset() {
 	*x = ImportRequest{}
-	mi := &file_minid_proto_msgTypes[38]
+	mi := &file_minid_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2524,7 +2641,7 @@ func (x *ImportRequest) String() string {
 func (*ImportRequest) ProtoMessage() {}
 
 func (x *ImportRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[38]
+	mi := &file_minid_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2537,7 +2654,7 @@ func (x *ImportRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImportRequest.ProtoReflect.Descriptor instead.
 func (*ImportRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{38}
+	return file_minid_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *ImportRequest) GetOptions() *ImportOptions {
@@ -2574,7 +2691,7 @@ type ImportOptions struct {
 
 func (x *ImportOptions) Reset() {
 	*x = ImportOptions{}
-	mi := &file_minid_proto_msgTypes[39]
+	mi := &file_minid_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2586,7 +2703,7 @@ func (x *ImportOptions) String() string {
 func (*ImportOptions) ProtoMessage() {}
 
 func (x *ImportOptions) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[39]
+	mi := &file_minid_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2599,7 +2716,7 @@ func (x *ImportOptions) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImportOptions.ProtoReflect.Descriptor instead.
 func (*ImportOptions) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{39}
+	return file_minid_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *ImportOptions) GetNamespace() string {
@@ -2695,7 +2812,7 @@ type ImportResponse struct {
 
 func (x *ImportResponse) Reset() {
 	*x = ImportResponse{}
-	mi := &file_minid_proto_msgTypes[40]
+	mi := &file_minid_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2707,7 +2824,7 @@ func (x *ImportResponse) String() string {
 func (*ImportResponse) ProtoMessage() {}
 
 func (x *ImportResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[40]
+	mi := &file_minid_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2720,7 +2837,7 @@ func (x *ImportResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImportResponse.ProtoReflect.Descriptor instead.
 func (*ImportResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{40}
+	return file_minid_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *ImportResponse) GetImages() []*Image {
@@ -2744,7 +2861,7 @@ type ExportRequest struct {
 
 func (x *ExportRequest) Reset() {
 	*x = ExportRequest{}
-	mi := &file_minid_proto_msgTypes[41]
+	mi := &file_minid_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2756,7 +2873,7 @@ func (x *ExportRequest) String() string {
 func (*ExportRequest) ProtoMessage() {}
 
 func (x *ExportRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[41]
+	mi := &file_minid_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2769,7 +2886,7 @@ func (x *ExportRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExportRequest.ProtoReflect.Descriptor instead.
 func (*ExportRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{41}
+	return file_minid_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *ExportRequest) GetNamespace() string {
@@ -2824,7 +2941,7 @@ type DataChunk struct {
 
 func (x *DataChunk) Reset() {
 	*x = DataChunk{}
-	mi := &file_minid_proto_msgTypes[42]
+	mi := &file_minid_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2836,7 +2953,7 @@ func (x *DataChunk) String() string {
 func (*DataChunk) ProtoMessage() {}
 
 func (x *DataChunk) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[42]
+	mi := &file_minid_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2849,7 +2966,7 @@ func (x *DataChunk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DataChunk.ProtoReflect.Descriptor instead.
 func (*DataChunk) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{42}
+	return file_minid_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *DataChunk) GetData() []byte {
@@ -2877,7 +2994,7 @@ type CheckImagesRequest struct {
 
 func (x *CheckImagesRequest) Reset() {
 	*x = CheckImagesRequest{}
-	mi := &file_minid_proto_msgTypes[43]
+	mi := &file_minid_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2889,7 +3006,7 @@ func (x *CheckImagesRequest) String() string {
 func (*CheckImagesRequest) ProtoMessage() {}
 
 func (x *CheckImagesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[43]
+	mi := &file_minid_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2902,7 +3019,7 @@ func (x *CheckImagesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckImagesRequest.ProtoReflect.Descriptor instead.
 func (*CheckImagesRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{43}
+	return file_minid_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *CheckImagesRequest) GetNamespace() string {
@@ -2942,7 +3059,7 @@ type ImageStatus struct {
 
 func (x *ImageStatus) Reset() {
 	*x = ImageStatus{}
-	mi := &file_minid_proto_msgTypes[44]
+	mi := &file_minid_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2954,7 +3071,7 @@ func (x *ImageStatus) String() string {
 func (*ImageStatus) ProtoMessage() {}
 
 func (x *ImageStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[44]
+	mi := &file_minid_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2967,7 +3084,7 @@ func (x *ImageStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImageStatus.ProtoReflect.Descriptor instead.
 func (*ImageStatus) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{44}
+	return file_minid_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *ImageStatus) GetName() string {
@@ -3035,7 +3152,7 @@ type CheckImagesResponse struct {
 
 func (x *CheckImagesResponse) Reset() {
 	*x = CheckImagesResponse{}
-	mi := &file_minid_proto_msgTypes[45]
+	mi := &file_minid_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3047,7 +3164,7 @@ func (x *CheckImagesResponse) String() string {
 func (*CheckImagesResponse) ProtoMessage() {}
 
 func (x *CheckImagesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[45]
+	mi := &file_minid_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3060,7 +3177,7 @@ func (x *CheckImagesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckImagesResponse.ProtoReflect.Descriptor instead.
 func (*CheckImagesResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{45}
+	return file_minid_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *CheckImagesResponse) GetImages() []*ImageStatus {
@@ -3081,7 +3198,7 @@ type UsageRequest struct {
 
 func (x *UsageRequest) Reset() {
 	*x = UsageRequest{}
-	mi := &file_minid_proto_msgTypes[46]
+	mi := &file_minid_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3093,7 +3210,7 @@ func (x *UsageRequest) String() string {
 func (*UsageRequest) ProtoMessage() {}
 
 func (x *UsageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[46]
+	mi := &file_minid_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3106,7 +3223,7 @@ func (x *UsageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UsageRequest.ProtoReflect.Descriptor instead.
 func (*UsageRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{46}
+	return file_minid_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *UsageRequest) GetNamespace() string {
@@ -3141,7 +3258,7 @@ type UsageResponse struct {
 
 func (x *UsageResponse) Reset() {
 	*x = UsageResponse{}
-	mi := &file_minid_proto_msgTypes[47]
+	mi := &file_minid_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3153,7 +3270,7 @@ func (x *UsageResponse) String() string {
 func (*UsageResponse) ProtoMessage() {}
 
 func (x *UsageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[47]
+	mi := &file_minid_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3166,7 +3283,7 @@ func (x *UsageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UsageResponse.ProtoReflect.Descriptor instead.
 func (*UsageResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{47}
+	return file_minid_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *UsageResponse) GetContentSize() int64 {
@@ -3202,7 +3319,7 @@ type UnpackRequest struct {
 
 func (x *UnpackRequest) Reset() {
 	*x = UnpackRequest{}
-	mi := &file_minid_proto_msgTypes[48]
+	mi := &file_minid_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3214,7 +3331,7 @@ func (x *UnpackRequest) String() string {
 func (*UnpackRequest) ProtoMessage() {}
 
 func (x *UnpackRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[48]
+	mi := &file_minid_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3227,7 +3344,7 @@ func (x *UnpackRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnpackRequest.ProtoReflect.Descriptor instead.
 func (*UnpackRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{48}
+	return file_minid_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *UnpackRequest) GetNamespace() string {
@@ -3274,7 +3391,7 @@ type ConvertRequest struct {
 
 func (x *ConvertRequest) Reset() {
 	*x = ConvertRequest{}
-	mi := &file_minid_proto_msgTypes[49]
+	mi := &file_minid_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3286,7 +3403,7 @@ func (x *ConvertRequest) String() string {
 func (*ConvertRequest) ProtoMessage() {}
 
 func (x *ConvertRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[49]
+	mi := &file_minid_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3299,7 +3416,7 @@ func (x *ConvertRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConvertRequest.ProtoReflect.Descriptor instead.
 func (*ConvertRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{49}
+	return file_minid_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *ConvertRequest) GetNamespace() string {
@@ -3374,7 +3491,7 @@ type MountImageRequest struct {
 
 func (x *MountImageRequest) Reset() {
 	*x = MountImageRequest{}
-	mi := &file_minid_proto_msgTypes[50]
+	mi := &file_minid_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3386,7 +3503,7 @@ func (x *MountImageRequest) String() string {
 func (*MountImageRequest) ProtoMessage() {}
 
 func (x *MountImageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[50]
+	mi := &file_minid_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3399,7 +3516,7 @@ func (x *MountImageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MountImageRequest.ProtoReflect.Descriptor instead.
 func (*MountImageRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{50}
+	return file_minid_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *MountImageRequest) GetNamespace() string {
@@ -3469,7 +3586,7 @@ type UnmountImageRequest struct {
 
 func (x *UnmountImageRequest) Reset() {
 	*x = UnmountImageRequest{}
-	mi := &file_minid_proto_msgTypes[51]
+	mi := &file_minid_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3481,7 +3598,7 @@ func (x *UnmountImageRequest) String() string {
 func (*UnmountImageRequest) ProtoMessage() {}
 
 func (x *UnmountImageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[51]
+	mi := &file_minid_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3494,7 +3611,7 @@ func (x *UnmountImageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnmountImageRequest.ProtoReflect.Descriptor instead.
 func (*UnmountImageRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{51}
+	return file_minid_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *UnmountImageRequest) GetNamespace() string {
@@ -3526,7 +3643,7 @@ type UnmountImageResponse struct {
 
 func (x *UnmountImageResponse) Reset() {
 	*x = UnmountImageResponse{}
-	mi := &file_minid_proto_msgTypes[52]
+	mi := &file_minid_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3538,7 +3655,7 @@ func (x *UnmountImageResponse) String() string {
 func (*UnmountImageResponse) ProtoMessage() {}
 
 func (x *UnmountImageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[52]
+	mi := &file_minid_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3551,7 +3668,7 @@ func (x *UnmountImageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnmountImageResponse.ProtoReflect.Descriptor instead.
 func (*UnmountImageResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{52}
+	return file_minid_proto_rawDescGZIP(), []int{53}
 }
 
 type ContentInfo struct {
@@ -3567,7 +3684,7 @@ type ContentInfo struct {
 
 func (x *ContentInfo) Reset() {
 	*x = ContentInfo{}
-	mi := &file_minid_proto_msgTypes[53]
+	mi := &file_minid_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3579,7 +3696,7 @@ func (x *ContentInfo) String() string {
 func (*ContentInfo) ProtoMessage() {}
 
 func (x *ContentInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[53]
+	mi := &file_minid_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3592,7 +3709,7 @@ func (x *ContentInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContentInfo.ProtoReflect.Descriptor instead.
 func (*ContentInfo) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{53}
+	return file_minid_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *ContentInfo) GetDigest() string {
@@ -3640,7 +3757,7 @@ type ListContentRequest struct {
 
 func (x *ListContentRequest) Reset() {
 	*x = ListContentRequest{}
-	mi := &file_minid_proto_msgTypes[54]
+	mi := &file_minid_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3652,7 +3769,7 @@ func (x *ListContentRequest) String() string {
 func (*ListContentRequest) ProtoMessage() {}
 
 func (x *ListContentRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[54]
+	mi := &file_minid_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3665,7 +3782,7 @@ func (x *ListContentRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListContentRequest.ProtoReflect.Descriptor instead.
 func (*ListContentRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{54}
+	return file_minid_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *ListContentRequest) GetNamespace() string {
@@ -3692,7 +3809,7 @@ type ContentInfoRequest struct {
 
 func (x *ContentInfoRequest) Reset() {
 	*x = ContentInfoRequest{}
-	mi := &file_minid_proto_msgTypes[55]
+	mi := &file_minid_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3704,7 +3821,7 @@ func (x *ContentInfoRequest) String() string {
 func (*ContentInfoRequest) ProtoMessage() {}
 
 func (x *ContentInfoRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[55]
+	mi := &file_minid_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3717,7 +3834,7 @@ func (x *ContentInfoRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContentInfoRequest.ProtoReflect.Descriptor instead.
 func (*ContentInfoRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{55}
+	return file_minid_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *ContentInfoRequest) GetNamespace() string {
@@ -3746,7 +3863,7 @@ type ReadContentRequest struct {
 
 func (x *ReadContentRequest) Reset() {
 	*x = ReadContentRequest{}
-	mi := &file_minid_proto_msgTypes[56]
+	mi := &file_minid_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3758,7 +3875,7 @@ func (x *ReadContentRequest) String() string {
 func (*ReadContentRequest) ProtoMessage() {}
 
 func (x *ReadContentRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[56]
+	mi := &file_minid_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3771,7 +3888,7 @@ func (x *ReadContentRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadContentRequest.ProtoReflect.Descriptor instead.
 func (*ReadContentRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{56}
+	return file_minid_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *ReadContentRequest) GetNamespace() string {
@@ -3817,7 +3934,7 @@ type WriteContentRequest struct {
 
 func (x *WriteContentRequest) Reset() {
 	*x = WriteContentRequest{}
-	mi := &file_minid_proto_msgTypes[57]
+	mi := &file_minid_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3829,7 +3946,7 @@ func (x *WriteContentRequest) String() string {
 func (*WriteContentRequest) ProtoMessage() {}
 
 func (x *WriteContentRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[57]
+	mi := &file_minid_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3842,7 +3959,7 @@ func (x *WriteContentRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WriteContentRequest.ProtoReflect.Descriptor instead.
 func (*WriteContentRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{57}
+	return file_minid_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *WriteContentRequest) GetNamespace() string {
@@ -3905,7 +4022,7 @@ type WriteContentResponse struct {
 
 func (x *WriteContentResponse) Reset() {
 	*x = WriteContentResponse{}
-	mi := &file_minid_proto_msgTypes[58]
+	mi := &file_minid_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3917,7 +4034,7 @@ func (x *WriteContentResponse) String() string {
 func (*WriteContentResponse) ProtoMessage() {}
 
 func (x *WriteContentResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[58]
+	mi := &file_minid_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3930,7 +4047,7 @@ func (x *WriteContentResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WriteContentResponse.ProtoReflect.Descriptor instead.
 func (*WriteContentResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{58}
+	return file_minid_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *WriteContentResponse) GetOffset() int64 {
@@ -3962,7 +4079,7 @@ type ActiveRequest struct {
 
 func (x *ActiveRequest) Reset() {
 	*x = ActiveRequest{}
-	mi := &file_minid_proto_msgTypes[59]
+	mi := &file_minid_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3974,7 +4091,7 @@ func (x *ActiveRequest) String() string {
 func (*ActiveRequest) ProtoMessage() {}
 
 func (x *ActiveRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[59]
+	mi := &file_minid_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3987,7 +4104,7 @@ func (x *ActiveRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ActiveRequest.ProtoReflect.Descriptor instead.
 func (*ActiveRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{59}
+	return file_minid_proto_rawDescGZIP(), []int{60}
 }
 
 type ActiveResponse struct {
@@ -3999,7 +4116,7 @@ type ActiveResponse struct {
 
 func (x *ActiveResponse) Reset() {
 	*x = ActiveResponse{}
-	mi := &file_minid_proto_msgTypes[60]
+	mi := &file_minid_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4011,7 +4128,7 @@ func (x *ActiveResponse) String() string {
 func (*ActiveResponse) ProtoMessage() {}
 
 func (x *ActiveResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[60]
+	mi := &file_minid_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4024,7 +4141,7 @@ func (x *ActiveResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ActiveResponse.ProtoReflect.Descriptor instead.
 func (*ActiveResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{60}
+	return file_minid_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *ActiveResponse) GetIngests() []*Ingest {
@@ -4048,7 +4165,7 @@ type Ingest struct {
 
 func (x *Ingest) Reset() {
 	*x = Ingest{}
-	mi := &file_minid_proto_msgTypes[61]
+	mi := &file_minid_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4060,7 +4177,7 @@ func (x *Ingest) String() string {
 func (*Ingest) ProtoMessage() {}
 
 func (x *Ingest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[61]
+	mi := &file_minid_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4073,7 +4190,7 @@ func (x *Ingest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ingest.ProtoReflect.Descriptor instead.
 func (*Ingest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{61}
+	return file_minid_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *Ingest) GetRef() string {
@@ -4127,7 +4244,7 @@ type AbortRequest struct {
 
 func (x *AbortRequest) Reset() {
 	*x = AbortRequest{}
-	mi := &file_minid_proto_msgTypes[62]
+	mi := &file_minid_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4139,7 +4256,7 @@ func (x *AbortRequest) String() string {
 func (*AbortRequest) ProtoMessage() {}
 
 func (x *AbortRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[62]
+	mi := &file_minid_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4152,7 +4269,7 @@ func (x *AbortRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AbortRequest.ProtoReflect.Descriptor instead.
 func (*AbortRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{62}
+	return file_minid_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *AbortRequest) GetRef() string {
@@ -4170,7 +4287,7 @@ type AbortResponse struct {
 
 func (x *AbortResponse) Reset() {
 	*x = AbortResponse{}
-	mi := &file_minid_proto_msgTypes[63]
+	mi := &file_minid_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4182,7 +4299,7 @@ func (x *AbortResponse) String() string {
 func (*AbortResponse) ProtoMessage() {}
 
 func (x *AbortResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[63]
+	mi := &file_minid_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4195,7 +4312,7 @@ func (x *AbortResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AbortResponse.ProtoReflect.Descriptor instead.
 func (*AbortResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{63}
+	return file_minid_proto_rawDescGZIP(), []int{64}
 }
 
 type DeleteContentRequest struct {
@@ -4208,7 +4325,7 @@ type DeleteContentRequest struct {
 
 func (x *DeleteContentRequest) Reset() {
 	*x = DeleteContentRequest{}
-	mi := &file_minid_proto_msgTypes[64]
+	mi := &file_minid_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4220,7 +4337,7 @@ func (x *DeleteContentRequest) String() string {
 func (*DeleteContentRequest) ProtoMessage() {}
 
 func (x *DeleteContentRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[64]
+	mi := &file_minid_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4233,7 +4350,7 @@ func (x *DeleteContentRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteContentRequest.ProtoReflect.Descriptor instead.
 func (*DeleteContentRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{64}
+	return file_minid_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *DeleteContentRequest) GetNamespace() string {
@@ -4258,7 +4375,7 @@ type DeleteContentResponse struct {
 
 func (x *DeleteContentResponse) Reset() {
 	*x = DeleteContentResponse{}
-	mi := &file_minid_proto_msgTypes[65]
+	mi := &file_minid_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4270,7 +4387,7 @@ func (x *DeleteContentResponse) String() string {
 func (*DeleteContentResponse) ProtoMessage() {}
 
 func (x *DeleteContentResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[65]
+	mi := &file_minid_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4283,7 +4400,7 @@ func (x *DeleteContentResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteContentResponse.ProtoReflect.Descriptor instead.
 func (*DeleteContentResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{65}
+	return file_minid_proto_rawDescGZIP(), []int{66}
 }
 
 type SetContentLabelsRequest struct {
@@ -4298,7 +4415,7 @@ type SetContentLabelsRequest struct {
 
 func (x *SetContentLabelsRequest) Reset() {
 	*x = SetContentLabelsRequest{}
-	mi := &file_minid_proto_msgTypes[66]
+	mi := &file_minid_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4310,7 +4427,7 @@ func (x *SetContentLabelsRequest) String() string {
 func (*SetContentLabelsRequest) ProtoMessage() {}
 
 func (x *SetContentLabelsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[66]
+	mi := &file_minid_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4323,7 +4440,7 @@ func (x *SetContentLabelsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetContentLabelsRequest.ProtoReflect.Descriptor instead.
 func (*SetContentLabelsRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{66}
+	return file_minid_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *SetContentLabelsRequest) GetNamespace() string {
@@ -4367,7 +4484,7 @@ type FetchBlobRequest struct {
 
 func (x *FetchBlobRequest) Reset() {
 	*x = FetchBlobRequest{}
-	mi := &file_minid_proto_msgTypes[67]
+	mi := &file_minid_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4379,7 +4496,7 @@ func (x *FetchBlobRequest) String() string {
 func (*FetchBlobRequest) ProtoMessage() {}
 
 func (x *FetchBlobRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[67]
+	mi := &file_minid_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4392,7 +4509,7 @@ func (x *FetchBlobRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FetchBlobRequest.ProtoReflect.Descriptor instead.
 func (*FetchBlobRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{67}
+	return file_minid_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *FetchBlobRequest) GetNamespace() string {
@@ -4443,7 +4560,7 @@ type PushObjectRequest struct {
 
 func (x *PushObjectRequest) Reset() {
 	*x = PushObjectRequest{}
-	mi := &file_minid_proto_msgTypes[68]
+	mi := &file_minid_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4455,7 +4572,7 @@ func (x *PushObjectRequest) String() string {
 func (*PushObjectRequest) ProtoMessage() {}
 
 func (x *PushObjectRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[68]
+	mi := &file_minid_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4468,7 +4585,7 @@ func (x *PushObjectRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PushObjectRequest.ProtoReflect.Descriptor instead.
 func (*PushObjectRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{68}
+	return file_minid_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *PushObjectRequest) GetNamespace() string {
@@ -4520,7 +4637,7 @@ type Snapshot struct {
 
 func (x *Snapshot) Reset() {
 	*x = Snapshot{}
-	mi := &file_minid_proto_msgTypes[69]
+	mi := &file_minid_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4532,7 +4649,7 @@ func (x *Snapshot) String() string {
 func (*Snapshot) ProtoMessage() {}
 
 func (x *Snapshot) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[69]
+	mi := &file_minid_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4545,7 +4662,7 @@ func (x *Snapshot) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Snapshot.ProtoReflect.Descriptor instead.
 func (*Snapshot) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{69}
+	return file_minid_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *Snapshot) GetName() string {
@@ -4605,7 +4722,7 @@ type Mount struct {
 
 func (x *Mount) Reset() {
 	*x = Mount{}
-	mi := &file_minid_proto_msgTypes[70]
+	mi := &file_minid_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4617,7 +4734,7 @@ func (x *Mount) String() string {
 func (*Mount) ProtoMessage() {}
 
 func (x *Mount) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[70]
+	mi := &file_minid_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4630,7 +4747,7 @@ func (x *Mount) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Mount.ProtoReflect.Descriptor instead.
 func (*Mount) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{70}
+	return file_minid_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *Mount) GetType() string {
@@ -4692,7 +4809,7 @@ type MountsResponse struct {
 
 func (x *MountsResponse) Reset() {
 	*x = MountsResponse{}
-	mi := &file_minid_proto_msgTypes[71]
+	mi := &file_minid_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4704,7 +4821,7 @@ func (x *MountsResponse) String() string {
 func (*MountsResponse) ProtoMessage() {}
 
 func (x *MountsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[71]
+	mi := &file_minid_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4717,7 +4834,7 @@ func (x *MountsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MountsResponse.ProtoReflect.Descriptor instead.
 func (*MountsResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{71}
+	return file_minid_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *MountsResponse) GetMounts() []*Mount {
@@ -4745,7 +4862,7 @@ type ListSnapshotsRequest struct {
 
 func (x *ListSnapshotsRequest) Reset() {
 	*x = ListSnapshotsRequest{}
-	mi := &file_minid_proto_msgTypes[72]
+	mi := &file_minid_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4757,7 +4874,7 @@ func (x *ListSnapshotsRequest) String() string {
 func (*ListSnapshotsRequest) ProtoMessage() {}
 
 func (x *ListSnapshotsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[72]
+	mi := &file_minid_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4770,7 +4887,7 @@ func (x *ListSnapshotsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSnapshotsRequest.ProtoReflect.Descriptor instead.
 func (*ListSnapshotsRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{72}
+	return file_minid_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *ListSnapshotsRequest) GetNamespace() string {
@@ -4803,7 +4920,7 @@ type ListSnapshotsResponse struct {
 
 func (x *ListSnapshotsResponse) Reset() {
 	*x = ListSnapshotsResponse{}
-	mi := &file_minid_proto_msgTypes[73]
+	mi := &file_minid_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4815,7 +4932,7 @@ func (x *ListSnapshotsResponse) String() string {
 func (*ListSnapshotsResponse) ProtoMessage() {}
 
 func (x *ListSnapshotsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[73]
+	mi := &file_minid_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4828,7 +4945,7 @@ func (x *ListSnapshotsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSnapshotsResponse.ProtoReflect.Descriptor instead.
 func (*ListSnapshotsResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{73}
+	return file_minid_proto_rawDescGZIP(), []int{74}
 }
 
 func (x *ListSnapshotsResponse) GetSnapshots() []*Snapshot {
@@ -4849,7 +4966,7 @@ type SnapshotRequest struct {
 
 func (x *SnapshotRequest) Reset() {
 	*x = SnapshotRequest{}
-	mi := &file_minid_proto_msgTypes[74]
+	mi := &file_minid_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4861,7 +4978,7 @@ func (x *SnapshotRequest) String() string {
 func (*SnapshotRequest) ProtoMessage() {}
 
 func (x *SnapshotRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[74]
+	mi := &file_minid_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4874,7 +4991,7 @@ func (x *SnapshotRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotRequest.ProtoReflect.Descriptor instead.
 func (*SnapshotRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{74}
+	return file_minid_proto_rawDescGZIP(), []int{75}
 }
 
 func (x *SnapshotRequest) GetNamespace() string {
@@ -4911,7 +5028,7 @@ type PrepareSnapshotRequest struct {
 
 func (x *PrepareSnapshotRequest) Reset() {
 	*x = PrepareSnapshotRequest{}
-	mi := &file_minid_proto_msgTypes[75]
+	mi := &file_minid_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4923,7 +5040,7 @@ func (x *PrepareSnapshotRequest) String() string {
 func (*PrepareSnapshotRequest) ProtoMessage() {}
 
 func (x *PrepareSnapshotRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[75]
+	mi := &file_minid_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4936,7 +5053,7 @@ func (x *PrepareSnapshotRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PrepareSnapshotRequest.ProtoReflect.Descriptor instead.
 func (*PrepareSnapshotRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{75}
+	return file_minid_proto_rawDescGZIP(), []int{76}
 }
 
 func (x *PrepareSnapshotRequest) GetNamespace() string {
@@ -4987,7 +5104,7 @@ type CommitSnapshotRequest struct {
 
 func (x *CommitSnapshotRequest) Reset() {
 	*x = CommitSnapshotRequest{}
-	mi := &file_minid_proto_msgTypes[76]
+	mi := &file_minid_proto_msgTypes[77]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4999,7 +5116,7 @@ func (x *CommitSnapshotRequest) String() string {
 func (*CommitSnapshotRequest) ProtoMessage() {}
 
 func (x *CommitSnapshotRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[76]
+	mi := &file_minid_proto_msgTypes[77]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5012,7 +5129,7 @@ func (x *CommitSnapshotRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CommitSnapshotRequest.ProtoReflect.Descriptor instead.
 func (*CommitSnapshotRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{76}
+	return file_minid_proto_rawDescGZIP(), []int{77}
 }
 
 func (x *CommitSnapshotRequest) GetNamespace() string {
@@ -5058,7 +5175,7 @@ type RemoveSnapshotResponse struct {
 
 func (x *RemoveSnapshotResponse) Reset() {
 	*x = RemoveSnapshotResponse{}
-	mi := &file_minid_proto_msgTypes[77]
+	mi := &file_minid_proto_msgTypes[78]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5070,7 +5187,7 @@ func (x *RemoveSnapshotResponse) String() string {
 func (*RemoveSnapshotResponse) ProtoMessage() {}
 
 func (x *RemoveSnapshotResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[77]
+	mi := &file_minid_proto_msgTypes[78]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5083,7 +5200,7 @@ func (x *RemoveSnapshotResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveSnapshotResponse.ProtoReflect.Descriptor instead.
 func (*RemoveSnapshotResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{77}
+	return file_minid_proto_rawDescGZIP(), []int{78}
 }
 
 type SnapshotUsage struct {
@@ -5096,7 +5213,7 @@ type SnapshotUsage struct {
 
 func (x *SnapshotUsage) Reset() {
 	*x = SnapshotUsage{}
-	mi := &file_minid_proto_msgTypes[78]
+	mi := &file_minid_proto_msgTypes[79]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5108,7 +5225,7 @@ func (x *SnapshotUsage) String() string {
 func (*SnapshotUsage) ProtoMessage() {}
 
 func (x *SnapshotUsage) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[78]
+	mi := &file_minid_proto_msgTypes[79]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5121,7 +5238,7 @@ func (x *SnapshotUsage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotUsage.ProtoReflect.Descriptor instead.
 func (*SnapshotUsage) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{78}
+	return file_minid_proto_rawDescGZIP(), []int{79}
 }
 
 func (x *SnapshotUsage) GetSize() int64 {
@@ -5151,7 +5268,7 @@ type SetSnapshotLabelsRequest struct {
 
 func (x *SetSnapshotLabelsRequest) Reset() {
 	*x = SetSnapshotLabelsRequest{}
-	mi := &file_minid_proto_msgTypes[79]
+	mi := &file_minid_proto_msgTypes[80]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5163,7 +5280,7 @@ func (x *SetSnapshotLabelsRequest) String() string {
 func (*SetSnapshotLabelsRequest) ProtoMessage() {}
 
 func (x *SetSnapshotLabelsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[79]
+	mi := &file_minid_proto_msgTypes[80]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5176,7 +5293,7 @@ func (x *SetSnapshotLabelsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetSnapshotLabelsRequest.ProtoReflect.Descriptor instead.
 func (*SetSnapshotLabelsRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{79}
+	return file_minid_proto_rawDescGZIP(), []int{80}
 }
 
 func (x *SetSnapshotLabelsRequest) GetNamespace() string {
@@ -5230,7 +5347,7 @@ type DiffRequest struct {
 
 func (x *DiffRequest) Reset() {
 	*x = DiffRequest{}
-	mi := &file_minid_proto_msgTypes[80]
+	mi := &file_minid_proto_msgTypes[81]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5242,7 +5359,7 @@ func (x *DiffRequest) String() string {
 func (*DiffRequest) ProtoMessage() {}
 
 func (x *DiffRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[80]
+	mi := &file_minid_proto_msgTypes[81]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5255,7 +5372,7 @@ func (x *DiffRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiffRequest.ProtoReflect.Descriptor instead.
 func (*DiffRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{80}
+	return file_minid_proto_rawDescGZIP(), []int{81}
 }
 
 func (x *DiffRequest) GetNamespace() string {
@@ -5327,7 +5444,7 @@ type Lease struct {
 
 func (x *Lease) Reset() {
 	*x = Lease{}
-	mi := &file_minid_proto_msgTypes[81]
+	mi := &file_minid_proto_msgTypes[82]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5339,7 +5456,7 @@ func (x *Lease) String() string {
 func (*Lease) ProtoMessage() {}
 
 func (x *Lease) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[81]
+	mi := &file_minid_proto_msgTypes[82]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5352,7 +5469,7 @@ func (x *Lease) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Lease.ProtoReflect.Descriptor instead.
 func (*Lease) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{81}
+	return file_minid_proto_rawDescGZIP(), []int{82}
 }
 
 func (x *Lease) GetId() string {
@@ -5400,7 +5517,7 @@ type LeaseResource struct {
 
 func (x *LeaseResource) Reset() {
 	*x = LeaseResource{}
-	mi := &file_minid_proto_msgTypes[82]
+	mi := &file_minid_proto_msgTypes[83]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5412,7 +5529,7 @@ func (x *LeaseResource) String() string {
 func (*LeaseResource) ProtoMessage() {}
 
 func (x *LeaseResource) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[82]
+	mi := &file_minid_proto_msgTypes[83]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5425,7 +5542,7 @@ func (x *LeaseResource) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeaseResource.ProtoReflect.Descriptor instead.
 func (*LeaseResource) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{82}
+	return file_minid_proto_rawDescGZIP(), []int{83}
 }
 
 func (x *LeaseResource) GetType() string {
@@ -5454,7 +5571,7 @@ type CreateLeaseRequest struct {
 
 func (x *CreateLeaseRequest) Reset() {
 	*x = CreateLeaseRequest{}
-	mi := &file_minid_proto_msgTypes[83]
+	mi := &file_minid_proto_msgTypes[84]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5466,7 +5583,7 @@ func (x *CreateLeaseRequest) String() string {
 func (*CreateLeaseRequest) ProtoMessage() {}
 
 func (x *CreateLeaseRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[83]
+	mi := &file_minid_proto_msgTypes[84]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5479,7 +5596,7 @@ func (x *CreateLeaseRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateLeaseRequest.ProtoReflect.Descriptor instead.
 func (*CreateLeaseRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{83}
+	return file_minid_proto_rawDescGZIP(), []int{84}
 }
 
 func (x *CreateLeaseRequest) GetNamespace() string {
@@ -5520,7 +5637,7 @@ type ListLeasesRequest struct {
 
 func (x *ListLeasesRequest) Reset() {
 	*x = ListLeasesRequest{}
-	mi := &file_minid_proto_msgTypes[84]
+	mi := &file_minid_proto_msgTypes[85]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5532,7 +5649,7 @@ func (x *ListLeasesRequest) String() string {
 func (*ListLeasesRequest) ProtoMessage() {}
 
 func (x *ListLeasesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[84]
+	mi := &file_minid_proto_msgTypes[85]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5545,7 +5662,7 @@ func (x *ListLeasesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListLeasesRequest.ProtoReflect.Descriptor instead.
 func (*ListLeasesRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{84}
+	return file_minid_proto_rawDescGZIP(), []int{85}
 }
 
 func (x *ListLeasesRequest) GetNamespace() string {
@@ -5571,7 +5688,7 @@ type ListLeasesResponse struct {
 
 func (x *ListLeasesResponse) Reset() {
 	*x = ListLeasesResponse{}
-	mi := &file_minid_proto_msgTypes[85]
+	mi := &file_minid_proto_msgTypes[86]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5583,7 +5700,7 @@ func (x *ListLeasesResponse) String() string {
 func (*ListLeasesResponse) ProtoMessage() {}
 
 func (x *ListLeasesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[85]
+	mi := &file_minid_proto_msgTypes[86]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5596,7 +5713,7 @@ func (x *ListLeasesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListLeasesResponse.ProtoReflect.Descriptor instead.
 func (*ListLeasesResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{85}
+	return file_minid_proto_rawDescGZIP(), []int{86}
 }
 
 func (x *ListLeasesResponse) GetLeases() []*Lease {
@@ -5617,7 +5734,7 @@ type DeleteLeaseRequest struct {
 
 func (x *DeleteLeaseRequest) Reset() {
 	*x = DeleteLeaseRequest{}
-	mi := &file_minid_proto_msgTypes[86]
+	mi := &file_minid_proto_msgTypes[87]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5629,7 +5746,7 @@ func (x *DeleteLeaseRequest) String() string {
 func (*DeleteLeaseRequest) ProtoMessage() {}
 
 func (x *DeleteLeaseRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[86]
+	mi := &file_minid_proto_msgTypes[87]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5642,7 +5759,7 @@ func (x *DeleteLeaseRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteLeaseRequest.ProtoReflect.Descriptor instead.
 func (*DeleteLeaseRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{86}
+	return file_minid_proto_rawDescGZIP(), []int{87}
 }
 
 func (x *DeleteLeaseRequest) GetNamespace() string {
@@ -5674,7 +5791,7 @@ type DeleteLeaseResponse struct {
 
 func (x *DeleteLeaseResponse) Reset() {
 	*x = DeleteLeaseResponse{}
-	mi := &file_minid_proto_msgTypes[87]
+	mi := &file_minid_proto_msgTypes[88]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5686,7 +5803,7 @@ func (x *DeleteLeaseResponse) String() string {
 func (*DeleteLeaseResponse) ProtoMessage() {}
 
 func (x *DeleteLeaseResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[87]
+	mi := &file_minid_proto_msgTypes[88]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5699,7 +5816,7 @@ func (x *DeleteLeaseResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteLeaseResponse.ProtoReflect.Descriptor instead.
 func (*DeleteLeaseResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{87}
+	return file_minid_proto_rawDescGZIP(), []int{88}
 }
 
 type LeaseResourceRequest struct {
@@ -5713,7 +5830,7 @@ type LeaseResourceRequest struct {
 
 func (x *LeaseResourceRequest) Reset() {
 	*x = LeaseResourceRequest{}
-	mi := &file_minid_proto_msgTypes[88]
+	mi := &file_minid_proto_msgTypes[89]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5725,7 +5842,7 @@ func (x *LeaseResourceRequest) String() string {
 func (*LeaseResourceRequest) ProtoMessage() {}
 
 func (x *LeaseResourceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[88]
+	mi := &file_minid_proto_msgTypes[89]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5738,7 +5855,7 @@ func (x *LeaseResourceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeaseResourceRequest.ProtoReflect.Descriptor instead.
 func (*LeaseResourceRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{88}
+	return file_minid_proto_rawDescGZIP(), []int{89}
 }
 
 func (x *LeaseResourceRequest) GetNamespace() string {
@@ -5805,14 +5922,22 @@ type Container struct {
 	Size          *SnapshotUsage         `protobuf:"bytes,39,opt,name=size,proto3" json:"size,omitempty"`                                  // of what it has written; only when asked for
 	Dns           *DNSSettings           `protobuf:"bytes,40,opt,name=dns,proto3" json:"dns,omitempty"`
 	ExtraHosts    []string               `protobuf:"bytes,41,rep,name=extra_hosts,json=extraHosts,proto3" json:"extra_hosts,omitempty"`
-	VolumesFrom   []string               `protobuf:"bytes,42,rep,name=volumes_from,json=volumesFrom,proto3" json:"volumes_from,omitempty"`
+	LogShipping   *LogShipping           `protobuf:"bytes,42,opt,name=log_shipping,json=logShipping,proto3" json:"log_shipping,omitempty"` // unset: its log stays here
+	Args          []string               `protobuf:"bytes,43,rep,name=args,proto3" json:"args,omitempty"`                                  // the command line of its first process, as asked for
+	Kept          []byte                 `protobuf:"bytes,44,opt,name=kept,proto3" json:"kept,omitempty"`                                  // what its client keeps with it; only with the documents
+	Stdin         bool                   `protobuf:"varint,45,opt,name=stdin,proto3" json:"stdin,omitempty"`
+	StdinOnce     bool                   `protobuf:"varint,46,opt,name=stdin_once,json=stdinOnce,proto3" json:"stdin_once,omitempty"`
+	AskedPorts    []*PublishedPort       `protobuf:"bytes,47,rep,name=asked_ports,json=askedPorts,proto3" json:"asked_ports,omitempty"` // as asked for, running or not
+	PublishAll    bool                   `protobuf:"varint,48,opt,name=publish_all,json=publishAll,proto3" json:"publish_all,omitempty"`
+	Member        *PodMember             `protobuf:"bytes,49,opt,name=member,proto3" json:"member,omitempty"`                  // unset: it is in no pod
+	ImageId       string                 `protobuf:"bytes,50,opt,name=image_id,json=imageId,proto3" json:"image_id,omitempty"` // digest of the image's configuration
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Container) Reset() {
 	*x = Container{}
-	mi := &file_minid_proto_msgTypes[89]
+	mi := &file_minid_proto_msgTypes[90]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5824,7 +5949,7 @@ func (x *Container) String() string {
 func (*Container) ProtoMessage() {}
 
 func (x *Container) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[89]
+	mi := &file_minid_proto_msgTypes[90]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5837,7 +5962,7 @@ func (x *Container) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Container.ProtoReflect.Descriptor instead.
 func (*Container) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{89}
+	return file_minid_proto_rawDescGZIP(), []int{90}
 }
 
 func (x *Container) GetId() string {
@@ -6127,11 +6252,128 @@ func (x *Container) GetExtraHosts() []string {
 	return nil
 }
 
-func (x *Container) GetVolumesFrom() []string {
+func (x *Container) GetLogShipping() *LogShipping {
 	if x != nil {
-		return x.VolumesFrom
+		return x.LogShipping
 	}
 	return nil
+}
+
+func (x *Container) GetArgs() []string {
+	if x != nil {
+		return x.Args
+	}
+	return nil
+}
+
+func (x *Container) GetKept() []byte {
+	if x != nil {
+		return x.Kept
+	}
+	return nil
+}
+
+func (x *Container) GetStdin() bool {
+	if x != nil {
+		return x.Stdin
+	}
+	return false
+}
+
+func (x *Container) GetStdinOnce() bool {
+	if x != nil {
+		return x.StdinOnce
+	}
+	return false
+}
+
+func (x *Container) GetAskedPorts() []*PublishedPort {
+	if x != nil {
+		return x.AskedPorts
+	}
+	return nil
+}
+
+func (x *Container) GetPublishAll() bool {
+	if x != nil {
+		return x.PublishAll
+	}
+	return false
+}
+
+func (x *Container) GetMember() *PodMember {
+	if x != nil {
+		return x.Member
+	}
+	return nil
+}
+
+func (x *Container) GetImageId() string {
+	if x != nil {
+		return x.ImageId
+	}
+	return ""
+}
+
+// PodMember says what a container is in its pod.
+type PodMember struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Pod           string                 `protobuf:"bytes,1,opt,name=pod,proto3" json:"pod,omitempty"`                                       // name
+	PodNamespace  string                 `protobuf:"bytes,2,opt,name=pod_namespace,json=podNamespace,proto3" json:"pod_namespace,omitempty"` // Kubernetes' one
+	Name          string                 `protobuf:"bytes,3,opt,name=name,proto3" json:"name,omitempty"`                                     // of the container; "pause" for the process that holds the pod's PID namespace
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PodMember) Reset() {
+	*x = PodMember{}
+	mi := &file_minid_proto_msgTypes[91]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PodMember) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PodMember) ProtoMessage() {}
+
+func (x *PodMember) ProtoReflect() protoreflect.Message {
+	mi := &file_minid_proto_msgTypes[91]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PodMember.ProtoReflect.Descriptor instead.
+func (*PodMember) Descriptor() ([]byte, []int) {
+	return file_minid_proto_rawDescGZIP(), []int{91}
+}
+
+func (x *PodMember) GetPod() string {
+	if x != nil {
+		return x.Pod
+	}
+	return ""
+}
+
+func (x *PodMember) GetPodNamespace() string {
+	if x != nil {
+		return x.PodNamespace
+	}
+	return ""
+}
+
+func (x *PodMember) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
 }
 
 // EndpointStatus is a container's part in a network.
@@ -6150,7 +6392,7 @@ type EndpointStatus struct {
 
 func (x *EndpointStatus) Reset() {
 	*x = EndpointStatus{}
-	mi := &file_minid_proto_msgTypes[90]
+	mi := &file_minid_proto_msgTypes[92]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6162,7 +6404,7 @@ func (x *EndpointStatus) String() string {
 func (*EndpointStatus) ProtoMessage() {}
 
 func (x *EndpointStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[90]
+	mi := &file_minid_proto_msgTypes[92]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6175,7 +6417,7 @@ func (x *EndpointStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EndpointStatus.ProtoReflect.Descriptor instead.
 func (*EndpointStatus) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{90}
+	return file_minid_proto_rawDescGZIP(), []int{92}
 }
 
 func (x *EndpointStatus) GetNetwork() string {
@@ -6241,7 +6483,7 @@ type NetworkAttachment struct {
 
 func (x *NetworkAttachment) Reset() {
 	*x = NetworkAttachment{}
-	mi := &file_minid_proto_msgTypes[91]
+	mi := &file_minid_proto_msgTypes[93]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6253,7 +6495,7 @@ func (x *NetworkAttachment) String() string {
 func (*NetworkAttachment) ProtoMessage() {}
 
 func (x *NetworkAttachment) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[91]
+	mi := &file_minid_proto_msgTypes[93]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6266,7 +6508,7 @@ func (x *NetworkAttachment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NetworkAttachment.ProtoReflect.Descriptor instead.
 func (*NetworkAttachment) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{91}
+	return file_minid_proto_rawDescGZIP(), []int{93}
 }
 
 func (x *NetworkAttachment) GetNetwork() string {
@@ -6323,7 +6565,7 @@ type PublishedPort struct {
 
 func (x *PublishedPort) Reset() {
 	*x = PublishedPort{}
-	mi := &file_minid_proto_msgTypes[92]
+	mi := &file_minid_proto_msgTypes[94]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6335,7 +6577,7 @@ func (x *PublishedPort) String() string {
 func (*PublishedPort) ProtoMessage() {}
 
 func (x *PublishedPort) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[92]
+	mi := &file_minid_proto_msgTypes[94]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6348,7 +6590,7 @@ func (x *PublishedPort) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PublishedPort.ProtoReflect.Descriptor instead.
 func (*PublishedPort) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{92}
+	return file_minid_proto_rawDescGZIP(), []int{94}
 }
 
 func (x *PublishedPort) GetProtocol() string {
@@ -6390,7 +6632,7 @@ type DNSSettings struct {
 
 func (x *DNSSettings) Reset() {
 	*x = DNSSettings{}
-	mi := &file_minid_proto_msgTypes[93]
+	mi := &file_minid_proto_msgTypes[95]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6402,7 +6644,7 @@ func (x *DNSSettings) String() string {
 func (*DNSSettings) ProtoMessage() {}
 
 func (x *DNSSettings) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[93]
+	mi := &file_minid_proto_msgTypes[95]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6415,7 +6657,7 @@ func (x *DNSSettings) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DNSSettings.ProtoReflect.Descriptor instead.
 func (*DNSSettings) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{93}
+	return file_minid_proto_rawDescGZIP(), []int{95}
 }
 
 func (x *DNSSettings) GetServers() []string {
@@ -6449,7 +6691,7 @@ type RestartPolicy struct {
 
 func (x *RestartPolicy) Reset() {
 	*x = RestartPolicy{}
-	mi := &file_minid_proto_msgTypes[94]
+	mi := &file_minid_proto_msgTypes[96]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6461,7 +6703,7 @@ func (x *RestartPolicy) String() string {
 func (*RestartPolicy) ProtoMessage() {}
 
 func (x *RestartPolicy) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[94]
+	mi := &file_minid_proto_msgTypes[96]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6474,7 +6716,7 @@ func (x *RestartPolicy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RestartPolicy.ProtoReflect.Descriptor instead.
 func (*RestartPolicy) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{94}
+	return file_minid_proto_rawDescGZIP(), []int{96}
 }
 
 func (x *RestartPolicy) GetName() string {
@@ -6505,7 +6747,7 @@ type HealthCheck struct {
 
 func (x *HealthCheck) Reset() {
 	*x = HealthCheck{}
-	mi := &file_minid_proto_msgTypes[95]
+	mi := &file_minid_proto_msgTypes[97]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6517,7 +6759,7 @@ func (x *HealthCheck) String() string {
 func (*HealthCheck) ProtoMessage() {}
 
 func (x *HealthCheck) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[95]
+	mi := &file_minid_proto_msgTypes[97]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6530,7 +6772,7 @@ func (x *HealthCheck) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HealthCheck.ProtoReflect.Descriptor instead.
 func (*HealthCheck) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{95}
+	return file_minid_proto_rawDescGZIP(), []int{97}
 }
 
 func (x *HealthCheck) GetTest() []string {
@@ -6586,7 +6828,7 @@ type Health struct {
 
 func (x *Health) Reset() {
 	*x = Health{}
-	mi := &file_minid_proto_msgTypes[96]
+	mi := &file_minid_proto_msgTypes[98]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6598,7 +6840,7 @@ func (x *Health) String() string {
 func (*Health) ProtoMessage() {}
 
 func (x *Health) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[96]
+	mi := &file_minid_proto_msgTypes[98]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6611,7 +6853,7 @@ func (x *Health) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Health.ProtoReflect.Descriptor instead.
 func (*Health) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{96}
+	return file_minid_proto_rawDescGZIP(), []int{98}
 }
 
 func (x *Health) GetStatus() string {
@@ -6647,7 +6889,7 @@ type HealthResult struct {
 
 func (x *HealthResult) Reset() {
 	*x = HealthResult{}
-	mi := &file_minid_proto_msgTypes[97]
+	mi := &file_minid_proto_msgTypes[99]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6659,7 +6901,7 @@ func (x *HealthResult) String() string {
 func (*HealthResult) ProtoMessage() {}
 
 func (x *HealthResult) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[97]
+	mi := &file_minid_proto_msgTypes[99]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6672,7 +6914,7 @@ func (x *HealthResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HealthResult.ProtoReflect.Descriptor instead.
 func (*HealthResult) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{97}
+	return file_minid_proto_rawDescGZIP(), []int{99}
 }
 
 func (x *HealthResult) GetStart() int64 {
@@ -6717,7 +6959,7 @@ type Exit struct {
 
 func (x *Exit) Reset() {
 	*x = Exit{}
-	mi := &file_minid_proto_msgTypes[98]
+	mi := &file_minid_proto_msgTypes[100]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6729,7 +6971,7 @@ func (x *Exit) String() string {
 func (*Exit) ProtoMessage() {}
 
 func (x *Exit) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[98]
+	mi := &file_minid_proto_msgTypes[100]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6742,7 +6984,7 @@ func (x *Exit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Exit.ProtoReflect.Descriptor instead.
 func (*Exit) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{98}
+	return file_minid_proto_rawDescGZIP(), []int{100}
 }
 
 func (x *Exit) GetPid() int32 {
@@ -6820,13 +7062,15 @@ type CreateContainerRequest struct {
 	VolumesFrom    []string               `protobuf:"bytes,30,rep,name=volumes_from,json=volumesFrom,proto3" json:"volumes_from,omitempty"`    // CONTAINER[:ro|rw]: whose mounts it gets too
 	ImageVolumes   string                 `protobuf:"bytes,31,opt,name=image_volumes,json=imageVolumes,proto3" json:"image_volumes,omitempty"` // what becomes of the volumes that the image declares: empty for nothing, copy, bind or mkdir
 	Init           bool                   `protobuf:"varint,29,opt,name=init,proto3" json:"init,omitempty"`                                    // a small init is its first process, which forwards signals and reaps
+	InitBinary     string                 `protobuf:"bytes,41,opt,name=init_binary,json=initBinary,proto3" json:"init_binary,omitempty"`       // on the daemon's machine; empty: its own
+	Kept           []byte                 `protobuf:"bytes,40,opt,name=kept,proto3" json:"kept,omitempty"`                                     // JSON that the client keeps with the container, and that nobody else reads
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
 
 func (x *CreateContainerRequest) Reset() {
 	*x = CreateContainerRequest{}
-	mi := &file_minid_proto_msgTypes[99]
+	mi := &file_minid_proto_msgTypes[101]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6838,7 +7082,7 @@ func (x *CreateContainerRequest) String() string {
 func (*CreateContainerRequest) ProtoMessage() {}
 
 func (x *CreateContainerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[99]
+	mi := &file_minid_proto_msgTypes[101]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6851,7 +7095,7 @@ func (x *CreateContainerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateContainerRequest.ProtoReflect.Descriptor instead.
 func (*CreateContainerRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{99}
+	return file_minid_proto_rawDescGZIP(), []int{101}
 }
 
 func (x *CreateContainerRequest) GetNamespace() string {
@@ -7071,19 +7315,34 @@ func (x *CreateContainerRequest) GetInit() bool {
 	return false
 }
 
+func (x *CreateContainerRequest) GetInitBinary() string {
+	if x != nil {
+		return x.InitBinary
+	}
+	return ""
+}
+
+func (x *CreateContainerRequest) GetKept() []byte {
+	if x != nil {
+		return x.Kept
+	}
+	return nil
+}
+
 type LogConfig struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Driver        string                 `protobuf:"bytes,1,opt,name=driver,proto3" json:"driver,omitempty"`                   // json-file (default), cri, none
-	Path          string                 `protobuf:"bytes,2,opt,name=path,proto3" json:"path,omitempty"`                       // empty: below the root directory
-	MaxSize       int64                  `protobuf:"varint,3,opt,name=max_size,json=maxSize,proto3" json:"max_size,omitempty"` // bytes; 0: no rotation
+	Driver        string                 `protobuf:"bytes,1,opt,name=driver,proto3" json:"driver,omitempty"`                   // json-file, local, journald, syslog, fluentd, none, binary://PROGRAM, or cri; empty: the daemon's default
+	Path          string                 `protobuf:"bytes,2,opt,name=path,proto3" json:"path,omitempty"`                       // of json-file and cri; empty: below the root directory
+	MaxSize       int64                  `protobuf:"varint,3,opt,name=max_size,json=maxSize,proto3" json:"max_size,omitempty"` // bytes; 0: the daemon's default
 	MaxFiles      int32                  `protobuf:"varint,4,opt,name=max_files,json=maxFiles,proto3" json:"max_files,omitempty"`
+	Options       map[string]string      `protobuf:"bytes,5,rep,name=options,proto3" json:"options,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"` // docker's --log-opt
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *LogConfig) Reset() {
 	*x = LogConfig{}
-	mi := &file_minid_proto_msgTypes[100]
+	mi := &file_minid_proto_msgTypes[102]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7095,7 +7354,7 @@ func (x *LogConfig) String() string {
 func (*LogConfig) ProtoMessage() {}
 
 func (x *LogConfig) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[100]
+	mi := &file_minid_proto_msgTypes[102]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7108,7 +7367,7 @@ func (x *LogConfig) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogConfig.ProtoReflect.Descriptor instead.
 func (*LogConfig) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{100}
+	return file_minid_proto_rawDescGZIP(), []int{102}
 }
 
 func (x *LogConfig) GetDriver() string {
@@ -7139,6 +7398,82 @@ func (x *LogConfig) GetMaxFiles() int32 {
 	return 0
 }
 
+func (x *LogConfig) GetOptions() map[string]string {
+	if x != nil {
+		return x.Options
+	}
+	return nil
+}
+
+// LogShipping is how the output of a container reaches the place that its log driver names.
+type LogShipping struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Error         string                 `protobuf:"bytes,1,opt,name=error,proto3" json:"error,omitempty"`      // why that takes nothing; empty: it does
+	Since         int64                  `protobuf:"varint,2,opt,name=since,proto3" json:"since,omitempty"`     // of the error
+	Dropped       int64                  `protobuf:"varint,3,opt,name=dropped,proto3" json:"dropped,omitempty"` // lines given up after all retries
+	Gaps          int64                  `protobuf:"varint,4,opt,name=gaps,proto3" json:"gaps,omitempty"`       // times that lines were rotated away before they were sent
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LogShipping) Reset() {
+	*x = LogShipping{}
+	mi := &file_minid_proto_msgTypes[103]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LogShipping) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LogShipping) ProtoMessage() {}
+
+func (x *LogShipping) ProtoReflect() protoreflect.Message {
+	mi := &file_minid_proto_msgTypes[103]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LogShipping.ProtoReflect.Descriptor instead.
+func (*LogShipping) Descriptor() ([]byte, []int) {
+	return file_minid_proto_rawDescGZIP(), []int{103}
+}
+
+func (x *LogShipping) GetError() string {
+	if x != nil {
+		return x.Error
+	}
+	return ""
+}
+
+func (x *LogShipping) GetSince() int64 {
+	if x != nil {
+		return x.Since
+	}
+	return 0
+}
+
+func (x *LogShipping) GetDropped() int64 {
+	if x != nil {
+		return x.Dropped
+	}
+	return 0
+}
+
+func (x *LogShipping) GetGaps() int64 {
+	if x != nil {
+		return x.Gaps
+	}
+	return 0
+}
+
 type ContainerRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Namespace     string                 `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
@@ -7151,7 +7486,7 @@ type ContainerRequest struct {
 
 func (x *ContainerRequest) Reset() {
 	*x = ContainerRequest{}
-	mi := &file_minid_proto_msgTypes[101]
+	mi := &file_minid_proto_msgTypes[104]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7163,7 +7498,7 @@ func (x *ContainerRequest) String() string {
 func (*ContainerRequest) ProtoMessage() {}
 
 func (x *ContainerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[101]
+	mi := &file_minid_proto_msgTypes[104]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7176,7 +7511,7 @@ func (x *ContainerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContainerRequest.ProtoReflect.Descriptor instead.
 func (*ContainerRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{101}
+	return file_minid_proto_rawDescGZIP(), []int{104}
 }
 
 func (x *ContainerRequest) GetNamespace() string {
@@ -7219,7 +7554,7 @@ type StopRequest struct {
 
 func (x *StopRequest) Reset() {
 	*x = StopRequest{}
-	mi := &file_minid_proto_msgTypes[102]
+	mi := &file_minid_proto_msgTypes[105]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7231,7 +7566,7 @@ func (x *StopRequest) String() string {
 func (*StopRequest) ProtoMessage() {}
 
 func (x *StopRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[102]
+	mi := &file_minid_proto_msgTypes[105]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7244,7 +7579,7 @@ func (x *StopRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StopRequest.ProtoReflect.Descriptor instead.
 func (*StopRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{102}
+	return file_minid_proto_rawDescGZIP(), []int{105}
 }
 
 func (x *StopRequest) GetNamespace() string {
@@ -7286,7 +7621,7 @@ type RenameRequest struct {
 
 func (x *RenameRequest) Reset() {
 	*x = RenameRequest{}
-	mi := &file_minid_proto_msgTypes[103]
+	mi := &file_minid_proto_msgTypes[106]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7298,7 +7633,7 @@ func (x *RenameRequest) String() string {
 func (*RenameRequest) ProtoMessage() {}
 
 func (x *RenameRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[103]
+	mi := &file_minid_proto_msgTypes[106]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7311,7 +7646,7 @@ func (x *RenameRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RenameRequest.ProtoReflect.Descriptor instead.
 func (*RenameRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{103}
+	return file_minid_proto_rawDescGZIP(), []int{106}
 }
 
 func (x *RenameRequest) GetNamespace() string {
@@ -7347,7 +7682,7 @@ type ConnectRequest struct {
 
 func (x *ConnectRequest) Reset() {
 	*x = ConnectRequest{}
-	mi := &file_minid_proto_msgTypes[104]
+	mi := &file_minid_proto_msgTypes[107]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7359,7 +7694,7 @@ func (x *ConnectRequest) String() string {
 func (*ConnectRequest) ProtoMessage() {}
 
 func (x *ConnectRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[104]
+	mi := &file_minid_proto_msgTypes[107]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7372,7 +7707,7 @@ func (x *ConnectRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConnectRequest.ProtoReflect.Descriptor instead.
 func (*ConnectRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{104}
+	return file_minid_proto_rawDescGZIP(), []int{107}
 }
 
 func (x *ConnectRequest) GetNamespace() string {
@@ -7407,13 +7742,14 @@ type ListContainersRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Namespace     string                 `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
 	Filters       []string               `protobuf:"bytes,2,rep,name=filters,proto3" json:"filters,omitempty"`
+	Size          bool                   `protobuf:"varint,3,opt,name=size,proto3" json:"size,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ListContainersRequest) Reset() {
 	*x = ListContainersRequest{}
-	mi := &file_minid_proto_msgTypes[105]
+	mi := &file_minid_proto_msgTypes[108]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7425,7 +7761,7 @@ func (x *ListContainersRequest) String() string {
 func (*ListContainersRequest) ProtoMessage() {}
 
 func (x *ListContainersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[105]
+	mi := &file_minid_proto_msgTypes[108]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7438,7 +7774,7 @@ func (x *ListContainersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListContainersRequest.ProtoReflect.Descriptor instead.
 func (*ListContainersRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{105}
+	return file_minid_proto_rawDescGZIP(), []int{108}
 }
 
 func (x *ListContainersRequest) GetNamespace() string {
@@ -7455,6 +7791,13 @@ func (x *ListContainersRequest) GetFilters() []string {
 	return nil
 }
 
+func (x *ListContainersRequest) GetSize() bool {
+	if x != nil {
+		return x.Size
+	}
+	return false
+}
+
 type ListContainersResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Containers    []*Container           `protobuf:"bytes,1,rep,name=containers,proto3" json:"containers,omitempty"`
@@ -7464,7 +7807,7 @@ type ListContainersResponse struct {
 
 func (x *ListContainersResponse) Reset() {
 	*x = ListContainersResponse{}
-	mi := &file_minid_proto_msgTypes[106]
+	mi := &file_minid_proto_msgTypes[109]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7476,7 +7819,7 @@ func (x *ListContainersResponse) String() string {
 func (*ListContainersResponse) ProtoMessage() {}
 
 func (x *ListContainersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[106]
+	mi := &file_minid_proto_msgTypes[109]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7489,7 +7832,7 @@ func (x *ListContainersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListContainersResponse.ProtoReflect.Descriptor instead.
 func (*ListContainersResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{106}
+	return file_minid_proto_rawDescGZIP(), []int{109}
 }
 
 func (x *ListContainersResponse) GetContainers() []*Container {
@@ -7511,7 +7854,7 @@ type SetContainerLabelsRequest struct {
 
 func (x *SetContainerLabelsRequest) Reset() {
 	*x = SetContainerLabelsRequest{}
-	mi := &file_minid_proto_msgTypes[107]
+	mi := &file_minid_proto_msgTypes[110]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7523,7 +7866,7 @@ func (x *SetContainerLabelsRequest) String() string {
 func (*SetContainerLabelsRequest) ProtoMessage() {}
 
 func (x *SetContainerLabelsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[107]
+	mi := &file_minid_proto_msgTypes[110]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7536,7 +7879,7 @@ func (x *SetContainerLabelsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetContainerLabelsRequest.ProtoReflect.Descriptor instead.
 func (*SetContainerLabelsRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{107}
+	return file_minid_proto_rawDescGZIP(), []int{110}
 }
 
 func (x *SetContainerLabelsRequest) GetNamespace() string {
@@ -7580,7 +7923,7 @@ type DeleteContainerRequest struct {
 
 func (x *DeleteContainerRequest) Reset() {
 	*x = DeleteContainerRequest{}
-	mi := &file_minid_proto_msgTypes[108]
+	mi := &file_minid_proto_msgTypes[111]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7592,7 +7935,7 @@ func (x *DeleteContainerRequest) String() string {
 func (*DeleteContainerRequest) ProtoMessage() {}
 
 func (x *DeleteContainerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[108]
+	mi := &file_minid_proto_msgTypes[111]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7605,7 +7948,7 @@ func (x *DeleteContainerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteContainerRequest.ProtoReflect.Descriptor instead.
 func (*DeleteContainerRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{108}
+	return file_minid_proto_rawDescGZIP(), []int{111}
 }
 
 func (x *DeleteContainerRequest) GetNamespace() string {
@@ -7652,7 +7995,7 @@ type DeleteContainerResponse struct {
 
 func (x *DeleteContainerResponse) Reset() {
 	*x = DeleteContainerResponse{}
-	mi := &file_minid_proto_msgTypes[109]
+	mi := &file_minid_proto_msgTypes[112]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7664,7 +8007,7 @@ func (x *DeleteContainerResponse) String() string {
 func (*DeleteContainerResponse) ProtoMessage() {}
 
 func (x *DeleteContainerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[109]
+	mi := &file_minid_proto_msgTypes[112]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7677,7 +8020,7 @@ func (x *DeleteContainerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteContainerResponse.ProtoReflect.Descriptor instead.
 func (*DeleteContainerResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{109}
+	return file_minid_proto_rawDescGZIP(), []int{112}
 }
 
 func (x *DeleteContainerResponse) GetExit() *Exit {
@@ -7697,7 +8040,7 @@ type StartResponse struct {
 
 func (x *StartResponse) Reset() {
 	*x = StartResponse{}
-	mi := &file_minid_proto_msgTypes[110]
+	mi := &file_minid_proto_msgTypes[113]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7709,7 +8052,7 @@ func (x *StartResponse) String() string {
 func (*StartResponse) ProtoMessage() {}
 
 func (x *StartResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[110]
+	mi := &file_minid_proto_msgTypes[113]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7722,7 +8065,7 @@ func (x *StartResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StartResponse.ProtoReflect.Descriptor instead.
 func (*StartResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{110}
+	return file_minid_proto_rawDescGZIP(), []int{113}
 }
 
 func (x *StartResponse) GetPid() int64 {
@@ -7747,7 +8090,7 @@ type ContainerActionResponse struct {
 
 func (x *ContainerActionResponse) Reset() {
 	*x = ContainerActionResponse{}
-	mi := &file_minid_proto_msgTypes[111]
+	mi := &file_minid_proto_msgTypes[114]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7759,7 +8102,7 @@ func (x *ContainerActionResponse) String() string {
 func (*ContainerActionResponse) ProtoMessage() {}
 
 func (x *ContainerActionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[111]
+	mi := &file_minid_proto_msgTypes[114]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7772,7 +8115,7 @@ func (x *ContainerActionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContainerActionResponse.ProtoReflect.Descriptor instead.
 func (*ContainerActionResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{111}
+	return file_minid_proto_rawDescGZIP(), []int{114}
 }
 
 type UpdateContainerRequest struct {
@@ -7787,7 +8130,7 @@ type UpdateContainerRequest struct {
 
 func (x *UpdateContainerRequest) Reset() {
 	*x = UpdateContainerRequest{}
-	mi := &file_minid_proto_msgTypes[112]
+	mi := &file_minid_proto_msgTypes[115]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7799,7 +8142,7 @@ func (x *UpdateContainerRequest) String() string {
 func (*UpdateContainerRequest) ProtoMessage() {}
 
 func (x *UpdateContainerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[112]
+	mi := &file_minid_proto_msgTypes[115]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7812,7 +8155,7 @@ func (x *UpdateContainerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateContainerRequest.ProtoReflect.Descriptor instead.
 func (*UpdateContainerRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{112}
+	return file_minid_proto_rawDescGZIP(), []int{115}
 }
 
 func (x *UpdateContainerRequest) GetNamespace() string {
@@ -7853,7 +8196,7 @@ type StatsRequest struct {
 
 func (x *StatsRequest) Reset() {
 	*x = StatsRequest{}
-	mi := &file_minid_proto_msgTypes[113]
+	mi := &file_minid_proto_msgTypes[116]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7865,7 +8208,7 @@ func (x *StatsRequest) String() string {
 func (*StatsRequest) ProtoMessage() {}
 
 func (x *StatsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[113]
+	mi := &file_minid_proto_msgTypes[116]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7878,7 +8221,7 @@ func (x *StatsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatsRequest.ProtoReflect.Descriptor instead.
 func (*StatsRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{113}
+	return file_minid_proto_rawDescGZIP(), []int{116}
 }
 
 func (x *StatsRequest) GetNamespace() string {
@@ -7904,7 +8247,7 @@ type StatsResponse struct {
 
 func (x *StatsResponse) Reset() {
 	*x = StatsResponse{}
-	mi := &file_minid_proto_msgTypes[114]
+	mi := &file_minid_proto_msgTypes[117]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7916,7 +8259,7 @@ func (x *StatsResponse) String() string {
 func (*StatsResponse) ProtoMessage() {}
 
 func (x *StatsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[114]
+	mi := &file_minid_proto_msgTypes[117]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7929,7 +8272,7 @@ func (x *StatsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatsResponse.ProtoReflect.Descriptor instead.
 func (*StatsResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{114}
+	return file_minid_proto_rawDescGZIP(), []int{117}
 }
 
 func (x *StatsResponse) GetStats() []*ContainerStats {
@@ -7949,7 +8292,7 @@ type ContainerStats struct {
 
 func (x *ContainerStats) Reset() {
 	*x = ContainerStats{}
-	mi := &file_minid_proto_msgTypes[115]
+	mi := &file_minid_proto_msgTypes[118]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7961,7 +8304,7 @@ func (x *ContainerStats) String() string {
 func (*ContainerStats) ProtoMessage() {}
 
 func (x *ContainerStats) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[115]
+	mi := &file_minid_proto_msgTypes[118]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7974,7 +8317,7 @@ func (x *ContainerStats) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContainerStats.ProtoReflect.Descriptor instead.
 func (*ContainerStats) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{115}
+	return file_minid_proto_rawDescGZIP(), []int{118}
 }
 
 func (x *ContainerStats) GetId() string {
@@ -8000,7 +8343,7 @@ type TopResponse struct {
 
 func (x *TopResponse) Reset() {
 	*x = TopResponse{}
-	mi := &file_minid_proto_msgTypes[116]
+	mi := &file_minid_proto_msgTypes[119]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8012,7 +8355,7 @@ func (x *TopResponse) String() string {
 func (*TopResponse) ProtoMessage() {}
 
 func (x *TopResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[116]
+	mi := &file_minid_proto_msgTypes[119]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8025,7 +8368,7 @@ func (x *TopResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TopResponse.ProtoReflect.Descriptor instead.
 func (*TopResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{116}
+	return file_minid_proto_rawDescGZIP(), []int{119}
 }
 
 func (x *TopResponse) GetProcesses() []*ProcessInfo {
@@ -8051,7 +8394,7 @@ type ProcessInfo struct {
 
 func (x *ProcessInfo) Reset() {
 	*x = ProcessInfo{}
-	mi := &file_minid_proto_msgTypes[117]
+	mi := &file_minid_proto_msgTypes[120]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8063,7 +8406,7 @@ func (x *ProcessInfo) String() string {
 func (*ProcessInfo) ProtoMessage() {}
 
 func (x *ProcessInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[117]
+	mi := &file_minid_proto_msgTypes[120]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8076,7 +8419,7 @@ func (x *ProcessInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProcessInfo.ProtoReflect.Descriptor instead.
 func (*ProcessInfo) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{117}
+	return file_minid_proto_rawDescGZIP(), []int{120}
 }
 
 func (x *ProcessInfo) GetPid() int64 {
@@ -8143,13 +8486,14 @@ type LogsRequest struct {
 	Tail          int64                  `protobuf:"varint,4,opt,name=tail,proto3" json:"tail,omitempty"` // lines; -1: all
 	Since         int64                  `protobuf:"varint,5,opt,name=since,proto3" json:"since,omitempty"`
 	Until         int64                  `protobuf:"varint,6,opt,name=until,proto3" json:"until,omitempty"`
+	Details       bool                   `protobuf:"varint,7,opt,name=details,proto3" json:"details,omitempty"` // with the attributes
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *LogsRequest) Reset() {
 	*x = LogsRequest{}
-	mi := &file_minid_proto_msgTypes[118]
+	mi := &file_minid_proto_msgTypes[121]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8161,7 +8505,7 @@ func (x *LogsRequest) String() string {
 func (*LogsRequest) ProtoMessage() {}
 
 func (x *LogsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[118]
+	mi := &file_minid_proto_msgTypes[121]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8174,7 +8518,7 @@ func (x *LogsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogsRequest.ProtoReflect.Descriptor instead.
 func (*LogsRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{118}
+	return file_minid_proto_rawDescGZIP(), []int{121}
 }
 
 func (x *LogsRequest) GetNamespace() string {
@@ -8219,19 +8563,27 @@ func (x *LogsRequest) GetUntil() int64 {
 	return 0
 }
 
+func (x *LogsRequest) GetDetails() bool {
+	if x != nil {
+		return x.Details
+	}
+	return false
+}
+
 type LogEntry struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Time          int64                  `protobuf:"varint,1,opt,name=time,proto3" json:"time,omitempty"`
 	Stream        string                 `protobuf:"bytes,2,opt,name=stream,proto3" json:"stream,omitempty"`
 	Data          []byte                 `protobuf:"bytes,3,opt,name=data,proto3" json:"data,omitempty"`
 	Partial       bool                   `protobuf:"varint,4,opt,name=partial,proto3" json:"partial,omitempty"`
+	Attributes    map[string]string      `protobuf:"bytes,5,rep,name=attributes,proto3" json:"attributes,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *LogEntry) Reset() {
 	*x = LogEntry{}
-	mi := &file_minid_proto_msgTypes[119]
+	mi := &file_minid_proto_msgTypes[122]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8243,7 +8595,7 @@ func (x *LogEntry) String() string {
 func (*LogEntry) ProtoMessage() {}
 
 func (x *LogEntry) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[119]
+	mi := &file_minid_proto_msgTypes[122]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8256,7 +8608,7 @@ func (x *LogEntry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogEntry.ProtoReflect.Descriptor instead.
 func (*LogEntry) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{119}
+	return file_minid_proto_rawDescGZIP(), []int{122}
 }
 
 func (x *LogEntry) GetTime() int64 {
@@ -8287,6 +8639,13 @@ func (x *LogEntry) GetPartial() bool {
 	return false
 }
 
+func (x *LogEntry) GetAttributes() map[string]string {
+	if x != nil {
+		return x.Attributes
+	}
+	return nil
+}
+
 type CheckpointRequest struct {
 	state          protoimpl.MessageState `protogen:"open.v1"`
 	Namespace      string                 `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
@@ -8300,13 +8659,15 @@ type CheckpointRequest struct {
 	Rw             bool                   `protobuf:"varint,9,opt,name=rw,proto3" json:"rw,omitempty"`
 	Base           bool                   `protobuf:"varint,10,opt,name=base,proto3" json:"base,omitempty"`
 	Processes      bool                   `protobuf:"varint,11,opt,name=processes,proto3" json:"processes,omitempty"`
+	Name           string                 `protobuf:"bytes,12,opt,name=name,proto3" json:"name,omitempty"`
+	Dir            string                 `protobuf:"bytes,13,opt,name=dir,proto3" json:"dir,omitempty"`
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
 
 func (x *CheckpointRequest) Reset() {
 	*x = CheckpointRequest{}
-	mi := &file_minid_proto_msgTypes[120]
+	mi := &file_minid_proto_msgTypes[123]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8318,7 +8679,7 @@ func (x *CheckpointRequest) String() string {
 func (*CheckpointRequest) ProtoMessage() {}
 
 func (x *CheckpointRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[120]
+	mi := &file_minid_proto_msgTypes[123]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8331,7 +8692,7 @@ func (x *CheckpointRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckpointRequest.ProtoReflect.Descriptor instead.
 func (*CheckpointRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{120}
+	return file_minid_proto_rawDescGZIP(), []int{123}
 }
 
 func (x *CheckpointRequest) GetNamespace() string {
@@ -8411,6 +8772,20 @@ func (x *CheckpointRequest) GetProcesses() bool {
 	return false
 }
 
+func (x *CheckpointRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *CheckpointRequest) GetDir() string {
+	if x != nil {
+		return x.Dir
+	}
+	return ""
+}
+
 type CheckpointResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Path          string                 `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`
@@ -8421,7 +8796,7 @@ type CheckpointResponse struct {
 
 func (x *CheckpointResponse) Reset() {
 	*x = CheckpointResponse{}
-	mi := &file_minid_proto_msgTypes[121]
+	mi := &file_minid_proto_msgTypes[124]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8433,7 +8808,7 @@ func (x *CheckpointResponse) String() string {
 func (*CheckpointResponse) ProtoMessage() {}
 
 func (x *CheckpointResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[121]
+	mi := &file_minid_proto_msgTypes[124]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8446,7 +8821,7 @@ func (x *CheckpointResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckpointResponse.ProtoReflect.Descriptor instead.
 func (*CheckpointResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{121}
+	return file_minid_proto_rawDescGZIP(), []int{124}
 }
 
 func (x *CheckpointResponse) GetPath() string {
@@ -8471,13 +8846,15 @@ type RestoreRequest struct {
 	TcpEstablished bool                   `protobuf:"varint,4,opt,name=tcp_established,json=tcpEstablished,proto3" json:"tcp_established,omitempty"`
 	Image          string                 `protobuf:"bytes,5,opt,name=image,proto3" json:"image,omitempty"`
 	Live           bool                   `protobuf:"varint,6,opt,name=live,proto3" json:"live,omitempty"`
+	Name           string                 `protobuf:"bytes,7,opt,name=name,proto3" json:"name,omitempty"`
+	Dir            string                 `protobuf:"bytes,8,opt,name=dir,proto3" json:"dir,omitempty"`
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
 
 func (x *RestoreRequest) Reset() {
 	*x = RestoreRequest{}
-	mi := &file_minid_proto_msgTypes[122]
+	mi := &file_minid_proto_msgTypes[125]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8489,7 +8866,7 @@ func (x *RestoreRequest) String() string {
 func (*RestoreRequest) ProtoMessage() {}
 
 func (x *RestoreRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[122]
+	mi := &file_minid_proto_msgTypes[125]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8502,7 +8879,7 @@ func (x *RestoreRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RestoreRequest.ProtoReflect.Descriptor instead.
 func (*RestoreRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{122}
+	return file_minid_proto_rawDescGZIP(), []int{125}
 }
 
 func (x *RestoreRequest) GetNamespace() string {
@@ -8547,6 +8924,228 @@ func (x *RestoreRequest) GetLive() bool {
 	return false
 }
 
+func (x *RestoreRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *RestoreRequest) GetDir() string {
+	if x != nil {
+		return x.Dir
+	}
+	return ""
+}
+
+type ListCheckpointsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Namespace     string                 `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
+	Id            string                 `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`
+	Dir           string                 `protobuf:"bytes,3,opt,name=dir,proto3" json:"dir,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListCheckpointsRequest) Reset() {
+	*x = ListCheckpointsRequest{}
+	mi := &file_minid_proto_msgTypes[126]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListCheckpointsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListCheckpointsRequest) ProtoMessage() {}
+
+func (x *ListCheckpointsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_minid_proto_msgTypes[126]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListCheckpointsRequest.ProtoReflect.Descriptor instead.
+func (*ListCheckpointsRequest) Descriptor() ([]byte, []int) {
+	return file_minid_proto_rawDescGZIP(), []int{126}
+}
+
+func (x *ListCheckpointsRequest) GetNamespace() string {
+	if x != nil {
+		return x.Namespace
+	}
+	return ""
+}
+
+func (x *ListCheckpointsRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *ListCheckpointsRequest) GetDir() string {
+	if x != nil {
+		return x.Dir
+	}
+	return ""
+}
+
+type ListCheckpointsResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Names         []string               `protobuf:"bytes,1,rep,name=names,proto3" json:"names,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListCheckpointsResponse) Reset() {
+	*x = ListCheckpointsResponse{}
+	mi := &file_minid_proto_msgTypes[127]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListCheckpointsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListCheckpointsResponse) ProtoMessage() {}
+
+func (x *ListCheckpointsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_minid_proto_msgTypes[127]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListCheckpointsResponse.ProtoReflect.Descriptor instead.
+func (*ListCheckpointsResponse) Descriptor() ([]byte, []int) {
+	return file_minid_proto_rawDescGZIP(), []int{127}
+}
+
+func (x *ListCheckpointsResponse) GetNames() []string {
+	if x != nil {
+		return x.Names
+	}
+	return nil
+}
+
+type RemoveCheckpointRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Namespace     string                 `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
+	Id            string                 `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`
+	Name          string                 `protobuf:"bytes,3,opt,name=name,proto3" json:"name,omitempty"`
+	Dir           string                 `protobuf:"bytes,4,opt,name=dir,proto3" json:"dir,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RemoveCheckpointRequest) Reset() {
+	*x = RemoveCheckpointRequest{}
+	mi := &file_minid_proto_msgTypes[128]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RemoveCheckpointRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RemoveCheckpointRequest) ProtoMessage() {}
+
+func (x *RemoveCheckpointRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_minid_proto_msgTypes[128]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RemoveCheckpointRequest.ProtoReflect.Descriptor instead.
+func (*RemoveCheckpointRequest) Descriptor() ([]byte, []int) {
+	return file_minid_proto_rawDescGZIP(), []int{128}
+}
+
+func (x *RemoveCheckpointRequest) GetNamespace() string {
+	if x != nil {
+		return x.Namespace
+	}
+	return ""
+}
+
+func (x *RemoveCheckpointRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *RemoveCheckpointRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *RemoveCheckpointRequest) GetDir() string {
+	if x != nil {
+		return x.Dir
+	}
+	return ""
+}
+
+type RemoveCheckpointResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RemoveCheckpointResponse) Reset() {
+	*x = RemoveCheckpointResponse{}
+	mi := &file_minid_proto_msgTypes[129]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RemoveCheckpointResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RemoveCheckpointResponse) ProtoMessage() {}
+
+func (x *RemoveCheckpointResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_minid_proto_msgTypes[129]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RemoveCheckpointResponse.ProtoReflect.Descriptor instead.
+func (*RemoveCheckpointResponse) Descriptor() ([]byte, []int) {
+	return file_minid_proto_rawDescGZIP(), []int{129}
+}
+
 type Network struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
@@ -8566,7 +9165,7 @@ type Network struct {
 
 func (x *Network) Reset() {
 	*x = Network{}
-	mi := &file_minid_proto_msgTypes[123]
+	mi := &file_minid_proto_msgTypes[130]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8578,7 +9177,7 @@ func (x *Network) String() string {
 func (*Network) ProtoMessage() {}
 
 func (x *Network) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[123]
+	mi := &file_minid_proto_msgTypes[130]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8591,7 +9190,7 @@ func (x *Network) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Network.ProtoReflect.Descriptor instead.
 func (*Network) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{123}
+	return file_minid_proto_rawDescGZIP(), []int{130}
 }
 
 func (x *Network) GetId() string {
@@ -8682,7 +9281,7 @@ type Subnet struct {
 
 func (x *Subnet) Reset() {
 	*x = Subnet{}
-	mi := &file_minid_proto_msgTypes[124]
+	mi := &file_minid_proto_msgTypes[131]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8694,7 +9293,7 @@ func (x *Subnet) String() string {
 func (*Subnet) ProtoMessage() {}
 
 func (x *Subnet) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[124]
+	mi := &file_minid_proto_msgTypes[131]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8707,7 +9306,7 @@ func (x *Subnet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Subnet.ProtoReflect.Descriptor instead.
 func (*Subnet) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{124}
+	return file_minid_proto_rawDescGZIP(), []int{131}
 }
 
 func (x *Subnet) GetSubnet() string {
@@ -8742,7 +9341,7 @@ type NetworkMember struct {
 
 func (x *NetworkMember) Reset() {
 	*x = NetworkMember{}
-	mi := &file_minid_proto_msgTypes[125]
+	mi := &file_minid_proto_msgTypes[132]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8754,7 +9353,7 @@ func (x *NetworkMember) String() string {
 func (*NetworkMember) ProtoMessage() {}
 
 func (x *NetworkMember) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[125]
+	mi := &file_minid_proto_msgTypes[132]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8767,7 +9366,7 @@ func (x *NetworkMember) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NetworkMember.ProtoReflect.Descriptor instead.
 func (*NetworkMember) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{125}
+	return file_minid_proto_rawDescGZIP(), []int{132}
 }
 
 func (x *NetworkMember) GetId() string {
@@ -8807,7 +9406,7 @@ type CreateNetworkRequest struct {
 
 func (x *CreateNetworkRequest) Reset() {
 	*x = CreateNetworkRequest{}
-	mi := &file_minid_proto_msgTypes[126]
+	mi := &file_minid_proto_msgTypes[133]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8819,7 +9418,7 @@ func (x *CreateNetworkRequest) String() string {
 func (*CreateNetworkRequest) ProtoMessage() {}
 
 func (x *CreateNetworkRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[126]
+	mi := &file_minid_proto_msgTypes[133]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8832,7 +9431,7 @@ func (x *CreateNetworkRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateNetworkRequest.ProtoReflect.Descriptor instead.
 func (*CreateNetworkRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{126}
+	return file_minid_proto_rawDescGZIP(), []int{133}
 }
 
 func (x *CreateNetworkRequest) GetNamespace() string {
@@ -8901,7 +9500,7 @@ type NetworkRequest struct {
 
 func (x *NetworkRequest) Reset() {
 	*x = NetworkRequest{}
-	mi := &file_minid_proto_msgTypes[127]
+	mi := &file_minid_proto_msgTypes[134]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8913,7 +9512,7 @@ func (x *NetworkRequest) String() string {
 func (*NetworkRequest) ProtoMessage() {}
 
 func (x *NetworkRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[127]
+	mi := &file_minid_proto_msgTypes[134]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8926,7 +9525,7 @@ func (x *NetworkRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NetworkRequest.ProtoReflect.Descriptor instead.
 func (*NetworkRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{127}
+	return file_minid_proto_rawDescGZIP(), []int{134}
 }
 
 func (x *NetworkRequest) GetNamespace() string {
@@ -8953,7 +9552,7 @@ type ListNetworksRequest struct {
 
 func (x *ListNetworksRequest) Reset() {
 	*x = ListNetworksRequest{}
-	mi := &file_minid_proto_msgTypes[128]
+	mi := &file_minid_proto_msgTypes[135]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8965,7 +9564,7 @@ func (x *ListNetworksRequest) String() string {
 func (*ListNetworksRequest) ProtoMessage() {}
 
 func (x *ListNetworksRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[128]
+	mi := &file_minid_proto_msgTypes[135]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8978,7 +9577,7 @@ func (x *ListNetworksRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListNetworksRequest.ProtoReflect.Descriptor instead.
 func (*ListNetworksRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{128}
+	return file_minid_proto_rawDescGZIP(), []int{135}
 }
 
 func (x *ListNetworksRequest) GetNamespace() string {
@@ -9004,7 +9603,7 @@ type ListNetworksResponse struct {
 
 func (x *ListNetworksResponse) Reset() {
 	*x = ListNetworksResponse{}
-	mi := &file_minid_proto_msgTypes[129]
+	mi := &file_minid_proto_msgTypes[136]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9016,7 +9615,7 @@ func (x *ListNetworksResponse) String() string {
 func (*ListNetworksResponse) ProtoMessage() {}
 
 func (x *ListNetworksResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[129]
+	mi := &file_minid_proto_msgTypes[136]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9029,7 +9628,7 @@ func (x *ListNetworksResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListNetworksResponse.ProtoReflect.Descriptor instead.
 func (*ListNetworksResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{129}
+	return file_minid_proto_rawDescGZIP(), []int{136}
 }
 
 func (x *ListNetworksResponse) GetNetworks() []*Network {
@@ -9047,7 +9646,7 @@ type RemoveNetworkResponse struct {
 
 func (x *RemoveNetworkResponse) Reset() {
 	*x = RemoveNetworkResponse{}
-	mi := &file_minid_proto_msgTypes[130]
+	mi := &file_minid_proto_msgTypes[137]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9059,7 +9658,7 @@ func (x *RemoveNetworkResponse) String() string {
 func (*RemoveNetworkResponse) ProtoMessage() {}
 
 func (x *RemoveNetworkResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[130]
+	mi := &file_minid_proto_msgTypes[137]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9072,7 +9671,7 @@ func (x *RemoveNetworkResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveNetworkResponse.ProtoReflect.Descriptor instead.
 func (*RemoveNetworkResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{130}
+	return file_minid_proto_rawDescGZIP(), []int{137}
 }
 
 type PruneNetworksRequest struct {
@@ -9085,7 +9684,7 @@ type PruneNetworksRequest struct {
 
 func (x *PruneNetworksRequest) Reset() {
 	*x = PruneNetworksRequest{}
-	mi := &file_minid_proto_msgTypes[131]
+	mi := &file_minid_proto_msgTypes[138]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9097,7 +9696,7 @@ func (x *PruneNetworksRequest) String() string {
 func (*PruneNetworksRequest) ProtoMessage() {}
 
 func (x *PruneNetworksRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[131]
+	mi := &file_minid_proto_msgTypes[138]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9110,7 +9709,7 @@ func (x *PruneNetworksRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PruneNetworksRequest.ProtoReflect.Descriptor instead.
 func (*PruneNetworksRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{131}
+	return file_minid_proto_rawDescGZIP(), []int{138}
 }
 
 func (x *PruneNetworksRequest) GetNamespace() string {
@@ -9136,7 +9735,7 @@ type PruneNetworksResponse struct {
 
 func (x *PruneNetworksResponse) Reset() {
 	*x = PruneNetworksResponse{}
-	mi := &file_minid_proto_msgTypes[132]
+	mi := &file_minid_proto_msgTypes[139]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9148,7 +9747,7 @@ func (x *PruneNetworksResponse) String() string {
 func (*PruneNetworksResponse) ProtoMessage() {}
 
 func (x *PruneNetworksResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[132]
+	mi := &file_minid_proto_msgTypes[139]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9161,7 +9760,7 @@ func (x *PruneNetworksResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PruneNetworksResponse.ProtoReflect.Descriptor instead.
 func (*PruneNetworksResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{132}
+	return file_minid_proto_rawDescGZIP(), []int{139}
 }
 
 func (x *PruneNetworksResponse) GetRemoved() []string {
@@ -9182,7 +9781,7 @@ type ProcessRequest struct {
 
 func (x *ProcessRequest) Reset() {
 	*x = ProcessRequest{}
-	mi := &file_minid_proto_msgTypes[133]
+	mi := &file_minid_proto_msgTypes[140]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9194,7 +9793,7 @@ func (x *ProcessRequest) String() string {
 func (*ProcessRequest) ProtoMessage() {}
 
 func (x *ProcessRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[133]
+	mi := &file_minid_proto_msgTypes[140]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9207,7 +9806,7 @@ func (x *ProcessRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProcessRequest.ProtoReflect.Descriptor instead.
 func (*ProcessRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{133}
+	return file_minid_proto_rawDescGZIP(), []int{140}
 }
 
 func (x *ProcessRequest) GetNamespace() string {
@@ -9245,7 +9844,7 @@ type ExecRequest struct {
 
 func (x *ExecRequest) Reset() {
 	*x = ExecRequest{}
-	mi := &file_minid_proto_msgTypes[134]
+	mi := &file_minid_proto_msgTypes[141]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9257,7 +9856,7 @@ func (x *ExecRequest) String() string {
 func (*ExecRequest) ProtoMessage() {}
 
 func (x *ExecRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[134]
+	mi := &file_minid_proto_msgTypes[141]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9270,7 +9869,7 @@ func (x *ExecRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExecRequest.ProtoReflect.Descriptor instead.
 func (*ExecRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{134}
+	return file_minid_proto_rawDescGZIP(), []int{141}
 }
 
 func (x *ExecRequest) GetNamespace() string {
@@ -9325,7 +9924,7 @@ type ExecResponse struct {
 
 func (x *ExecResponse) Reset() {
 	*x = ExecResponse{}
-	mi := &file_minid_proto_msgTypes[135]
+	mi := &file_minid_proto_msgTypes[142]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9337,7 +9936,7 @@ func (x *ExecResponse) String() string {
 func (*ExecResponse) ProtoMessage() {}
 
 func (x *ExecResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[135]
+	mi := &file_minid_proto_msgTypes[142]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9350,7 +9949,7 @@ func (x *ExecResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExecResponse.ProtoReflect.Descriptor instead.
 func (*ExecResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{135}
+	return file_minid_proto_rawDescGZIP(), []int{142}
 }
 
 func (x *ExecResponse) GetExecId() string {
@@ -9377,7 +9976,7 @@ type ListProcessesRequest struct {
 
 func (x *ListProcessesRequest) Reset() {
 	*x = ListProcessesRequest{}
-	mi := &file_minid_proto_msgTypes[136]
+	mi := &file_minid_proto_msgTypes[143]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9389,7 +9988,7 @@ func (x *ListProcessesRequest) String() string {
 func (*ListProcessesRequest) ProtoMessage() {}
 
 func (x *ListProcessesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[136]
+	mi := &file_minid_proto_msgTypes[143]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9402,7 +10001,7 @@ func (x *ListProcessesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListProcessesRequest.ProtoReflect.Descriptor instead.
 func (*ListProcessesRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{136}
+	return file_minid_proto_rawDescGZIP(), []int{143}
 }
 
 func (x *ListProcessesRequest) GetNamespace() string {
@@ -9428,7 +10027,7 @@ type ListProcessesResponse struct {
 
 func (x *ListProcessesResponse) Reset() {
 	*x = ListProcessesResponse{}
-	mi := &file_minid_proto_msgTypes[137]
+	mi := &file_minid_proto_msgTypes[144]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9440,7 +10039,7 @@ func (x *ListProcessesResponse) String() string {
 func (*ListProcessesResponse) ProtoMessage() {}
 
 func (x *ListProcessesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[137]
+	mi := &file_minid_proto_msgTypes[144]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9453,7 +10052,7 @@ func (x *ListProcessesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListProcessesResponse.ProtoReflect.Descriptor instead.
 func (*ListProcessesResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{137}
+	return file_minid_proto_rawDescGZIP(), []int{144}
 }
 
 func (x *ListProcessesResponse) GetProcesses() []*Process {
@@ -9477,7 +10076,7 @@ type Process struct {
 
 func (x *Process) Reset() {
 	*x = Process{}
-	mi := &file_minid_proto_msgTypes[138]
+	mi := &file_minid_proto_msgTypes[145]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9489,7 +10088,7 @@ func (x *Process) String() string {
 func (*Process) ProtoMessage() {}
 
 func (x *Process) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[138]
+	mi := &file_minid_proto_msgTypes[145]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9502,7 +10101,7 @@ func (x *Process) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Process.ProtoReflect.Descriptor instead.
 func (*Process) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{138}
+	return file_minid_proto_rawDescGZIP(), []int{145}
 }
 
 func (x *Process) GetExecId() string {
@@ -9560,7 +10159,7 @@ type SignalRequest struct {
 
 func (x *SignalRequest) Reset() {
 	*x = SignalRequest{}
-	mi := &file_minid_proto_msgTypes[139]
+	mi := &file_minid_proto_msgTypes[146]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9572,7 +10171,7 @@ func (x *SignalRequest) String() string {
 func (*SignalRequest) ProtoMessage() {}
 
 func (x *SignalRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[139]
+	mi := &file_minid_proto_msgTypes[146]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9585,7 +10184,7 @@ func (x *SignalRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SignalRequest.ProtoReflect.Descriptor instead.
 func (*SignalRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{139}
+	return file_minid_proto_rawDescGZIP(), []int{146}
 }
 
 func (x *SignalRequest) GetNamespace() string {
@@ -9631,7 +10230,7 @@ type SignalResponse struct {
 
 func (x *SignalResponse) Reset() {
 	*x = SignalResponse{}
-	mi := &file_minid_proto_msgTypes[140]
+	mi := &file_minid_proto_msgTypes[147]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9643,7 +10242,7 @@ func (x *SignalResponse) String() string {
 func (*SignalResponse) ProtoMessage() {}
 
 func (x *SignalResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[140]
+	mi := &file_minid_proto_msgTypes[147]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9656,7 +10255,7 @@ func (x *SignalResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SignalResponse.ProtoReflect.Descriptor instead.
 func (*SignalResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{140}
+	return file_minid_proto_rawDescGZIP(), []int{147}
 }
 
 type ResizeRequest struct {
@@ -9672,7 +10271,7 @@ type ResizeRequest struct {
 
 func (x *ResizeRequest) Reset() {
 	*x = ResizeRequest{}
-	mi := &file_minid_proto_msgTypes[141]
+	mi := &file_minid_proto_msgTypes[148]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9684,7 +10283,7 @@ func (x *ResizeRequest) String() string {
 func (*ResizeRequest) ProtoMessage() {}
 
 func (x *ResizeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[141]
+	mi := &file_minid_proto_msgTypes[148]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9697,7 +10296,7 @@ func (x *ResizeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResizeRequest.ProtoReflect.Descriptor instead.
 func (*ResizeRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{141}
+	return file_minid_proto_rawDescGZIP(), []int{148}
 }
 
 func (x *ResizeRequest) GetNamespace() string {
@@ -9743,7 +10342,7 @@ type ResizeResponse struct {
 
 func (x *ResizeResponse) Reset() {
 	*x = ResizeResponse{}
-	mi := &file_minid_proto_msgTypes[142]
+	mi := &file_minid_proto_msgTypes[149]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9755,7 +10354,7 @@ func (x *ResizeResponse) String() string {
 func (*ResizeResponse) ProtoMessage() {}
 
 func (x *ResizeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[142]
+	mi := &file_minid_proto_msgTypes[149]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9768,7 +10367,7 @@ func (x *ResizeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResizeResponse.ProtoReflect.Descriptor instead.
 func (*ResizeResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{142}
+	return file_minid_proto_rawDescGZIP(), []int{149}
 }
 
 type CloseStdinResponse struct {
@@ -9779,7 +10378,7 @@ type CloseStdinResponse struct {
 
 func (x *CloseStdinResponse) Reset() {
 	*x = CloseStdinResponse{}
-	mi := &file_minid_proto_msgTypes[143]
+	mi := &file_minid_proto_msgTypes[150]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9791,7 +10390,7 @@ func (x *CloseStdinResponse) String() string {
 func (*CloseStdinResponse) ProtoMessage() {}
 
 func (x *CloseStdinResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[143]
+	mi := &file_minid_proto_msgTypes[150]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9804,7 +10403,7 @@ func (x *CloseStdinResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CloseStdinResponse.ProtoReflect.Descriptor instead.
 func (*CloseStdinResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{143}
+	return file_minid_proto_rawDescGZIP(), []int{150}
 }
 
 type AttachInput struct {
@@ -9824,7 +10423,7 @@ type AttachInput struct {
 
 func (x *AttachInput) Reset() {
 	*x = AttachInput{}
-	mi := &file_minid_proto_msgTypes[144]
+	mi := &file_minid_proto_msgTypes[151]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9836,7 +10435,7 @@ func (x *AttachInput) String() string {
 func (*AttachInput) ProtoMessage() {}
 
 func (x *AttachInput) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[144]
+	mi := &file_minid_proto_msgTypes[151]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9849,7 +10448,7 @@ func (x *AttachInput) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttachInput.ProtoReflect.Descriptor instead.
 func (*AttachInput) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{144}
+	return file_minid_proto_rawDescGZIP(), []int{151}
 }
 
 func (x *AttachInput) GetInput() isAttachInput_Input {
@@ -9971,7 +10570,7 @@ type AttachOpen struct {
 
 func (x *AttachOpen) Reset() {
 	*x = AttachOpen{}
-	mi := &file_minid_proto_msgTypes[145]
+	mi := &file_minid_proto_msgTypes[152]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9983,7 +10582,7 @@ func (x *AttachOpen) String() string {
 func (*AttachOpen) ProtoMessage() {}
 
 func (x *AttachOpen) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[145]
+	mi := &file_minid_proto_msgTypes[152]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9996,7 +10595,7 @@ func (x *AttachOpen) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttachOpen.ProtoReflect.Descriptor instead.
 func (*AttachOpen) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{145}
+	return file_minid_proto_rawDescGZIP(), []int{152}
 }
 
 func (x *AttachOpen) GetNamespace() string {
@@ -10079,7 +10678,7 @@ type TerminalSize struct {
 
 func (x *TerminalSize) Reset() {
 	*x = TerminalSize{}
-	mi := &file_minid_proto_msgTypes[146]
+	mi := &file_minid_proto_msgTypes[153]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -10091,7 +10690,7 @@ func (x *TerminalSize) String() string {
 func (*TerminalSize) ProtoMessage() {}
 
 func (x *TerminalSize) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[146]
+	mi := &file_minid_proto_msgTypes[153]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -10104,7 +10703,7 @@ func (x *TerminalSize) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TerminalSize.ProtoReflect.Descriptor instead.
 func (*TerminalSize) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{146}
+	return file_minid_proto_rawDescGZIP(), []int{153}
 }
 
 func (x *TerminalSize) GetWidth() uint32 {
@@ -10137,7 +10736,7 @@ type AttachOutput struct {
 
 func (x *AttachOutput) Reset() {
 	*x = AttachOutput{}
-	mi := &file_minid_proto_msgTypes[147]
+	mi := &file_minid_proto_msgTypes[154]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -10149,7 +10748,7 @@ func (x *AttachOutput) String() string {
 func (*AttachOutput) ProtoMessage() {}
 
 func (x *AttachOutput) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[147]
+	mi := &file_minid_proto_msgTypes[154]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -10162,7 +10761,7 @@ func (x *AttachOutput) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttachOutput.ProtoReflect.Descriptor instead.
 func (*AttachOutput) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{147}
+	return file_minid_proto_rawDescGZIP(), []int{154}
 }
 
 func (x *AttachOutput) GetOutput() isAttachOutput_Output {
@@ -10262,7 +10861,7 @@ type AttachOpened struct {
 
 func (x *AttachOpened) Reset() {
 	*x = AttachOpened{}
-	mi := &file_minid_proto_msgTypes[148]
+	mi := &file_minid_proto_msgTypes[155]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -10274,7 +10873,7 @@ func (x *AttachOpened) String() string {
 func (*AttachOpened) ProtoMessage() {}
 
 func (x *AttachOpened) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[148]
+	mi := &file_minid_proto_msgTypes[155]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -10287,7 +10886,7 @@ func (x *AttachOpened) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttachOpened.ProtoReflect.Descriptor instead.
 func (*AttachOpened) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{148}
+	return file_minid_proto_rawDescGZIP(), []int{155}
 }
 
 func (x *AttachOpened) GetExecId() string {
@@ -10324,7 +10923,7 @@ const file_minid_proto_rawDesc = "" +
 	"go_version\x18\x03 \x01(\tR\tgoVersion\x12\x1f\n" +
 	"\vapi_version\x18\x04 \x01(\tR\n" +
 	"apiVersion\"\r\n" +
-	"\vInfoRequest\"\xb8\x05\n" +
+	"\vInfoRequest\"\xa9\a\n" +
 	"\fInfoResponse\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04uuid\x18\x02 \x01(\tR\x04uuid\x12\x10\n" +
@@ -10350,7 +10949,16 @@ const file_minid_proto_rawDesc = "" +
 	"\x06images\x18\x12 \x01(\x03R\x06images\x12\x1d\n" +
 	"\n" +
 	"started_at\x18\x13 \x01(\x03R\tstartedAt\x12\x1a\n" +
-	"\bwarnings\x18\x14 \x03(\tR\bwarnings\x1a;\n" +
+	"\bwarnings\x18\x14 \x03(\tR\bwarnings\x12\x1a\n" +
+	"\bhostname\x18\x15 \x01(\tR\bhostname\x12)\n" +
+	"\x10operating_system\x18\x16 \x01(\tR\x0foperatingSystem\x12\x12\n" +
+	"\x04cpus\x18\x17 \x01(\x03R\x04cpus\x12\x16\n" +
+	"\x06memory\x18\x18 \x01(\x03R\x06memory\x12\x1f\n" +
+	"\vtcp_address\x18\x19 \x01(\tR\n" +
+	"tcpAddress\x12+\n" +
+	"\x11containers_paused\x18\x1a \x01(\x03R\x10containersPaused\x12\x1a\n" +
+	"\bruntimes\x18\x1b \x03(\tR\bruntimes\x12\x12\n" +
+	"\x04time\x18\x1c \x01(\x03R\x04time\x1a;\n" +
 	"\rFeaturesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\bR\x05value:\x028\x01\"p\n" +
@@ -10536,10 +11144,14 @@ const file_minid_proto_rawDesc = "" +
 	"\x04sync\x18\x03 \x01(\bR\x04sync\x12\x14\n" +
 	"\x05force\x18\x04 \x01(\bR\x05force\"1\n" +
 	"\x13DeleteImageResponse\x12\x1a\n" +
-	"\buntagged\x18\x01 \x03(\tR\buntagged\"D\n" +
+	"\buntagged\x18\x01 \x03(\tR\buntagged\"n\n" +
 	"\x12PruneImagesRequest\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x10\n" +
-	"\x03all\x18\x02 \x01(\bR\x03all\"E\n" +
+	"\x03all\x18\x02 \x01(\bR\x03all\x12(\n" +
+	"\x04only\x18\x03 \x01(\v2\x14.minid.v1.ImageNamesR\x04only\"\"\n" +
+	"\n" +
+	"ImageNames\x12\x14\n" +
+	"\x05names\x18\x01 \x03(\tR\x05names\"E\n" +
 	"\x13PruneImagesResponse\x12\x18\n" +
 	"\adeleted\x18\x01 \x03(\tR\adeleted\x12\x14\n" +
 	"\x05bytes\x18\x02 \x01(\x03R\x05bytes\"V\n" +
@@ -10822,7 +11434,7 @@ const file_minid_proto_rawDesc = "" +
 	"\x14LeaseResourceRequest\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x123\n" +
-	"\bresource\x18\x03 \x01(\v2\x17.minid.v1.LeaseResourceR\bresource\"\xa1\v\n" +
+	"\bresource\x18\x03 \x01(\v2\x17.minid.v1.LeaseResourceR\bresource\"\xb8\r\n" +
 	"\tContainer\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1c\n" +
 	"\tnamespace\x18\x02 \x01(\tR\tnamespace\x12\x14\n" +
@@ -10872,11 +11484,26 @@ const file_minid_proto_rawDesc = "" +
 	"\x04size\x18' \x01(\v2\x17.minid.v1.SnapshotUsageR\x04size\x12'\n" +
 	"\x03dns\x18( \x01(\v2\x15.minid.v1.DNSSettingsR\x03dns\x12\x1f\n" +
 	"\vextra_hosts\x18) \x03(\tR\n" +
-	"extraHosts\x12!\n" +
-	"\fvolumes_from\x18* \x03(\tR\vvolumesFrom\x1a9\n" +
+	"extraHosts\x128\n" +
+	"\flog_shipping\x18* \x01(\v2\x15.minid.v1.LogShippingR\vlogShipping\x12\x12\n" +
+	"\x04args\x18+ \x03(\tR\x04args\x12\x12\n" +
+	"\x04kept\x18, \x01(\fR\x04kept\x12\x14\n" +
+	"\x05stdin\x18- \x01(\bR\x05stdin\x12\x1d\n" +
+	"\n" +
+	"stdin_once\x18. \x01(\bR\tstdinOnce\x128\n" +
+	"\vasked_ports\x18/ \x03(\v2\x17.minid.v1.PublishedPortR\n" +
+	"askedPorts\x12\x1f\n" +
+	"\vpublish_all\x180 \x01(\bR\n" +
+	"publishAll\x12+\n" +
+	"\x06member\x181 \x01(\v2\x13.minid.v1.PodMemberR\x06member\x12\x19\n" +
+	"\bimage_id\x182 \x01(\tR\aimageId\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xc1\x01\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"V\n" +
+	"\tPodMember\x12\x10\n" +
+	"\x03pod\x18\x01 \x01(\tR\x03pod\x12#\n" +
+	"\rpod_namespace\x18\x02 \x01(\tR\fpodNamespace\x12\x12\n" +
+	"\x04name\x18\x03 \x01(\tR\x04name\"\xc1\x01\n" +
 	"\x0eEndpointStatus\x12\x18\n" +
 	"\anetwork\x18\x01 \x01(\tR\anetwork\x12\x1d\n" +
 	"\n" +
@@ -10928,7 +11555,8 @@ const file_minid_proto_rawDesc = "" +
 	"\x06signal\x18\x03 \x01(\x05R\x06signal\x12\x12\n" +
 	"\x04time\x18\x04 \x01(\x03R\x04time\x12\x10\n" +
 	"\x03oom\x18\x05 \x01(\bR\x03oom\x12\x16\n" +
-	"\x06reason\x18\x06 \x01(\tR\x06reason\"\xe5\t\n" +
+	"\x06reason\x18\x06 \x01(\tR\x06reason\"\x9a\n" +
+	"\n" +
 	"\x16CreateContainerRequest\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12\x14\n" +
@@ -10967,18 +11595,30 @@ const file_minid_proto_rawDesc = "" +
 	"\fstop_timeout\x18\x1c \x01(\x03R\vstopTimeout\x12!\n" +
 	"\fvolumes_from\x18\x1e \x03(\tR\vvolumesFrom\x12#\n" +
 	"\rimage_volumes\x18\x1f \x01(\tR\fimageVolumes\x12\x12\n" +
-	"\x04init\x18\x1d \x01(\bR\x04init\x1a9\n" +
+	"\x04init\x18\x1d \x01(\bR\x04init\x12\x1f\n" +
+	"\vinit_binary\x18) \x01(\tR\n" +
+	"initBinary\x12\x12\n" +
+	"\x04kept\x18( \x01(\fR\x04kept\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1aA\n" +
 	"\x13SnapshotLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"o\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xe7\x01\n" +
 	"\tLogConfig\x12\x16\n" +
 	"\x06driver\x18\x01 \x01(\tR\x06driver\x12\x12\n" +
 	"\x04path\x18\x02 \x01(\tR\x04path\x12\x19\n" +
 	"\bmax_size\x18\x03 \x01(\x03R\amaxSize\x12\x1b\n" +
-	"\tmax_files\x18\x04 \x01(\x05R\bmaxFiles\"h\n" +
+	"\tmax_files\x18\x04 \x01(\x05R\bmaxFiles\x12:\n" +
+	"\aoptions\x18\x05 \x03(\v2 .minid.v1.LogConfig.OptionsEntryR\aoptions\x1a:\n" +
+	"\fOptionsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"g\n" +
+	"\vLogShipping\x12\x14\n" +
+	"\x05error\x18\x01 \x01(\tR\x05error\x12\x14\n" +
+	"\x05since\x18\x02 \x01(\x03R\x05since\x12\x18\n" +
+	"\adropped\x18\x03 \x01(\x03R\adropped\x12\x12\n" +
+	"\x04gaps\x18\x04 \x01(\x03R\x04gaps\"h\n" +
 	"\x10ContainerRequest\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12\x12\n" +
@@ -10999,10 +11639,11 @@ const file_minid_proto_rawDesc = "" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x125\n" +
 	"\anetwork\x18\x03 \x01(\v2\x1b.minid.v1.NetworkAttachmentR\anetwork\x12\x14\n" +
-	"\x05force\x18\x04 \x01(\bR\x05force\"O\n" +
+	"\x05force\x18\x04 \x01(\bR\x05force\"c\n" +
 	"\x15ListContainersRequest\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x18\n" +
-	"\afilters\x18\x02 \x03(\tR\afilters\"M\n" +
+	"\afilters\x18\x02 \x03(\tR\afilters\x12\x12\n" +
+	"\x04size\x18\x03 \x01(\bR\x04size\"M\n" +
 	"\x16ListContainersResponse\x123\n" +
 	"\n" +
 	"containers\x18\x01 \x03(\v2\x13.minid.v1.ContainerR\n" +
@@ -11051,19 +11692,26 @@ const file_minid_proto_rawDesc = "" +
 	"\x04user\x18\x06 \x01(\tR\x04user\x12\x1d\n" +
 	"\n" +
 	"started_at\x18\a \x01(\x03R\tstartedAt\x12\x10\n" +
-	"\x03rss\x18\b \x01(\x03R\x03rss\"\x93\x01\n" +
+	"\x03rss\x18\b \x01(\x03R\x03rss\"\xad\x01\n" +
 	"\vLogsRequest\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12\x16\n" +
 	"\x06follow\x18\x03 \x01(\bR\x06follow\x12\x12\n" +
 	"\x04tail\x18\x04 \x01(\x03R\x04tail\x12\x14\n" +
 	"\x05since\x18\x05 \x01(\x03R\x05since\x12\x14\n" +
-	"\x05until\x18\x06 \x01(\x03R\x05until\"d\n" +
+	"\x05until\x18\x06 \x01(\x03R\x05until\x12\x18\n" +
+	"\adetails\x18\a \x01(\bR\adetails\"\xe7\x01\n" +
 	"\bLogEntry\x12\x12\n" +
 	"\x04time\x18\x01 \x01(\x03R\x04time\x12\x16\n" +
 	"\x06stream\x18\x02 \x01(\tR\x06stream\x12\x12\n" +
 	"\x04data\x18\x03 \x01(\fR\x04data\x12\x18\n" +
-	"\apartial\x18\x04 \x01(\bR\apartial\"\xb7\x02\n" +
+	"\apartial\x18\x04 \x01(\bR\apartial\x12B\n" +
+	"\n" +
+	"attributes\x18\x05 \x03(\v2\".minid.v1.LogEntry.AttributesEntryR\n" +
+	"attributes\x1a=\n" +
+	"\x0fAttributesEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xdd\x02\n" +
 	"\x11CheckpointRequest\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12\x12\n" +
@@ -11077,17 +11725,33 @@ const file_minid_proto_rawDesc = "" +
 	"\x02rw\x18\t \x01(\bR\x02rw\x12\x12\n" +
 	"\x04base\x18\n" +
 	" \x01(\bR\x04base\x12\x1c\n" +
-	"\tprocesses\x18\v \x01(\bR\tprocesses\"O\n" +
+	"\tprocesses\x18\v \x01(\bR\tprocesses\x12\x12\n" +
+	"\x04name\x18\f \x01(\tR\x04name\x12\x10\n" +
+	"\x03dir\x18\r \x01(\tR\x03dir\"O\n" +
 	"\x12CheckpointResponse\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\tR\x04path\x12%\n" +
-	"\x05image\x18\x02 \x01(\v2\x0f.minid.v1.ImageR\x05image\"\xa5\x01\n" +
+	"\x05image\x18\x02 \x01(\v2\x0f.minid.v1.ImageR\x05image\"\xcb\x01\n" +
 	"\x0eRestoreRequest\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12\x12\n" +
 	"\x04path\x18\x03 \x01(\tR\x04path\x12'\n" +
 	"\x0ftcp_established\x18\x04 \x01(\bR\x0etcpEstablished\x12\x14\n" +
 	"\x05image\x18\x05 \x01(\tR\x05image\x12\x12\n" +
-	"\x04live\x18\x06 \x01(\bR\x04live\"\xff\x03\n" +
+	"\x04live\x18\x06 \x01(\bR\x04live\x12\x12\n" +
+	"\x04name\x18\a \x01(\tR\x04name\x12\x10\n" +
+	"\x03dir\x18\b \x01(\tR\x03dir\"X\n" +
+	"\x16ListCheckpointsRequest\x12\x1c\n" +
+	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x0e\n" +
+	"\x02id\x18\x02 \x01(\tR\x02id\x12\x10\n" +
+	"\x03dir\x18\x03 \x01(\tR\x03dir\"/\n" +
+	"\x17ListCheckpointsResponse\x12\x14\n" +
+	"\x05names\x18\x01 \x03(\tR\x05names\"m\n" +
+	"\x17RemoveCheckpointRequest\x12\x1c\n" +
+	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x0e\n" +
+	"\x02id\x18\x02 \x01(\tR\x02id\x12\x12\n" +
+	"\x04name\x18\x03 \x01(\tR\x04name\x12\x10\n" +
+	"\x03dir\x18\x04 \x01(\tR\x03dir\"\x1a\n" +
+	"\x18RemoveCheckpointResponse\"\xff\x03\n" +
 	"\aNetwork\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1c\n" +
 	"\tnamespace\x18\x02 \x01(\tR\tnamespace\x12\x12\n" +
@@ -11283,8 +11947,7 @@ const file_minid_proto_rawDesc = "" +
 	"\x06Create\x12\x1c.minid.v1.CreateLeaseRequest\x1a\x0f.minid.v1.Lease\x12A\n" +
 	"\x04List\x12\x1b.minid.v1.ListLeasesRequest\x1a\x1c.minid.v1.ListLeasesResponse\x12E\n" +
 	"\x06Delete\x12\x1c.minid.v1.DeleteLeaseRequest\x1a\x1d.minid.v1.DeleteLeaseResponse\x12>\n" +
-	"\vAddResource\x12\x1e.minid.v1.LeaseResourceRequest\x1a\x0f.minid.v1.Lease2\xac\n" +
-	"\n" +
+	"\vAddResource\x12\x1e.minid.v1.LeaseResourceRequest\x1a\x0f.minid.v1.Lease2\xa2\f\n" +
 	"\n" +
 	"Containers\x12?\n" +
 	"\x06Create\x12 .minid.v1.CreateContainerRequest\x1a\x13.minid.v1.Container\x12I\n" +
@@ -11308,7 +11971,10 @@ const file_minid_proto_rawDesc = "" +
 	"Disconnect\x12\x18.minid.v1.ConnectRequest\x1a\x13.minid.v1.Container\x12G\n" +
 	"\n" +
 	"Checkpoint\x12\x1b.minid.v1.CheckpointRequest\x1a\x1c.minid.v1.CheckpointResponse\x12<\n" +
-	"\aRestore\x12\x18.minid.v1.RestoreRequest\x1a\x17.minid.v1.StartResponse2\xd5\x02\n" +
+	"\aRestore\x12\x18.minid.v1.RestoreRequest\x1a\x17.minid.v1.StartResponse\x12V\n" +
+	"\x0fListCheckpoints\x12 .minid.v1.ListCheckpointsRequest\x1a!.minid.v1.ListCheckpointsResponse\x12Y\n" +
+	"\x10RemoveCheckpoint\x12!.minid.v1.RemoveCheckpointRequest\x1a\".minid.v1.RemoveCheckpointResponse\x12A\n" +
+	"\vCheckHealth\x12\x1a.minid.v1.ContainerRequest\x1a\x16.minid.v1.HealthResult2\xd5\x02\n" +
 	"\bNetworks\x12;\n" +
 	"\x06Create\x12\x1e.minid.v1.CreateNetworkRequest\x1a\x11.minid.v1.Network\x12E\n" +
 	"\x04List\x12\x1d.minid.v1.ListNetworksRequest\x1a\x1e.minid.v1.ListNetworksResponse\x126\n" +
@@ -11338,7 +12004,7 @@ func file_minid_proto_rawDescGZIP() []byte {
 	return file_minid_proto_rawDescData
 }
 
-var file_minid_proto_msgTypes = make([]protoimpl.MessageInfo, 178)
+var file_minid_proto_msgTypes = make([]protoimpl.MessageInfo, 187)
 var file_minid_proto_goTypes = []any{
 	(*VersionRequest)(nil),            // 0: minid.v1.VersionRequest
 	(*VersionResponse)(nil),           // 1: minid.v1.VersionResponse
@@ -11377,412 +12043,433 @@ var file_minid_proto_goTypes = []any{
 	(*DeleteImageRequest)(nil),        // 34: minid.v1.DeleteImageRequest
 	(*DeleteImageResponse)(nil),       // 35: minid.v1.DeleteImageResponse
 	(*PruneImagesRequest)(nil),        // 36: minid.v1.PruneImagesRequest
-	(*PruneImagesResponse)(nil),       // 37: minid.v1.PruneImagesResponse
-	(*ImportRequest)(nil),             // 38: minid.v1.ImportRequest
-	(*ImportOptions)(nil),             // 39: minid.v1.ImportOptions
-	(*ImportResponse)(nil),            // 40: minid.v1.ImportResponse
-	(*ExportRequest)(nil),             // 41: minid.v1.ExportRequest
-	(*DataChunk)(nil),                 // 42: minid.v1.DataChunk
-	(*CheckImagesRequest)(nil),        // 43: minid.v1.CheckImagesRequest
-	(*ImageStatus)(nil),               // 44: minid.v1.ImageStatus
-	(*CheckImagesResponse)(nil),       // 45: minid.v1.CheckImagesResponse
-	(*UsageRequest)(nil),              // 46: minid.v1.UsageRequest
-	(*UsageResponse)(nil),             // 47: minid.v1.UsageResponse
-	(*UnpackRequest)(nil),             // 48: minid.v1.UnpackRequest
-	(*ConvertRequest)(nil),            // 49: minid.v1.ConvertRequest
-	(*MountImageRequest)(nil),         // 50: minid.v1.MountImageRequest
-	(*UnmountImageRequest)(nil),       // 51: minid.v1.UnmountImageRequest
-	(*UnmountImageResponse)(nil),      // 52: minid.v1.UnmountImageResponse
-	(*ContentInfo)(nil),               // 53: minid.v1.ContentInfo
-	(*ListContentRequest)(nil),        // 54: minid.v1.ListContentRequest
-	(*ContentInfoRequest)(nil),        // 55: minid.v1.ContentInfoRequest
-	(*ReadContentRequest)(nil),        // 56: minid.v1.ReadContentRequest
-	(*WriteContentRequest)(nil),       // 57: minid.v1.WriteContentRequest
-	(*WriteContentResponse)(nil),      // 58: minid.v1.WriteContentResponse
-	(*ActiveRequest)(nil),             // 59: minid.v1.ActiveRequest
-	(*ActiveResponse)(nil),            // 60: minid.v1.ActiveResponse
-	(*Ingest)(nil),                    // 61: minid.v1.Ingest
-	(*AbortRequest)(nil),              // 62: minid.v1.AbortRequest
-	(*AbortResponse)(nil),             // 63: minid.v1.AbortResponse
-	(*DeleteContentRequest)(nil),      // 64: minid.v1.DeleteContentRequest
-	(*DeleteContentResponse)(nil),     // 65: minid.v1.DeleteContentResponse
-	(*SetContentLabelsRequest)(nil),   // 66: minid.v1.SetContentLabelsRequest
-	(*FetchBlobRequest)(nil),          // 67: minid.v1.FetchBlobRequest
-	(*PushObjectRequest)(nil),         // 68: minid.v1.PushObjectRequest
-	(*Snapshot)(nil),                  // 69: minid.v1.Snapshot
-	(*Mount)(nil),                     // 70: minid.v1.Mount
-	(*MountsResponse)(nil),            // 71: minid.v1.MountsResponse
-	(*ListSnapshotsRequest)(nil),      // 72: minid.v1.ListSnapshotsRequest
-	(*ListSnapshotsResponse)(nil),     // 73: minid.v1.ListSnapshotsResponse
-	(*SnapshotRequest)(nil),           // 74: minid.v1.SnapshotRequest
-	(*PrepareSnapshotRequest)(nil),    // 75: minid.v1.PrepareSnapshotRequest
-	(*CommitSnapshotRequest)(nil),     // 76: minid.v1.CommitSnapshotRequest
-	(*RemoveSnapshotResponse)(nil),    // 77: minid.v1.RemoveSnapshotResponse
-	(*SnapshotUsage)(nil),             // 78: minid.v1.SnapshotUsage
-	(*SetSnapshotLabelsRequest)(nil),  // 79: minid.v1.SetSnapshotLabelsRequest
-	(*DiffRequest)(nil),               // 80: minid.v1.DiffRequest
-	(*Lease)(nil),                     // 81: minid.v1.Lease
-	(*LeaseResource)(nil),             // 82: minid.v1.LeaseResource
-	(*CreateLeaseRequest)(nil),        // 83: minid.v1.CreateLeaseRequest
-	(*ListLeasesRequest)(nil),         // 84: minid.v1.ListLeasesRequest
-	(*ListLeasesResponse)(nil),        // 85: minid.v1.ListLeasesResponse
-	(*DeleteLeaseRequest)(nil),        // 86: minid.v1.DeleteLeaseRequest
-	(*DeleteLeaseResponse)(nil),       // 87: minid.v1.DeleteLeaseResponse
-	(*LeaseResourceRequest)(nil),      // 88: minid.v1.LeaseResourceRequest
-	(*Container)(nil),                 // 89: minid.v1.Container
-	(*EndpointStatus)(nil),            // 90: minid.v1.EndpointStatus
-	(*NetworkAttachment)(nil),         // 91: minid.v1.NetworkAttachment
-	(*PublishedPort)(nil),             // 92: minid.v1.PublishedPort
-	(*DNSSettings)(nil),               // 93: minid.v1.DNSSettings
-	(*RestartPolicy)(nil),             // 94: minid.v1.RestartPolicy
-	(*HealthCheck)(nil),               // 95: minid.v1.HealthCheck
-	(*Health)(nil),                    // 96: minid.v1.Health
-	(*HealthResult)(nil),              // 97: minid.v1.HealthResult
-	(*Exit)(nil),                      // 98: minid.v1.Exit
-	(*CreateContainerRequest)(nil),    // 99: minid.v1.CreateContainerRequest
-	(*LogConfig)(nil),                 // 100: minid.v1.LogConfig
-	(*ContainerRequest)(nil),          // 101: minid.v1.ContainerRequest
-	(*StopRequest)(nil),               // 102: minid.v1.StopRequest
-	(*RenameRequest)(nil),             // 103: minid.v1.RenameRequest
-	(*ConnectRequest)(nil),            // 104: minid.v1.ConnectRequest
-	(*ListContainersRequest)(nil),     // 105: minid.v1.ListContainersRequest
-	(*ListContainersResponse)(nil),    // 106: minid.v1.ListContainersResponse
-	(*SetContainerLabelsRequest)(nil), // 107: minid.v1.SetContainerLabelsRequest
-	(*DeleteContainerRequest)(nil),    // 108: minid.v1.DeleteContainerRequest
-	(*DeleteContainerResponse)(nil),   // 109: minid.v1.DeleteContainerResponse
-	(*StartResponse)(nil),             // 110: minid.v1.StartResponse
-	(*ContainerActionResponse)(nil),   // 111: minid.v1.ContainerActionResponse
-	(*UpdateContainerRequest)(nil),    // 112: minid.v1.UpdateContainerRequest
-	(*StatsRequest)(nil),              // 113: minid.v1.StatsRequest
-	(*StatsResponse)(nil),             // 114: minid.v1.StatsResponse
-	(*ContainerStats)(nil),            // 115: minid.v1.ContainerStats
-	(*TopResponse)(nil),               // 116: minid.v1.TopResponse
-	(*ProcessInfo)(nil),               // 117: minid.v1.ProcessInfo
-	(*LogsRequest)(nil),               // 118: minid.v1.LogsRequest
-	(*LogEntry)(nil),                  // 119: minid.v1.LogEntry
-	(*CheckpointRequest)(nil),         // 120: minid.v1.CheckpointRequest
-	(*CheckpointResponse)(nil),        // 121: minid.v1.CheckpointResponse
-	(*RestoreRequest)(nil),            // 122: minid.v1.RestoreRequest
-	(*Network)(nil),                   // 123: minid.v1.Network
-	(*Subnet)(nil),                    // 124: minid.v1.Subnet
-	(*NetworkMember)(nil),             // 125: minid.v1.NetworkMember
-	(*CreateNetworkRequest)(nil),      // 126: minid.v1.CreateNetworkRequest
-	(*NetworkRequest)(nil),            // 127: minid.v1.NetworkRequest
-	(*ListNetworksRequest)(nil),       // 128: minid.v1.ListNetworksRequest
-	(*ListNetworksResponse)(nil),      // 129: minid.v1.ListNetworksResponse
-	(*RemoveNetworkResponse)(nil),     // 130: minid.v1.RemoveNetworkResponse
-	(*PruneNetworksRequest)(nil),      // 131: minid.v1.PruneNetworksRequest
-	(*PruneNetworksResponse)(nil),     // 132: minid.v1.PruneNetworksResponse
-	(*ProcessRequest)(nil),            // 133: minid.v1.ProcessRequest
-	(*ExecRequest)(nil),               // 134: minid.v1.ExecRequest
-	(*ExecResponse)(nil),              // 135: minid.v1.ExecResponse
-	(*ListProcessesRequest)(nil),      // 136: minid.v1.ListProcessesRequest
-	(*ListProcessesResponse)(nil),     // 137: minid.v1.ListProcessesResponse
-	(*Process)(nil),                   // 138: minid.v1.Process
-	(*SignalRequest)(nil),             // 139: minid.v1.SignalRequest
-	(*SignalResponse)(nil),            // 140: minid.v1.SignalResponse
-	(*ResizeRequest)(nil),             // 141: minid.v1.ResizeRequest
-	(*ResizeResponse)(nil),            // 142: minid.v1.ResizeResponse
-	(*CloseStdinResponse)(nil),        // 143: minid.v1.CloseStdinResponse
-	(*AttachInput)(nil),               // 144: minid.v1.AttachInput
-	(*AttachOpen)(nil),                // 145: minid.v1.AttachOpen
-	(*TerminalSize)(nil),              // 146: minid.v1.TerminalSize
-	(*AttachOutput)(nil),              // 147: minid.v1.AttachOutput
-	(*AttachOpened)(nil),              // 148: minid.v1.AttachOpened
-	nil,                               // 149: minid.v1.InfoResponse.FeaturesEntry
-	nil,                               // 150: minid.v1.Event.AttributesEntry
-	nil,                               // 151: minid.v1.Namespace.LabelsEntry
-	nil,                               // 152: minid.v1.CreateNamespaceRequest.LabelsEntry
-	nil,                               // 153: minid.v1.SetNamespaceLabelsRequest.LabelsEntry
-	nil,                               // 154: minid.v1.Descriptor.AnnotationsEntry
-	nil,                               // 155: minid.v1.Image.LabelsEntry
-	nil,                               // 156: minid.v1.PullRequest.LabelsEntry
-	nil,                               // 157: minid.v1.SetImageLabelsRequest.LabelsEntry
-	nil,                               // 158: minid.v1.ImportOptions.LabelsEntry
-	nil,                               // 159: minid.v1.MountImageRequest.LabelsEntry
-	nil,                               // 160: minid.v1.ContentInfo.LabelsEntry
-	nil,                               // 161: minid.v1.WriteContentRequest.LabelsEntry
-	nil,                               // 162: minid.v1.SetContentLabelsRequest.LabelsEntry
-	nil,                               // 163: minid.v1.Snapshot.LabelsEntry
-	nil,                               // 164: minid.v1.PrepareSnapshotRequest.LabelsEntry
-	nil,                               // 165: minid.v1.CommitSnapshotRequest.LabelsEntry
-	nil,                               // 166: minid.v1.SetSnapshotLabelsRequest.LabelsEntry
-	nil,                               // 167: minid.v1.DiffRequest.LabelsEntry
-	nil,                               // 168: minid.v1.Lease.LabelsEntry
-	nil,                               // 169: minid.v1.CreateLeaseRequest.LabelsEntry
-	nil,                               // 170: minid.v1.Container.LabelsEntry
-	nil,                               // 171: minid.v1.CreateContainerRequest.LabelsEntry
-	nil,                               // 172: minid.v1.CreateContainerRequest.SnapshotLabelsEntry
-	nil,                               // 173: minid.v1.SetContainerLabelsRequest.LabelsEntry
-	nil,                               // 174: minid.v1.Network.LabelsEntry
-	nil,                               // 175: minid.v1.Network.OptionsEntry
-	nil,                               // 176: minid.v1.CreateNetworkRequest.LabelsEntry
-	nil,                               // 177: minid.v1.CreateNetworkRequest.OptionsEntry
+	(*ImageNames)(nil),                // 37: minid.v1.ImageNames
+	(*PruneImagesResponse)(nil),       // 38: minid.v1.PruneImagesResponse
+	(*ImportRequest)(nil),             // 39: minid.v1.ImportRequest
+	(*ImportOptions)(nil),             // 40: minid.v1.ImportOptions
+	(*ImportResponse)(nil),            // 41: minid.v1.ImportResponse
+	(*ExportRequest)(nil),             // 42: minid.v1.ExportRequest
+	(*DataChunk)(nil),                 // 43: minid.v1.DataChunk
+	(*CheckImagesRequest)(nil),        // 44: minid.v1.CheckImagesRequest
+	(*ImageStatus)(nil),               // 45: minid.v1.ImageStatus
+	(*CheckImagesResponse)(nil),       // 46: minid.v1.CheckImagesResponse
+	(*UsageRequest)(nil),              // 47: minid.v1.UsageRequest
+	(*UsageResponse)(nil),             // 48: minid.v1.UsageResponse
+	(*UnpackRequest)(nil),             // 49: minid.v1.UnpackRequest
+	(*ConvertRequest)(nil),            // 50: minid.v1.ConvertRequest
+	(*MountImageRequest)(nil),         // 51: minid.v1.MountImageRequest
+	(*UnmountImageRequest)(nil),       // 52: minid.v1.UnmountImageRequest
+	(*UnmountImageResponse)(nil),      // 53: minid.v1.UnmountImageResponse
+	(*ContentInfo)(nil),               // 54: minid.v1.ContentInfo
+	(*ListContentRequest)(nil),        // 55: minid.v1.ListContentRequest
+	(*ContentInfoRequest)(nil),        // 56: minid.v1.ContentInfoRequest
+	(*ReadContentRequest)(nil),        // 57: minid.v1.ReadContentRequest
+	(*WriteContentRequest)(nil),       // 58: minid.v1.WriteContentRequest
+	(*WriteContentResponse)(nil),      // 59: minid.v1.WriteContentResponse
+	(*ActiveRequest)(nil),             // 60: minid.v1.ActiveRequest
+	(*ActiveResponse)(nil),            // 61: minid.v1.ActiveResponse
+	(*Ingest)(nil),                    // 62: minid.v1.Ingest
+	(*AbortRequest)(nil),              // 63: minid.v1.AbortRequest
+	(*AbortResponse)(nil),             // 64: minid.v1.AbortResponse
+	(*DeleteContentRequest)(nil),      // 65: minid.v1.DeleteContentRequest
+	(*DeleteContentResponse)(nil),     // 66: minid.v1.DeleteContentResponse
+	(*SetContentLabelsRequest)(nil),   // 67: minid.v1.SetContentLabelsRequest
+	(*FetchBlobRequest)(nil),          // 68: minid.v1.FetchBlobRequest
+	(*PushObjectRequest)(nil),         // 69: minid.v1.PushObjectRequest
+	(*Snapshot)(nil),                  // 70: minid.v1.Snapshot
+	(*Mount)(nil),                     // 71: minid.v1.Mount
+	(*MountsResponse)(nil),            // 72: minid.v1.MountsResponse
+	(*ListSnapshotsRequest)(nil),      // 73: minid.v1.ListSnapshotsRequest
+	(*ListSnapshotsResponse)(nil),     // 74: minid.v1.ListSnapshotsResponse
+	(*SnapshotRequest)(nil),           // 75: minid.v1.SnapshotRequest
+	(*PrepareSnapshotRequest)(nil),    // 76: minid.v1.PrepareSnapshotRequest
+	(*CommitSnapshotRequest)(nil),     // 77: minid.v1.CommitSnapshotRequest
+	(*RemoveSnapshotResponse)(nil),    // 78: minid.v1.RemoveSnapshotResponse
+	(*SnapshotUsage)(nil),             // 79: minid.v1.SnapshotUsage
+	(*SetSnapshotLabelsRequest)(nil),  // 80: minid.v1.SetSnapshotLabelsRequest
+	(*DiffRequest)(nil),               // 81: minid.v1.DiffRequest
+	(*Lease)(nil),                     // 82: minid.v1.Lease
+	(*LeaseResource)(nil),             // 83: minid.v1.LeaseResource
+	(*CreateLeaseRequest)(nil),        // 84: minid.v1.CreateLeaseRequest
+	(*ListLeasesRequest)(nil),         // 85: minid.v1.ListLeasesRequest
+	(*ListLeasesResponse)(nil),        // 86: minid.v1.ListLeasesResponse
+	(*DeleteLeaseRequest)(nil),        // 87: minid.v1.DeleteLeaseRequest
+	(*DeleteLeaseResponse)(nil),       // 88: minid.v1.DeleteLeaseResponse
+	(*LeaseResourceRequest)(nil),      // 89: minid.v1.LeaseResourceRequest
+	(*Container)(nil),                 // 90: minid.v1.Container
+	(*PodMember)(nil),                 // 91: minid.v1.PodMember
+	(*EndpointStatus)(nil),            // 92: minid.v1.EndpointStatus
+	(*NetworkAttachment)(nil),         // 93: minid.v1.NetworkAttachment
+	(*PublishedPort)(nil),             // 94: minid.v1.PublishedPort
+	(*DNSSettings)(nil),               // 95: minid.v1.DNSSettings
+	(*RestartPolicy)(nil),             // 96: minid.v1.RestartPolicy
+	(*HealthCheck)(nil),               // 97: minid.v1.HealthCheck
+	(*Health)(nil),                    // 98: minid.v1.Health
+	(*HealthResult)(nil),              // 99: minid.v1.HealthResult
+	(*Exit)(nil),                      // 100: minid.v1.Exit
+	(*CreateContainerRequest)(nil),    // 101: minid.v1.CreateContainerRequest
+	(*LogConfig)(nil),                 // 102: minid.v1.LogConfig
+	(*LogShipping)(nil),               // 103: minid.v1.LogShipping
+	(*ContainerRequest)(nil),          // 104: minid.v1.ContainerRequest
+	(*StopRequest)(nil),               // 105: minid.v1.StopRequest
+	(*RenameRequest)(nil),             // 106: minid.v1.RenameRequest
+	(*ConnectRequest)(nil),            // 107: minid.v1.ConnectRequest
+	(*ListContainersRequest)(nil),     // 108: minid.v1.ListContainersRequest
+	(*ListContainersResponse)(nil),    // 109: minid.v1.ListContainersResponse
+	(*SetContainerLabelsRequest)(nil), // 110: minid.v1.SetContainerLabelsRequest
+	(*DeleteContainerRequest)(nil),    // 111: minid.v1.DeleteContainerRequest
+	(*DeleteContainerResponse)(nil),   // 112: minid.v1.DeleteContainerResponse
+	(*StartResponse)(nil),             // 113: minid.v1.StartResponse
+	(*ContainerActionResponse)(nil),   // 114: minid.v1.ContainerActionResponse
+	(*UpdateContainerRequest)(nil),    // 115: minid.v1.UpdateContainerRequest
+	(*StatsRequest)(nil),              // 116: minid.v1.StatsRequest
+	(*StatsResponse)(nil),             // 117: minid.v1.StatsResponse
+	(*ContainerStats)(nil),            // 118: minid.v1.ContainerStats
+	(*TopResponse)(nil),               // 119: minid.v1.TopResponse
+	(*ProcessInfo)(nil),               // 120: minid.v1.ProcessInfo
+	(*LogsRequest)(nil),               // 121: minid.v1.LogsRequest
+	(*LogEntry)(nil),                  // 122: minid.v1.LogEntry
+	(*CheckpointRequest)(nil),         // 123: minid.v1.CheckpointRequest
+	(*CheckpointResponse)(nil),        // 124: minid.v1.CheckpointResponse
+	(*RestoreRequest)(nil),            // 125: minid.v1.RestoreRequest
+	(*ListCheckpointsRequest)(nil),    // 126: minid.v1.ListCheckpointsRequest
+	(*ListCheckpointsResponse)(nil),   // 127: minid.v1.ListCheckpointsResponse
+	(*RemoveCheckpointRequest)(nil),   // 128: minid.v1.RemoveCheckpointRequest
+	(*RemoveCheckpointResponse)(nil),  // 129: minid.v1.RemoveCheckpointResponse
+	(*Network)(nil),                   // 130: minid.v1.Network
+	(*Subnet)(nil),                    // 131: minid.v1.Subnet
+	(*NetworkMember)(nil),             // 132: minid.v1.NetworkMember
+	(*CreateNetworkRequest)(nil),      // 133: minid.v1.CreateNetworkRequest
+	(*NetworkRequest)(nil),            // 134: minid.v1.NetworkRequest
+	(*ListNetworksRequest)(nil),       // 135: minid.v1.ListNetworksRequest
+	(*ListNetworksResponse)(nil),      // 136: minid.v1.ListNetworksResponse
+	(*RemoveNetworkResponse)(nil),     // 137: minid.v1.RemoveNetworkResponse
+	(*PruneNetworksRequest)(nil),      // 138: minid.v1.PruneNetworksRequest
+	(*PruneNetworksResponse)(nil),     // 139: minid.v1.PruneNetworksResponse
+	(*ProcessRequest)(nil),            // 140: minid.v1.ProcessRequest
+	(*ExecRequest)(nil),               // 141: minid.v1.ExecRequest
+	(*ExecResponse)(nil),              // 142: minid.v1.ExecResponse
+	(*ListProcessesRequest)(nil),      // 143: minid.v1.ListProcessesRequest
+	(*ListProcessesResponse)(nil),     // 144: minid.v1.ListProcessesResponse
+	(*Process)(nil),                   // 145: minid.v1.Process
+	(*SignalRequest)(nil),             // 146: minid.v1.SignalRequest
+	(*SignalResponse)(nil),            // 147: minid.v1.SignalResponse
+	(*ResizeRequest)(nil),             // 148: minid.v1.ResizeRequest
+	(*ResizeResponse)(nil),            // 149: minid.v1.ResizeResponse
+	(*CloseStdinResponse)(nil),        // 150: minid.v1.CloseStdinResponse
+	(*AttachInput)(nil),               // 151: minid.v1.AttachInput
+	(*AttachOpen)(nil),                // 152: minid.v1.AttachOpen
+	(*TerminalSize)(nil),              // 153: minid.v1.TerminalSize
+	(*AttachOutput)(nil),              // 154: minid.v1.AttachOutput
+	(*AttachOpened)(nil),              // 155: minid.v1.AttachOpened
+	nil,                               // 156: minid.v1.InfoResponse.FeaturesEntry
+	nil,                               // 157: minid.v1.Event.AttributesEntry
+	nil,                               // 158: minid.v1.Namespace.LabelsEntry
+	nil,                               // 159: minid.v1.CreateNamespaceRequest.LabelsEntry
+	nil,                               // 160: minid.v1.SetNamespaceLabelsRequest.LabelsEntry
+	nil,                               // 161: minid.v1.Descriptor.AnnotationsEntry
+	nil,                               // 162: minid.v1.Image.LabelsEntry
+	nil,                               // 163: minid.v1.PullRequest.LabelsEntry
+	nil,                               // 164: minid.v1.SetImageLabelsRequest.LabelsEntry
+	nil,                               // 165: minid.v1.ImportOptions.LabelsEntry
+	nil,                               // 166: minid.v1.MountImageRequest.LabelsEntry
+	nil,                               // 167: minid.v1.ContentInfo.LabelsEntry
+	nil,                               // 168: minid.v1.WriteContentRequest.LabelsEntry
+	nil,                               // 169: minid.v1.SetContentLabelsRequest.LabelsEntry
+	nil,                               // 170: minid.v1.Snapshot.LabelsEntry
+	nil,                               // 171: minid.v1.PrepareSnapshotRequest.LabelsEntry
+	nil,                               // 172: minid.v1.CommitSnapshotRequest.LabelsEntry
+	nil,                               // 173: minid.v1.SetSnapshotLabelsRequest.LabelsEntry
+	nil,                               // 174: minid.v1.DiffRequest.LabelsEntry
+	nil,                               // 175: minid.v1.Lease.LabelsEntry
+	nil,                               // 176: minid.v1.CreateLeaseRequest.LabelsEntry
+	nil,                               // 177: minid.v1.Container.LabelsEntry
+	nil,                               // 178: minid.v1.CreateContainerRequest.LabelsEntry
+	nil,                               // 179: minid.v1.CreateContainerRequest.SnapshotLabelsEntry
+	nil,                               // 180: minid.v1.LogConfig.OptionsEntry
+	nil,                               // 181: minid.v1.SetContainerLabelsRequest.LabelsEntry
+	nil,                               // 182: minid.v1.LogEntry.AttributesEntry
+	nil,                               // 183: minid.v1.Network.LabelsEntry
+	nil,                               // 184: minid.v1.Network.OptionsEntry
+	nil,                               // 185: minid.v1.CreateNetworkRequest.LabelsEntry
+	nil,                               // 186: minid.v1.CreateNetworkRequest.OptionsEntry
 }
 var file_minid_proto_depIdxs = []int32{
 	4,   // 0: minid.v1.InfoResponse.supervisors:type_name -> minid.v1.SupervisorInfo
-	149, // 1: minid.v1.InfoResponse.features:type_name -> minid.v1.InfoResponse.FeaturesEntry
+	156, // 1: minid.v1.InfoResponse.features:type_name -> minid.v1.InfoResponse.FeaturesEntry
 	7,   // 2: minid.v1.CheckResponse.problems:type_name -> minid.v1.Problem
 	4,   // 3: minid.v1.UpgradeSupervisorResponse.supervisors:type_name -> minid.v1.SupervisorInfo
-	150, // 4: minid.v1.Event.attributes:type_name -> minid.v1.Event.AttributesEntry
-	151, // 5: minid.v1.Namespace.labels:type_name -> minid.v1.Namespace.LabelsEntry
-	152, // 6: minid.v1.CreateNamespaceRequest.labels:type_name -> minid.v1.CreateNamespaceRequest.LabelsEntry
+	157, // 4: minid.v1.Event.attributes:type_name -> minid.v1.Event.AttributesEntry
+	158, // 5: minid.v1.Namespace.labels:type_name -> minid.v1.Namespace.LabelsEntry
+	159, // 6: minid.v1.CreateNamespaceRequest.labels:type_name -> minid.v1.CreateNamespaceRequest.LabelsEntry
 	16,  // 7: minid.v1.ListNamespacesResponse.namespaces:type_name -> minid.v1.Namespace
-	153, // 8: minid.v1.SetNamespaceLabelsRequest.labels:type_name -> minid.v1.SetNamespaceLabelsRequest.LabelsEntry
-	154, // 9: minid.v1.Descriptor.annotations:type_name -> minid.v1.Descriptor.AnnotationsEntry
+	160, // 8: minid.v1.SetNamespaceLabelsRequest.labels:type_name -> minid.v1.SetNamespaceLabelsRequest.LabelsEntry
+	161, // 9: minid.v1.Descriptor.annotations:type_name -> minid.v1.Descriptor.AnnotationsEntry
 	23,  // 10: minid.v1.Image.target:type_name -> minid.v1.Descriptor
-	155, // 11: minid.v1.Image.labels:type_name -> minid.v1.Image.LabelsEntry
+	162, // 11: minid.v1.Image.labels:type_name -> minid.v1.Image.LabelsEntry
 	24,  // 12: minid.v1.ListImagesResponse.images:type_name -> minid.v1.Image
 	28,  // 13: minid.v1.PullRequest.registry:type_name -> minid.v1.RegistryOptions
-	156, // 14: minid.v1.PullRequest.labels:type_name -> minid.v1.PullRequest.LabelsEntry
+	163, // 14: minid.v1.PullRequest.labels:type_name -> minid.v1.PullRequest.LabelsEntry
 	28,  // 15: minid.v1.PushRequest.registry:type_name -> minid.v1.RegistryOptions
 	24,  // 16: minid.v1.Progress.image:type_name -> minid.v1.Image
-	157, // 17: minid.v1.SetImageLabelsRequest.labels:type_name -> minid.v1.SetImageLabelsRequest.LabelsEntry
-	39,  // 18: minid.v1.ImportRequest.options:type_name -> minid.v1.ImportOptions
-	158, // 19: minid.v1.ImportOptions.labels:type_name -> minid.v1.ImportOptions.LabelsEntry
-	24,  // 20: minid.v1.ImportResponse.images:type_name -> minid.v1.Image
-	23,  // 21: minid.v1.ImageStatus.target:type_name -> minid.v1.Descriptor
-	44,  // 22: minid.v1.CheckImagesResponse.images:type_name -> minid.v1.ImageStatus
-	159, // 23: minid.v1.MountImageRequest.labels:type_name -> minid.v1.MountImageRequest.LabelsEntry
-	160, // 24: minid.v1.ContentInfo.labels:type_name -> minid.v1.ContentInfo.LabelsEntry
-	161, // 25: minid.v1.WriteContentRequest.labels:type_name -> minid.v1.WriteContentRequest.LabelsEntry
-	61,  // 26: minid.v1.ActiveResponse.ingests:type_name -> minid.v1.Ingest
-	162, // 27: minid.v1.SetContentLabelsRequest.labels:type_name -> minid.v1.SetContentLabelsRequest.LabelsEntry
-	28,  // 28: minid.v1.FetchBlobRequest.registry:type_name -> minid.v1.RegistryOptions
-	28,  // 29: minid.v1.PushObjectRequest.registry:type_name -> minid.v1.RegistryOptions
-	163, // 30: minid.v1.Snapshot.labels:type_name -> minid.v1.Snapshot.LabelsEntry
-	70,  // 31: minid.v1.MountsResponse.mounts:type_name -> minid.v1.Mount
-	69,  // 32: minid.v1.ListSnapshotsResponse.snapshots:type_name -> minid.v1.Snapshot
-	164, // 33: minid.v1.PrepareSnapshotRequest.labels:type_name -> minid.v1.PrepareSnapshotRequest.LabelsEntry
-	165, // 34: minid.v1.CommitSnapshotRequest.labels:type_name -> minid.v1.CommitSnapshotRequest.LabelsEntry
-	166, // 35: minid.v1.SetSnapshotLabelsRequest.labels:type_name -> minid.v1.SetSnapshotLabelsRequest.LabelsEntry
-	167, // 36: minid.v1.DiffRequest.labels:type_name -> minid.v1.DiffRequest.LabelsEntry
-	168, // 37: minid.v1.Lease.labels:type_name -> minid.v1.Lease.LabelsEntry
-	82,  // 38: minid.v1.Lease.resources:type_name -> minid.v1.LeaseResource
-	169, // 39: minid.v1.CreateLeaseRequest.labels:type_name -> minid.v1.CreateLeaseRequest.LabelsEntry
-	81,  // 40: minid.v1.ListLeasesResponse.leases:type_name -> minid.v1.Lease
-	82,  // 41: minid.v1.LeaseResourceRequest.resource:type_name -> minid.v1.LeaseResource
-	170, // 42: minid.v1.Container.labels:type_name -> minid.v1.Container.LabelsEntry
-	98,  // 43: minid.v1.Container.exit:type_name -> minid.v1.Exit
-	90,  // 44: minid.v1.Container.networks:type_name -> minid.v1.EndpointStatus
-	92,  // 45: minid.v1.Container.ports:type_name -> minid.v1.PublishedPort
-	94,  // 46: minid.v1.Container.restart:type_name -> minid.v1.RestartPolicy
-	96,  // 47: minid.v1.Container.health:type_name -> minid.v1.Health
-	70,  // 48: minid.v1.Container.mounts:type_name -> minid.v1.Mount
-	100, // 49: minid.v1.Container.log:type_name -> minid.v1.LogConfig
-	95,  // 50: minid.v1.Container.health_check:type_name -> minid.v1.HealthCheck
-	78,  // 51: minid.v1.Container.size:type_name -> minid.v1.SnapshotUsage
-	93,  // 52: minid.v1.Container.dns:type_name -> minid.v1.DNSSettings
-	97,  // 53: minid.v1.Health.log:type_name -> minid.v1.HealthResult
-	171, // 54: minid.v1.CreateContainerRequest.labels:type_name -> minid.v1.CreateContainerRequest.LabelsEntry
-	100, // 55: minid.v1.CreateContainerRequest.log:type_name -> minid.v1.LogConfig
-	172, // 56: minid.v1.CreateContainerRequest.snapshot_labels:type_name -> minid.v1.CreateContainerRequest.SnapshotLabelsEntry
-	91,  // 57: minid.v1.CreateContainerRequest.networks:type_name -> minid.v1.NetworkAttachment
-	92,  // 58: minid.v1.CreateContainerRequest.ports:type_name -> minid.v1.PublishedPort
-	93,  // 59: minid.v1.CreateContainerRequest.dns:type_name -> minid.v1.DNSSettings
-	94,  // 60: minid.v1.CreateContainerRequest.restart:type_name -> minid.v1.RestartPolicy
-	95,  // 61: minid.v1.CreateContainerRequest.health:type_name -> minid.v1.HealthCheck
-	91,  // 62: minid.v1.ConnectRequest.network:type_name -> minid.v1.NetworkAttachment
-	89,  // 63: minid.v1.ListContainersResponse.containers:type_name -> minid.v1.Container
-	173, // 64: minid.v1.SetContainerLabelsRequest.labels:type_name -> minid.v1.SetContainerLabelsRequest.LabelsEntry
-	98,  // 65: minid.v1.DeleteContainerResponse.exit:type_name -> minid.v1.Exit
-	94,  // 66: minid.v1.UpdateContainerRequest.restart:type_name -> minid.v1.RestartPolicy
-	115, // 67: minid.v1.StatsResponse.stats:type_name -> minid.v1.ContainerStats
-	117, // 68: minid.v1.TopResponse.processes:type_name -> minid.v1.ProcessInfo
-	24,  // 69: minid.v1.CheckpointResponse.image:type_name -> minid.v1.Image
-	174, // 70: minid.v1.Network.labels:type_name -> minid.v1.Network.LabelsEntry
-	175, // 71: minid.v1.Network.options:type_name -> minid.v1.Network.OptionsEntry
-	124, // 72: minid.v1.Network.subnets:type_name -> minid.v1.Subnet
-	125, // 73: minid.v1.Network.containers:type_name -> minid.v1.NetworkMember
-	90,  // 74: minid.v1.NetworkMember.endpoint:type_name -> minid.v1.EndpointStatus
-	176, // 75: minid.v1.CreateNetworkRequest.labels:type_name -> minid.v1.CreateNetworkRequest.LabelsEntry
-	177, // 76: minid.v1.CreateNetworkRequest.options:type_name -> minid.v1.CreateNetworkRequest.OptionsEntry
-	124, // 77: minid.v1.CreateNetworkRequest.subnets:type_name -> minid.v1.Subnet
-	123, // 78: minid.v1.ListNetworksResponse.networks:type_name -> minid.v1.Network
-	100, // 79: minid.v1.ExecRequest.log:type_name -> minid.v1.LogConfig
-	138, // 80: minid.v1.ListProcessesResponse.processes:type_name -> minid.v1.Process
-	98,  // 81: minid.v1.Process.exit:type_name -> minid.v1.Exit
-	145, // 82: minid.v1.AttachInput.open:type_name -> minid.v1.AttachOpen
-	146, // 83: minid.v1.AttachInput.resize:type_name -> minid.v1.TerminalSize
-	134, // 84: minid.v1.AttachOpen.exec:type_name -> minid.v1.ExecRequest
-	146, // 85: minid.v1.AttachOpen.size:type_name -> minid.v1.TerminalSize
-	148, // 86: minid.v1.AttachOutput.opened:type_name -> minid.v1.AttachOpened
-	98,  // 87: minid.v1.AttachOutput.exit:type_name -> minid.v1.Exit
-	0,   // 88: minid.v1.System.Version:input_type -> minid.v1.VersionRequest
-	2,   // 89: minid.v1.System.Info:input_type -> minid.v1.InfoRequest
-	5,   // 90: minid.v1.System.Check:input_type -> minid.v1.CheckRequest
-	8,   // 91: minid.v1.System.CollectGarbage:input_type -> minid.v1.CollectGarbageRequest
-	10,  // 92: minid.v1.System.UpgradeSupervisor:input_type -> minid.v1.UpgradeSupervisorRequest
-	12,  // 93: minid.v1.System.Reload:input_type -> minid.v1.ReloadRequest
-	14,  // 94: minid.v1.System.Subscribe:input_type -> minid.v1.SubscribeRequest
-	17,  // 95: minid.v1.Namespaces.Create:input_type -> minid.v1.CreateNamespaceRequest
-	18,  // 96: minid.v1.Namespaces.List:input_type -> minid.v1.ListNamespacesRequest
-	20,  // 97: minid.v1.Namespaces.Delete:input_type -> minid.v1.DeleteNamespaceRequest
-	22,  // 98: minid.v1.Namespaces.SetLabels:input_type -> minid.v1.SetNamespaceLabelsRequest
-	25,  // 99: minid.v1.Images.List:input_type -> minid.v1.ListImagesRequest
-	27,  // 100: minid.v1.Images.Get:input_type -> minid.v1.GetImageRequest
-	29,  // 101: minid.v1.Images.Pull:input_type -> minid.v1.PullRequest
-	30,  // 102: minid.v1.Images.Push:input_type -> minid.v1.PushRequest
-	32,  // 103: minid.v1.Images.Tag:input_type -> minid.v1.TagRequest
-	33,  // 104: minid.v1.Images.SetLabels:input_type -> minid.v1.SetImageLabelsRequest
-	34,  // 105: minid.v1.Images.Delete:input_type -> minid.v1.DeleteImageRequest
-	36,  // 106: minid.v1.Images.Prune:input_type -> minid.v1.PruneImagesRequest
-	38,  // 107: minid.v1.Images.Import:input_type -> minid.v1.ImportRequest
-	41,  // 108: minid.v1.Images.Export:input_type -> minid.v1.ExportRequest
-	43,  // 109: minid.v1.Images.Check:input_type -> minid.v1.CheckImagesRequest
-	46,  // 110: minid.v1.Images.Usage:input_type -> minid.v1.UsageRequest
-	48,  // 111: minid.v1.Images.Unpack:input_type -> minid.v1.UnpackRequest
-	49,  // 112: minid.v1.Images.Convert:input_type -> minid.v1.ConvertRequest
-	50,  // 113: minid.v1.Images.Mount:input_type -> minid.v1.MountImageRequest
-	51,  // 114: minid.v1.Images.Unmount:input_type -> minid.v1.UnmountImageRequest
-	54,  // 115: minid.v1.Content.List:input_type -> minid.v1.ListContentRequest
-	55,  // 116: minid.v1.Content.Info:input_type -> minid.v1.ContentInfoRequest
-	56,  // 117: minid.v1.Content.Read:input_type -> minid.v1.ReadContentRequest
-	57,  // 118: minid.v1.Content.Write:input_type -> minid.v1.WriteContentRequest
-	59,  // 119: minid.v1.Content.Active:input_type -> minid.v1.ActiveRequest
-	62,  // 120: minid.v1.Content.Abort:input_type -> minid.v1.AbortRequest
-	64,  // 121: minid.v1.Content.Delete:input_type -> minid.v1.DeleteContentRequest
-	66,  // 122: minid.v1.Content.SetLabels:input_type -> minid.v1.SetContentLabelsRequest
-	29,  // 123: minid.v1.Content.Fetch:input_type -> minid.v1.PullRequest
-	67,  // 124: minid.v1.Content.FetchBlob:input_type -> minid.v1.FetchBlobRequest
-	68,  // 125: minid.v1.Content.PushObject:input_type -> minid.v1.PushObjectRequest
-	72,  // 126: minid.v1.Snapshots.List:input_type -> minid.v1.ListSnapshotsRequest
-	74,  // 127: minid.v1.Snapshots.Info:input_type -> minid.v1.SnapshotRequest
-	75,  // 128: minid.v1.Snapshots.Prepare:input_type -> minid.v1.PrepareSnapshotRequest
-	75,  // 129: minid.v1.Snapshots.View:input_type -> minid.v1.PrepareSnapshotRequest
-	74,  // 130: minid.v1.Snapshots.Mounts:input_type -> minid.v1.SnapshotRequest
-	76,  // 131: minid.v1.Snapshots.Commit:input_type -> minid.v1.CommitSnapshotRequest
-	74,  // 132: minid.v1.Snapshots.Remove:input_type -> minid.v1.SnapshotRequest
-	74,  // 133: minid.v1.Snapshots.Usage:input_type -> minid.v1.SnapshotRequest
-	79,  // 134: minid.v1.Snapshots.SetLabels:input_type -> minid.v1.SetSnapshotLabelsRequest
-	80,  // 135: minid.v1.Snapshots.Diff:input_type -> minid.v1.DiffRequest
-	83,  // 136: minid.v1.Leases.Create:input_type -> minid.v1.CreateLeaseRequest
-	84,  // 137: minid.v1.Leases.List:input_type -> minid.v1.ListLeasesRequest
-	86,  // 138: minid.v1.Leases.Delete:input_type -> minid.v1.DeleteLeaseRequest
-	88,  // 139: minid.v1.Leases.AddResource:input_type -> minid.v1.LeaseResourceRequest
-	99,  // 140: minid.v1.Containers.Create:input_type -> minid.v1.CreateContainerRequest
-	105, // 141: minid.v1.Containers.List:input_type -> minid.v1.ListContainersRequest
-	101, // 142: minid.v1.Containers.Get:input_type -> minid.v1.ContainerRequest
-	107, // 143: minid.v1.Containers.SetLabels:input_type -> minid.v1.SetContainerLabelsRequest
-	108, // 144: minid.v1.Containers.Delete:input_type -> minid.v1.DeleteContainerRequest
-	101, // 145: minid.v1.Containers.Start:input_type -> minid.v1.ContainerRequest
-	101, // 146: minid.v1.Containers.Pause:input_type -> minid.v1.ContainerRequest
-	101, // 147: minid.v1.Containers.Resume:input_type -> minid.v1.ContainerRequest
-	112, // 148: minid.v1.Containers.Update:input_type -> minid.v1.UpdateContainerRequest
-	113, // 149: minid.v1.Containers.Stats:input_type -> minid.v1.StatsRequest
-	101, // 150: minid.v1.Containers.Top:input_type -> minid.v1.ContainerRequest
-	118, // 151: minid.v1.Containers.Logs:input_type -> minid.v1.LogsRequest
-	101, // 152: minid.v1.Containers.ReopenLog:input_type -> minid.v1.ContainerRequest
-	102, // 153: minid.v1.Containers.Stop:input_type -> minid.v1.StopRequest
-	102, // 154: minid.v1.Containers.Restart:input_type -> minid.v1.StopRequest
-	103, // 155: minid.v1.Containers.Rename:input_type -> minid.v1.RenameRequest
-	104, // 156: minid.v1.Containers.Connect:input_type -> minid.v1.ConnectRequest
-	104, // 157: minid.v1.Containers.Disconnect:input_type -> minid.v1.ConnectRequest
-	120, // 158: minid.v1.Containers.Checkpoint:input_type -> minid.v1.CheckpointRequest
-	122, // 159: minid.v1.Containers.Restore:input_type -> minid.v1.RestoreRequest
-	126, // 160: minid.v1.Networks.Create:input_type -> minid.v1.CreateNetworkRequest
-	128, // 161: minid.v1.Networks.List:input_type -> minid.v1.ListNetworksRequest
-	127, // 162: minid.v1.Networks.Inspect:input_type -> minid.v1.NetworkRequest
-	127, // 163: minid.v1.Networks.Remove:input_type -> minid.v1.NetworkRequest
-	131, // 164: minid.v1.Networks.Prune:input_type -> minid.v1.PruneNetworksRequest
-	134, // 165: minid.v1.Processes.Exec:input_type -> minid.v1.ExecRequest
-	136, // 166: minid.v1.Processes.List:input_type -> minid.v1.ListProcessesRequest
-	139, // 167: minid.v1.Processes.Signal:input_type -> minid.v1.SignalRequest
-	141, // 168: minid.v1.Processes.Resize:input_type -> minid.v1.ResizeRequest
-	133, // 169: minid.v1.Processes.CloseStdin:input_type -> minid.v1.ProcessRequest
-	133, // 170: minid.v1.Processes.Wait:input_type -> minid.v1.ProcessRequest
-	133, // 171: minid.v1.Processes.Delete:input_type -> minid.v1.ProcessRequest
-	144, // 172: minid.v1.Processes.Attach:input_type -> minid.v1.AttachInput
-	1,   // 173: minid.v1.System.Version:output_type -> minid.v1.VersionResponse
-	3,   // 174: minid.v1.System.Info:output_type -> minid.v1.InfoResponse
-	6,   // 175: minid.v1.System.Check:output_type -> minid.v1.CheckResponse
-	9,   // 176: minid.v1.System.CollectGarbage:output_type -> minid.v1.CollectGarbageResponse
-	11,  // 177: minid.v1.System.UpgradeSupervisor:output_type -> minid.v1.UpgradeSupervisorResponse
-	13,  // 178: minid.v1.System.Reload:output_type -> minid.v1.ReloadResponse
-	15,  // 179: minid.v1.System.Subscribe:output_type -> minid.v1.Event
-	16,  // 180: minid.v1.Namespaces.Create:output_type -> minid.v1.Namespace
-	19,  // 181: minid.v1.Namespaces.List:output_type -> minid.v1.ListNamespacesResponse
-	21,  // 182: minid.v1.Namespaces.Delete:output_type -> minid.v1.DeleteNamespaceResponse
-	16,  // 183: minid.v1.Namespaces.SetLabels:output_type -> minid.v1.Namespace
-	26,  // 184: minid.v1.Images.List:output_type -> minid.v1.ListImagesResponse
-	24,  // 185: minid.v1.Images.Get:output_type -> minid.v1.Image
-	31,  // 186: minid.v1.Images.Pull:output_type -> minid.v1.Progress
-	31,  // 187: minid.v1.Images.Push:output_type -> minid.v1.Progress
-	24,  // 188: minid.v1.Images.Tag:output_type -> minid.v1.Image
-	24,  // 189: minid.v1.Images.SetLabels:output_type -> minid.v1.Image
-	35,  // 190: minid.v1.Images.Delete:output_type -> minid.v1.DeleteImageResponse
-	37,  // 191: minid.v1.Images.Prune:output_type -> minid.v1.PruneImagesResponse
-	40,  // 192: minid.v1.Images.Import:output_type -> minid.v1.ImportResponse
-	42,  // 193: minid.v1.Images.Export:output_type -> minid.v1.DataChunk
-	45,  // 194: minid.v1.Images.Check:output_type -> minid.v1.CheckImagesResponse
-	47,  // 195: minid.v1.Images.Usage:output_type -> minid.v1.UsageResponse
-	31,  // 196: minid.v1.Images.Unpack:output_type -> minid.v1.Progress
-	24,  // 197: minid.v1.Images.Convert:output_type -> minid.v1.Image
-	71,  // 198: minid.v1.Images.Mount:output_type -> minid.v1.MountsResponse
-	52,  // 199: minid.v1.Images.Unmount:output_type -> minid.v1.UnmountImageResponse
-	53,  // 200: minid.v1.Content.List:output_type -> minid.v1.ContentInfo
-	53,  // 201: minid.v1.Content.Info:output_type -> minid.v1.ContentInfo
-	42,  // 202: minid.v1.Content.Read:output_type -> minid.v1.DataChunk
-	58,  // 203: minid.v1.Content.Write:output_type -> minid.v1.WriteContentResponse
-	60,  // 204: minid.v1.Content.Active:output_type -> minid.v1.ActiveResponse
-	63,  // 205: minid.v1.Content.Abort:output_type -> minid.v1.AbortResponse
-	65,  // 206: minid.v1.Content.Delete:output_type -> minid.v1.DeleteContentResponse
-	53,  // 207: minid.v1.Content.SetLabels:output_type -> minid.v1.ContentInfo
-	31,  // 208: minid.v1.Content.Fetch:output_type -> minid.v1.Progress
-	31,  // 209: minid.v1.Content.FetchBlob:output_type -> minid.v1.Progress
-	31,  // 210: minid.v1.Content.PushObject:output_type -> minid.v1.Progress
-	73,  // 211: minid.v1.Snapshots.List:output_type -> minid.v1.ListSnapshotsResponse
-	69,  // 212: minid.v1.Snapshots.Info:output_type -> minid.v1.Snapshot
-	71,  // 213: minid.v1.Snapshots.Prepare:output_type -> minid.v1.MountsResponse
-	71,  // 214: minid.v1.Snapshots.View:output_type -> minid.v1.MountsResponse
-	71,  // 215: minid.v1.Snapshots.Mounts:output_type -> minid.v1.MountsResponse
-	69,  // 216: minid.v1.Snapshots.Commit:output_type -> minid.v1.Snapshot
-	77,  // 217: minid.v1.Snapshots.Remove:output_type -> minid.v1.RemoveSnapshotResponse
-	78,  // 218: minid.v1.Snapshots.Usage:output_type -> minid.v1.SnapshotUsage
-	69,  // 219: minid.v1.Snapshots.SetLabels:output_type -> minid.v1.Snapshot
-	23,  // 220: minid.v1.Snapshots.Diff:output_type -> minid.v1.Descriptor
-	81,  // 221: minid.v1.Leases.Create:output_type -> minid.v1.Lease
-	85,  // 222: minid.v1.Leases.List:output_type -> minid.v1.ListLeasesResponse
-	87,  // 223: minid.v1.Leases.Delete:output_type -> minid.v1.DeleteLeaseResponse
-	81,  // 224: minid.v1.Leases.AddResource:output_type -> minid.v1.Lease
-	89,  // 225: minid.v1.Containers.Create:output_type -> minid.v1.Container
-	106, // 226: minid.v1.Containers.List:output_type -> minid.v1.ListContainersResponse
-	89,  // 227: minid.v1.Containers.Get:output_type -> minid.v1.Container
-	89,  // 228: minid.v1.Containers.SetLabels:output_type -> minid.v1.Container
-	109, // 229: minid.v1.Containers.Delete:output_type -> minid.v1.DeleteContainerResponse
-	110, // 230: minid.v1.Containers.Start:output_type -> minid.v1.StartResponse
-	111, // 231: minid.v1.Containers.Pause:output_type -> minid.v1.ContainerActionResponse
-	111, // 232: minid.v1.Containers.Resume:output_type -> minid.v1.ContainerActionResponse
-	111, // 233: minid.v1.Containers.Update:output_type -> minid.v1.ContainerActionResponse
-	114, // 234: minid.v1.Containers.Stats:output_type -> minid.v1.StatsResponse
-	116, // 235: minid.v1.Containers.Top:output_type -> minid.v1.TopResponse
-	119, // 236: minid.v1.Containers.Logs:output_type -> minid.v1.LogEntry
-	111, // 237: minid.v1.Containers.ReopenLog:output_type -> minid.v1.ContainerActionResponse
-	111, // 238: minid.v1.Containers.Stop:output_type -> minid.v1.ContainerActionResponse
-	110, // 239: minid.v1.Containers.Restart:output_type -> minid.v1.StartResponse
-	89,  // 240: minid.v1.Containers.Rename:output_type -> minid.v1.Container
-	89,  // 241: minid.v1.Containers.Connect:output_type -> minid.v1.Container
-	89,  // 242: minid.v1.Containers.Disconnect:output_type -> minid.v1.Container
-	121, // 243: minid.v1.Containers.Checkpoint:output_type -> minid.v1.CheckpointResponse
-	110, // 244: minid.v1.Containers.Restore:output_type -> minid.v1.StartResponse
-	123, // 245: minid.v1.Networks.Create:output_type -> minid.v1.Network
-	129, // 246: minid.v1.Networks.List:output_type -> minid.v1.ListNetworksResponse
-	123, // 247: minid.v1.Networks.Inspect:output_type -> minid.v1.Network
-	130, // 248: minid.v1.Networks.Remove:output_type -> minid.v1.RemoveNetworkResponse
-	132, // 249: minid.v1.Networks.Prune:output_type -> minid.v1.PruneNetworksResponse
-	135, // 250: minid.v1.Processes.Exec:output_type -> minid.v1.ExecResponse
-	137, // 251: minid.v1.Processes.List:output_type -> minid.v1.ListProcessesResponse
-	140, // 252: minid.v1.Processes.Signal:output_type -> minid.v1.SignalResponse
-	142, // 253: minid.v1.Processes.Resize:output_type -> minid.v1.ResizeResponse
-	143, // 254: minid.v1.Processes.CloseStdin:output_type -> minid.v1.CloseStdinResponse
-	98,  // 255: minid.v1.Processes.Wait:output_type -> minid.v1.Exit
-	98,  // 256: minid.v1.Processes.Delete:output_type -> minid.v1.Exit
-	147, // 257: minid.v1.Processes.Attach:output_type -> minid.v1.AttachOutput
-	173, // [173:258] is the sub-list for method output_type
-	88,  // [88:173] is the sub-list for method input_type
-	88,  // [88:88] is the sub-list for extension type_name
-	88,  // [88:88] is the sub-list for extension extendee
-	0,   // [0:88] is the sub-list for field type_name
+	164, // 17: minid.v1.SetImageLabelsRequest.labels:type_name -> minid.v1.SetImageLabelsRequest.LabelsEntry
+	37,  // 18: minid.v1.PruneImagesRequest.only:type_name -> minid.v1.ImageNames
+	40,  // 19: minid.v1.ImportRequest.options:type_name -> minid.v1.ImportOptions
+	165, // 20: minid.v1.ImportOptions.labels:type_name -> minid.v1.ImportOptions.LabelsEntry
+	24,  // 21: minid.v1.ImportResponse.images:type_name -> minid.v1.Image
+	23,  // 22: minid.v1.ImageStatus.target:type_name -> minid.v1.Descriptor
+	45,  // 23: minid.v1.CheckImagesResponse.images:type_name -> minid.v1.ImageStatus
+	166, // 24: minid.v1.MountImageRequest.labels:type_name -> minid.v1.MountImageRequest.LabelsEntry
+	167, // 25: minid.v1.ContentInfo.labels:type_name -> minid.v1.ContentInfo.LabelsEntry
+	168, // 26: minid.v1.WriteContentRequest.labels:type_name -> minid.v1.WriteContentRequest.LabelsEntry
+	62,  // 27: minid.v1.ActiveResponse.ingests:type_name -> minid.v1.Ingest
+	169, // 28: minid.v1.SetContentLabelsRequest.labels:type_name -> minid.v1.SetContentLabelsRequest.LabelsEntry
+	28,  // 29: minid.v1.FetchBlobRequest.registry:type_name -> minid.v1.RegistryOptions
+	28,  // 30: minid.v1.PushObjectRequest.registry:type_name -> minid.v1.RegistryOptions
+	170, // 31: minid.v1.Snapshot.labels:type_name -> minid.v1.Snapshot.LabelsEntry
+	71,  // 32: minid.v1.MountsResponse.mounts:type_name -> minid.v1.Mount
+	70,  // 33: minid.v1.ListSnapshotsResponse.snapshots:type_name -> minid.v1.Snapshot
+	171, // 34: minid.v1.PrepareSnapshotRequest.labels:type_name -> minid.v1.PrepareSnapshotRequest.LabelsEntry
+	172, // 35: minid.v1.CommitSnapshotRequest.labels:type_name -> minid.v1.CommitSnapshotRequest.LabelsEntry
+	173, // 36: minid.v1.SetSnapshotLabelsRequest.labels:type_name -> minid.v1.SetSnapshotLabelsRequest.LabelsEntry
+	174, // 37: minid.v1.DiffRequest.labels:type_name -> minid.v1.DiffRequest.LabelsEntry
+	175, // 38: minid.v1.Lease.labels:type_name -> minid.v1.Lease.LabelsEntry
+	83,  // 39: minid.v1.Lease.resources:type_name -> minid.v1.LeaseResource
+	176, // 40: minid.v1.CreateLeaseRequest.labels:type_name -> minid.v1.CreateLeaseRequest.LabelsEntry
+	82,  // 41: minid.v1.ListLeasesResponse.leases:type_name -> minid.v1.Lease
+	83,  // 42: minid.v1.LeaseResourceRequest.resource:type_name -> minid.v1.LeaseResource
+	177, // 43: minid.v1.Container.labels:type_name -> minid.v1.Container.LabelsEntry
+	100, // 44: minid.v1.Container.exit:type_name -> minid.v1.Exit
+	92,  // 45: minid.v1.Container.networks:type_name -> minid.v1.EndpointStatus
+	94,  // 46: minid.v1.Container.ports:type_name -> minid.v1.PublishedPort
+	96,  // 47: minid.v1.Container.restart:type_name -> minid.v1.RestartPolicy
+	98,  // 48: minid.v1.Container.health:type_name -> minid.v1.Health
+	71,  // 49: minid.v1.Container.mounts:type_name -> minid.v1.Mount
+	102, // 50: minid.v1.Container.log:type_name -> minid.v1.LogConfig
+	97,  // 51: minid.v1.Container.health_check:type_name -> minid.v1.HealthCheck
+	79,  // 52: minid.v1.Container.size:type_name -> minid.v1.SnapshotUsage
+	95,  // 53: minid.v1.Container.dns:type_name -> minid.v1.DNSSettings
+	103, // 54: minid.v1.Container.log_shipping:type_name -> minid.v1.LogShipping
+	94,  // 55: minid.v1.Container.asked_ports:type_name -> minid.v1.PublishedPort
+	91,  // 56: minid.v1.Container.member:type_name -> minid.v1.PodMember
+	99,  // 57: minid.v1.Health.log:type_name -> minid.v1.HealthResult
+	178, // 58: minid.v1.CreateContainerRequest.labels:type_name -> minid.v1.CreateContainerRequest.LabelsEntry
+	102, // 59: minid.v1.CreateContainerRequest.log:type_name -> minid.v1.LogConfig
+	179, // 60: minid.v1.CreateContainerRequest.snapshot_labels:type_name -> minid.v1.CreateContainerRequest.SnapshotLabelsEntry
+	93,  // 61: minid.v1.CreateContainerRequest.networks:type_name -> minid.v1.NetworkAttachment
+	94,  // 62: minid.v1.CreateContainerRequest.ports:type_name -> minid.v1.PublishedPort
+	95,  // 63: minid.v1.CreateContainerRequest.dns:type_name -> minid.v1.DNSSettings
+	96,  // 64: minid.v1.CreateContainerRequest.restart:type_name -> minid.v1.RestartPolicy
+	97,  // 65: minid.v1.CreateContainerRequest.health:type_name -> minid.v1.HealthCheck
+	180, // 66: minid.v1.LogConfig.options:type_name -> minid.v1.LogConfig.OptionsEntry
+	93,  // 67: minid.v1.ConnectRequest.network:type_name -> minid.v1.NetworkAttachment
+	90,  // 68: minid.v1.ListContainersResponse.containers:type_name -> minid.v1.Container
+	181, // 69: minid.v1.SetContainerLabelsRequest.labels:type_name -> minid.v1.SetContainerLabelsRequest.LabelsEntry
+	100, // 70: minid.v1.DeleteContainerResponse.exit:type_name -> minid.v1.Exit
+	96,  // 71: minid.v1.UpdateContainerRequest.restart:type_name -> minid.v1.RestartPolicy
+	118, // 72: minid.v1.StatsResponse.stats:type_name -> minid.v1.ContainerStats
+	120, // 73: minid.v1.TopResponse.processes:type_name -> minid.v1.ProcessInfo
+	182, // 74: minid.v1.LogEntry.attributes:type_name -> minid.v1.LogEntry.AttributesEntry
+	24,  // 75: minid.v1.CheckpointResponse.image:type_name -> minid.v1.Image
+	183, // 76: minid.v1.Network.labels:type_name -> minid.v1.Network.LabelsEntry
+	184, // 77: minid.v1.Network.options:type_name -> minid.v1.Network.OptionsEntry
+	131, // 78: minid.v1.Network.subnets:type_name -> minid.v1.Subnet
+	132, // 79: minid.v1.Network.containers:type_name -> minid.v1.NetworkMember
+	92,  // 80: minid.v1.NetworkMember.endpoint:type_name -> minid.v1.EndpointStatus
+	185, // 81: minid.v1.CreateNetworkRequest.labels:type_name -> minid.v1.CreateNetworkRequest.LabelsEntry
+	186, // 82: minid.v1.CreateNetworkRequest.options:type_name -> minid.v1.CreateNetworkRequest.OptionsEntry
+	131, // 83: minid.v1.CreateNetworkRequest.subnets:type_name -> minid.v1.Subnet
+	130, // 84: minid.v1.ListNetworksResponse.networks:type_name -> minid.v1.Network
+	102, // 85: minid.v1.ExecRequest.log:type_name -> minid.v1.LogConfig
+	145, // 86: minid.v1.ListProcessesResponse.processes:type_name -> minid.v1.Process
+	100, // 87: minid.v1.Process.exit:type_name -> minid.v1.Exit
+	152, // 88: minid.v1.AttachInput.open:type_name -> minid.v1.AttachOpen
+	153, // 89: minid.v1.AttachInput.resize:type_name -> minid.v1.TerminalSize
+	141, // 90: minid.v1.AttachOpen.exec:type_name -> minid.v1.ExecRequest
+	153, // 91: minid.v1.AttachOpen.size:type_name -> minid.v1.TerminalSize
+	155, // 92: minid.v1.AttachOutput.opened:type_name -> minid.v1.AttachOpened
+	100, // 93: minid.v1.AttachOutput.exit:type_name -> minid.v1.Exit
+	0,   // 94: minid.v1.System.Version:input_type -> minid.v1.VersionRequest
+	2,   // 95: minid.v1.System.Info:input_type -> minid.v1.InfoRequest
+	5,   // 96: minid.v1.System.Check:input_type -> minid.v1.CheckRequest
+	8,   // 97: minid.v1.System.CollectGarbage:input_type -> minid.v1.CollectGarbageRequest
+	10,  // 98: minid.v1.System.UpgradeSupervisor:input_type -> minid.v1.UpgradeSupervisorRequest
+	12,  // 99: minid.v1.System.Reload:input_type -> minid.v1.ReloadRequest
+	14,  // 100: minid.v1.System.Subscribe:input_type -> minid.v1.SubscribeRequest
+	17,  // 101: minid.v1.Namespaces.Create:input_type -> minid.v1.CreateNamespaceRequest
+	18,  // 102: minid.v1.Namespaces.List:input_type -> minid.v1.ListNamespacesRequest
+	20,  // 103: minid.v1.Namespaces.Delete:input_type -> minid.v1.DeleteNamespaceRequest
+	22,  // 104: minid.v1.Namespaces.SetLabels:input_type -> minid.v1.SetNamespaceLabelsRequest
+	25,  // 105: minid.v1.Images.List:input_type -> minid.v1.ListImagesRequest
+	27,  // 106: minid.v1.Images.Get:input_type -> minid.v1.GetImageRequest
+	29,  // 107: minid.v1.Images.Pull:input_type -> minid.v1.PullRequest
+	30,  // 108: minid.v1.Images.Push:input_type -> minid.v1.PushRequest
+	32,  // 109: minid.v1.Images.Tag:input_type -> minid.v1.TagRequest
+	33,  // 110: minid.v1.Images.SetLabels:input_type -> minid.v1.SetImageLabelsRequest
+	34,  // 111: minid.v1.Images.Delete:input_type -> minid.v1.DeleteImageRequest
+	36,  // 112: minid.v1.Images.Prune:input_type -> minid.v1.PruneImagesRequest
+	39,  // 113: minid.v1.Images.Import:input_type -> minid.v1.ImportRequest
+	42,  // 114: minid.v1.Images.Export:input_type -> minid.v1.ExportRequest
+	44,  // 115: minid.v1.Images.Check:input_type -> minid.v1.CheckImagesRequest
+	47,  // 116: minid.v1.Images.Usage:input_type -> minid.v1.UsageRequest
+	49,  // 117: minid.v1.Images.Unpack:input_type -> minid.v1.UnpackRequest
+	50,  // 118: minid.v1.Images.Convert:input_type -> minid.v1.ConvertRequest
+	51,  // 119: minid.v1.Images.Mount:input_type -> minid.v1.MountImageRequest
+	52,  // 120: minid.v1.Images.Unmount:input_type -> minid.v1.UnmountImageRequest
+	55,  // 121: minid.v1.Content.List:input_type -> minid.v1.ListContentRequest
+	56,  // 122: minid.v1.Content.Info:input_type -> minid.v1.ContentInfoRequest
+	57,  // 123: minid.v1.Content.Read:input_type -> minid.v1.ReadContentRequest
+	58,  // 124: minid.v1.Content.Write:input_type -> minid.v1.WriteContentRequest
+	60,  // 125: minid.v1.Content.Active:input_type -> minid.v1.ActiveRequest
+	63,  // 126: minid.v1.Content.Abort:input_type -> minid.v1.AbortRequest
+	65,  // 127: minid.v1.Content.Delete:input_type -> minid.v1.DeleteContentRequest
+	67,  // 128: minid.v1.Content.SetLabels:input_type -> minid.v1.SetContentLabelsRequest
+	29,  // 129: minid.v1.Content.Fetch:input_type -> minid.v1.PullRequest
+	68,  // 130: minid.v1.Content.FetchBlob:input_type -> minid.v1.FetchBlobRequest
+	69,  // 131: minid.v1.Content.PushObject:input_type -> minid.v1.PushObjectRequest
+	73,  // 132: minid.v1.Snapshots.List:input_type -> minid.v1.ListSnapshotsRequest
+	75,  // 133: minid.v1.Snapshots.Info:input_type -> minid.v1.SnapshotRequest
+	76,  // 134: minid.v1.Snapshots.Prepare:input_type -> minid.v1.PrepareSnapshotRequest
+	76,  // 135: minid.v1.Snapshots.View:input_type -> minid.v1.PrepareSnapshotRequest
+	75,  // 136: minid.v1.Snapshots.Mounts:input_type -> minid.v1.SnapshotRequest
+	77,  // 137: minid.v1.Snapshots.Commit:input_type -> minid.v1.CommitSnapshotRequest
+	75,  // 138: minid.v1.Snapshots.Remove:input_type -> minid.v1.SnapshotRequest
+	75,  // 139: minid.v1.Snapshots.Usage:input_type -> minid.v1.SnapshotRequest
+	80,  // 140: minid.v1.Snapshots.SetLabels:input_type -> minid.v1.SetSnapshotLabelsRequest
+	81,  // 141: minid.v1.Snapshots.Diff:input_type -> minid.v1.DiffRequest
+	84,  // 142: minid.v1.Leases.Create:input_type -> minid.v1.CreateLeaseRequest
+	85,  // 143: minid.v1.Leases.List:input_type -> minid.v1.ListLeasesRequest
+	87,  // 144: minid.v1.Leases.Delete:input_type -> minid.v1.DeleteLeaseRequest
+	89,  // 145: minid.v1.Leases.AddResource:input_type -> minid.v1.LeaseResourceRequest
+	101, // 146: minid.v1.Containers.Create:input_type -> minid.v1.CreateContainerRequest
+	108, // 147: minid.v1.Containers.List:input_type -> minid.v1.ListContainersRequest
+	104, // 148: minid.v1.Containers.Get:input_type -> minid.v1.ContainerRequest
+	110, // 149: minid.v1.Containers.SetLabels:input_type -> minid.v1.SetContainerLabelsRequest
+	111, // 150: minid.v1.Containers.Delete:input_type -> minid.v1.DeleteContainerRequest
+	104, // 151: minid.v1.Containers.Start:input_type -> minid.v1.ContainerRequest
+	104, // 152: minid.v1.Containers.Pause:input_type -> minid.v1.ContainerRequest
+	104, // 153: minid.v1.Containers.Resume:input_type -> minid.v1.ContainerRequest
+	115, // 154: minid.v1.Containers.Update:input_type -> minid.v1.UpdateContainerRequest
+	116, // 155: minid.v1.Containers.Stats:input_type -> minid.v1.StatsRequest
+	104, // 156: minid.v1.Containers.Top:input_type -> minid.v1.ContainerRequest
+	121, // 157: minid.v1.Containers.Logs:input_type -> minid.v1.LogsRequest
+	104, // 158: minid.v1.Containers.ReopenLog:input_type -> minid.v1.ContainerRequest
+	105, // 159: minid.v1.Containers.Stop:input_type -> minid.v1.StopRequest
+	105, // 160: minid.v1.Containers.Restart:input_type -> minid.v1.StopRequest
+	106, // 161: minid.v1.Containers.Rename:input_type -> minid.v1.RenameRequest
+	107, // 162: minid.v1.Containers.Connect:input_type -> minid.v1.ConnectRequest
+	107, // 163: minid.v1.Containers.Disconnect:input_type -> minid.v1.ConnectRequest
+	123, // 164: minid.v1.Containers.Checkpoint:input_type -> minid.v1.CheckpointRequest
+	125, // 165: minid.v1.Containers.Restore:input_type -> minid.v1.RestoreRequest
+	126, // 166: minid.v1.Containers.ListCheckpoints:input_type -> minid.v1.ListCheckpointsRequest
+	128, // 167: minid.v1.Containers.RemoveCheckpoint:input_type -> minid.v1.RemoveCheckpointRequest
+	104, // 168: minid.v1.Containers.CheckHealth:input_type -> minid.v1.ContainerRequest
+	133, // 169: minid.v1.Networks.Create:input_type -> minid.v1.CreateNetworkRequest
+	135, // 170: minid.v1.Networks.List:input_type -> minid.v1.ListNetworksRequest
+	134, // 171: minid.v1.Networks.Inspect:input_type -> minid.v1.NetworkRequest
+	134, // 172: minid.v1.Networks.Remove:input_type -> minid.v1.NetworkRequest
+	138, // 173: minid.v1.Networks.Prune:input_type -> minid.v1.PruneNetworksRequest
+	141, // 174: minid.v1.Processes.Exec:input_type -> minid.v1.ExecRequest
+	143, // 175: minid.v1.Processes.List:input_type -> minid.v1.ListProcessesRequest
+	146, // 176: minid.v1.Processes.Signal:input_type -> minid.v1.SignalRequest
+	148, // 177: minid.v1.Processes.Resize:input_type -> minid.v1.ResizeRequest
+	140, // 178: minid.v1.Processes.CloseStdin:input_type -> minid.v1.ProcessRequest
+	140, // 179: minid.v1.Processes.Wait:input_type -> minid.v1.ProcessRequest
+	140, // 180: minid.v1.Processes.Delete:input_type -> minid.v1.ProcessRequest
+	151, // 181: minid.v1.Processes.Attach:input_type -> minid.v1.AttachInput
+	1,   // 182: minid.v1.System.Version:output_type -> minid.v1.VersionResponse
+	3,   // 183: minid.v1.System.Info:output_type -> minid.v1.InfoResponse
+	6,   // 184: minid.v1.System.Check:output_type -> minid.v1.CheckResponse
+	9,   // 185: minid.v1.System.CollectGarbage:output_type -> minid.v1.CollectGarbageResponse
+	11,  // 186: minid.v1.System.UpgradeSupervisor:output_type -> minid.v1.UpgradeSupervisorResponse
+	13,  // 187: minid.v1.System.Reload:output_type -> minid.v1.ReloadResponse
+	15,  // 188: minid.v1.System.Subscribe:output_type -> minid.v1.Event
+	16,  // 189: minid.v1.Namespaces.Create:output_type -> minid.v1.Namespace
+	19,  // 190: minid.v1.Namespaces.List:output_type -> minid.v1.ListNamespacesResponse
+	21,  // 191: minid.v1.Namespaces.Delete:output_type -> minid.v1.DeleteNamespaceResponse
+	16,  // 192: minid.v1.Namespaces.SetLabels:output_type -> minid.v1.Namespace
+	26,  // 193: minid.v1.Images.List:output_type -> minid.v1.ListImagesResponse
+	24,  // 194: minid.v1.Images.Get:output_type -> minid.v1.Image
+	31,  // 195: minid.v1.Images.Pull:output_type -> minid.v1.Progress
+	31,  // 196: minid.v1.Images.Push:output_type -> minid.v1.Progress
+	24,  // 197: minid.v1.Images.Tag:output_type -> minid.v1.Image
+	24,  // 198: minid.v1.Images.SetLabels:output_type -> minid.v1.Image
+	35,  // 199: minid.v1.Images.Delete:output_type -> minid.v1.DeleteImageResponse
+	38,  // 200: minid.v1.Images.Prune:output_type -> minid.v1.PruneImagesResponse
+	41,  // 201: minid.v1.Images.Import:output_type -> minid.v1.ImportResponse
+	43,  // 202: minid.v1.Images.Export:output_type -> minid.v1.DataChunk
+	46,  // 203: minid.v1.Images.Check:output_type -> minid.v1.CheckImagesResponse
+	48,  // 204: minid.v1.Images.Usage:output_type -> minid.v1.UsageResponse
+	31,  // 205: minid.v1.Images.Unpack:output_type -> minid.v1.Progress
+	24,  // 206: minid.v1.Images.Convert:output_type -> minid.v1.Image
+	72,  // 207: minid.v1.Images.Mount:output_type -> minid.v1.MountsResponse
+	53,  // 208: minid.v1.Images.Unmount:output_type -> minid.v1.UnmountImageResponse
+	54,  // 209: minid.v1.Content.List:output_type -> minid.v1.ContentInfo
+	54,  // 210: minid.v1.Content.Info:output_type -> minid.v1.ContentInfo
+	43,  // 211: minid.v1.Content.Read:output_type -> minid.v1.DataChunk
+	59,  // 212: minid.v1.Content.Write:output_type -> minid.v1.WriteContentResponse
+	61,  // 213: minid.v1.Content.Active:output_type -> minid.v1.ActiveResponse
+	64,  // 214: minid.v1.Content.Abort:output_type -> minid.v1.AbortResponse
+	66,  // 215: minid.v1.Content.Delete:output_type -> minid.v1.DeleteContentResponse
+	54,  // 216: minid.v1.Content.SetLabels:output_type -> minid.v1.ContentInfo
+	31,  // 217: minid.v1.Content.Fetch:output_type -> minid.v1.Progress
+	31,  // 218: minid.v1.Content.FetchBlob:output_type -> minid.v1.Progress
+	31,  // 219: minid.v1.Content.PushObject:output_type -> minid.v1.Progress
+	74,  // 220: minid.v1.Snapshots.List:output_type -> minid.v1.ListSnapshotsResponse
+	70,  // 221: minid.v1.Snapshots.Info:output_type -> minid.v1.Snapshot
+	72,  // 222: minid.v1.Snapshots.Prepare:output_type -> minid.v1.MountsResponse
+	72,  // 223: minid.v1.Snapshots.View:output_type -> minid.v1.MountsResponse
+	72,  // 224: minid.v1.Snapshots.Mounts:output_type -> minid.v1.MountsResponse
+	70,  // 225: minid.v1.Snapshots.Commit:output_type -> minid.v1.Snapshot
+	78,  // 226: minid.v1.Snapshots.Remove:output_type -> minid.v1.RemoveSnapshotResponse
+	79,  // 227: minid.v1.Snapshots.Usage:output_type -> minid.v1.SnapshotUsage
+	70,  // 228: minid.v1.Snapshots.SetLabels:output_type -> minid.v1.Snapshot
+	23,  // 229: minid.v1.Snapshots.Diff:output_type -> minid.v1.Descriptor
+	82,  // 230: minid.v1.Leases.Create:output_type -> minid.v1.Lease
+	86,  // 231: minid.v1.Leases.List:output_type -> minid.v1.ListLeasesResponse
+	88,  // 232: minid.v1.Leases.Delete:output_type -> minid.v1.DeleteLeaseResponse
+	82,  // 233: minid.v1.Leases.AddResource:output_type -> minid.v1.Lease
+	90,  // 234: minid.v1.Containers.Create:output_type -> minid.v1.Container
+	109, // 235: minid.v1.Containers.List:output_type -> minid.v1.ListContainersResponse
+	90,  // 236: minid.v1.Containers.Get:output_type -> minid.v1.Container
+	90,  // 237: minid.v1.Containers.SetLabels:output_type -> minid.v1.Container
+	112, // 238: minid.v1.Containers.Delete:output_type -> minid.v1.DeleteContainerResponse
+	113, // 239: minid.v1.Containers.Start:output_type -> minid.v1.StartResponse
+	114, // 240: minid.v1.Containers.Pause:output_type -> minid.v1.ContainerActionResponse
+	114, // 241: minid.v1.Containers.Resume:output_type -> minid.v1.ContainerActionResponse
+	114, // 242: minid.v1.Containers.Update:output_type -> minid.v1.ContainerActionResponse
+	117, // 243: minid.v1.Containers.Stats:output_type -> minid.v1.StatsResponse
+	119, // 244: minid.v1.Containers.Top:output_type -> minid.v1.TopResponse
+	122, // 245: minid.v1.Containers.Logs:output_type -> minid.v1.LogEntry
+	114, // 246: minid.v1.Containers.ReopenLog:output_type -> minid.v1.ContainerActionResponse
+	114, // 247: minid.v1.Containers.Stop:output_type -> minid.v1.ContainerActionResponse
+	113, // 248: minid.v1.Containers.Restart:output_type -> minid.v1.StartResponse
+	90,  // 249: minid.v1.Containers.Rename:output_type -> minid.v1.Container
+	90,  // 250: minid.v1.Containers.Connect:output_type -> minid.v1.Container
+	90,  // 251: minid.v1.Containers.Disconnect:output_type -> minid.v1.Container
+	124, // 252: minid.v1.Containers.Checkpoint:output_type -> minid.v1.CheckpointResponse
+	113, // 253: minid.v1.Containers.Restore:output_type -> minid.v1.StartResponse
+	127, // 254: minid.v1.Containers.ListCheckpoints:output_type -> minid.v1.ListCheckpointsResponse
+	129, // 255: minid.v1.Containers.RemoveCheckpoint:output_type -> minid.v1.RemoveCheckpointResponse
+	99,  // 256: minid.v1.Containers.CheckHealth:output_type -> minid.v1.HealthResult
+	130, // 257: minid.v1.Networks.Create:output_type -> minid.v1.Network
+	136, // 258: minid.v1.Networks.List:output_type -> minid.v1.ListNetworksResponse
+	130, // 259: minid.v1.Networks.Inspect:output_type -> minid.v1.Network
+	137, // 260: minid.v1.Networks.Remove:output_type -> minid.v1.RemoveNetworkResponse
+	139, // 261: minid.v1.Networks.Prune:output_type -> minid.v1.PruneNetworksResponse
+	142, // 262: minid.v1.Processes.Exec:output_type -> minid.v1.ExecResponse
+	144, // 263: minid.v1.Processes.List:output_type -> minid.v1.ListProcessesResponse
+	147, // 264: minid.v1.Processes.Signal:output_type -> minid.v1.SignalResponse
+	149, // 265: minid.v1.Processes.Resize:output_type -> minid.v1.ResizeResponse
+	150, // 266: minid.v1.Processes.CloseStdin:output_type -> minid.v1.CloseStdinResponse
+	100, // 267: minid.v1.Processes.Wait:output_type -> minid.v1.Exit
+	100, // 268: minid.v1.Processes.Delete:output_type -> minid.v1.Exit
+	154, // 269: minid.v1.Processes.Attach:output_type -> minid.v1.AttachOutput
+	182, // [182:270] is the sub-list for method output_type
+	94,  // [94:182] is the sub-list for method input_type
+	94,  // [94:94] is the sub-list for extension type_name
+	94,  // [94:94] is the sub-list for extension extendee
+	0,   // [0:94] is the sub-list for field type_name
 }
 
 func init() { file_minid_proto_init() }
@@ -11790,8 +12477,8 @@ func file_minid_proto_init() {
 	if File_minid_proto != nil {
 		return
 	}
-	file_minid_proto_msgTypes[102].OneofWrappers = []any{}
-	file_minid_proto_msgTypes[144].OneofWrappers = []any{
+	file_minid_proto_msgTypes[105].OneofWrappers = []any{}
+	file_minid_proto_msgTypes[151].OneofWrappers = []any{
 		(*AttachInput_Open)(nil),
 		(*AttachInput_Stdin)(nil),
 		(*AttachInput_Resize)(nil),
@@ -11799,7 +12486,7 @@ func file_minid_proto_init() {
 		(*AttachInput_Signal)(nil),
 		(*AttachInput_Detach)(nil),
 	}
-	file_minid_proto_msgTypes[147].OneofWrappers = []any{
+	file_minid_proto_msgTypes[154].OneofWrappers = []any{
 		(*AttachOutput_Opened)(nil),
 		(*AttachOutput_Stdout)(nil),
 		(*AttachOutput_Stderr)(nil),
@@ -11812,7 +12499,7 @@ func file_minid_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_minid_proto_rawDesc), len(file_minid_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   178,
+			NumMessages:   187,
 			NumExtensions: 0,
 			NumServices:   9,
 		},

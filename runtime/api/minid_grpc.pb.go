@@ -2433,26 +2433,29 @@ var Leases_ServiceDesc = grpc.ServiceDesc{
 }
 
 const (
-	Containers_Create_FullMethodName     = "/minid.v1.Containers/Create"
-	Containers_List_FullMethodName       = "/minid.v1.Containers/List"
-	Containers_Get_FullMethodName        = "/minid.v1.Containers/Get"
-	Containers_SetLabels_FullMethodName  = "/minid.v1.Containers/SetLabels"
-	Containers_Delete_FullMethodName     = "/minid.v1.Containers/Delete"
-	Containers_Start_FullMethodName      = "/minid.v1.Containers/Start"
-	Containers_Pause_FullMethodName      = "/minid.v1.Containers/Pause"
-	Containers_Resume_FullMethodName     = "/minid.v1.Containers/Resume"
-	Containers_Update_FullMethodName     = "/minid.v1.Containers/Update"
-	Containers_Stats_FullMethodName      = "/minid.v1.Containers/Stats"
-	Containers_Top_FullMethodName        = "/minid.v1.Containers/Top"
-	Containers_Logs_FullMethodName       = "/minid.v1.Containers/Logs"
-	Containers_ReopenLog_FullMethodName  = "/minid.v1.Containers/ReopenLog"
-	Containers_Stop_FullMethodName       = "/minid.v1.Containers/Stop"
-	Containers_Restart_FullMethodName    = "/minid.v1.Containers/Restart"
-	Containers_Rename_FullMethodName     = "/minid.v1.Containers/Rename"
-	Containers_Connect_FullMethodName    = "/minid.v1.Containers/Connect"
-	Containers_Disconnect_FullMethodName = "/minid.v1.Containers/Disconnect"
-	Containers_Checkpoint_FullMethodName = "/minid.v1.Containers/Checkpoint"
-	Containers_Restore_FullMethodName    = "/minid.v1.Containers/Restore"
+	Containers_Create_FullMethodName           = "/minid.v1.Containers/Create"
+	Containers_List_FullMethodName             = "/minid.v1.Containers/List"
+	Containers_Get_FullMethodName              = "/minid.v1.Containers/Get"
+	Containers_SetLabels_FullMethodName        = "/minid.v1.Containers/SetLabels"
+	Containers_Delete_FullMethodName           = "/minid.v1.Containers/Delete"
+	Containers_Start_FullMethodName            = "/minid.v1.Containers/Start"
+	Containers_Pause_FullMethodName            = "/minid.v1.Containers/Pause"
+	Containers_Resume_FullMethodName           = "/minid.v1.Containers/Resume"
+	Containers_Update_FullMethodName           = "/minid.v1.Containers/Update"
+	Containers_Stats_FullMethodName            = "/minid.v1.Containers/Stats"
+	Containers_Top_FullMethodName              = "/minid.v1.Containers/Top"
+	Containers_Logs_FullMethodName             = "/minid.v1.Containers/Logs"
+	Containers_ReopenLog_FullMethodName        = "/minid.v1.Containers/ReopenLog"
+	Containers_Stop_FullMethodName             = "/minid.v1.Containers/Stop"
+	Containers_Restart_FullMethodName          = "/minid.v1.Containers/Restart"
+	Containers_Rename_FullMethodName           = "/minid.v1.Containers/Rename"
+	Containers_Connect_FullMethodName          = "/minid.v1.Containers/Connect"
+	Containers_Disconnect_FullMethodName       = "/minid.v1.Containers/Disconnect"
+	Containers_Checkpoint_FullMethodName       = "/minid.v1.Containers/Checkpoint"
+	Containers_Restore_FullMethodName          = "/minid.v1.Containers/Restore"
+	Containers_ListCheckpoints_FullMethodName  = "/minid.v1.Containers/ListCheckpoints"
+	Containers_RemoveCheckpoint_FullMethodName = "/minid.v1.Containers/RemoveCheckpoint"
+	Containers_CheckHealth_FullMethodName      = "/minid.v1.Containers/CheckHealth"
 )
 
 // ContainersClient is the client API for Containers service.
@@ -2488,6 +2491,11 @@ type ContainersClient interface {
 	Checkpoint(ctx context.Context, in *CheckpointRequest, opts ...grpc.CallOption) (*CheckpointResponse, error)
 	// Restore starts a stopped container from a directory (path), or makes a new one of an image, started when live.
 	Restore(ctx context.Context, in *RestoreRequest, opts ...grpc.CallOption) (*StartResponse, error)
+	// ListCheckpoints tells the checkpoints that were written for a container by name; RemoveCheckpoint removes one.
+	ListCheckpoints(ctx context.Context, in *ListCheckpointsRequest, opts ...grpc.CallOption) (*ListCheckpointsResponse, error)
+	RemoveCheckpoint(ctx context.Context, in *RemoveCheckpointRequest, opts ...grpc.CallOption) (*RemoveCheckpointResponse, error)
+	// CheckHealth does a running container's health check now. The answer counts as any other check's does.
+	CheckHealth(ctx context.Context, in *ContainerRequest, opts ...grpc.CallOption) (*HealthResult, error)
 }
 
 type containersClient struct {
@@ -2707,6 +2715,36 @@ func (c *containersClient) Restore(ctx context.Context, in *RestoreRequest, opts
 	return out, nil
 }
 
+func (c *containersClient) ListCheckpoints(ctx context.Context, in *ListCheckpointsRequest, opts ...grpc.CallOption) (*ListCheckpointsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListCheckpointsResponse)
+	err := c.cc.Invoke(ctx, Containers_ListCheckpoints_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *containersClient) RemoveCheckpoint(ctx context.Context, in *RemoveCheckpointRequest, opts ...grpc.CallOption) (*RemoveCheckpointResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RemoveCheckpointResponse)
+	err := c.cc.Invoke(ctx, Containers_RemoveCheckpoint_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *containersClient) CheckHealth(ctx context.Context, in *ContainerRequest, opts ...grpc.CallOption) (*HealthResult, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(HealthResult)
+	err := c.cc.Invoke(ctx, Containers_CheckHealth_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // ContainersServer is the server API for Containers service.
 // All implementations must embed UnimplementedContainersServer
 // for forward compatibility.
@@ -2740,6 +2778,11 @@ type ContainersServer interface {
 	Checkpoint(context.Context, *CheckpointRequest) (*CheckpointResponse, error)
 	// Restore starts a stopped container from a directory (path), or makes a new one of an image, started when live.
 	Restore(context.Context, *RestoreRequest) (*StartResponse, error)
+	// ListCheckpoints tells the checkpoints that were written for a container by name; RemoveCheckpoint removes one.
+	ListCheckpoints(context.Context, *ListCheckpointsRequest) (*ListCheckpointsResponse, error)
+	RemoveCheckpoint(context.Context, *RemoveCheckpointRequest) (*RemoveCheckpointResponse, error)
+	// CheckHealth does a running container's health check now. The answer counts as any other check's does.
+	CheckHealth(context.Context, *ContainerRequest) (*HealthResult, error)
 	mustEmbedUnimplementedContainersServer()
 }
 
@@ -2809,6 +2852,15 @@ func (UnimplementedContainersServer) Checkpoint(context.Context, *CheckpointRequ
 }
 func (UnimplementedContainersServer) Restore(context.Context, *RestoreRequest) (*StartResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Restore not implemented")
+}
+func (UnimplementedContainersServer) ListCheckpoints(context.Context, *ListCheckpointsRequest) (*ListCheckpointsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListCheckpoints not implemented")
+}
+func (UnimplementedContainersServer) RemoveCheckpoint(context.Context, *RemoveCheckpointRequest) (*RemoveCheckpointResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method RemoveCheckpoint not implemented")
+}
+func (UnimplementedContainersServer) CheckHealth(context.Context, *ContainerRequest) (*HealthResult, error) {
+	return nil, status.Error(codes.Unimplemented, "method CheckHealth not implemented")
 }
 func (UnimplementedContainersServer) mustEmbedUnimplementedContainersServer() {}
 func (UnimplementedContainersServer) testEmbeddedByValue()                    {}
@@ -3184,6 +3236,60 @@ func _Containers_Restore_Handler(srv interface{}, ctx context.Context, dec func(
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Containers_ListCheckpoints_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListCheckpointsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ContainersServer).ListCheckpoints(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Containers_ListCheckpoints_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ContainersServer).ListCheckpoints(ctx, req.(*ListCheckpointsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Containers_RemoveCheckpoint_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RemoveCheckpointRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ContainersServer).RemoveCheckpoint(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Containers_RemoveCheckpoint_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ContainersServer).RemoveCheckpoint(ctx, req.(*RemoveCheckpointRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Containers_CheckHealth_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ContainerRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ContainersServer).CheckHealth(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Containers_CheckHealth_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ContainersServer).CheckHealth(ctx, req.(*ContainerRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // Containers_ServiceDesc is the grpc.ServiceDesc for Containers service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -3266,6 +3372,18 @@ var Containers_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Restore",
 			Handler:    _Containers_Restore_Handler,
+		},
+		{
+			MethodName: "ListCheckpoints",
+			Handler:    _Containers_ListCheckpoints_Handler,
+		},
+		{
+			MethodName: "RemoveCheckpoint",
+			Handler:    _Containers_RemoveCheckpoint_Handler,
+		},
+		{
+			MethodName: "CheckHealth",
+			Handler:    _Containers_CheckHealth_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{

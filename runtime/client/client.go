@@ -34,9 +34,11 @@ const defaultConnectTimeout = 10 * time.Second
 
 // Options say where the daemon is.
 type Options struct {
-	// Address is the path of a Unix socket, with or without unix://, or host:port of a forwarded one. Empty:
+	// Address is the path of a Unix socket, with or without unix://, or host:port, with or without tcp://. Empty:
 	// DefaultAddress.
 	Address string
+	// TLS is what a daemon at tcp:// wants; nil: it is spoken to in the clear, at a loopback address only.
+	TLS *TLS
 	// ConnectTimeout bounds the connecting, not the calls; 0: 10 seconds.
 	ConnectTimeout time.Duration
 	// Trace is told of each call that has ended, for a person; nil: nobody. What was sent is not told: it may have
@@ -60,31 +62,36 @@ type Client struct {
 
 	conn    *grpc.ClientConn
 	address string
+	plain   bool // TCP without TLS
 	trace   func(string)
 }
 
-// Dial connects to the daemon, and says what to do when there is none: ErrUnavailable, or ErrPermissionDenied.
+// Dial connects to the daemon, and says what to do when there is none: ErrUnavailable, ErrPermissionDenied, or
+// ErrUnauthenticated where certificates do not fit.
 func Dial(ctx context.Context, o Options) (*Client, error) {
 	network, address := split(o.Address)
 	timeout := o.ConnectTimeout
 	if timeout == 0 {
 		timeout = defaultConnectTimeout
 	}
-	dialer := net.Dialer{Timeout: timeout}
-	first, err := dialer.DialContext(ctx, network, address)
+	connect, err := connector(network, address, timeout, o.TLS)
 	if err != nil {
-		return nil, dialError(address, err)
+		return nil, err
+	}
+	first, err := connect(ctx)
+	if err != nil {
+		return nil, err
 	}
 	var ready atomic.Pointer[net.Conn] // the first connection is the one just made
 	ready.Store(&first)
-	c := &Client{address: address, trace: o.Trace}
+	c := &Client{address: address, plain: network == "tcp" && o.TLS == nil, trace: o.Trace}
 	c.conn, err = grpc.NewClient("passthrough:///minid",
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) {
 			if conn := ready.Swap(nil); conn != nil {
 				return *conn, nil
 			}
-			return dialer.DialContext(ctx, network, address)
+			return connect(ctx)
 		}),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(grpcx.MaxMessage), grpc.MaxCallSendMsgSize(grpcx.MaxMessage)),
 		grpc.WithUnaryInterceptor(c.unary), grpc.WithStreamInterceptor(c.stream),
@@ -161,7 +168,11 @@ func (c *Client) call(err error) error {
 		message := status.Convert(err).Message()
 		if strings.HasPrefix(message, "error reading from server") || strings.HasPrefix(message, "connection error") ||
 			strings.HasPrefix(message, "transport is closing") || strings.HasPrefix(message, "closing transport") {
-			return grpcx.Error(status.Errorf(codes.Unavailable, "the connection to the daemon at %s broke: is it restarting? (%s)", c.address, message))
+			guess := "is it restarting?"
+			if c.plain {
+				guess = "does it want TLS (--tlsverify), or is it restarting?"
+			}
+			return grpcx.Error(status.Errorf(codes.Unavailable, "the connection to the daemon at %s broke: %s (%s)", c.address, guess, message))
 		}
 	}
 	return grpcx.Error(err)

@@ -116,7 +116,7 @@ func start(t *testing.T) (*Client, <-chan string, *grpc.Server) {
 		t.Fatal(err)
 	}
 	got := make(chan string, 1)
-	s := grpc.NewServer(grpcx.ServerOptions(grpcx.Interceptors{Log: slog.New(slog.DiscardHandler)})...)
+	s := grpc.NewServer(grpcx.ServerOptions(grpcx.Interceptors{Log: slog.New(slog.DiscardHandler)}, nil)...)
 	api.RegisterImagesServer(s, fakeImages{})
 	api.RegisterContentServer(s, fakeContent{got: got})
 	api.RegisterProcessesServer(s, fakeProcesses{got: got})

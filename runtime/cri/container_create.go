@@ -19,13 +19,16 @@ func (s *runtimeServer) CreateContainer(ctx context.Context, r *v1.CreateContain
 	if p.State != engine.PodReady {
 		return nil, unable("pod %s is %s: a container needs one that is ready", p.ID, p.State)
 	}
+	if limit := s.Policy().CreateTimeout(p.Runtime); limit > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeoutCause(ctx, limit, fmt.Errorf("container_create_timeout of the runtime handler, %s, is over", limit))
+		defer cancel()
+	}
 	config := r.GetConfig()
-	o, err := containerOptions(p, config, &s.Host)
+	o, err := s.containerOptions(ctx, p, config)
 	if err != nil {
 		return nil, err
 	}
-	o.ImageVolumes = s.ImageVolumes
-	keepAbsent(o.Request.Mounts, s.RejectAbsent)
 	if err := s.target(ctx, p, config.GetLinux().GetSecurityContext().GetNamespaceOptions(), o.Request); err != nil {
 		return nil, err
 	}
@@ -34,6 +37,7 @@ func (s *runtimeServer) CreateContainer(ctx context.Context, r *v1.CreateContain
 	if err != nil {
 		return nil, err
 	}
+	o.InPod = config.GetMetadata().GetName()
 	if o.Front, err = keepContainer(config, image.ConfigDigest.String(), ""); err != nil {
 		return nil, err
 	}
@@ -42,6 +46,24 @@ func (s *runtimeServer) CreateContainer(ctx context.Context, r *v1.CreateContain
 		return nil, err
 	}
 	return &v1.CreateContainerResponse{ContainerId: c.ID}, nil
+}
+
+// containerOptions is what the client asks for, with what the owner of the node says of it.
+func (s *runtimeServer) containerOptions(ctx context.Context, p engine.Pod, config *v1.ContainerConfig) (engine.CreateOptions, error) {
+	o, err := containerOptions(p, config, &s.Host)
+	if err != nil {
+		return o, err
+	}
+	settings, sandbox := s.Policy(), podConfig(p)
+	if err := settings.Container(&o, p, sandbox, config, &s.Host); err != nil {
+		return o, err
+	}
+	if ref := settings.Artifact(p, sandbox.GetAnnotations(), config); ref != "" {
+		if o.Request.SeccompProfile, err = s.seccompArtifact(ctx, ref); err != nil {
+			return o, fmt.Errorf("container %s: seccomp profile of the image %s: %w", config.GetMetadata().GetName(), ref, err)
+		}
+	}
+	return o, nil
 }
 
 // target checks the container whose processes another one is to see: it must run, in the same pod.

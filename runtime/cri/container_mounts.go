@@ -80,16 +80,6 @@ func mountSource(made *spec.Mount, m *v1.Mount) error {
 	return nil
 }
 
-// keepAbsent has the sources of these paths not made where they are missing: what would be made is a directory, and files
-// are meant (/etc/hostname, a socket).
-func keepAbsent(mounts []spec.Mount, paths []string) {
-	for i, m := range mounts {
-		if slices.ContainsFunc(paths, func(p string) bool { return path.Clean(p) == path.Clean(m.Source) }) {
-			mounts[i].CreateSource = false
-		}
-	}
-}
-
 // mountAccess gives the propagation and whether the mount can be written to.
 func mountAccess(target string, m *v1.Mount) ([]string, error) {
 	var options []string

@@ -81,6 +81,9 @@ func (s *runtimeServer) UpdateContainerResources(ctx context.Context, r *v1.Upda
 		return nil, err
 	}
 	resources, err := linuxResources(r.GetLinux(), &s.Host)
+	if err == nil {
+		resources, err = s.Policy().Resources(c.Runtime, resources, &s.Host)
+	}
 	if err != nil {
 		return nil, err
 	}

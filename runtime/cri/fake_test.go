@@ -163,12 +163,12 @@ func newWorld(t *testing.T) *world {
 	t.Cleanup(stop)
 	d := Deps{
 		Engine: w.engine, Images: w.names, Streams: fakeStreams{}, Events: w.engine.bus, Disk: w.disk, Host: spec.Host{Kernel: "6.18.0"},
-		Version: "1.2.3", CgroupDriver: "cgroupfs", Runtimes: map[string]string{"crun": "/nonexistent/crun"},
+		Version: "1.2.3", CgroupDriver: "cgroupfs", Runtimes: func() map[string]string { return map[string]string{"crun": "/nonexistent/crun"} },
 		Config: func() any { return map[string]string{"name": "test"} }, Log: slog.New(slog.DiscardHandler), Serving: serving,
 	}
 	w.runtime = newRuntime(d)
 	w.runtime.criu = func(context.Context) error { return nil }
-	s := grpc.NewServer(grpcx.ServerOptions(grpcx.Interceptors{Log: d.Log})...)
+	s := grpc.NewServer(grpcx.ServerOptions(grpcx.Interceptors{Log: d.Log}, nil)...)
 	v1.RegisterRuntimeServiceServer(s, w.runtime)
 	v1.RegisterImageServiceServer(s, newImages(d))
 	socket := filepath.Join(t.TempDir(), "s")
@@ -225,4 +225,9 @@ func (w *world) container(t *testing.T, pod, name string, start bool) string {
 		}
 	}
 	return r.ContainerId
+}
+
+// Artifact: none of the images is one.
+func (f *fakeImages) Artifact(context.Context, string, string) ([]image.ArtifactFile, bool, error) {
+	return nil, false, nil
 }

@@ -18,10 +18,11 @@ func (s *runtimeServer) RunPodSandbox(ctx context.Context, r *v1.RunPodSandboxRe
 	if err := s.checkHandler(r.GetRuntimeHandler()); err != nil {
 		return nil, err
 	}
-	o, err := podOptions(r.GetConfig(), r.GetRuntimeHandler(), &s.Host)
+	o, done, err := s.podOptions(ctx, r.GetConfig(), r.GetRuntimeHandler())
 	if err != nil {
 		return nil, err
 	}
+	defer done()
 	p, err := s.Engine.RunPod(ctx, Namespace, o)
 	if err != nil {
 		return nil, err
@@ -31,12 +32,13 @@ func (s *runtimeServer) RunPodSandbox(ctx context.Context, r *v1.RunPodSandboxRe
 
 // checkHandler refuses a runtime handler that is not configured.
 func (d *Deps) checkHandler(name string) error {
-	if _, known := d.Runtimes[name]; known || name == "" {
+	runtimes := d.Runtimes()
+	if _, known := runtimes[name]; known || name == "" {
 		return nil
 	}
 	known := `only the default one ("")`
-	if len(d.Runtimes) > 0 {
-		known = `"" (the default) and ` + strings.Join(slices.Sorted(maps.Keys(d.Runtimes)), ", ")
+	if names := slices.DeleteFunc(slices.Sorted(maps.Keys(runtimes)), func(n string) bool { return n == "" }); len(names) > 0 {
+		known = `"" (the default) and ` + strings.Join(names, ", ")
 	}
 	return invalid("runtime handler %.64q is not known: there is %s; others come from [runtimes] in the configuration", name, known)
 }

@@ -21,6 +21,7 @@ import (
 	v1 "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/minirt/mini/oci/spec"
+	"github.com/minirt/mini/runtime/cri/policy"
 	"github.com/minirt/mini/runtime/engine"
 	"github.com/minirt/mini/runtime/events"
 	"github.com/minirt/mini/runtime/image"
@@ -72,6 +73,7 @@ type Images interface {
 	Usage(ctx context.Context, ns, ref, snapshotter string) (image.Usage, error)
 	Pull(ctx context.Context, ns string, o image.PullOptions, progress func(image.Progress)) (image.Image, error)
 	Delete(ctx context.Context, ns, ref string, force bool) ([]string, error)
+	Artifact(ctx context.Context, ns, ref string) (files []image.ArtifactFile, is bool, err error)
 }
 
 // Streams makes the URLs at which a client takes up a streaming request; runtime/stream has them.
@@ -109,11 +111,12 @@ type Deps struct {
 	Events       Bus
 	Disk         Disk
 	Host         spec.Host
-	Version      string            // of the daemon
-	CgroupDriver string            // cgroupfs or systemd
-	ImageVolumes string            // what becomes of the volumes that images declare, one of engine.ImageVolumes…
-	RejectAbsent []string          // paths of the host that are not made where a mount's source is missing
-	Runtimes     map[string]string // runtime handlers besides "": name → path of the OCI runtime's binary
+	Version      string // of the daemon
+	CgroupDriver string // cgroupfs or systemd
+	// Runtimes are the runtime handlers by name with the paths of their binaries, and Policy what the owner of the node says
+	// of pods and containers; both may change. nil: only the default handler, and nothing.
+	Runtimes func() map[string]string
+	Policy   func() *policy.Settings
 	// Config is the daemon's configuration in force, and Networks what is known of the networks by its name ("cniconfig",
 	// "lastCNILoadStatus"): what they return is shown as JSON to those who ask for details. Networks may be nil.
 	Config   func() any
@@ -125,9 +128,6 @@ type Deps struct {
 
 // Register adds the two services to a gRPC server.
 func Register(r grpc.ServiceRegistrar, d Deps) {
-	if d.Log == nil {
-		d.Log = slog.New(slog.DiscardHandler)
-	}
 	v1.RegisterRuntimeServiceServer(r, newRuntime(d))
 	v1.RegisterImageServiceServer(r, newImages(d))
 }
@@ -138,10 +138,26 @@ type runtimeServer struct {
 	Deps
 	rates  *rates
 	layers *layers
+	ids    userIDs
 	criu   func(context.Context) error // says why there can be no checkpoints
 }
 
+// withDefaults fills in what may be left out.
+func (d Deps) withDefaults() Deps {
+	if d.Log == nil {
+		d.Log = slog.New(slog.DiscardHandler)
+	}
+	if d.Runtimes == nil {
+		d.Runtimes = func() map[string]string { return nil }
+	}
+	if d.Policy == nil {
+		d.Policy = func() *policy.Settings { return &policy.Settings{UnprivilegedPorts: true, UnprivilegedICMP: true} }
+	}
+	return d
+}
+
 func newRuntime(d Deps) *runtimeServer {
+	d = d.withDefaults()
 	return &runtimeServer{
 		Deps: d, rates: newRates(),
 		layers: newLayers(d.Serving, d.Disk.Layer, d.Log), criu: checkCRIU,
@@ -157,6 +173,7 @@ type imageServer struct {
 }
 
 func newImages(d Deps) *imageServer {
+	d = d.withDefaults()
 	return &imageServer{Deps: d, space: newSpace(d), collect: make(chan struct{}, 1)}
 }
 

@@ -41,11 +41,12 @@ func (s *runtimeServer) RestorePod(ctx context.Context, r *v1.RestorePodRequest)
 	if m.Runtime != r.GetRuntimeHandler() {
 		return nil, invalid("checkpoint %s was made with the runtime handler %q, and cannot be restored with %q", dir, m.Runtime, r.GetRuntimeHandler())
 	}
-	pod, err := podOptions(r.GetConfig(), r.GetRuntimeHandler(), &s.Host)
+	pod, done, err := s.podOptions(ctx, r.GetConfig(), r.GetRuntimeHandler())
 	if err != nil {
 		return nil, err
 	}
-	creates, err := s.restoredContainers(engine.Pod{PodOptions: pod}, m, dir, r.GetContainerConfigs())
+	defer done()
+	creates, err := s.restoredContainers(ctx, engine.Pod{PodOptions: pod}, m, dir, r.GetContainerConfigs())
 	if err != nil {
 		return nil, err
 	}
@@ -74,7 +75,7 @@ func (s *runtimeServer) refuseTaken(ctx context.Context, key string) error {
 
 // restoredContainers matches the configurations of a request with a checkpoint, by name, and translates them. The
 // results are in the order of the manifest.
-func (s *runtimeServer) restoredContainers(pod engine.Pod, m manifest, dir string, configs []*v1.ContainerConfig) ([]engine.CreateOptions, error) {
+func (s *runtimeServer) restoredContainers(ctx context.Context, pod engine.Pod, m manifest, dir string, configs []*v1.ContainerConfig) ([]engine.CreateOptions, error) {
 	if len(configs) != len(m.Containers) {
 		return nil, invalid("restore: %d container configurations for the %d containers of the checkpoint", len(configs), len(m.Containers))
 	}
@@ -95,12 +96,13 @@ func (s *runtimeServer) restoredContainers(pod engine.Pod, m manifest, dir strin
 		if err := sameProcess(was, config); err != nil {
 			return nil, err
 		}
-		o, err := containerOptions(pod, config, &s.Host)
+		o, err := s.containerOptions(ctx, pod, config)
 		if err != nil {
 			return nil, fmt.Errorf("restore container %s: %w", was.Name, err)
 		}
 		// The image may have got other names since; its bytes are what the checkpoint was made on.
 		o.Image = was.ImageID
+		o.InPod = config.GetMetadata().GetName()
 		o.Front, err = keepContainer(config, was.ImageID, filepath.Join(dir, was.Dir, checkpointImages))
 		if err != nil {
 			return nil, err

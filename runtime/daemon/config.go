@@ -14,7 +14,7 @@ import (
 	"github.com/containerd/errdefs"
 	"github.com/pelletier/go-toml/v2"
 
-	"github.com/minirt/mini/runtime/engine"
+	"github.com/minirt/mini/runtime/logs"
 	"github.com/minirt/mini/runtime/network"
 )
 
@@ -35,13 +35,15 @@ type Config struct {
 	Address       string              `toml:"address" comment:"The Unix socket. Empty: minid.sock in the state directory."`
 	LogLevel      string              `toml:"log_level" comment:"debug, info, warn or error. Reloaded."`
 	LogFormat     string              `toml:"log_format" comment:"text or json, on the standard error."`
+	API           APIConfig           `toml:"api" comment:"The same services for clients on other machines. Whoever is let in is root here, in effect."`
 	Registry      RegistryConfig      `toml:"registry" comment:"Where images come from. The paths are reloaded."`
 	CNI           CNIConfig           `toml:"cni" comment:"The networks of pods."`
 	Network       NetworkConfig       `toml:"network"`
-	CRI           CRIConfig           `toml:"cri" comment:"The socket also serves the Kubernetes CRI; its streams (exec, attach, port-forward) have a listener of their own."`
+	CRI           CRIConfig           `toml:"cri" comment:"The socket also serves the Kubernetes CRI; its streams (exec, attach, port-forward) have a listener of their own.\nWhat is said of pods and containers here is reloaded, and counts for those that are made from then on."`
 	Cgroup        CgroupConfig        `toml:"cgroup"`
 	Supervisor    SupervisorConfig    `toml:"supervisor" comment:"The parents of container processes."`
-	Runtimes      map[string]Runtime  `toml:"runtimes" comment:"Other OCI runtimes than the built-in one, by name: [runtimes.crun] path = \"/usr/bin/crun\""`
+	Default       Runtime             `toml:"default_runtime" comment:"The runtime of who names none. Runtimes are reloaded."`
+	Runtimes      map[string]Runtime  `toml:"runtimes" comment:"Others by name, with the keys of default_runtime: [runtimes.crun] path = \"/usr/bin/crun\""`
 	NRI           NRIConfig           `toml:"nri" comment:"Plugins of the Node Resource Interface."`
 	OCI           OCIConfig           `toml:"oci" comment:"What every container gets."`
 	ImageVerifier ImageVerifierConfig `toml:"image_verifier" comment:"Programs that are asked whether an image may be pulled."`
@@ -51,6 +53,15 @@ type Config struct {
 	Snapshot      SnapshotConfig      `toml:"snapshot"`
 	GC            GCConfig            `toml:"gc" comment:"The collection of content and snapshots that nothing refers to."`
 	Log           LogConfig           `toml:"log" comment:"The logs of containers that do not say otherwise."`
+}
+
+// APIConfig says where clients on other machines find the daemon, and who is let in.
+type APIConfig struct {
+	TCP      string `toml:"tcp" comment:"HOST:PORT. Empty: nowhere."`
+	TLSCert  string `toml:"tls_cert" comment:"PEM files: the daemon's certificate and key, and the authority that must have signed the certificates of clients.\nThey are read again when they change."`
+	TLSKey   string `toml:"tls_key"`
+	TLSCA    string `toml:"tls_ca"`
+	Insecure bool   `toml:"insecure" comment:"No TLS: every user and every container with the host's network is let in. Only at a loopback address."`
 }
 
 // RegistryConfig says how registries are reached.
@@ -77,51 +88,16 @@ type NetworkConfig struct {
 	Spares   int      `toml:"spares" comment:"How many namespaces are made ahead, so that a pod need not wait for one."`
 }
 
-// CRIConfig says where the streams of the CRI are served, and what a container gets that its client does not ask for.
-type CRIConfig struct {
-	StreamAddress     string   `toml:"stream_address" comment:"HOST:PORT; port 0 is any free one. Who can reach it can use only addresses that the CRI has just given away."`
-	StreamCert        string   `toml:"stream_cert" comment:"PEM files for TLS, read again when they change. Empty: plain HTTP."`
-	StreamKey         string   `toml:"stream_key"`
-	StreamIdleTimeout Duration `toml:"stream_idle_timeout" comment:"How long a stream may be silent."`
-
-	ImageVolumes               string   `toml:"image_volumes" comment:"What a container gets for the volumes that its image declares: copy (a volume with the image's files), bind (an empty one), mkdir (a directory of its root filesystem) or ignore. They go with the container."`
-	AbsentMountSourcesToReject []string `toml:"absent_mount_sources_to_reject" comment:"Where a mount's source is missing, a directory is made of it, but for these paths: then the container is refused."`
-}
-
 // CgroupConfig says who makes the cgroups, and where.
 type CgroupConfig struct {
 	Driver string `toml:"driver" comment:"cgroupfs or systemd. Empty: what fits the host."`
 	Parent string `toml:"parent" comment:"The group or slice above those of the containers. Empty: the daemon's name."`
 }
 
-// imageVolumes is the setting as the engine has it.
-func (c CRIConfig) imageVolumes() string {
-	if c.ImageVolumes == "ignore" {
-		return engine.ImageVolumesIgnore
-	}
-	return c.ImageVolumes
-}
-
 // SupervisorConfig says how container processes are parented.
 type SupervisorConfig struct {
 	Scope string `toml:"scope" comment:"node: one supervisor for all; pod: one for each pod or container."`
 	Path  string `toml:"path" comment:"Its binary. Empty: minid-supervisor beside minid, else in $PATH."`
-}
-
-// Runtime is an OCI runtime binary.
-type Runtime struct {
-	Path           string   `toml:"path"`
-	Args           []string `toml:"args" comment:"Options given to it before each verb."`
-	PodAnnotations []string `toml:"pod_annotations" comment:"Patterns (\"io.katacontainers.*\") of annotations of a pod that its containers get as well."`
-}
-
-// runtimePaths are the binaries of the runtimes by name.
-func (c Config) runtimePaths() map[string]string {
-	paths := make(map[string]string, len(c.Runtimes))
-	for name, r := range c.Runtimes {
-		paths[name] = r.Path
-	}
-	return paths
 }
 
 // MetricsConfig says where Prometheus finds the metrics.
@@ -155,6 +131,9 @@ type GCConfig struct {
 type LogConfig struct {
 	MaxSize  Size `toml:"max_size" comment:"Bytes, or with a unit as \"16MiB\"; 0: no rotation."`
 	MaxFiles int  `toml:"max_files"`
+	// The driver and its options are docker's log-driver and log-opts.
+	Driver  string            `toml:"driver" comment:"Of containers without a pod: json-file, local, journald, syslog, fluentd, none, or binary://PROGRAM."`
+	Options map[string]string `toml:"options" comment:"Of that driver, as mininerd's --log-opt: max-file = \"5\""`
 }
 
 // Default is the configuration of a daemon without a file.
@@ -164,13 +143,14 @@ func Default() Config {
 		Registry:   RegistryConfig{ConfigPath: "/etc/minid/certs.d:/etc/containerd/certs.d:/etc/docker/certs.d", MaxConcurrentDownloads: 6},
 		CNI:        CNIConfig{ConfDir: "/etc/cni/net.d", BinDirs: []string{"/opt/cni/bin", "/usr/lib/cni"}, MaxConfNum: 1, IPPref: "ipv4"},
 		Network:    NetworkConfig{Provider: network.ProviderAuto, Subnets: []string{}, Spares: network.DefaultSpares},
-		CRI:        CRIConfig{StreamAddress: "127.0.0.1:0", StreamIdleTimeout: Duration(4 * time.Hour), ImageVolumes: engine.ImageVolumesCopy, AbsentMountSourcesToReject: []string{}},
+		CRI:        defaultCRI(),
+		Default:    defaultRuntime(),
 		Supervisor: SupervisorConfig{Scope: "node"},
 		Runtimes:   map[string]Runtime{},
 		NRI:        defaultNRI(), OCI: defaultOCI(), ImageVerifier: defaultImageVerifier(),
 		Tracing: TracingConfig{Sampling: 1},
 		GC:      GCConfig{Interval: Duration(10 * time.Minute), Grace: Duration(time.Hour)},
-		Log:     LogConfig{MaxSize: 64 << 20, MaxFiles: 3},
+		Log:     LogConfig{MaxSize: 64 << 20, MaxFiles: 3, Driver: logs.DriverJSON, Options: map[string]string{}},
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 	"github.com/containerd/errdefs"
 
 	"github.com/minirt/mini/runtime/engine"
+	"github.com/minirt/mini/runtime/logs/driver"
 	"github.com/minirt/mini/runtime/network"
 )
 
@@ -57,9 +58,6 @@ func (c Config) check() error {
 	oneOf("supervisor.scope", c.Supervisor.Scope, "node", "pod")
 	oneOf("snapshot.default", c.Snapshot.Default, "", "overlay", "native")
 	oneOf("cri.image_volumes", c.CRI.ImageVolumes, engine.ImageVolumesCopy, engine.ImageVolumesBind, engine.ImageVolumesMkdir, "ignore")
-	for _, path := range c.CRI.AbsentMountSourcesToReject {
-		absolute("cri.absent_mount_sources_to_reject", path)
-	}
 	absolute("supervisor.path", c.Supervisor.Path)
 	absolute("cni.conf_dir", c.CNI.ConfDir)
 	absolute("cni.conf_template", c.CNI.ConfTemplate)
@@ -74,7 +72,10 @@ func (c Config) check() error {
 	for _, dir := range c.Registry.hostsDirs() {
 		absolute("registry.config_path", dir)
 	}
+	c.API.check(bad, absolute)
 	c.checkPlugins(bad, absolute)
+	c.checkRuntimes(bad, absolute)
+	c.checkCRI(bad, absolute)
 	c.checkNumbers(bad)
 	if err := checkListener(c.Metrics.Address); err != nil {
 		bad("metrics.address", "%s", err)
@@ -101,11 +102,42 @@ func (c Config) checkNumbers(bad func(key, format string, args ...any)) {
 	if c.Log.MaxSize != 0 && c.Log.MaxSize < 4096 {
 		bad("log.max_size", "%d bytes is less than 4096", c.Log.MaxSize)
 	}
+	if _, err := driver.Decide(driver.Choice{Driver: c.Log.Driver, Options: c.Log.Options}, driver.Info{ID: strings.Repeat("0", 64)}, driver.Files{Path: c.Root}); err != nil {
+		bad("log.driver", "%v", err)
+	}
 	if c.Log.MaxFiles < 1 {
 		bad("log.max_files", "%d is less than 1", c.Log.MaxFiles)
 	}
 	if s := c.Tracing.Sampling; s < 0 || s > 1 {
 		bad("tracing.sampling", "%g is not between 0 and 1", s)
+	}
+}
+
+// check lets nobody in unseen: who talks to the API is root.
+func (c APIConfig) check(bad func(key, format string, args ...any), absolute func(key, path string)) {
+	files := []struct{ key, path string }{{"api.tls_cert", c.TLSCert}, {"api.tls_key", c.TLSKey}, {"api.tls_ca", c.TLSCA}}
+	var given, missing []string
+	for _, f := range files {
+		absolute(f.key, f.path)
+		if f.path == "" {
+			missing = append(missing, f.key)
+		} else {
+			given = append(given, f.key)
+		}
+	}
+	if c.TCP == "" {
+		return
+	}
+	host, _, err := net.SplitHostPort(c.TCP)
+	switch {
+	case err != nil:
+		bad("api.tcp", "%q is not HOST:PORT, for example \"0.0.0.0:2376\"", c.TCP)
+	case c.Insecure && len(given) > 0:
+		bad("api.insecure", "%s are for TLS: take them out, or this", strings.Join(given, ", "))
+	case c.Insecure && !isLoopback(host):
+		bad("api.insecure", "%q is not a loopback address: everybody who reaches it would be root here: set api.tls_cert, api.tls_key and api.tls_ca", c.TCP)
+	case !c.Insecure && len(missing) > 0:
+		bad("api.tcp", "without %s everybody who reaches %s would be root here: set them (or, at a loopback address, insecure = true)", strings.Join(missing, ", "), c.TCP)
 	}
 }
 
@@ -118,10 +150,15 @@ func checkListener(address string) error {
 	if err != nil {
 		return fmt.Errorf("%q is neither an absolute path nor host:port", address)
 	}
-	if ip := net.ParseIP(host); host != "localhost" && (ip == nil || !ip.IsLoopback()) {
+	if !isLoopback(host) {
 		return fmt.Errorf("%q is not a loopback address: everybody could read it there", address)
 	}
 	return nil
+}
+
+func isLoopback(host string) bool {
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback()
 }
 
 func (r RegistryConfig) hostsDirs() []string {

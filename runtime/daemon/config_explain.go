@@ -47,7 +47,12 @@ func keysOf(t reflect.Type, prefix []string) [][]string {
 		case reflect.Struct:
 			keys = append(keys, keysOf(f.Type, key)...)
 		case reflect.Map:
-			keys = append(keys, keysOf(f.Type.Elem(), append(key[:len(key):len(key)], "*"))...)
+			every := append(key[:len(key):len(key)], "*")
+			if of := f.Type.Elem(); of.Kind() == reflect.Struct {
+				keys = append(keys, keysOf(of, every)...)
+			} else {
+				keys = append(keys, every)
+			}
 		}
 	}
 	return keys

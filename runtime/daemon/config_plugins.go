@@ -1,7 +1,6 @@
 package daemon
 
 import (
-	"path"
 	"time"
 
 	"github.com/minirt/mini/runtime/nri"
@@ -70,16 +69,5 @@ func (c Config) checkPlugins(bad func(key, format string, args ...any), absolute
 	}
 	if n := c.ImageVerifier.MaxVerifiers; n == 0 || n < -1 {
 		bad("image_verifier.max_verifiers", "%d is neither above 0 nor -1 for all; no bin_dir asks none", n)
-	}
-	for name, r := range c.Runtimes {
-		if r.Path == "" {
-			bad("runtimes."+name+".path", "it is empty: say where the binary is")
-		}
-		absolute("runtimes."+name+".path", r.Path)
-		for _, p := range r.PodAnnotations {
-			if _, err := path.Match(p, ""); err != nil {
-				bad("runtimes."+name+".pod_annotations", "%q: %s", p, err)
-			}
-		}
 	}
 }

@@ -23,7 +23,8 @@ func load(t *testing.T, text string, o Overrides) (Config, error) {
 
 func TestDefaultIsItsOwnFile(t *testing.T) {
 	want := Default()
-	got := Config{Runtimes: map[string]Runtime{}} // an empty table leaves a map as it is
+	got := Config{Runtimes: map[string]Runtime{}, Default: defaultRuntime(), Log: LogConfig{Options: map[string]string{}}} // an empty table leaves a map as it is
+	got.CRI.Workloads = map[string]Workload{}
 	if err := Parse([]byte(want.String()), &got); err != nil {
 		t.Fatalf("%v in:\n%s", err, want)
 	}
@@ -100,6 +101,33 @@ func TestComplaints(t *testing.T) {
 		{"[tracing]\nsampling = 2.0", `tracing.sampling`},
 		{"[registry]\nmax_concurrent_downloads = 0", `registry.max_concurrent_downloads: 0 is not`},
 		{"[runtimes.x]", `runtimes.x.path: it is empty`},
+		{"[runtimes.x]\ninherit_default_runtime = true\npath = \"/x\"", `runtimes.x.inherit_default_runtime: path and args`},
+		{"[default_runtime]\ninherit_default_runtime = true", `it is the default runtime`},
+		{"[default_runtime]\nallowed_annotations = [\"x\"]", `userns-mode.crio.io`},
+		{"[default_runtime]\nexec_cpu_affinity = \"last\"", `default_runtime.exec_cpu_affinity: "last" is not first`},
+		{"[default_runtime]\nbase_runtime_spec = \"/no/such\"", `default_runtime.base_runtime_spec: /no/such isn't on this host`},
+		{"[default_runtime]\nprivileged_without_host_devices_all_devices_allowed = true", `it needs privileged_without_host_devices`},
+		{"[default_runtime]\ncontainer_create_timeout = \"1ms\"", `less than a second`},
+		{"[cri]\ndefault_capabilities = [\"FLY\"]", `default capability "FLY"`},
+		{"[cri]\ndefault_sysctls = [\"kernel.panic=1\"]", `belongs to no namespace`},
+		{"[cri]\ndefault_ulimits = [\"nofile\"]", `is not NAME=SOFT`},
+		{"[cri]\ndefault_ulimits = [\"files=1\"]", `isn't a limit`},
+		{"[cri]\ndefault_env = [\"=x\"]", `is not KEY=VALUE`},
+		{"[cri]\nuserns_range = \"0:10\"", `is not FIRST:COUNT`},
+		{"[cri]\nadditional_devices = [\"/etc/passwd\"]", `both below /dev`},
+		{"[cri]\nmax_container_log_line_size = 0", `is not between 1 and 524288`},
+		{"[cri]\nshared_cpuset = \"a\"", `cri.shared_cpuset`},
+		{"[cri]\nunset_seccomp_profile = \"x\"", `cri.unset_seccomp_profile: "x" is not an absolute path`},
+		{"[cri.workloads.x]", `cri.workloads.x.activation_annotation: it is empty`},
+		{"[cri.workloads.x]\nactivation_annotation = \"a\"\n[cri.workloads.x.resources]\ncpushares = 1", `cpushares 1`},
+		{"[cri.workloads.x]\nactivaton_annotation = \"a\"", `did you mean "cri.workloads.*.activation_annotation"`},
+		{"[api]\ntcp = \"2376\"\ninsecure = true", `api.tcp: "2376" is not HOST:PORT`},
+		{"[api]\ntcp = \"127.0.0.1:2376\"", `without api.tls_cert, api.tls_key, api.tls_ca everybody who reaches 127.0.0.1:2376`},
+		{"[api]\ntcp = \"0.0.0.0:2376\"\ntls_cert = \"/c\"\ntls_key = \"/k\"", `without api.tls_ca everybody`},
+		{"[api]\ntcp = \"0.0.0.0:2375\"\ninsecure = true", `api.insecure: "0.0.0.0:2375" is not a loopback address`},
+		{"[api]\ntcp = \":2375\"\ninsecure = true", `not a loopback address`},
+		{"[api]\ntcp = \"127.0.0.1:2375\"\ninsecure = true\ntls_ca = \"/c\"", `api.insecure: api.tls_ca are for TLS`},
+		{"[api]\ntls_ca = \"ca.pem\"", `api.tls_ca: "ca.pem" is not an absolute path`},
 	} {
 		_, err := load(t, tc.text, Overrides{})
 		if err == nil || !strings.Contains(err.Error(), tc.want) || !errdefs.IsInvalidArgument(err) {
@@ -132,17 +160,17 @@ func TestReload(t *testing.T) {
 	next.LogLevel, next.GC.Interval, next.Registry.ConfigPath = "debug", 7, "/certs"
 	next.Root, next.Metrics.Address, next.Runtimes = "/other", "/x", map[string]Runtime{"a": {Path: "/a"}}
 	changed, restart := differences(now, next)
-	if want := []string{"log_level", "registry.config_path", "gc.interval"}; !slices.Equal(changed, want) {
+	if want := []string{"log_level", "registry.config_path", "runtimes", "gc.interval"}; !slices.Equal(changed, want) {
 		t.Errorf("changed: %v, want %v", changed, want)
 	}
-	if want := []string{"root", "runtimes", "metrics.address"}; !slices.Equal(restart, want) {
+	if want := []string{"root", "metrics.address"}; !slices.Equal(restart, want) {
 		t.Errorf("need a restart: %v, want %v", restart, want)
 	}
 	merged := merge(now, next)
 	if merged.LogLevel != "debug" || merged.GC.Interval != 7 || merged.Root != now.Root || merged.Metrics.Address != "" {
 		t.Errorf("merged: %+v", merged)
 	}
-	if c, r := differences(merged, now); len(r) != 0 || len(c) != 3 {
+	if c, r := differences(merged, now); len(r) != 0 || len(c) != 4 {
 		t.Errorf("after the merge: %v %v", c, r)
 	}
 }

@@ -17,6 +17,7 @@ import (
 
 	sd "github.com/coreos/go-systemd/v22/daemon"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/health"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/reflection"
@@ -27,8 +28,10 @@ import (
 	"github.com/minirt/mini/oci/registry"
 	"github.com/minirt/mini/oci/spec"
 	"github.com/minirt/mini/oci/spec/cdi"
+	"github.com/minirt/mini/runtime/classes"
 	"github.com/minirt/mini/runtime/content"
 	"github.com/minirt/mini/runtime/cri"
+	"github.com/minirt/mini/runtime/cri/policy"
 	"github.com/minirt/mini/runtime/engine"
 	"github.com/minirt/mini/runtime/events"
 	"github.com/minirt/mini/runtime/image"
@@ -67,6 +70,8 @@ type Daemon struct {
 	Options
 	config    atomic.Pointer[Config]          // in force; Options.Config is that of the start
 	registry  atomic.Pointer[registry.Client] // for requests that say nothing of the registry
+	policy    atomic.Pointer[policy.Settings]
+	classes   classes.Classes
 	startedAt time.Time
 	uuid      string
 	host      spec.Host
@@ -74,6 +79,8 @@ type Daemon struct {
 	closers   undo.Stack
 
 	listener     net.Listener
+	remote       net.Listener                     // for clients on other machines; nil: none
+	peers        credentials.TransportCredentials // of remote; nil: it is not there
 	store        *store.Store
 	content      *content.Store
 	snapshotters map[string]snapshot.Snapshotter
@@ -99,6 +106,7 @@ func Open(ctx context.Context, o Options) (*Daemon, error) {
 		do   func(context.Context) error
 	}{
 		{"", d.openDirectories},
+		{"", d.openRemote},
 		{"", d.openStores},
 		{"snapshots", d.openSnapshots},
 		{"images", d.openImages},
@@ -119,6 +127,9 @@ func Open(ctx context.Context, o Options) (*Daemon, error) {
 
 func (d *Daemon) openDirectories(context.Context) error {
 	d.setConfig(d.Config)
+	if err := d.setPolicy(d.Config); err != nil {
+		return err
+	}
 	unlock, err := lockDirectories(d.Config.Root, d.Config.State)
 	if err != nil {
 		return err
@@ -192,6 +203,10 @@ func (d *Daemon) openContainers(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	tuner, err := d.openTuner()
+	if err != nil {
+		return err
+	}
 	d.engine, err = engine.New(withPlugins(engine.Deps{
 		Name: d.Config.Name, Root: d.Config.Root, State: d.Config.State,
 		Containers: store.NewTable[engine.Container](d.store, "containers", 1, nil),
@@ -199,11 +214,12 @@ func (d *Daemon) openContainers(ctx context.Context) (err error) {
 		Networks: store.NewTable[network.Record](d.store, "networks", 1, nil),
 		Volumes:  store.NewTable[volume.Record](d.store, "volumes", 1, nil),
 		Images:   d.images, Snapshotters: d.snapshotters, Snapshotter: d.snapshotter,
-		Leases: d.leases, Namespaces: d.namespaces, Store: d.store, Events: d.events, Host: d.host, CDI: cdi.New(), Log: d.Log,
+		Leases: d.leases, Namespaces: d.namespaces, Store: d.store, Events: d.events, Host: d.host, CDI: cdi.New(), Tuner: tuner, Log: d.Log,
 		Config: engine.Config{
-			CgroupDriver: driver, CgroupParent: d.Config.Cgroup.Parent, Runtimes: d.Config.runtimePaths(),
-			RuntimeOptions: d.Config.runtimeOptions(), SupervisorPath: binary, Pause: binary, RecoveryTimeout: recoveryTimeout,
+			CgroupDriver: driver, CgroupParent: d.Config.Cgroup.Parent, Runtimes: d.Config.engineRuntimes(),
+			SupervisorPath: binary, Pause: binary, RecoveryTimeout: recoveryTimeout,
 			LogMaxSize: int64(d.Config.Log.MaxSize), LogMaxFiles: d.Config.Log.MaxFiles,
+			LogDriver: d.Config.Log.Driver, LogOptions: d.Config.Log.Options,
 		},
 	}, plugins, d.Config))
 	if err != nil {
@@ -242,7 +258,7 @@ func (d *Daemon) openServer(ctx context.Context) error {
 	}
 	d.closers.Add(stop)
 	serving, stopServing := context.WithCancel(context.WithoutCancel(ctx))
-	options := grpcx.ServerOptions(grpcx.Interceptors{Log: d.Log, Observe: d.metrics.observer()})
+	options := grpcx.ServerOptions(grpcx.Interceptors{Log: d.Log, Observe: d.metrics.observer()}, d.peers)
 	d.grpc = grpc.NewServer(append(options, tracing...)...)
 	server.Register(d.grpc, server.Deps{
 		Engine: d.engine, Images: d.images, Content: d.content, Snapshotters: d.snapshotters, Snapshotter: d.snapshotter,
@@ -256,8 +272,8 @@ func (d *Daemon) openServer(ctx context.Context) error {
 	}
 	cri.Register(d.grpc, cri.Deps{
 		Engine: d.engine, Images: d.images, Streams: urls{streaming}, Events: d.events, Disk: disk{d}, Host: d.host,
-		Version: d.Options.Version, CgroupDriver: d.host.CgroupDriver, Runtimes: d.Config.runtimePaths(),
-		ImageVolumes: d.Config.CRI.imageVolumes(), RejectAbsent: d.Config.CRI.AbsentMountSourcesToReject, Config: func() any { return d.config.Load() }, Networks: d.networks,
+		Version: d.Options.Version, CgroupDriver: d.host.CgroupDriver, Config: func() any { return d.config.Load() }, Networks: d.networks,
+		Runtimes: func() map[string]string { return d.config.Load().engineRuntimes().Paths }, Policy: d.policy.Load,
 		Log: d.Log, Serving: serving,
 	})
 	d.health = health.NewServer()
@@ -341,8 +357,7 @@ func (d *Daemon) Serve(ctx context.Context, reload <-chan os.Signal) error {
 		tidying.Wait()
 		return nil
 	})
-	served := make(chan error, 1)
-	go func() { served <- d.grpc.Serve(d.listener) }()
+	served := d.serve()
 	d.notify(sd.SdNotifyReady)
 	d.Log.Info("serving", "version", d.Options.Version, "address", d.listener.Addr().String(), "name", d.Config.Name, "pid", os.Getpid(),
 		"took", time.Since(d.startedAt).Round(time.Millisecond))
@@ -353,7 +368,7 @@ func (d *Daemon) Serve(ctx context.Context, reload <-chan os.Signal) error {
 				d.Log.Error("the configuration is not reloaded; that in force stays", "error", err)
 			}
 		case err := <-served:
-			return errors.Join(fmt.Errorf("serve %s: %w", d.Config.Address, err), d.closers.Run(ctx))
+			return errors.Join(err, d.closers.Run(ctx))
 		case <-ctx.Done():
 			d.notify(sd.SdNotifyStopping)
 			d.Log.Info("stopping; containers run on", "containers", d.engine.Counts().Running)

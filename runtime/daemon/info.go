@@ -2,9 +2,16 @@ package daemon
 
 import (
 	"context"
+	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	goruntime "runtime"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/minirt/mini/runtime/api"
 )
@@ -24,13 +31,52 @@ func (d *Daemon) Info(ctx context.Context) (*api.InfoResponse, error) {
 		return nil, err
 	}
 	counts := d.engine.Counts()
+	hostname, err := os.Hostname()
+	if err != nil {
+		return nil, err
+	}
+	memory, err := machineMemory()
+	if err != nil {
+		return nil, err
+	}
+	tcp := ""
+	if d.remote != nil {
+		tcp = d.remote.Addr().String()
+	}
 	return &api.InfoResponse{
+		Hostname: hostname, OperatingSystem: operatingSystem(), Cpus: int64(goruntime.NumCPU()), Memory: memory, TcpAddress: tcp,
 		Name: d.Config.Name, Uuid: d.uuid, Pid: int64(os.Getpid()), Root: d.Config.Root, State: d.Config.State, Address: d.Config.Address,
 		Kernel: d.host.Kernel, Os: goruntime.GOOS, Arch: goruntime.GOARCH, CgroupMode: d.host.CgroupMode, CgroupDriver: d.host.CgroupDriver,
 		Snapshotter: d.snapshotter, SupervisorScope: d.Config.Supervisor.Scope, Supervisors: d.Supervisors(ctx), Features: d.features(),
 		Containers: int64(counts.Containers), ContainersRunning: int64(counts.Running), Images: int64(len(images)),
-		StartedAt: d.startedAt.UnixNano(), Warnings: d.warnings(),
+		StartedAt: d.startedAt.UnixNano(), Warnings: d.warnings(), ContainersPaused: int64(counts.Paused),
+		Runtimes: slices.Sorted(maps.Keys(d.Config.Runtimes)), Time: time.Now().UnixNano(),
 	}, nil
+}
+
+// machineMemory is in bytes (sysinfo(2)).
+func machineMemory() (int64, error) {
+	var info unix.Sysinfo_t
+	if err := unix.Sysinfo(&info); err != nil {
+		return 0, fmt.Errorf("sysinfo: %w", err)
+	}
+	return int64(info.Totalram) * int64(info.Unit), nil
+}
+
+// operatingSystem is the name of the distribution, or empty (os-release(5)).
+func operatingSystem() string {
+	for _, path := range []string{"/etc/os-release", "/usr/lib/os-release"} {
+		data, err := os.ReadFile(path)
+		if err != nil {
+			continue
+		}
+		for line := range strings.Lines(string(data)) {
+			if name, ok := strings.CutPrefix(strings.TrimSpace(line), "PRETTY_NAME="); ok {
+				return strings.Trim(name, `"'`)
+			}
+		}
+	}
+	return ""
 }
 
 // Supervisors describes the supervisors that this daemon knows.

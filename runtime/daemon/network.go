@@ -24,10 +24,7 @@ func (d *Daemon) openNetwork() error {
 		return err
 	}
 	d.closers.Add(func(context.Context) error { return builtin.Close() })
-	plugins, err := cni.New(cni.Config{
-		Name: c.Name, ConfDir: c.CNI.ConfDir, BinDirs: c.CNI.BinDirs, CacheDir: filepath.Join(c.Root, "cni"),
-		MaxConfNum: c.CNI.MaxConfNum, ConfTemplate: c.CNI.ConfTemplate, IPPref: c.CNI.IPPref, Log: d.Log,
-	})
+	plugins, err := cni.New(d.cniConfig(c))
 	if err != nil {
 		return err
 	}
@@ -36,6 +33,32 @@ func (d *Daemon) openNetwork() error {
 		return err
 	}
 	d.closers.Add(d.closeNetwork)
+	return d.setOwnNetworks(c)
+}
+
+func (d *Daemon) cniConfig(c Config) cni.Config {
+	return cni.Config{
+		Name: c.Name, ConfDir: c.CNI.ConfDir, BinDirs: c.CNI.BinDirs, CacheDir: filepath.Join(c.Root, "cni"),
+		MaxConfNum: c.CNI.MaxConfNum, ConfTemplate: c.CNI.ConfTemplate, IPPref: c.CNI.IPPref, Log: d.Log,
+	}
+}
+
+// setOwnNetworks gives the pods of runtimes the networks that are configured for them alone.
+func (d *Daemon) setOwnNetworks(c Config) error {
+	own := map[string]network.Configurable{}
+	for name, r := range c.allRuntimes() {
+		if r.CNIConfDir == "" {
+			continue
+		}
+		config := d.cniConfig(c)
+		config.ConfDir, config.MaxConfNum, config.ConfTemplate = r.CNIConfDir, r.CNIMaxConfNum, ""
+		plugins, err := cni.New(config)
+		if err != nil {
+			return err
+		}
+		own[name] = plugins
+	}
+	d.network.SetOwn(own)
 	return nil
 }
 

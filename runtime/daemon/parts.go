@@ -106,7 +106,15 @@ func (d *Daemon) Reload(context.Context) (changed, needRestart []string, err err
 	}
 	now := *d.config.Load()
 	changed, needRestart = differences(now, next)
-	d.setConfig(merge(now, next))
+	merged := merge(now, next)
+	if err := d.setPolicy(merged); err != nil {
+		return nil, nil, err
+	}
+	if err := d.setOwnNetworks(merged); err != nil {
+		return nil, nil, err
+	}
+	d.engine.SetRuntimes(merged.engineRuntimes())
+	d.setConfig(merged)
 	d.Log.Info("configuration reloaded", "changed", changed)
 	if len(needRestart) > 0 {
 		d.Log.Warn("some settings need a restart of the daemon; containers run on meanwhile", "keys", needRestart)

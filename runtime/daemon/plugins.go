@@ -55,12 +55,3 @@ func imageVerifier(d *Daemon) image.Verifier {
 	}
 	return verify.Open(verify.Options{Dir: c.BinDir, Max: c.MaxVerifiers, Timeout: time.Duration(c.PerVerifierTimeout), Log: d.Log})
 }
-
-// runtimeOptions are how the configured runtimes are used, by name.
-func (c Config) runtimeOptions() map[string]engine.RuntimeOptions {
-	options := make(map[string]engine.RuntimeOptions, len(c.Runtimes))
-	for name, r := range c.Runtimes {
-		options[name] = engine.RuntimeOptions{Args: r.Args, PodAnnotations: r.PodAnnotations}
-	}
-	return options
-}

@@ -7,7 +7,10 @@ import (
 )
 
 // reloadable are the keys that a running daemon obeys at once; a table stands for all its keys.
-var reloadable = [...]string{"log_level", "registry.config_path", "registry.docker_config", "gc.interval"}
+var reloadable = [...]string{"log_level", "registry.config_path", "registry.docker_config", "gc.interval", "cri", "default_runtime", "runtimes"}
+
+// fixed are those among them that need a restart all the same.
+var fixed = [...]string{"cri.stream_address", "cri.stream_cert", "cri.stream_key", "cri.stream_idle_timeout", "cri.tuning_root", "cri.irqbalance_config_file"}
 
 // differences compares two configurations and lists the keys that changed: those that a reload brings into force, and
 // those that need a restart.
@@ -41,7 +44,7 @@ func merge(now, next Config) Config {
 }
 
 func isReloadable(name string) bool {
-	return slices.ContainsFunc(reloadable[:], func(r string) bool { return name == r || strings.HasPrefix(name, r+".") })
+	return !slices.Contains(fixed[:], name) && slices.ContainsFunc(reloadable[:], func(r string) bool { return name == r || strings.HasPrefix(name, r+".") })
 }
 
 // value finds a setting by its key.

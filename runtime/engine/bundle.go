@@ -75,9 +75,13 @@ func (e *Engine) buildSpec(ctx context.Context, c Container) (*specs.Spec, []str
 	if err != nil {
 		return nil, nil, err
 	}
+	var defaults spec.Defaults
+	if request.Defaults != nil {
+		defaults = *request.Defaults
+	}
 	s, warnings, err := spec.Build(spec.Input{
 		ID: c.ID, Name: e.Name, Namespace: c.Namespace, Request: request, Image: c.ImageConfig, Rootfs: root, Host: e.Host,
-		CDI: e.CDI, CgroupDriver: e.Config.CgroupDriver, CgroupParent: e.Config.CgroupParent,
+		CDI: e.CDI, Defaults: defaults, CgroupDriver: e.Config.CgroupDriver, CgroupParent: e.Config.CgroupParent,
 		NamespacePaths: func(id, kind string) (string, error) { return e.namespacePath(c.Namespace, id, kind) },
 	})
 	if err == nil {
@@ -186,6 +190,18 @@ func (e *Engine) Spec(ctx context.Context, ns, id string) (*specs.Spec, error) {
 	}
 	s, _, err = e.buildSpec(ctx, l.record())
 	return s, err
+}
+
+// Args is the command line of a container's first process, as asked for: without the init that may come before it, and
+// without what plugins have made of it.
+func Args(c Container) []string {
+	switch {
+	case c.Spec != nil && c.Spec.Process != nil:
+		return c.Spec.Process.Args
+	case c.Request != nil:
+		return spec.CommandLine(c.ImageConfig, c.Request)
+	}
+	return nil
 }
 
 // terminal says whether the container's first process has a terminal.

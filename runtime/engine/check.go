@@ -201,5 +201,5 @@ func cgroupRoots() []string {
 
 // CollectGarbage deletes the content and the snapshots that no image, lease or container refers to.
 func (e *Engine) CollectGarbage(ctx context.Context, dryRun bool) (image.Collected, error) {
-	return e.Images.CollectGarbage(ctx, image.CollectOptions{DryRun: dryRun})
+	return e.Images.CollectGarbage(ctx, image.CollectOptions{DryRun: dryRun, Used: e.usedImages()})
 }

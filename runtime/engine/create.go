@@ -61,7 +61,11 @@ func (e *Engine) create(ctx context.Context, ns string, o CreateOptions) (Contai
 	if err := e.Namespaces.Ensure(ns); err != nil {
 		return Container{}, err
 	}
-	l, unlock, err := e.reserve(ctx, e.newRecord(ns, o, resolved), o.GenerateName)
+	record, err := e.newRecord(ns, o, resolved)
+	if err != nil {
+		return Container{}, err
+	}
+	l, unlock, err := e.reserve(ctx, record, o.GenerateName)
 	if err != nil {
 		return Container{}, err
 	}
@@ -73,7 +77,7 @@ func (e *Engine) create(ctx context.Context, ns string, o CreateOptions) (Contai
 		}
 		return Container{}, fmt.Errorf("create container %s: %w", l.key.id, err)
 	}
-	e.publish(l, "create", map[string]string{"image": l.record().Image})
+	e.publish(l, "create", nil)
 	e.tellContainer(ctx, l, plugin.ContainerCreated)
 	return l.record(), nil
 }
@@ -96,7 +100,7 @@ func (e *Engine) checkCreate(o *CreateOptions) error {
 		return fmt.Errorf("snapshotter %q: this daemon has %s: %w", o.Snapshotter,
 			strings.Join(slices.Sorted(maps.Keys(e.Snapshotters)), ", "), errdefs.ErrInvalidArgument)
 	}
-	if _, known := e.Config.Runtimes[o.Runtime]; o.Runtime != "" && !known {
+	if _, known := e.runtime(o.Runtime); !known {
 		return e.unknownRuntime(o.Runtime)
 	}
 	if err := checkManner(o); err != nil {
@@ -116,7 +120,7 @@ func (e *Engine) checkCreate(o *CreateOptions) error {
 }
 
 func (e *Engine) unknownRuntime(name string) error {
-	known := slices.Sorted(maps.Keys(e.Config.Runtimes))
+	known := slices.DeleteFunc(slices.Sorted(maps.Keys(e.runtimes().Paths)), func(n string) bool { return n == "" })
 	return fmt.Errorf("runtime %q: not in the configuration, which has %s beside the built-in one: add [runtimes.%s] with its path: %w",
 		name, cmp.Or(strings.Join(known, ", "), "none"), name, errdefs.ErrInvalidArgument)
 }
@@ -180,18 +184,18 @@ func (e *Engine) unpacked(ctx context.Context, ns string, o CreateOptions) (imag
 	return resolved, nil
 }
 
-func (e *Engine) newRecord(ns string, o CreateOptions, r image.Resolved) Container {
+func (e *Engine) newRecord(ns string, o CreateOptions, r image.Resolved) (Container, error) {
 	c := Container{
 		ID: o.ID, Namespace: ns, State: Creating,
 		Image: r.Image.Name, ImageDigest: r.Manifest.Digest.String(), ChainID: r.ChainID, ImageConfig: r.Config.Config,
-		Runtime: o.Runtime, Supervisor: o.Supervisor, Pod: o.Pod, Role: o.Role, Key: o.Key, Front: o.Front, Labels: o.Labels, Log: o.Log,
+		Runtime: o.Runtime, Supervisor: o.Supervisor, Pod: o.Pod, Role: o.Role, Key: o.Key, InPod: o.InPod, Front: o.Front, Labels: o.Labels, Log: o.Log, Logging: o.Logging,
 		Stdin: o.Stdin, StdinOnce: o.StdinOnce, AutoRemove: o.AutoRemove, NoPivot: o.NoPivot,
-		Request: o.Request, Spec: o.Spec, CreatedAt: time.Now(), Name: o.Name, Net: o.Net, Restart: o.Restart,
-		HealthCheck: effectiveCheck(r.HealthCheck, o.HealthCheck), StopTimeout: o.StopTimeout, Init: o.Init,
-		VolumesFrom: o.VolumesFrom, TakeVolumes: o.AutoRemove || o.Pod != "",
+		Request: o.Request, Spec: o.Spec, Tuning: o.Tuning, CreatedAt: time.Now(), Name: o.Name, Net: o.Net, Restart: o.Restart,
+		HealthCheck: effectiveCheck(r.HealthCheck, o.HealthCheck), StopTimeout: o.StopTimeout, Init: o.Init, InitBinary: o.InitBinary,
+		TakeVolumes: o.AutoRemove || o.Pod != "",
 	}
 	if o.Image != "" {
-		c.Snapshotter, c.Snapshot = o.Snapshotter, o.ID
+		c.Snapshotter, c.Snapshot, c.ConfigDigest = o.Snapshotter, o.ID, r.ConfigDigest.String()
 	} else {
 		c.ImageDigest = ""
 	}
@@ -201,16 +205,10 @@ func (e *Engine) newRecord(ns string, o CreateOptions, r image.Resolved) Contain
 	if ref, err := name.Parse(c.Image); err == nil {
 		c.Image = ref.String()
 	}
-	if c.Log.Driver == "" {
-		c.Log.Driver = "json-file"
+	if err := e.chooseLog(&c); err != nil {
+		return Container{}, fmt.Errorf("container %s: %w", c.ID, err)
 	}
-	if c.Log.Driver != "none" && c.Log.Path == "" {
-		c.Log.Path = e.logPath(c)
-	}
-	if c.Log.MaxSize == 0 && c.Log.Driver == "json-file" {
-		c.Log.MaxSize, c.Log.MaxFiles = e.Config.LogMaxSize, e.Config.LogMaxFiles
-	}
-	return c
+	return c, nil
 }
 
 // reserve writes the record, and gives back the container with its lock held. Should a power cut undo that, what was made
@@ -242,6 +240,7 @@ func (e *Engine) reserve(ctx context.Context, c Container, generate bool) (*live
 		unlock()
 		return nil, nil, fmt.Errorf("record container %s: %w", c.ID, err)
 	}
+	l.show(l.rec)
 	e.mu.Lock()
 	e.containers[k] = l
 	e.mu.Unlock()

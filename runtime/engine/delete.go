@@ -93,7 +93,7 @@ func (e *Engine) remove(ctx context.Context, l *live) error {
 		return err
 	}
 	c := l.record()
-	if err := errors.Join(e.leaveNetworks(ctx, l), e.releaseVolumes(ctx, c), e.detachBundle(e.Bundle(c)), e.removeSnapshot(ctx, c)); err != nil {
+	if err := errors.Join(e.leaveNetworks(ctx, l), e.untuned(c), e.releaseVolumes(ctx, c), e.detachBundle(e.Bundle(c)), e.removeSnapshot(ctx, c)); err != nil {
 		return err
 	}
 	if err := e.takeVolumes(ctx, c); err != nil {
@@ -102,6 +102,7 @@ func (e *Engine) remove(ctx context.Context, l *live) error {
 	if err := failpoint.Hit("remove-unmounted"); err != nil {
 		return err
 	}
+	l.endShipping()
 	if err := errors.Join(os.RemoveAll(e.Bundle(c)), os.RemoveAll(e.home(c))); err != nil {
 		return err
 	}
@@ -111,6 +112,10 @@ func (e *Engine) remove(ctx context.Context, l *live) error {
 	return e.forget(l)
 }
 
+// closers are so many ends of root filesystems at once: a wait for the disk serves those that follow it, unless others keep
+// the disk busy, and each has a thread.
+const closers = 4
+
 // detachBundle is unmountBundle, and leaves the end of the root filesystem to the background: the kernel waits until the
 // whole disk is written back, for the sake of files that are about to be deleted. Nobody uses it any more, and the end of
 // the daemon is its end too.
@@ -118,7 +123,7 @@ func (e *Engine) detachBundle(bundle string) error {
 	root, err := mount.Detach(rootfsDir(bundle))
 	if root != nil {
 		e.background.Go(func() {
-			e.closing <- struct{}{} // one at a time: a wait for the disk serves all that follow it
+			e.closing <- struct{}{}
 			defer func() { <-e.closing }()
 			root.Close()
 		})

@@ -218,8 +218,10 @@ func (e *Engine) resume() {
 		case Running, Paused:
 			if p, err := l.proc(""); err == nil {
 				e.watchHealth(l, p)
+				e.startShipping(l, p.exited)
 			}
 		case Created, Exited:
+			e.startShipping(l, over())
 			if !c.Net.managed() && len(volumeMounts(c)) == 0 {
 				e.planned(l, daemonStarted)
 				continue

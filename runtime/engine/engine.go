@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"sort"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -35,15 +36,16 @@ import (
 
 // Config is what the daemon's configuration says to the engine.
 type Config struct {
-	CgroupDriver    string            // cgroupfs or systemd
-	CgroupParent    string            // empty: the daemon's own name
-	Runtimes        map[string]string // name → path of an OCI runtime binary; the empty name is libcontainer in the supervisor
-	RuntimeOptions  map[string]RuntimeOptions
+	CgroupDriver    string // cgroupfs or systemd
+	CgroupParent    string // empty: the daemon's own name
+	Runtimes        Runtimes
 	SupervisorPath  string // asked for the features of the built-in runtime
 	LogMaxSize      int64  // bytes; 0: logs are not rotated
 	LogMaxFiles     int
-	Pause           string        // path of the program that holds a shared PID namespace, when told "pause"
-	RecoveryTimeout time.Duration // bounds what Recover waits for a supervisor
+	LogDriver       string            // of containers that do not say; empty: json-file
+	LogOptions      map[string]string // of that driver
+	Pause           string            // path of the program that holds a shared PID namespace, when told "pause"
+	RecoveryTimeout time.Duration     // bounds what Recover waits for a supervisor
 }
 
 // Publisher takes events.
@@ -81,6 +83,7 @@ type Deps struct {
 	CDI               spec.CDI // nil: CDI devices are not known
 	Plugins           Plugins  // nil: nobody is told
 	Hooks             Hooks    // nil: none but those asked for
+	Tuner             Tuner    // nil: processors cannot be tuned
 	Config            Config
 	Log               *slog.Logger
 }
@@ -94,12 +97,13 @@ type Engine struct {
 	podFlights  flights[Pod]
 	flights     flights[Container]
 	said        saidFeatures
+	reloaded    atomic.Pointer[Runtimes] // over Config.Runtimes
 
 	ctx        context.Context // ends with Close
 	close      context.CancelFunc
 	background sync.WaitGroup
 	recovered  chan struct{} // closed when Recover has settled everything
-	closing    chan struct{} // has a token while the end of a root filesystem is waited for
+	closing    chan struct{} // has a token for each end of a root filesystem that is waited for
 
 	mu         sync.RWMutex
 	containers map[key]*live
@@ -172,7 +176,7 @@ func New(d Deps) (*Engine, error) {
 		return nil, fmt.Errorf("snapshotter %q is not one of this daemon's: %w", d.Snapshotter, errdefs.ErrInvalidArgument)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	return &Engine{Deps: d, volumeFiles: volume.NewLocal(filepath.Join(d.Root, "volumes")), ctx: ctx, close: cancel, recovered: make(chan struct{}), closing: make(chan struct{}, 1), containers: map[key]*live{}, names: map[key]*live{}, pods: map[key]*livePod{}}, nil
+	return &Engine{Deps: d, volumeFiles: volume.NewLocal(filepath.Join(d.Root, "volumes")), ctx: ctx, close: cancel, recovered: make(chan struct{}), closing: make(chan struct{}, closers), containers: map[key]*live{}, names: map[key]*live{}, pods: map[key]*livePod{}}, nil
 }
 
 // Close ends the engine's background work. Containers go on.
@@ -252,6 +256,7 @@ func (e *Engine) SetLabels(ctx context.Context, ns, id string, labels map[string
 	if err != nil {
 		return Container{}, err
 	}
+	l.show(l.record())
 	e.publish(l, "update", nil)
 	return l.record(), nil
 }
@@ -262,7 +267,11 @@ func (e *Engine) Counts() Known {
 	defer e.mu.RUnlock()
 	k := Known{Containers: len(e.containers)}
 	for _, l := range e.containers {
-		if s := l.state(); s == Running || s == Paused {
+		switch l.state() {
+		case Paused:
+			k.Paused++
+			k.Running++
+		case Running:
 			k.Running++
 		}
 	}
@@ -281,18 +290,6 @@ func (e *Engine) Bundle(c Container) string {
 // home is the directory of what of a container survives a reboot: its log files.
 func (e *Engine) home(c Container) string {
 	return filepath.Join(e.Root, "containers", c.Namespace, c.ID)
-}
-
-func (e *Engine) publish(l *live, action string, attributes map[string]string) {
-	if name := l.called.Load(); name != nil {
-		if attributes == nil {
-			attributes = map[string]string{}
-		}
-		attributes["name"] = *name
-	}
-	e.Events.Publish(events.Event{
-		Time: time.Now(), Namespace: l.key.ns, Type: "container", Action: action, ID: l.key.id, Attributes: attributes,
-	})
 }
 
 func process(l *live, execID string) wire.Process {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -47,7 +48,9 @@ func (e *Engine) Exec(ctx context.Context, ns, container string, o ExecOptions) 
 	p.mu.Lock()
 	p.pid, p.warnings = result.PID, result.Warnings
 	p.mu.Unlock()
-	e.publish(l, "exec", map[string]string{"exec": o.ExecID, "pid": fmt.Sprint(result.PID)})
+	e.publish(l, "exec", map[string]string{
+		"exec": o.ExecID, "pid": fmt.Sprint(result.PID), "command": strings.Join(o.Process.Args, " "),
+	})
 	close(p.begun)
 	return p.info(false), nil
 }

@@ -10,6 +10,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/containerd/errdefs"
 	"golang.org/x/sys/unix"
 
 	"github.com/minirt/mini/oci/spec"
@@ -28,28 +29,65 @@ func (e *Engine) watchHealth(l *live, p *proc) {
 	}
 	l.mu.Lock()
 	l.health = &Health{Status: HealthStarting}
+	l.checkUp = make(chan chan<- HealthResult)
+	wishes := l.checkUp
 	l.mu.Unlock()
-	e.background.Go(func() { e.followHealth(l, p, *c.HealthCheck, c.StartedAt) })
+	e.background.Go(func() { e.followHealth(l, p, *c.HealthCheck, c.StartedAt, wishes) })
 }
 
-func (e *Engine) followHealth(l *live, p *proc, check HealthCheck, started time.Time) {
+// CheckHealth does a running container's health check now. It counts as any other does.
+func (e *Engine) CheckHealth(ctx context.Context, ns, id string) (HealthResult, error) {
+	l, p, err := e.running(ns, id, "")
+	if err != nil {
+		return HealthResult{}, err
+	}
+	if l.record().HealthCheck == nil {
+		return HealthResult{}, fmt.Errorf("container %s has no health check: %w", l.key.id, errdefs.ErrFailedPrecondition)
+	}
+	if err := l.require("check the health of", Running); err != nil {
+		return HealthResult{}, err
+	}
+	l.mu.Lock()
+	wishes := l.checkUp
+	l.mu.Unlock()
+	answer := make(chan HealthResult, 1)
+	for {
+		select {
+		case wishes <- answer:
+			wishes = nil
+		case r := <-answer:
+			return r, nil
+		case <-p.exited:
+			return HealthResult{}, fmt.Errorf("container %s ended during its health check: %w", l.key.id, errdefs.ErrFailedPrecondition)
+		case <-ctx.Done():
+			return HealthResult{}, ctx.Err()
+		}
+	}
+}
+
+func (e *Engine) followHealth(l *live, p *proc, check HealthCheck, started time.Time, wishes <-chan chan<- HealthResult) {
 	ctx, cancel := context.WithCancel(e.ctx)
 	defer cancel()
 	health := Health{Status: HealthStarting}
 	t := time.NewTimer(health.wait(check, time.Since(started)))
 	defer t.Stop()
 	for {
+		var answer chan<- HealthResult
 		select {
 		case <-p.exited:
 			return
 		case <-ctx.Done():
 			return
+		case answer = <-wishes:
 		case <-t.C:
 		}
 		if l.state() == Running { // what is paused cannot answer
 			r := e.probe(ctx, l, check)
 			if p.ended() != nil || ctx.Err() != nil {
 				return
+			}
+			if answer != nil {
+				answer <- r
 			}
 			next := health.next(check, r, r.Start.Sub(started))
 			changed := next.Status != health.Status
@@ -60,6 +98,8 @@ func (e *Engine) followHealth(l *live, p *proc, check HealthCheck, started time.
 			if changed {
 				e.publishHealth(l, next.Status)
 			}
+		} else if answer != nil {
+			answer <- HealthResult{Start: time.Now(), End: time.Now(), ExitCode: -1, Output: "the container is paused"}
 		}
 		t.Reset(health.wait(check, time.Since(started)))
 	}

@@ -125,6 +125,25 @@ func TestHealth(t *testing.T) {
 		if last := c.Health.Log[len(c.Health.Log)-1]; last.ExitCode != -1 || last.End.Sub(last.Start) != 10*time.Second {
 			t.Errorf("%+v", last)
 		}
+		t.Log("at once")
+		time.Sleep(30 * time.Second)
+		now := make(chan HealthResult, 1)
+		go func() {
+			r, err := w.CheckHealth(t.Context(), ns, "c")
+			w.ok(err)
+			now <- r
+		}()
+		w.settled()
+		for _, p := range w.checks() {
+			w.sandboxes.exit(t, "c", p, 0)
+		}
+		if r := <-now; r.ExitCode != 0 {
+			t.Errorf("%+v", r)
+		}
+		w.settled()
+		if c, err := w.Get(t.Context(), ns, "c"); err != nil || c.Health.Status != HealthHealthy {
+			t.Errorf("%+v, %v", c.Health, err)
+		}
 		t.Log("paused, it is not asked")
 		w.ok(w.Pause(t.Context(), ns, "c"))
 		before := w.sandboxes.called("exec")

@@ -14,6 +14,9 @@ func withInit(r spec.Request, c Container, program string) spec.Request {
 	if !c.Init {
 		return r
 	}
+	if c.InitBinary != "" {
+		program = c.InitBinary
+	}
 	m := spec.Mount{Type: "bind", Source: program, Target: initPath, Options: []string{"bind", "ro", "nosuid", "nodev"}}
 	r.Mounts = append([]spec.Mount{m}, r.Mounts...)
 	return r

@@ -18,7 +18,7 @@ type live struct {
 	pod  string // it is in; empty for none
 	name string // the record's Key
 
-	called atomic.Pointer[string] // the record's Name, for events: they do not wait for the mutex
+	shown atomic.Pointer[map[string]string] // of the record, what every event says: they do not wait for the mutex
 
 	mu    sync.Mutex
 	rec   Container
@@ -26,9 +26,12 @@ type live struct {
 	gone  bool             // removed: the record is deleted
 	doing string           // the stage of the operation under way, for messages
 
-	restart context.CancelFunc // of the start that its policy will make; nil: none is planned
-	backoff time.Duration      // before the last such start
-	health  *Health            // of the process that runs; nil: nothing checks it
+	restart context.CancelFunc       // of the start that its policy will make; nil: none is planned
+	backoff time.Duration            // before the last such start
+	health  *Health                  // of the process that runs; nil: nothing checks it
+	checkUp chan chan<- HealthResult // takes wishes for a check at once; nil: nothing checks it
+
+	shipping *shipping // of its log; nil: none has begun
 
 	told     bool          // plugins have been asked for it
 	stopTold chan struct{} // closed when plugins know of its exit; nil: nobody tells them
@@ -107,6 +110,10 @@ func (l *live) seen() Container {
 	if l.health != nil {
 		h := *l.health
 		c.Health = &h
+	}
+	if l.shipping != nil {
+		s := l.shipping.Status()
+		c.Shipping = &s
 	}
 	return c
 }

@@ -3,6 +3,7 @@ package engine
 import (
 	"fmt"
 	"net/netip"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -69,6 +70,9 @@ func checkManner(o *CreateOptions) error {
 	}
 	if err := checkHealth(o.HealthCheck); err != nil {
 		return err
+	}
+	if o.InitBinary != "" && (!o.Init || !filepath.IsAbs(o.InitBinary)) {
+		return fmt.Errorf("init binary %q: write an absolute path, and ask for an init: %w", o.InitBinary, errdefs.ErrInvalidArgument)
 	}
 	if o.Init && o.Spec != nil {
 		return fmt.Errorf("a whole spec names its own first process: leave the init out: %w", errdefs.ErrInvalidArgument)

@@ -74,7 +74,6 @@ func (e *Engine) takeName(l *live, generate bool) error {
 		return err
 	}
 	l.rec.Name = name
-	l.called.Store(&name)
 	e.names[key{l.key.ns, name}] = l
 	return nil
 }
@@ -140,7 +139,7 @@ func (e *Engine) Rename(ctx context.Context, ns, id, name string) (Container, er
 	if err != nil {
 		return Container{}, fmt.Errorf("rename container %s: %w", id, err)
 	}
-	l.called.Store(&name)
+	l.show(l.record())
 	e.freeName(l, old)
 	e.nameEndpoints(ctx, l)
 	e.publish(l, "rename", map[string]string{"oldName": old})

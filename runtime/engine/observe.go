@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"os"
@@ -147,8 +148,13 @@ func (e *Engine) Logs(ctx context.Context, ns, id string, o LogOptions, each fun
 		return err
 	}
 	c := l.record()
-	if c.Log.Driver == "none" {
-		return fmt.Errorf("container %s keeps no log (driver none): attach to it instead: %w", c.ID, errdefs.ErrFailedPrecondition)
+	plan, err := e.logPlan(c)
+	if err != nil {
+		return err
+	}
+	if plan.Hidden {
+		return fmt.Errorf("configured logging driver does not support reading: container %s keeps no log for that (driver %s): attach to it instead: %w",
+			c.ID, cmp.Or(c.Logging.Driver, c.Log.Driver), errdefs.ErrFailedPrecondition)
 	}
 	r := logs.ReadOptions{Driver: c.Log.Driver, Path: c.Log.Path, Follow: o.Follow, Tail: o.Tail, Since: o.Since, Until: o.Until}
 	if p, err := l.proc(""); err == nil {

@@ -115,7 +115,7 @@ func (e *Engine) document(ctx context.Context, c Container) (*specs.Spec, []stri
 	if e.Hooks != nil && c.Role != RolePause {
 		warnings = append(warnings, e.Hooks.Add(s, c.Request != nil && hasBinds(c.Request.Mounts))...)
 	}
-	if binary := e.Config.Runtimes[c.Runtime]; binary != "" {
+	if binary, _ := e.runtime(c.Runtime); binary != "" {
 		said, err := e.said.of(ctx, binary)
 		if err != nil {
 			e.Log.Debug("a runtime does not say what it can", "runtime", c.Runtime, "error", err)

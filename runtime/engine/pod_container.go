@@ -28,7 +28,7 @@ func (e *Engine) asked(c Container) (spec.Request, error) {
 		return spec.Request{}, err
 	}
 	rec := p.record()
-	c.Request = withAnnotations(*c.Request, rec, e.Config.RuntimeOptions[c.Runtime].PodAnnotations)
+	c.Request = withAnnotations(*c.Request, rec, e.runtimes().Options[c.Runtime].PodAnnotations)
 	return inPod(*c.Request, c.Role, rec, e.podDir(rec)), nil
 }
 
@@ -207,8 +207,10 @@ func (e *Engine) fromPod(ns string, o *CreateOptions) error {
 func podSysctls(rec Pod) map[string]string {
 	set := map[string]string{}
 	if rec.Network == ModePod {
-		set["net.ipv4.ip_unprivileged_port_start"] = "0"
-		if len(rec.UIDMap) == 0 { // in a user namespace, groups beyond its map are not valid
+		if !rec.PrivilegedPorts {
+			set["net.ipv4.ip_unprivileged_port_start"] = "0"
+		}
+		if !rec.PrivilegedICMP && len(rec.UIDMap) == 0 { // in a user namespace, groups beyond its map are not valid
 			set["net.ipv4.ping_group_range"] = "0 2147483647"
 		}
 	}

@@ -168,7 +168,7 @@ func TestPodSysctls(t *testing.T) {
 // TestContainerOfAPod takes over what its pod has.
 func TestContainerOfAPod(t *testing.T) {
 	in(t, func(t *testing.T, w *world) {
-		w.Config.Runtimes = map[string]string{"crun": "/bin/crun"}
+		w.Config.Runtimes.Paths = map[string]string{"crun": "/bin/crun"}
 		p := w.podOptions("pod")
 		p.Runtime, p.Cgroup = "crun", "/mini-engine-test/pod"
 		w.run(p)

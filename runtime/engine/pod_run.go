@@ -94,7 +94,7 @@ func (e *Engine) checkPod(o *PodOptions) error {
 			return err
 		}
 	}
-	if _, known := e.Config.Runtimes[o.Runtime]; o.Runtime != "" && !known {
+	if _, known := e.runtime(o.Runtime); !known {
 		return e.unknownRuntime(o.Runtime)
 	}
 	if o.PID == ModePod && e.Config.Pause == "" {
@@ -242,7 +242,7 @@ func (e *Engine) attachPod(ctx context.Context, rec Pod) (*network.Attachment, e
 func (e *Engine) networkRequest(rec Pod) network.Request {
 	r := network.Request{
 		ID: rec.ID, Name: rec.Name, Namespace: rec.PodNamespace, UID: rec.UID, NetNS: pin.Path(e.pinDir(rec), pin.Network),
-		Hostname: podHostname(rec, e.Host.Hostname), Ports: rec.Ports, CgroupParent: rec.Cgroup,
+		Hostname: podHostname(rec, e.Host.Hostname), Ports: rec.Ports, CgroupParent: rec.Cgroup, Runtime: rec.Runtime,
 		Annotations: rec.Annotations, Labels: rec.Labels,
 	}
 	if rec.Bandwidth != nil {

@@ -56,13 +56,16 @@ type PodOptions struct {
 	UIDMap    []specs.LinuxIDMapping `json:"uidMap,omitempty"`
 	GIDMap    []specs.LinuxIDMapping `json:"gidMap,omitempty"`
 	Sysctls   map[string]string      `json:"sysctls,omitempty"`
-	Cgroup    string                 `json:"cgroup,omitempty"` // parent of its containers' cgroups; empty: the daemon's
-	LogDir    string                 `json:"logDir,omitempty"` // made, and removed with nobody's help but the client's
-	SELinux   string                 `json:"selinux,omitempty"`
-	Overhead  *specs.LinuxResources  `json:"overhead,omitempty"`
-	Resources *specs.LinuxResources  `json:"resources,omitempty"`
-	ShmSize   int64                  `json:"shmSize,omitempty"` // bytes; 0: 64 MiB
-	Seccomp   string                 `json:"seccomp,omitempty"` // of the process that holds the PID namespace, as spec.Request
+	// Binding low ports, and ping, need a capability, as on the host.
+	PrivilegedPorts bool                  `json:"privilegedPorts,omitempty"`
+	PrivilegedICMP  bool                  `json:"privilegedICMP,omitempty"`
+	Cgroup          string                `json:"cgroup,omitempty"` // parent of its containers' cgroups; empty: the daemon's
+	LogDir          string                `json:"logDir,omitempty"` // made, and removed with nobody's help but the client's
+	SELinux         string                `json:"selinux,omitempty"`
+	Overhead        *specs.LinuxResources `json:"overhead,omitempty"`
+	Resources       *specs.LinuxResources `json:"resources,omitempty"`
+	ShmSize         int64                 `json:"shmSize,omitempty"` // bytes; 0: 64 MiB
+	Seccomp         string                `json:"seccomp,omitempty"` // of the process that holds the PID namespace, as spec.Request
 	// Front is what the front end keeps with the pod, and nobody else reads.
 	Front json.RawMessage `json:"front,omitempty"`
 }

@@ -42,8 +42,8 @@ func (e *Engine) Recover(ctx context.Context) error {
 		e.containers[k] = l
 		if c.Name != "" {
 			e.names[key{k.ns, c.Name}] = l
-			l.called.Store(&c.Name)
 		}
+		l.show(c)
 		known = append(known, sandbox.Known{
 			Process: wire.Process{Namespace: c.Namespace, ID: c.ID}, Group: c.Supervisor, Dir: e.Bundle(c),
 			State: string(c.State), PID: c.PID, StartTime: c.StartTime,
@@ -62,6 +62,7 @@ func (e *Engine) Recover(ctx context.Context) error {
 			remove = append(remove, leftover{l, r})
 		}
 	}
+	e.recoverTuning()
 	if err := e.recoverPods(ctx, allPods); err != nil {
 		return err
 	}

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -18,6 +19,30 @@ import (
 	"github.com/minirt/mini/oci/spec"
 )
 
+// Runtimes are the OCI runtimes that there are.
+type Runtimes struct {
+	// Paths are those of their binaries by name; empty: libcontainer in the supervisor. The empty name is the runtime of who
+	// names none.
+	Paths   map[string]string
+	Options map[string]RuntimeOptions // by name
+}
+
+// SetRuntimes replaces the runtimes. Containers go on by the one that they were started with; its name should stay.
+func (e *Engine) SetRuntimes(r Runtimes) { e.reloaded.Store(&r) }
+
+func (e *Engine) runtimes() Runtimes {
+	if r := e.reloaded.Load(); r != nil {
+		return *r
+	}
+	return e.Config.Runtimes
+}
+
+// runtime is the path of a runtime's binary, empty for the built-in one, and whether there is such a runtime.
+func (e *Engine) runtime(name string) (binary string, known bool) {
+	binary, known = e.runtimes().Paths[name]
+	return binary, known || name == ""
+}
+
 // RuntimeOptions change how an OCI runtime is used.
 type RuntimeOptions struct {
 	Args []string // given to it before each verb
@@ -28,7 +53,7 @@ type RuntimeOptions struct {
 
 // RuntimeInfo is what a runtime can do here.
 type RuntimeInfo struct {
-	Name     string // empty: the built-in one
+	Name     string // empty: the default one
 	Path     string // of the binary; that of the supervisor for the built-in one
 	Features *features.Features
 	// What Kubernetes wants to know: Features, and this kernel.
@@ -47,12 +72,15 @@ type saidFeatures struct {
 	known map[string]*features.Features
 }
 
-// Runtimes says what the runtimes can do, the built-in one first. A binary is asked once; one that did not answer is
+// Runtimes says what the runtimes can do, the default one first. A binary is asked once; one that did not answer is
 // asked again.
 func (e *Engine) Runtimes(ctx context.Context) []RuntimeInfo {
-	all := []RuntimeInfo{{Path: e.Config.SupervisorPath}}
-	for _, name := range slices.Sorted(maps.Keys(e.Config.Runtimes)) {
-		all = append(all, RuntimeInfo{Name: name, Path: e.Config.Runtimes[name]})
+	paths := e.runtimes().Paths
+	all := []RuntimeInfo{{Path: cmp.Or(paths[""], e.Config.SupervisorPath)}}
+	for _, name := range slices.Sorted(maps.Keys(paths)) {
+		if name != "" {
+			all = append(all, RuntimeInfo{Name: name, Path: cmp.Or(paths[name], e.Config.SupervisorPath)})
+		}
 	}
 	var asking sync.WaitGroup
 	for i := range all {

@@ -34,7 +34,7 @@ func TestRuntimes(t *testing.T) {
 	if runtimes["runc"], err = exec.LookPath("runc"); err != nil {
 		t.Fatal(err)
 	}
-	e := &Engine{Deps: Deps{Host: spec.Host{Kernel: "6.8.0"}, Config: Config{SupervisorPath: runtimes["all"], Runtimes: runtimes}}}
+	e := &Engine{Deps: Deps{Host: spec.Host{Kernel: "6.8.0"}, Config: Config{SupervisorPath: runtimes["all"], Runtimes: Runtimes{Paths: runtimes}}}}
 	check := func(want map[string]string) {
 		t.Helper()
 		got := map[string]string{}

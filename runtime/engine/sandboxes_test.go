@@ -320,7 +320,10 @@ func (s *sandboxes) Update(ctx context.Context, u wire.Update) error {
 }
 
 func (s *sandboxes) Checkpoint(ctx context.Context, c wire.Checkpoint) error {
-	return s.turn(ctx, "checkpoint", c.Process, nil)
+	if err := s.turn(ctx, "checkpoint", c.Process, nil); err != nil {
+		return err
+	}
+	return os.MkdirAll(c.Path, 0o700)
 }
 
 func (s *sandboxes) ReopenLog(ctx context.Context, p wire.Process) error {

@@ -31,6 +31,12 @@ func (e *Engine) Start(ctx context.Context, ns, id string, o StartOptions) (Proc
 	if err := e.byClient(l); err != nil {
 		return Process{}, err
 	}
+	if err := e.reachTarget(ctx, l); err != nil {
+		if l.record().AutoRemove {
+			e.noteFailedStart(ctx, l, wire.Exit{})
+		}
+		return Process{}, fmt.Errorf("start container %s: %w", l.key.id, err)
+	}
 	return e.startLocked(ctx, l, o)
 }
 
@@ -38,6 +44,10 @@ func (e *Engine) Start(ctx context.Context, ns, id string, o StartOptions) (Proc
 func (e *Engine) startLocked(ctx context.Context, l *live, o StartOptions) (Process, error) {
 	if err := l.require("start", Created, Exited); err != nil {
 		return Process{}, err
+	}
+	plan, err := e.logPlan(l.record())
+	if err != nil {
+		return Process{}, fmt.Errorf("start container %s: %w", l.key.id, err)
 	}
 	if err := e.requirePod(l.record(), "start a container in it"); err != nil {
 		return Process{}, err
@@ -55,7 +65,7 @@ func (e *Engine) startLocked(ctx context.Context, l *live, o StartOptions) (Proc
 		}
 		return Process{}, fmt.Errorf("start container %s: %w", l.key.id, err)
 	}
-	started, err := e.launch(ctx, l, o)
+	started, err := e.launch(ctx, l, o, plan.File)
 	if err != nil && l.state() != Running {
 		e.releaseQuietly(ctx, l.record())
 	}
@@ -63,7 +73,7 @@ func (e *Engine) startLocked(ctx context.Context, l *live, o StartOptions) (Proc
 }
 
 // launch starts the first process of a container whose bundle and volumes are ready.
-func (e *Engine) launch(ctx context.Context, l *live, o StartOptions) (Process, error) {
+func (e *Engine) launch(ctx context.Context, l *live, o StartOptions, log wire.Log) (Process, error) {
 	files, attachment := o.Streams.files()
 	if err := e.joinNetworks(ctx, l); err != nil {
 		if l.record().AutoRemove {
@@ -74,19 +84,24 @@ func (e *Engine) launch(ctx context.Context, l *live, o StartOptions) (Process, 
 	if err := e.tellContainer(ctx, l, plugin.ContainerStart); err != nil {
 		return Process{}, fmt.Errorf("start container %s: %w", l.key.id, err)
 	}
+	if err := e.tune(l); err != nil {
+		e.leaveQuietly(ctx, l)
+		return Process{}, fmt.Errorf("start container %s: %w", l.key.id, err)
+	}
 	p := e.firstProc(l)
 	l.at("starting its first process")
 	// A started process outlives the caller's patience: once asked for, it is either running and recorded or gone.
-	result, err := e.sandboxes.Start(context.WithoutCancel(ctx), l.record().Supervisor, e.startRequest(l, o, attachment), files)
+	result, err := e.sandboxes.Start(context.WithoutCancel(ctx), l.record().Supervisor, e.startRequest(l, o, attachment, log), files)
 	if errdefs.IsAlreadyExists(err) {
 		// A daemon that was killed had asked for it too, and was heard after this one had looked for what there is.
 		l.at("removing what an earlier start has left")
 		if err = e.wipe(context.WithoutCancel(ctx), process(l, "")); err == nil {
-			result, err = e.sandboxes.Start(context.WithoutCancel(ctx), l.record().Supervisor, e.startRequest(l, o, attachment), files)
+			result, err = e.sandboxes.Start(context.WithoutCancel(ctx), l.record().Supervisor, e.startRequest(l, o, attachment, log), files)
 		}
 	}
 	if err != nil {
 		e.leaveQuietly(ctx, l)
+		e.untune(l)
 		failure := wire.Exit{Code: startCode(err), Time: time.Now(), Reason: err.Error()}
 		l.forgetProc(p)
 		e.noteFailedStart(ctx, l, failure)
@@ -97,13 +112,14 @@ func (e *Engine) launch(ctx context.Context, l *live, o StartOptions) (Process, 
 	return e.started(ctx, l, p, result)
 }
 
-func (e *Engine) startRequest(l *live, o StartOptions, a *wire.Attachment) wire.Start {
+func (e *Engine) startRequest(l *live, o StartOptions, a *wire.Attachment, log wire.Log) wire.Start {
 	c := l.record()
 	w, h := consoleSize(c)
+	binary, _ := e.runtime(c.Runtime)
 	return wire.Start{
 		Process: process(l, ""), Dir: e.Bundle(c), SystemdCgroup: e.Config.CgroupDriver == "systemd", NoPivot: c.NoPivot,
-		Runtime: e.Config.Runtimes[c.Runtime], RuntimeArgs: e.Config.RuntimeOptions[c.Runtime].Args, Attach: a, Restore: o.Restore, TCPEstablished: o.TCPEstablished,
-		Stdio: wire.Stdio{Terminal: terminal(c), Stdin: c.Stdin, StdinOnce: c.StdinOnce, Width: w, Height: h, Log: c.Log},
+		Runtime: binary, RuntimeArgs: e.runtimes().Options[c.Runtime].Args, Attach: a, Restore: o.Restore, TCPEstablished: o.TCPEstablished,
+		Stdio: wire.Stdio{Terminal: terminal(c), Stdin: c.Stdin, StdinOnce: c.StdinOnce, Width: w, Height: h, Log: log},
 	}
 }
 
@@ -126,12 +142,14 @@ func (e *Engine) started(ctx context.Context, l *live, p *proc, r wire.StartResu
 		defer cancel()
 		return Process{}, errors.Join(err, e.sigkill(ctx, process(l, "")))
 	}
+	e.tuneGroups(l)
 	for _, w := range r.Warnings {
 		e.Log.Warn("container started with a warning", "id", l.key.id, "warning", w)
 	}
 	e.publish(l, "start", map[string]string{"pid": fmt.Sprint(r.PID)})
 	e.tellContainer(ctx, l, plugin.ContainerStarted)
 	e.watchHealth(l, p)
+	e.startShipping(l, p.exited)
 	return p.info(false), nil
 }
 

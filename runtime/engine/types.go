@@ -10,8 +10,11 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/minirt/mini/oci/spec"
+	"github.com/minirt/mini/runtime/logs/driver"
+	"github.com/minirt/mini/runtime/logs/ship"
 	"github.com/minirt/mini/runtime/network"
 	"github.com/minirt/mini/runtime/supervisor/wire"
+	"github.com/minirt/mini/runtime/tuning"
 )
 
 // State is where a container stands. The record says it; recovery corrects it by what lives.
@@ -40,29 +43,32 @@ type Container struct {
 	ID           string              `json:"id"`
 	Namespace    string              `json:"namespace"`
 	State        State               `json:"state"`
-	Image        string              `json:"image,omitempty"`       // normalised reference
-	ImageDigest  string              `json:"imageDigest,omitempty"` // of the manifest
+	Image        string              `json:"image,omitempty"`        // normalised reference
+	ImageDigest  string              `json:"imageDigest,omitempty"`  // of the manifest
+	ConfigDigest string              `json:"configDigest,omitempty"` // digest of the image's config
 	ChainID      string              `json:"chainID,omitempty"`
 	Snapshotter  string              `json:"snapshotter,omitempty"`
 	Snapshot     string              `json:"snapshot,omitempty"`
 	Runtime      string              `json:"runtime,omitempty"`
 	Supervisor   string              `json:"supervisor"` // the group it runs in
 	Pod          string              `json:"pod,omitempty"`
-	Role         string              `json:"role,omitempty"` // RolePause, or empty
-	Key          string              `json:"key,omitempty"`  // as CreateOptions has it
+	Role         string              `json:"role,omitempty"`  // RolePause, or empty
+	Key          string              `json:"key,omitempty"`   // as CreateOptions has it
+	InPod        string              `json:"inPod,omitempty"` // what it is called in its pod
 	Front        json.RawMessage     `json:"front,omitempty"`
 	Labels       map[string]string   `json:"labels,omitempty"`
-	Log          wire.Log            `json:"log"`
+	Log          wire.Log            `json:"log"`              // what its supervisor writes
+	Logging      driver.Choice       `json:"logging,omitzero"` // that its client has made; none of pods, and of old records
 	Stdin        bool                `json:"stdin,omitempty"`
 	StdinOnce    bool                `json:"stdinOnce,omitempty"`
 	AutoRemove   bool                `json:"autoRemove,omitempty"`
 	NoPivot      bool                `json:"noPivot,omitempty"`
 	KeepSnapshot bool                `json:"keepSnapshot,omitempty"` // Remove leaves the snapshot
 	TakeVolumes  bool                `json:"takeVolumes,omitempty"`  // Remove takes its anonymous volumes with it
-	VolumesFrom  []string            `json:"volumesFrom,omitempty"`  // as asked for; its request has their mounts
 	Request      *spec.Request       `json:"request,omitempty"`
 	Spec         *specs.Spec         `json:"spec,omitempty"`    // given whole by the client, instead of a request
 	Changes      json.RawMessage     `json:"changes,omitempty"` // of plugins, to the document of the request
+	Tuning       *tuning.Wish        `json:"tuning,omitempty"`  // of its processors, while it runs
 	ImageConfig  ocispec.ImageConfig `json:"imageConfig"`
 	CreatedAt    time.Time           `json:"createdAt"`
 	StartedAt    time.Time           `json:"startedAt,omitzero"`
@@ -81,10 +87,12 @@ type Container struct {
 	HealthCheck  *HealthCheck         `json:"healthCheck,omitempty"`
 	StopTimeout  time.Duration        `json:"stopTimeout,omitempty"` // 0: DefaultStopTimeout; negative: no end
 	Init         bool                 `json:"init,omitempty"`
+	InitBinary   string               `json:"initBinary,omitempty"` // on the host; empty: the daemon's own
 
 	// What is known only in memory, where a record is answered to a client.
-	Restarting bool    `json:"-"` // it has exited, and its policy will start it again
-	Health     *Health `json:"-"` // nil: nothing checks it
+	Restarting bool         `json:"-"` // it has exited, and its policy will start it again
+	Health     *Health      `json:"-"` // nil: nothing checks it
+	Shipping   *ship.Status `json:"-"` // of its log; nil: it stays here
 }
 
 // CreateOptions is what a client says of a new container.
@@ -98,7 +106,8 @@ type CreateOptions struct {
 	SnapshotLabels map[string]string
 	Request        *spec.Request
 	Spec           *specs.Spec
-	Log            wire.Log
+	Log            wire.Log      // with a driver, all of it; else Logging counts
+	Logging        driver.Choice // empty: the daemon's own
 	Stdin          bool
 	StdinOnce      bool
 	AutoRemove     bool
@@ -107,10 +116,13 @@ type CreateOptions struct {
 	// Pod is the id of the pod that the container joins: its namespaces, files, cgroup and runtime are the default.
 	Pod  string
 	Role string // RolePause, or empty
+	// InPod is what the container is called in its pod.
+	InPod string
 	// Key names the container towards its client: one that is asked for twice under the same key is made once. Empty: none.
 	Key string
 	// Front is what the front end keeps with the container, and nobody else reads.
-	Front json.RawMessage
+	Front  json.RawMessage
+	Tuning *tuning.Wish // of its processors, while it runs; nil: none
 
 	VolumesFrom  []string // CONTAINER[:ro|rw]: whose mounts it gets too
 	ImageVolumes string   // what becomes of the volumes that the image declares, one of ImageVolumes…
@@ -121,6 +133,7 @@ type CreateOptions struct {
 	HealthCheck  *HealthCheck // nil: the image's
 	StopTimeout  time.Duration
 	Init         bool
+	InitBinary   string // on the host; empty: the daemon's own
 }
 
 // Streams are the files of one attachment. They are handed over: the engine closes them, whatever happens.
@@ -195,5 +208,5 @@ type Problem struct {
 
 // Known counts what the engine has.
 type Known struct {
-	Containers, Running int
+	Containers, Running, Paused int // Running counts those that are paused too
 }

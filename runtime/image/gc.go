@@ -28,6 +28,14 @@ type CollectOptions struct {
 	DryRun bool
 	// Roots names more that is in use, besides images and leases; may be nil. A snapshot's name counts for every snapshotter.
 	Roots func() ([]digest.Digest, []snapshot.Key, error)
+	// Used are manifests whose images stay whole though they may have no name any more.
+	Used []Used
+}
+
+// Used is a manifest that something in a namespace was made of.
+type Used struct {
+	Namespace string
+	Digest    string
 }
 
 // Collected is what a collection has deleted, or would delete.
@@ -84,6 +92,11 @@ func (s *Service) mark(ctx context.Context, o CollectOptions) (liveSet, error) {
 			return live, fmt.Errorf("image %s: %w", e.Key, err)
 		}
 	}
+	for _, u := range o.Used {
+		if err := s.markUsed(ctx, u, live); err != nil {
+			return live, fmt.Errorf("image %s: %w", u.Digest, err)
+		}
+	}
 	held, err := s.Leases.Resources()
 	if err != nil {
 		return live, err
@@ -132,6 +145,33 @@ func (s *Service) markImage(ctx context.Context, ns string, target ocispec.Descr
 		}
 		return nil
 	})
+}
+
+// markUsed marks an image by its manifest, as far as that is there.
+func (s *Service) markUsed(ctx context.Context, u Used, live liveSet) error {
+	d, err := s.descriptor(ctx, digest.Digest(u.Digest))
+	if errdefs.IsNotFound(err) || errdefs.IsInvalidArgument(err) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return s.markImage(ctx, u.Namespace, d, live)
+}
+
+// descriptor describes a manifest or an index that is in the content.
+func (s *Service) descriptor(ctx context.Context, d digest.Digest) (ocispec.Descriptor, error) {
+	i, err := s.Content.Info(ctx, d)
+	if err != nil {
+		return ocispec.Descriptor{}, err
+	}
+	out := ocispec.Descriptor{Digest: d, Size: i.Size}
+	data, err := s.read(ctx, out)
+	if err != nil {
+		return out, err
+	}
+	out.MediaType, err = oci.DetectType(data)
+	return out, err
 }
 
 func (s *Service) readForMark(ctx context.Context, d ocispec.Descriptor) ([]byte, error) {
@@ -249,7 +289,7 @@ func garbage(infos []snapshot.Info, inUse func(snapshot.Info) bool) []snapshot.K
 }
 
 func leftover(i snapshot.Info) bool {
-	_, mounted := i.Labels[mountLabel]
+	_, mounted := i.Labels[MountLabel]
 	return mounted || strings.HasPrefix(i.Name, extractPrefix)
 }
 

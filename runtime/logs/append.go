@@ -65,6 +65,7 @@ func (w *Writer) recovered() {
 // The new file is made under another name first: when that fails nothing has happened, and Path is never missing. A
 // gap in the numbers, from a rotation that was cut short, is closed.
 func (w *Writer) rotate() error {
+	w.squeezing.Wait()
 	path := w.o.Path
 	next := path + ".next"
 	f, err := os.OpenFile(next, os.O_RDWR|os.O_CREATE|os.O_TRUNC|os.O_APPEND, 0o640)
@@ -79,6 +80,9 @@ func (w *Writer) rotate() error {
 	}
 	old := w.file
 	w.file, w.size, w.broken = f, 0, false
+	if w.o.Compress && w.o.MaxFiles > 1 {
+		w.squeeze()
+	}
 	return old.Close()
 }
 
@@ -94,18 +98,18 @@ func (w *Writer) shift() error {
 	}
 	free := 1
 	for free < oldest {
-		if _, err := os.Lstat(rotated(path, free)); errors.Is(err, fs.ErrNotExist) {
+		if !exists(path, free) {
 			break
 		}
 		free++
 	}
 	for n := free; n > 1; n-- {
-		if err := os.Rename(rotated(path, n-1), rotated(path, n)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := move(path, n-1, n); err != nil {
 			return err
 		}
 	}
 	if oldest == 1 { // a link replaces nothing
-		if err := os.Remove(rotated(path, 1)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := discard(rotated(path, 1)); err != nil {
 			return err
 		}
 	}
@@ -114,6 +118,47 @@ func (w *Writer) shift() error {
 		return nil
 	}
 	return err
+}
+
+// exists says whether there is a file of a number, compressed or not.
+func exists(path string, n int) bool {
+	for _, kind := range kinds() {
+		if _, err := os.Lstat(rotated(path, n) + kind); !errors.Is(err, fs.ErrNotExist) {
+			return true
+		}
+	}
+	return false
+}
+
+// move gives the file of a number another one. That one's own is lost, in whichever kind it is there.
+func move(path string, from, to int) error {
+	for _, kind := range kinds() {
+		err := os.Rename(rotated(path, from)+kind, rotated(path, to)+kind)
+		if errors.Is(err, fs.ErrNotExist) {
+			err = remove(rotated(path, to) + kind)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// discard removes a rotated file in all its kinds.
+func discard(path string) error {
+	for _, kind := range kinds() {
+		if err := remove(path + kind); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func remove(path string) error {
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
 }
 
 // isCurrent tells whether the file with a number is the one being written.

@@ -16,7 +16,7 @@ func chain(path string) ([]*source, error) {
 	var all []*source
 	missing := 0
 	for n := 0; missing < maxGap; n++ {
-		s, err := openSource(rotated(path, n))
+		s, err := openRotated(path, n)
 		if errors.Is(err, fs.ErrNotExist) {
 			missing++
 			continue
@@ -36,52 +36,58 @@ func chain(path string) ([]*source, error) {
 }
 
 // successor opens the file that follows s: nil while there is none, because s is the current one or the writer is about
-// to make the next.
-func successor(path string, s *source) (*source, error) {
+// to make the next. gap says that others may have come between, which are gone.
+func successor(path string, s *source) (next *source, gap bool, err error) {
 	mine, err := s.Stat()
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	if current, err := os.Stat(path); err == nil && os.SameFile(current, mine) {
-		return nil, nil
+		return nil, false, nil
 	}
 	all, err := chain(path)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	st, err := s.stat()
 	if err != nil {
 		closeAll(all)
-		return nil, err
+		return nil, false, err
 	}
-	i := follows(all, s, st.Nlink == 0)
+	deleted := st.Nlink == 0
+	i, known := follows(all, s, deleted)
 	for j, other := range all {
 		if j != i {
 			other.Close()
 		}
 	}
 	if i < 0 {
-		return nil, nil
+		return nil, false, nil
 	}
-	return all[i], nil
+	return all[i], deleted && !known, nil
 }
 
 // follows chooses the file after s from a log's, the youngest first; -1 for none. A file that is not among them has
 // been deleted, as too old: then the oldest left is next. Or it was renamed by someone else, as the kubelet does, and
-// the current file is next.
-func follows(all []*source, s *source, deleted bool) int {
+// the current file is next. known says that it is among them, or was compressed into one of them.
+func follows(all []*source, s *source, deleted bool) (i int, known bool) {
 	for i, other := range all {
 		if other.same(s) {
-			return i - 1
+			return i - 1, true
+		}
+	}
+	for i, other := range all {
+		if s.becomes(other) {
+			return i - 1, true
 		}
 	}
 	if len(all) == 0 {
-		return -1
+		return -1, false
 	}
 	if deleted {
-		return len(all) - 1
+		return len(all) - 1, false
 	}
-	return 0
+	return 0, false
 }
 
 func closeAll(all []*source) {

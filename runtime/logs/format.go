@@ -19,11 +19,15 @@ type format interface {
 	whole(content []byte) int
 }
 
-func newFormat(driver, stream string) format {
+func newFormat(driver, stream string, attrs map[string]string) format {
 	if driver == DriverCRI {
 		return &criFormat{stream: stream}
 	}
-	return &jsonFormat{stream: stream}
+	f := &jsonFormat{stream: stream}
+	if len(attrs) > 0 {
+		f.attrs, _ = json.Marshal(attrs) // strings only
+	}
+	return f
 }
 
 type criFormat struct {
@@ -53,13 +57,19 @@ func (f *criFormat) whole(content []byte) int { return len(content) }
 
 type jsonFormat struct {
 	stream string
+	attrs  []byte // an object of JSON, or none
 	tail   []byte // all after the line's text
 }
 
 func (f *jsonFormat) stamp(t time.Time) {
 	f.tail = append(f.tail[:0], `","stream":"`...)
 	f.tail = append(f.tail, f.stream...)
-	f.tail = append(f.tail, `","time":"`...)
+	f.tail = append(f.tail, '"')
+	if len(f.attrs) > 0 {
+		f.tail = append(f.tail, `,"attrs":`...)
+		f.tail = append(f.tail, f.attrs...)
+	}
+	f.tail = append(f.tail, `,"time":"`...)
 	f.tail = t.UTC().AppendFormat(f.tail, time.RFC3339Nano)
 	f.tail = append(f.tail, "\"}\n"...)
 }
@@ -129,9 +139,10 @@ func appendEscaped(to, s []byte) []byte {
 
 // jsonLine is what Docker reads and writes.
 type jsonLine struct {
-	Log    string    `json:"log"`
-	Stream string    `json:"stream"`
-	Time   time.Time `json:"time"`
+	Log    string            `json:"log"`
+	Stream string            `json:"stream"`
+	Attrs  map[string]string `json:"attrs"`
+	Time   time.Time         `json:"time"`
 }
 
 // parseJSON reads a line of a json-file log, with or without its newline, into e.
@@ -141,6 +152,6 @@ func parseJSON(line []byte, e *Entry) bool {
 		return false
 	}
 	n := len(l.Log)
-	*e = Entry{Time: l.Time, Stream: l.Stream, Data: []byte(l.Log), Partial: n == 0 || l.Log[n-1] != '\n'}
+	*e = Entry{Time: l.Time, Stream: l.Stream, Data: []byte(l.Log), Partial: n == 0 || l.Log[n-1] != '\n', Attrs: l.Attrs}
 	return true
 }

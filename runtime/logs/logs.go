@@ -33,9 +33,12 @@ const (
 	DriverNone = "none"
 )
 
-// MaxLine in bytes is how much of a line one entry of the log has; longer lines are written in parts. It is the limit
-// of dockerd, containerd and CRI-O.
+// MaxLine in bytes is how much of a line one entry of the log has unless the options say otherwise; longer lines are
+// written in parts. It is the limit of dockerd, containerd and CRI-O.
 const MaxLine = 16 << 10
+
+// MostLine in bytes is the most that the options may say: every reader takes an entry of that.
+const MostLine = maxEntry / 2
 
 // Entry is one line of a log, or a part of one.
 type Entry struct {
@@ -44,6 +47,9 @@ type Entry struct {
 	// Data ends with a newline, unless Partial. It is valid until the function that got it returns.
 	Data    []byte
 	Partial bool // the line goes on in the stream's next entry, or its end was never written
+	// Attrs are what the container's client wanted to be kept with each line: labels, variables, a tag.
+	Attrs map[string]string
+	End   Cursor // behind it; only when ReadOptions.From is set
 }
 
 var errDriver = errors.New("unknown log driver, want json-file or cri")

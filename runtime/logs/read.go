@@ -24,6 +24,10 @@ type ReadOptions struct {
 	// Late is for how long after a rotation the writer may still write to the file before. Ours does not; others' write
 	// behind the back of the one who rotates (containerd).
 	Late time.Duration
+	// From, when set, is where to begin, instead of Tail; each entry then says where it ends.
+	From *Cursor
+	// Gap is called when lines are missed: the file of From, or one that a follower had not come to yet, is gone. May be nil.
+	Gap func()
 }
 
 // slack is by how much entries may be out of order: each stream takes the time before it waits for the file.
@@ -76,7 +80,13 @@ func (r *reader) open() error {
 		return &fs.PathError{Op: "open", Path: r.Path, Err: fs.ErrNotExist}
 	}
 	used := len(all)
-	if r.Tail >= 0 {
+	if r.From != nil {
+		var found bool
+		used, found, err = from(all, *r.From)
+		if !found && r.From.File != 0 && err == nil {
+			r.gap()
+		}
+	} else if r.Tail >= 0 {
 		used, err = tail(all, r.Tail, r.parse)
 	} else if !r.Since.IsZero() {
 		used, err = since(all, r.Since)
@@ -86,6 +96,12 @@ func (r *reader) open() error {
 		r.files = append(r.files, all[i])
 	}
 	return err
+}
+
+func (r *reader) gap() {
+	if r.Gap != nil {
+		r.Gap()
+	}
 }
 
 // since leaves out the files that were last written before t, but never the current one.
@@ -109,25 +125,37 @@ func (r *reader) finite(ctx context.Context) error {
 	}
 	ends := make([]int64, len(r.files))
 	for i, s := range r.files {
-		fi, err := s.Stat()
+		size, err := s.size()
 		if err != nil {
 			return err
 		}
-		ends[i] = fi.Size()
+		ends[i] = size
 	}
 	for i, s := range r.files {
-		if err := s.drain(ctx, ends[i], r.line); err != nil {
+		if err := s.drain(ctx, ends[i], r.lineOf(s)); err != nil {
 			return err
 		}
+		s.release()
 	}
 	return nil
 }
 
-// line hands on one line of a file.
-func (r *reader) line(line []byte) error {
+// lineOf hands on one line of a file.
+func (r *reader) lineOf(s *source) func(line []byte) error {
+	return func(line []byte) error { return r.line(s, line) }
+}
+
+func (r *reader) line(s *source, line []byte) error {
 	var e Entry
 	if !r.parse(line, &e) {
 		return nil
+	}
+	if r.From != nil {
+		m, err := s.mark()
+		if err != nil {
+			return err
+		}
+		e.End = Cursor{m, s.pos}
 	}
 	if !r.Until.IsZero() && e.Time.After(r.Until) {
 		if e.Time.After(r.Until.Add(slack)) {
@@ -159,7 +187,7 @@ func (r *reader) chase(ctx context.Context, w *watcher) error {
 	for {
 		over := r.over() // asked before the file is read to its end
 		s := r.files[0]
-		if err := s.drain(ctx, math.MaxInt64, r.line); err != nil {
+		if err := s.drain(ctx, math.MaxInt64, r.lineOf(s)); err != nil {
 			return err
 		}
 		known := len(r.files) > 1
@@ -174,7 +202,7 @@ func (r *reader) chase(ctx context.Context, w *watcher) error {
 		}
 		if next {
 			// The successor was made after the last write to s: what came since the reading above is all there is.
-			if err := s.drain(ctx, math.MaxInt64, r.line); err != nil {
+			if err := s.drain(ctx, math.MaxInt64, r.lineOf(s)); err != nil {
 				return err
 			}
 			s.Close()
@@ -195,9 +223,12 @@ func (r *reader) next(s *source) (bool, error) {
 	if len(r.files) > 1 {
 		return true, nil
 	}
-	next, err := successor(r.Path, s)
+	next, gap, err := successor(r.Path, s)
 	if err != nil || next == nil {
 		return false, err
+	}
+	if gap {
+		r.gap()
 	}
 	r.files = append(r.files, next)
 	return true, nil

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"io/fs"
 	"os"
 	"syscall"
 )
@@ -19,10 +20,13 @@ const maxEntry = 1 << 20
 // source is one file of a log, held open, so that its inode number belongs to no other file meanwhile.
 type source struct {
 	*os.File
-	inode uint64
-	dev   uint64
-	pos   int64 // of the first line that was not delivered
-	buf   []byte
+	inflated *os.File // what is in it, when it is compressed and has been read
+	gzip     bool
+	inode    uint64
+	dev      uint64
+	marked   uint64
+	pos      int64 // of the first line that was not delivered
+	buf      []byte
 }
 
 func openSource(path string) (*source, error) {
@@ -39,7 +43,93 @@ func openSource(path string) (*source, error) {
 	return s, nil
 }
 
-func (s *source) same(o *source) bool { return s.inode == o.inode && s.dev == o.dev }
+// openRotated opens a file by its number, compressed or not.
+func openRotated(path string, n int) (*source, error) {
+	s, err := openSource(rotated(path, n))
+	if n == 0 || !errors.Is(err, fs.ErrNotExist) {
+		return s, err
+	}
+	if s, err = openSource(rotated(path, n) + ".gz"); err == nil {
+		s.gzip = true
+	}
+	return s, err
+}
+
+func (s *source) same(o *source) bool {
+	return s.inode == o.inode && s.dev == o.dev && s.gzip == o.gzip
+}
+
+// becomes says whether another file is what a compression has made of this one.
+func (s *source) becomes(o *source) bool {
+	if s.gzip || !o.gzip {
+		return false
+	}
+	mine, err := s.mark()
+	if err != nil || mine == 0 {
+		return false
+	}
+	other, err := o.mark()
+	return err == nil && mine == other
+}
+
+// Close closes the file, and its content where that is another one.
+func (s *source) Close() error {
+	err := s.File.Close()
+	if s.inflated != nil {
+		err = errors.Join(err, s.inflated.Close())
+	}
+	return err
+}
+
+// content is the file with the lines.
+func (s *source) content() (*os.File, error) {
+	if !s.gzip {
+		return s.File, nil
+	}
+	if s.inflated == nil {
+		f, err := inflate(s.File)
+		if err != nil {
+			return nil, err
+		}
+		s.inflated = f
+	}
+	return s.inflated, nil
+}
+
+// readAt is ReadAt of the content, where an end is no error.
+func (s *source) readAt(b []byte, at int64) (int, error) {
+	f, err := s.content()
+	if err != nil {
+		return 0, err
+	}
+	n, err := f.ReadAt(b, at)
+	if errors.Is(err, io.EOF) {
+		err = nil
+	}
+	return n, err
+}
+
+// release gives back what the reading needed, when nothing more is read of it.
+func (s *source) release() {
+	s.buf = nil
+	if s.inflated != nil {
+		s.inflated.Close()
+		s.inflated = nil
+	}
+}
+
+// size is that of the content in bytes.
+func (s *source) size() (int64, error) {
+	f, err := s.content()
+	if err != nil {
+		return 0, err
+	}
+	fi, err := f.Stat()
+	if err != nil {
+		return 0, err
+	}
+	return fi.Size(), nil
+}
 
 func (s *source) stat() (*syscall.Stat_t, error) {
 	fi, err := s.Stat()
@@ -94,12 +184,12 @@ func (s *source) fill(limit int64) (n int, err error) {
 		if want <= 0 {
 			return n, nil
 		}
-		m, err := s.ReadAt(s.buf[n:n+int(want)], s.pos+int64(n))
-		if errors.Is(err, io.EOF) {
-			return n + m, s.truncated(n + m)
-		}
+		m, err := s.readAt(s.buf[n:n+int(want)], s.pos+int64(n))
 		if err != nil {
 			return n, err
+		}
+		if int64(m) < want {
+			return n + m, s.truncated(n + m)
 		}
 		newline := bytes.IndexByte(s.buf[n:n+m], '\n') >= 0
 		n += m
@@ -117,8 +207,8 @@ func (s *source) truncated(n int) error {
 	if n > 0 {
 		return nil
 	}
-	fi, err := s.Stat()
-	if err == nil && fi.Size() < s.pos {
+	size, err := s.size()
+	if err == nil && size < s.pos {
 		s.pos = 0
 	}
 	return err

@@ -1,21 +1,17 @@
 package logs
 
-import (
-	"bytes"
-	"errors"
-	"io"
-)
+import "bytes"
 
 // tail moves the positions of a log's files, the youngest first, so that the last n lines come after them, and returns
 // how many of the files still matter. It reads backwards, only as far as needed. Parts of a line count as one.
 func tail(all []*source, n int64, parse parser) (used int, err error) {
 	t := &tailer{want: n, parse: parse}
 	for i, s := range all {
-		fi, err := s.Stat()
+		size, err := s.size()
 		if err != nil {
 			return 0, err
 		}
-		found, err := t.back(s, fi.Size())
+		found, err := t.back(s, size)
 		if err != nil {
 			return 0, err
 		}
@@ -40,7 +36,7 @@ func (t *tailer) back(s *source, end int64) (bool, error) {
 		n := min(int64(blockSize), from)
 		from -= n
 		block := make([]byte, n, int(n)+len(rest))
-		if _, err := s.ReadAt(block, from); err != nil && !errors.Is(err, io.EOF) {
+		if _, err := s.readAt(block, from); err != nil {
 			return false, err
 		}
 		block = append(block, rest...)

@@ -13,10 +13,13 @@ import (
 
 // Options says where and how a log is written.
 type Options struct {
-	Driver   string // json-file or cri; none writes nothing
-	Path     string // of the current file; its directory is created
-	MaxSize  int64  // in bytes, of a file before it is rotated; 0: never
-	MaxFiles int    // kept, the current one included; below 2 only that
+	Driver   string            // json-file or cri; none writes nothing
+	Path     string            // of the current file; its directory is created
+	MaxSize  int64             // in bytes, of a file before it is rotated; 0: never
+	MaxFiles int               // kept, the current one included; below 2 only that
+	MaxLine  int               // in bytes, of a line in one entry, up to MostLine; 0: MaxLine
+	Compress bool              // what is rotated
+	Attrs    map[string]string // with each line, of json-file
 	Logger   *slog.Logger
 }
 
@@ -32,12 +35,15 @@ type Writer struct {
 	retry   time.Time // no rotation before
 	streams []*Stream
 	lost    loss
+
+	squeezing sync.WaitGroup // has what is being compressed
 }
 
 // loss counts what was dropped since the file could last be written.
 type loss struct{ now, total int64 }
 
-// Stream is stdout or stderr of a Writer. It holds the beginning of a line until its end comes, at most MaxLine bytes.
+// Stream is stdout or stderr of a Writer. It holds the beginning of a line until its end comes, at most Options.MaxLine
+// bytes.
 type Stream struct {
 	w    *Writer
 	name string
@@ -61,6 +67,10 @@ func NewWriter(o Options) (*Writer, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
+	if o.MaxLine <= 0 {
+		o.MaxLine = MaxLine
+	}
+	o.MaxLine = min(o.MaxLine, MostLine)
 	w := &Writer{o: o}
 	if o.Driver == DriverNone {
 		return w, nil
@@ -118,7 +128,7 @@ func (w *Writer) stream(name string) *Stream {
 			return s
 		}
 	}
-	s := &Stream{w: w, name: name, format: newFormat(w.o.Driver, name)}
+	s := &Stream{w: w, name: name, format: newFormat(w.o.Driver, name, w.o.Attrs)}
 	w.streams = append(w.streams, s)
 	return s
 }
@@ -180,10 +190,11 @@ func (s *Stream) split(out, p []byte) []byte {
 	return out
 }
 
-// parts appends what of held+p is beyond MaxLine as parts, and returns the rest of p: with held it fits into one entry.
+// parts appends what of held+p is beyond the longest line as parts, and returns the rest of p: with held it fits into one entry.
 func (s *Stream) parts(out, p []byte) (grown, rest []byte) {
-	for len(s.held)+len(p) > MaxLine {
-		n := min(MaxLine-len(s.held), len(p))
+	most := s.w.o.MaxLine
+	for len(s.held)+len(p) > most {
+		n := min(most-len(s.held), len(p))
 		if len(s.held) == 0 {
 			n = s.whole(p[:n])
 			out = s.line(out, p[:n], false)
@@ -220,6 +231,7 @@ func (w *Writer) Flush() error {
 // Close writes what is held and closes the file. In CRI's format the last line is made a full one, as other runtimes
 // do; in json-file it stays without a newline. Closing again does nothing, and so does writing then.
 func (w *Writer) Close() error {
+	defer w.squeezing.Wait()
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.file == nil {

@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -337,5 +338,24 @@ func BenchmarkWrite(b *testing.B) {
 				s.Write(line, noon())
 			}
 		})
+	}
+}
+
+// TestLineLength: a length of its own, with one that no reader would take cut down.
+func TestLineLength(t *testing.T) {
+	w := newWriter(t, Options{Driver: DriverCRI, MaxLine: 4})
+	if err := errors.Join(w.Stream("stdout").Write([]byte("abcdefghij\n"), noon()), w.Close()); err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	err := Read(t.Context(), ReadOptions{Driver: DriverCRI, Path: w.o.Path, Tail: -1}, func(e Entry) error {
+		got = append(got, string(e.Data))
+		return nil
+	})
+	if want := []string{"abcd", "efgh", "ij\n"}; err != nil || !slices.Equal(got, want) {
+		t.Errorf("got %q, %v; want %q", got, err, want)
+	}
+	if w := newWriter(t, Options{Driver: DriverCRI, MaxLine: 1 << 30}); w.o.MaxLine != MostLine {
+		t.Errorf("lines of %d bytes", w.o.MaxLine)
 	}
 }

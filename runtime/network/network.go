@@ -22,6 +22,7 @@ type Request struct {
 	Bandwidth    Bandwidth
 	DNS          DNS
 	CgroupParent string
+	Runtime      string // the handler that the pod is run by: it may have a network of its own
 	Aliases      []string
 	Interface    string       // in the container; empty is eth0. AttachTo only, like the next two
 	Addresses    []netip.Addr // static ones, at most one of each family; the others are chosen

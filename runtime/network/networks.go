@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"net/netip"
 	"os"
+	"slices"
 	"sync"
 
 	"github.com/containerd/errdefs"
@@ -44,6 +46,7 @@ type Networks struct {
 	mu       sync.Mutex
 	prepared map[string]Attachment // by the path of the namespace that has it
 	restored []Attachment          // until Collect
+	own      map[string]Configurable
 }
 
 // New makes the object; Restore comes next. The providers are not closed by it.
@@ -58,6 +61,28 @@ func New(o Options, cni Configurable, builtin Provider) (*Networks, error) {
 	n := &Networks{options: o, cni: cni, builtin: builtin, prepared: map[string]Attachment{}}
 	n.spares = newSpares(o.Spares, n.makeSpare, n.discardSpare, o.Log)
 	return n, nil
+}
+
+// SetOwn gives the pods of runtimes, by their names, providers of CNI of their own. Those that others have made go on to be
+// detached by what their attachments say.
+func (n *Networks) SetOwn(own map[string]Configurable) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.own = own
+}
+
+// ownOf is the provider that the pods of a runtime have to themselves.
+func (n *Networks) ownOf(runtime string) (Configurable, bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	p, ok := n.own[runtime]
+	return p, ok
+}
+
+func (n *Networks) owns() []Configurable {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return slices.Collect(maps.Values(n.own))
 }
 
 func (n *Networks) active(ctx context.Context) Provider {
@@ -129,6 +154,9 @@ func (n *Networks) discardPrepared(ctx context.Context, a *Attachment, now bool)
 // Attach joins the pod to its network. When it fails, nothing is left.
 func (n *Networks) Attach(ctx context.Context, r Request) (Attachment, error) {
 	provider := n.active(ctx)
+	if own, ok := n.ownOf(r.Runtime); ok {
+		provider = own
+	}
 	prepared := n.takePrepared(r.NetNS)
 	if prepared != nil && provider == n.builtin {
 		return n.builtin.(Preparer).Claim(ctx, r, *prepared)
@@ -147,7 +175,15 @@ func (n *Networks) Detach(ctx context.Context, r Request, a *Attachment) error {
 		if err != nil {
 			return err
 		}
+		if own, ok := n.ownOf(r.Runtime); ok && a.Provider == ProviderCNI {
+			provider = own
+		}
 		return provider.Detach(ctx, r, a)
+	}
+	if own, ok := n.ownOf(r.Runtime); ok {
+		if err := own.Detach(ctx, r, nil); err != nil {
+			return err
+		}
 	}
 	return errors.Join(n.cni.Detach(ctx, r, nil), n.builtin.Detach(ctx, r, nil),
 		n.discardPrepared(ctx, n.takePrepared(r.NetNS), false))
@@ -170,6 +206,9 @@ func (n *Networks) Restore(ctx context.Context, records []Record, all []Attachme
 	n.restored = all
 	n.mu.Unlock()
 	err := errors.Join(n.segments().RestoreNetworks(ctx, records), n.cni.Restore(ctx, all), n.builtin.Restore(ctx, all))
+	for _, own := range n.owns() {
+		err = errors.Join(err, own.Restore(ctx, all))
+	}
 	n.spares.start()
 	return err
 }
@@ -190,6 +229,9 @@ func (n *Networks) Collect(ctx context.Context, live []string) error {
 		if !lives[a.ID] {
 			errs = append(errs, n.Detach(ctx, Request{ID: a.ID}, &a))
 		}
+	}
+	for _, own := range n.owns() {
+		errs = append(errs, own.Collect(ctx))
 	}
 	return errors.Join(append(errs, n.cni.Collect(ctx), n.builtin.Collect(ctx))...)
 }

@@ -185,6 +185,14 @@ func (s *Sandboxes) call(ctx context.Context, p wire.Process, method string, in 
 // Start makes and starts a container. The files of attach stay the caller's.
 func (s *Sandboxes) Start(ctx context.Context, wish string, start wire.Start, attach []*os.File) (wire.StartResult, error) {
 	g := s.groupFor(wish)
+	if start.Stdio.Log.Logger != nil {
+		if _, err := g.connected(ctx); err != nil {
+			return wire.StartResult{}, err
+		}
+		if g.hello().Version < wire.VersionLogger {
+			return wire.StartResult{}, fmt.Errorf("its supervisor is of an older version and starts no binary loggers: replace it with `minid upgrade-supervisor`: %w", errdefs.ErrFailedPrecondition)
+		}
+	}
 	known := wire.Entry{Process: start.Process, Dir: start.Dir, Stdio: start.Stdio}
 	return s.launch(ctx, g, known, wire.MethodStart, start, attach)
 }

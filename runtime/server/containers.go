@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
+	"strconv"
 	"strings"
 
 	"github.com/containerd/errdefs"
@@ -14,6 +16,7 @@ import (
 	"github.com/minirt/mini/runtime/engine"
 	"github.com/minirt/mini/runtime/events"
 	"github.com/minirt/mini/runtime/logs"
+	"github.com/minirt/mini/runtime/logs/driver"
 	"github.com/minirt/mini/runtime/snapshot"
 	"github.com/minirt/mini/runtime/stats"
 	"github.com/minirt/mini/runtime/supervisor/wire"
@@ -40,6 +43,34 @@ func logOf(l *api.LogConfig) wire.Log {
 	return wire.Log{Driver: l.GetDriver(), Path: l.GetPath(), MaxSize: l.GetMaxSize(), MaxFiles: int(l.GetMaxFiles())}
 }
 
+// loggingOf is the log of a new container: cri as it is given, the others as a choice of driver and options.
+func loggingOf(l *api.LogConfig) (wire.Log, driver.Choice) {
+	if l.GetDriver() == logs.DriverCRI {
+		return logOf(l), driver.Choice{}
+	}
+	c := driver.Choice{Driver: l.GetDriver(), Options: maps.Clone(l.GetOptions())}
+	set := func(key, value string) {
+		if c.Options == nil {
+			c.Options = map[string]string{}
+		}
+		if c.Options[key] == "" {
+			c.Options[key] = value
+		}
+	}
+	if c.Driver == "" || c.Driver == logs.DriverJSON {
+		if l.GetPath() != "" {
+			set("log-path", l.Path)
+		}
+		if l.GetMaxSize() > 0 {
+			set("max-size", strconv.FormatInt(l.MaxSize, 10))
+		}
+		if l.GetMaxFiles() > 0 {
+			set("max-file", strconv.Itoa(int(l.MaxFiles)))
+		}
+	}
+	return wire.Log{}, c
+}
+
 func (s *containersServer) List(ctx context.Context, r *api.ListContainersRequest) (*api.ListContainersResponse, error) {
 	filter, err := events.ParseFilterOf(r.Filters, "id", "name", "image", "state", "health", "runtime", "snapshotter", "labels.")
 	if err != nil {
@@ -51,9 +82,16 @@ func (s *containersServer) List(ctx context.Context, r *api.ListContainersReques
 	}
 	out := &api.ListContainersResponse{}
 	for _, c := range list {
-		if filter.Match(containerKey(c)) {
-			out.Containers = append(out.Containers, s.view(c))
+		if !filter.Match(containerKey(c)) {
+			continue
 		}
+		one := s.member(ctx, c, s.view(c))
+		if r.Size {
+			if one.Size, err = s.written(ctx, c); err != nil && !errdefs.IsNotFound(err) { // it is being made or removed
+				return nil, err
+			}
+		}
+		out.Containers = append(out.Containers, one)
 	}
 	return out, nil
 }
@@ -90,14 +128,17 @@ func (s *containersServer) Get(ctx context.Context, r *api.ContainerRequest) (*a
 	if err != nil {
 		return nil, err
 	}
-	out := s.view(c)
-	if r.Size && c.Snapshot != "" {
+	out := s.member(ctx, c, s.view(c))
+	if r.Size {
 		if out.Size, err = s.written(ctx, c); err != nil {
 			return nil, err
 		}
 	}
 	if !r.Spec {
 		return out, nil
+	}
+	if c.Pod == "" { // else it is the CRI's
+		out.Kept = c.Front
 	}
 	if c.Request != nil {
 		if out.Request, err = json.Marshal(c.Request); err != nil {
@@ -112,8 +153,35 @@ func (s *containersServer) Get(ctx context.Context, r *api.ContainerRequest) (*a
 	return out, err
 }
 
-// written is the size of what a container has changed of its image.
+// member adds what a container is in its pod.
+func (s *containersServer) member(ctx context.Context, c engine.Container, out *api.Container) *api.Container {
+	if c.Pod == "" {
+		return out
+	}
+	out.Member = &api.PodMember{Name: c.InPod}
+	if c.Role != "" {
+		out.Member.Name = c.Role
+	}
+	if pod, err := s.Engine.Pod(ctx, c.Namespace, c.Pod); err == nil { // else it is being removed
+		out.Member.Pod, out.Member.PodNamespace = pod.Name, pod.PodNamespace
+	}
+	return out
+}
+
+// CheckHealth does a container's health check now.
+func (s *containersServer) CheckHealth(ctx context.Context, r *api.ContainerRequest) (*api.HealthResult, error) {
+	h, err := s.Engine.CheckHealth(ctx, namespace(r), r.Id)
+	if err != nil {
+		return nil, err
+	}
+	return resultOf(h), nil
+}
+
+// written is the size of what a container has changed of its image; nil when it has none.
 func (s *containersServer) written(ctx context.Context, c engine.Container) (*api.SnapshotUsage, error) {
+	if c.Snapshot == "" {
+		return nil, nil
+	}
 	sn, err := s.snapshotter(c.Snapshotter)
 	if err != nil {
 		return nil, err
@@ -210,7 +278,11 @@ func (s *containersServer) Logs(r *api.LogsRequest, stream grpc.ServerStreamingS
 	ctx, cancel := s.whileServing(stream.Context())
 	defer cancel()
 	err := s.Engine.Logs(ctx, namespace(r), r.Id, o, func(e logs.Entry) error {
-		return stream.Send(&api.LogEntry{Time: nanos(e.Time), Stream: e.Stream, Data: e.Data, Partial: e.Partial})
+		out := &api.LogEntry{Time: nanos(e.Time), Stream: e.Stream, Data: e.Data, Partial: e.Partial}
+		if r.Details {
+			out.Attributes = e.Attrs
+		}
+		return stream.Send(out)
 	})
 	return orStopping(ctx, err)
 }

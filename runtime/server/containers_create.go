@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"math"
 	"net/netip"
@@ -19,12 +20,16 @@ import (
 func (s *containersServer) Create(ctx context.Context, r *api.CreateContainerRequest) (*api.Container, error) {
 	o := engine.CreateOptions{
 		ID: r.Id, Image: r.Image, Platform: r.Platform, Snapshotter: r.Snapshotter, Runtime: r.Runtime, Labels: r.Labels,
-		SnapshotLabels: r.SnapshotLabels, Log: logOf(r.Log), Stdin: r.Stdin, StdinOnce: r.StdinOnce,
+		SnapshotLabels: r.SnapshotLabels, Stdin: r.Stdin, StdinOnce: r.StdinOnce,
 		AutoRemove: r.AutoRemove, NoPivot: r.NoPivot, Supervisor: r.Supervisor,
 		Name: r.Name, GenerateName: r.GenerateName, StopTimeout: time.Duration(r.StopTimeout), Init: r.Init,
 		Restart:     engine.RestartPolicy{Name: r.Restart.GetName(), MaxRetries: int(r.Restart.GetMaxRetries())},
-		HealthCheck: healthCheckOf(r.Health), VolumesFrom: r.VolumesFrom, ImageVolumes: r.ImageVolumes,
+		HealthCheck: healthCheckOf(r.Health), Front: r.Kept, InitBinary: r.InitBinary, VolumesFrom: r.VolumesFrom, ImageVolumes: r.ImageVolumes,
 	}
+	if len(r.Kept) > 0 && !json.Valid(r.Kept) {
+		return nil, fmt.Errorf("what is to be kept with the container is not JSON: %w", errdefs.ErrInvalidArgument)
+	}
+	o.Log, o.Logging = loggingOf(r.Log)
 	var err error
 	if o.Net, err = networkOf(r); err != nil {
 		return nil, err

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"math"
@@ -18,13 +19,18 @@ func (s *containersServer) view(c engine.Container) *api.Container {
 		Id: c.ID, Namespace: c.Namespace, Image: c.Image, ImageDigest: c.ImageDigest, Snapshotter: c.Snapshotter,
 		Snapshot: c.Snapshot, Runtime: c.Runtime, Labels: c.Labels, State: string(c.State), Pid: int64(c.PID),
 		CreatedAt: nanos(c.CreatedAt), StartedAt: nanos(c.StartedAt), Exit: exitOf(c.Exit), LogPath: c.Log.Path,
-		LogDriver: c.Log.Driver, Bundle: s.Engine.Bundle(c), Cgroup: cgroupOf(c.CgroupPaths), Pod: c.Pod, Warnings: c.Warnings,
+		LogDriver: cmp.Or(c.Logging.Driver, c.Log.Driver), Bundle: s.Engine.Bundle(c), Cgroup: cgroupOf(c.CgroupPaths), Pod: c.Pod, Warnings: c.Warnings,
 		Name: c.Name, Networks: endpointsOf(c), Ports: portsOf(c), RestartCount: int64(c.RestartCount), Restarting: c.Restarting,
 		Restart: &api.RestartPolicy{Name: c.Restart.Name, MaxRetries: int32(min(c.Restart.MaxRetries, math.MaxInt32))},
 		Health:  healthOf(c), HealthCheck: checkOf(c.HealthCheck), Hostname: engine.Hostname(c), Mounts: s.askedMounts(c),
-		Log:        &api.LogConfig{Driver: c.Log.Driver, Path: c.Log.Path, MaxSize: c.Log.MaxSize, MaxFiles: int32(min(c.Log.MaxFiles, math.MaxInt32))},
+		Log:        logConfigOf(c),
 		AutoRemove: c.AutoRemove, StopTimeout: int64(c.StopTimeout), NetworkMode: modeOf(c.Net), Init: c.Init,
-		Dns: dnsOf(c.Net.DNS), ExtraHosts: c.Net.ExtraHosts, VolumesFrom: c.VolumesFrom,
+		Dns: dnsOf(c.Net.DNS), ExtraHosts: c.Net.ExtraHosts, Args: engine.Args(c),
+		ImageId: c.ConfigDigest, Stdin: c.Stdin, StdinOnce: c.StdinOnce,
+		AskedPorts: publishedOf(c.Net.Ports), PublishAll: c.Net.PublishAll,
+	}
+	if s := c.Shipping; s != nil {
+		out.LogShipping = &api.LogShipping{Error: s.Error, Since: nanos(s.Since), Dropped: s.Dropped, Gaps: s.Gaps}
 	}
 	out.ImageConfig, _ = json.Marshal(c.ImageConfig) // strings and maps of them
 	if all, err := engine.Exposed(c); err == nil {   // else the image's are wrong, and nothing of them is published
@@ -33,6 +39,13 @@ func (s *containersServer) view(c engine.Container) *api.Container {
 		}
 	}
 	return out
+}
+
+func logConfigOf(c engine.Container) *api.LogConfig {
+	return &api.LogConfig{
+		Driver: cmp.Or(c.Logging.Driver, c.Log.Driver), Path: c.Log.Path, MaxSize: c.Log.MaxSize, MaxFiles: int32(min(c.Log.MaxFiles, math.MaxInt32)),
+		Options: c.Logging.Options,
+	}
 }
 
 // cgroupOf picks the directory to show of those that a container is in: the unified one, else the memory controller's.
@@ -88,6 +101,10 @@ func portsOf(c engine.Container) []*api.PublishedPort {
 			list = append(list, a.Ports...)
 		}
 	}
+	return publishedOf(list)
+}
+
+func publishedOf(list []network.Port) []*api.PublishedPort {
 	var all []*api.PublishedPort
 	for _, p := range list {
 		out := &api.PublishedPort{Protocol: p.Protocol, HostPort: uint32(p.HostPort), ContainerPort: uint32(p.ContainerPort)}
@@ -112,9 +129,13 @@ func healthOf(c engine.Container) *api.Health {
 	}
 	out := &api.Health{Status: h.Status, FailingStreak: int32(min(h.FailingStreak, math.MaxInt32))}
 	for _, r := range h.Log {
-		out.Log = append(out.Log, &api.HealthResult{Start: nanos(r.Start), End: nanos(r.End), ExitCode: int32(r.ExitCode), Output: r.Output})
+		out.Log = append(out.Log, resultOf(r))
 	}
 	return out
+}
+
+func resultOf(r engine.HealthResult) *api.HealthResult {
+	return &api.HealthResult{Start: nanos(r.Start), End: nanos(r.End), ExitCode: int32(r.ExitCode), Output: r.Output}
 }
 
 func checkOf(h *engine.HealthCheck) *api.HealthCheck {

@@ -209,7 +209,7 @@ func serve(t *testing.T, e Engine) (*client.Client, Deps) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := grpc.NewServer(grpcx.ServerOptions(grpcx.Interceptors{Log: log})...)
+	s := grpc.NewServer(grpcx.ServerOptions(grpcx.Interceptors{Log: log}, nil)...)
 	Register(s, d)
 	socket := filepath.Join(dir, "s")
 	l, err := net.Listen("unix", socket)

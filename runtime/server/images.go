@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"slices"
 
 	"github.com/containerd/platforms"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -87,7 +88,10 @@ func (s *imagesServer) Prune(ctx context.Context, r *api.PruneImagesRequest) (*a
 	for _, c := range containers {
 		used[c.Image] = true
 	}
-	deleted, err := s.Images.Prune(ctx, namespace(r), r.All, func(i image.Image) bool { return used[i.Name] })
+	spared := func(i image.Image) bool {
+		return used[i.Name] || r.Only != nil && !slices.Contains(r.Only.Names, i.Name)
+	}
+	deleted, err := s.Images.Prune(ctx, namespace(r), r.All, spared)
 	if err != nil {
 		return nil, err
 	}

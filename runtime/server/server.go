@@ -61,6 +61,12 @@ type Engine interface {
 	Logs(ctx context.Context, ns, id string, o engine.LogOptions, each func(logs.Entry) error) error
 	ReopenLog(ctx context.Context, ns, id string) error
 	Checkpoint(ctx context.Context, ns, id string, o engine.CheckpointOptions) error
+	CheckpointNamed(ctx context.Context, ns, id, name, dir string, o engine.CheckpointOptions) (string, error)
+	ListCheckpoints(ctx context.Context, ns, id, dir string) ([]string, error)
+	CheckpointPath(ctx context.Context, ns, id, name, dir string) (string, error)
+	RemoveCheckpoint(ctx context.Context, ns, id, name, dir string) error
+	CheckHealth(ctx context.Context, ns, id string) (engine.HealthResult, error)
+	Pod(ctx context.Context, ns, id string) (engine.Pod, error)
 	CheckpointImage(ctx context.Context, ns, id string, o engine.CheckpointImageOptions) (image.Image, error)
 	RestoreImage(ctx context.Context, ns string, o engine.RestoreOptions) (engine.Container, error)
 	Check(ctx context.Context, repair, quick bool) ([]engine.Problem, int, error)

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/minirt/mini/internal/mount"
+	"github.com/minirt/mini/oci/layer"
 )
 
 // Kind of a snapshot.
@@ -140,4 +141,35 @@ type LayerStore interface {
 type Differ interface {
 	// Diff writes an uncompressed layer: the same bytes for the same snapshot.
 	Diff(ctx context.Context, key Key, w io.Writer) error
+}
+
+// Comparer is a snapshotter that shows what a snapshot has changed and what is below it, for what Diff has no words for.
+type Comparer interface {
+	// Compare hands on the two trees, which are there until do returns. ErrInvalidArgument for a view, which changes nothing.
+	Compare(ctx context.Context, key Key, do func(Compared) error) error
+}
+
+// Compared are a snapshot's tree and that of its parent, "" if it has none.
+type Compared struct {
+	Lower, Upper   string
+	UpperDirectory bool // of an overlay: for layer.DiffUpper, not for layer.Diff
+	UIDMap, GIDMap []IDMap
+}
+
+// Diff writes the layer that turns one into the other.
+func (c Compared) Diff(ctx context.Context, w io.Writer, o layer.DiffOptions) error {
+	o.UIDMap, o.GIDMap = LayerIDMaps(c.UIDMap), LayerIDMaps(c.GIDMap)
+	if c.UpperDirectory {
+		return layer.DiffUpper(ctx, w, c.Upper, c.Lower, o)
+	}
+	return layer.Diff(ctx, w, c.Lower, c.Upper, o)
+}
+
+// Changes tells the names that differ.
+func (c Compared) Changes(ctx context.Context, o layer.DiffOptions) ([]layer.Change, error) {
+	o.UIDMap, o.GIDMap = LayerIDMaps(c.UIDMap), LayerIDMaps(c.GIDMap)
+	if c.UpperDirectory {
+		return layer.ChangesUpper(ctx, c.Upper, c.Lower, o)
+	}
+	return layer.Changes(ctx, c.Lower, c.Upper, o)
 }

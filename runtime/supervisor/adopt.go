@@ -135,6 +135,9 @@ func (s *Supervisor) adoptStreams(p *process, given map[string]*os.File) error {
 		return err
 	}
 	p.io.log = log
+	if err := s.startLogger(p); err != nil {
+		s.Log.Warn("a binary logger does not go on; the log's files do", "process", name(p.key), "error", err)
+	}
 	kept, err := keptOf(given)
 	if err != nil {
 		return err

@@ -189,6 +189,11 @@ func (s *streams) enterFrozen(f frozenAttachment) {
 	if f.Stderr != nil {
 		a.stderr = newOutlet(f.files[2], f.Stderr.Pending)
 	}
+	for _, o := range []*outlet{a.stdout, a.stderr} {
+		if o != nil && a.key == loggerKey {
+			o.patience = loggerPatience
+		}
+	}
 	if a.in != nil || a.stdout != nil || a.stderr != nil {
 		s.enter(a)
 	}

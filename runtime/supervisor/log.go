@@ -22,5 +22,5 @@ func openLog(l wire.Log, log *slog.Logger) (logWriter, error) {
 	if l.Driver == logs.DriverNone || l.Driver == "" {
 		return nil, nil
 	}
-	return logs.NewWriter(logs.Options{Driver: l.Driver, Path: l.Path, MaxSize: l.MaxSize, MaxFiles: l.MaxFiles, Logger: log})
+	return logs.NewWriter(logs.Options{Driver: l.Driver, Path: l.Path, MaxSize: l.MaxSize, MaxFiles: l.MaxFiles, MaxLine: l.MaxLine, Compress: l.Compress, Attrs: l.Attrs, Logger: log})
 }

@@ -18,7 +18,8 @@ const (
 
 // outlet writes a stream to one client. Writers put bytes in and wait only while it is full; a goroutine takes them out.
 type outlet struct {
-	file *os.File
+	file     *os.File
+	patience time.Duration
 
 	mu      sync.Mutex
 	changed *sync.Cond
@@ -32,7 +33,7 @@ type outlet struct {
 
 // newOutlet takes the file over.
 func newOutlet(file *os.File, pending []byte) *outlet {
-	o := &outlet{file: file, pending: pending, room: make(chan struct{}), done: make(chan struct{})}
+	o := &outlet{file: file, patience: outletPatience, pending: pending, room: make(chan struct{}), done: make(chan struct{})}
 	o.changed = sync.NewCond(&o.mu)
 	return o
 }
@@ -68,10 +69,10 @@ func (o *outlet) next() ([]byte, bool) {
 	return o.pending, true
 }
 
-// write writes what it can until the client has taken nothing for outletPatience. Regular files have no deadline, and
+// write writes what it can until the client has taken nothing for the outlet's patience. Regular files have no deadline, and
 // need none.
 func (o *outlet) write(chunk []byte) (int, error) {
-	if err := o.file.SetWriteDeadline(time.Now().Add(outletPatience)); err != nil && !errors.Is(err, os.ErrNoDeadline) {
+	if err := o.file.SetWriteDeadline(time.Now().Add(o.patience)); err != nil && !errors.Is(err, os.ErrNoDeadline) {
 		return 0, err
 	}
 	if o.isHeld() { // hold came before the deadline was moved on

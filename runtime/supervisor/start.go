@@ -135,6 +135,10 @@ func (s *Supervisor) openStreams(c *container, p *process) (child childIO, conso
 	if p.io.log, err = openLog(p.stdio.Log, s.Log); err != nil {
 		return childIO{}, nil, fmt.Errorf("%s: its log %s: %w", name(p.key), p.stdio.Log.Path, err)
 	}
+	if err := s.startLogger(p); err != nil {
+		p.io.abandon()
+		return childIO{}, nil, err
+	}
 	if p.stdio.Terminal {
 		console, child.console, err = consolePair()
 		return child, console, err

@@ -23,6 +23,7 @@ type streams struct {
 	log     logWriter // nil: no log
 	buffers *sync.Pool
 	fault   func(error) // called once when the log cannot be written
+	logger  *os.Process // nil: none, or one that an earlier program has started
 
 	stdin  *stdin // nil: none
 	pty    *os.File
@@ -281,6 +282,9 @@ func (s *streams) finish() {
 	s.mu.Unlock()
 	if s.stdin != nil {
 		s.stdin.close(false)
+	}
+	if s.logger != nil {
+		endLogger(s.logger)
 	}
 	if s.log != nil {
 		if err := s.log.Close(); err != nil {

@@ -26,11 +26,30 @@ type report struct {
 	output  map[string][]string // by package and test
 	running map[string]bool     // tests that began and did not end
 	passed  int
-	failed  []string
+	failed  []failedTest
 	skipped []string
 	notes   []string // what tests that passed say they have measured
 	failure []string // packages and builds that failed, and commands that broke
+
+	unsteady []string // tests that failed, and passed when they were run again
 }
+
+// failedTest is a test that failed, or a part of one, and the command that ran it.
+type failedTest struct {
+	pkg, test string
+	command   []string
+	cut       bool // by a panic or a timeout: the package's other tests did not run
+}
+
+func (f failedTest) String() string { return short(f.pkg) + " " + f.test }
+
+// topTest is the name of the whole test.
+func (f failedTest) topTest() string {
+	top, _, _ := strings.Cut(f.test, "/")
+	return top
+}
+
+func (f failedTest) top() string { return short(f.pkg) + " " + f.topTest() }
 
 func newReport(out io.Writer, quiet bool) *report {
 	return &report{out: out, quiet: quiet, output: map[string][]string{}, running: map[string]bool{}}
@@ -94,7 +113,7 @@ func (r *report) end(e event, key string) {
 	case "skip":
 		r.skipped = append(r.skipped, short(e.Package)+" "+e.Test+": "+reason(r.output[key]))
 	case "fail":
-		r.failed = append(r.failed, short(e.Package)+" "+e.Test)
+		r.failed = append(r.failed, failedTest{pkg: e.Package, test: e.Test})
 		fmt.Fprintf(r.out, "--- %s %s failed:\n%s", e.Package, e.Test, strings.Join(r.output[key], ""))
 	}
 }
@@ -123,7 +142,7 @@ func (r *report) endAbandoned(pkg string) {
 		if of != pkg {
 			continue
 		}
-		r.failed = append(r.failed, short(pkg)+" "+test)
+		r.failed = append(r.failed, failedTest{pkg: pkg, test: test, cut: true})
 		fmt.Fprintf(r.out, "--- %s %s was cut off:\n%s", pkg, test, strings.Join(r.output[key], ""))
 		delete(r.running, key)
 	}
@@ -131,11 +150,20 @@ func (r *report) endAbandoned(pkg string) {
 
 func (r *report) failedIn(pkg string) bool {
 	for _, f := range r.failed {
-		if strings.HasPrefix(f, short(pkg)+" ") {
+		if f.pkg == pkg {
 			return true
 		}
 	}
 	return false
+}
+
+// failedTests counts the tests that failed, each with its parts as one.
+func (r *report) failedTests() int {
+	found := map[string]bool{}
+	for _, f := range r.failed {
+		found[f.top()] = true
+	}
+	return len(found)
 }
 
 func (r *report) fail(what, key string) {
@@ -156,12 +184,17 @@ func (r *report) summary() bool {
 	}
 	list("measured", r.notes)
 	list("skipped", r.skipped)
-	list("failed", r.failed)
+	list("unsteady: failed, and passed when run again", r.unsteady)
+	failed := make([]string, 0, len(r.failed))
+	for _, f := range r.failed {
+		failed = append(failed, f.String())
+	}
+	list("failed", failed)
 	list("failed outside of a test", r.failure)
 	if r.passed+len(r.failed)+len(r.skipped) == 0 {
 		fmt.Fprintln(r.out, "no test ran")
 	}
-	fmt.Fprintf(r.out, "\n%d passed, %d failed, %d skipped\n", r.passed, len(r.failed), len(r.skipped))
+	fmt.Fprintf(r.out, "\n%d passed, %d failed, %d skipped\n", r.passed+len(r.unsteady), len(r.failed), len(r.skipped))
 	return r.problems() == 0 && r.passed > 0
 }
 

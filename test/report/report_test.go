@@ -1,6 +1,9 @@
 package main
 
 import (
+	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -57,11 +60,45 @@ func TestReport(t *testing.T) {
 }
 
 func TestParse(t *testing.T) {
-	quiet, commands, err := parse([]string{"-quiet", "--", "a", "b", "--", "c"})
-	if err != nil || !quiet || len(commands) != 2 || len(commands[0]) != 2 || commands[1][0] != "c" {
-		t.Errorf("got %v %v, error %v", quiet, commands, err)
+	f, err := parse([]string{"-quiet", "-again", "2", "--", "a", "b", "--", "c"})
+	if err != nil || !f.quiet || f.again != 2 || len(f.commands) != 2 || len(f.commands[0]) != 2 || f.commands[1][0] != "c" {
+		t.Errorf("got %+v, error %v", f, err)
 	}
-	if _, _, err := parse([]string{"a"}); err == nil {
-		t.Error("a command without -- was accepted")
+	for _, args := range [][]string{{"a"}, {"-again", "x", "--", "a"}, {"a", "--", "b"}, {"-quiet", "--"}, nil} {
+		if _, err := parse(args); err == nil {
+			t.Errorf("%q was accepted", args)
+		}
+	}
+}
+
+// TestAgain runs tests again that fail the first time, and one that always does.
+func TestAgain(t *testing.T) {
+	run := func(second string, cut bool) (ok bool, out string) {
+		script := filepath.Join(t.TempDir(), "go")
+		if err := os.WriteFile(script, []byte("#!/bin/sh\n"+second), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		var text strings.Builder
+		r := newReport(&text, true)
+		r.passed = 1
+		command := []string{script, "test", "-json", "-tags", "x", "./a/...", "m/mini/b"}
+		r.failed = []failedTest{{pkg: "m/mini/b", test: "TestF", command: command, cut: cut}, {pkg: "m/mini/b", test: "TestF/part", command: command, cut: cut}}
+		again(t.Context(), r)
+		return r.summary(), text.String()
+	}
+	const event = `echo "{\"Action\":\"%s\",\"Package\":\"m/mini/b\",\"Test\":\"TestF\"}"` + "\n"
+	const wanted = `[ "$*" = 'test -json -tags x -count=1 -run ^TestF$ m/mini/b' ] || exit 1` + "\n"
+	ok, out := run(wanted + fmt.Sprintf(event, "pass"), false)
+	if !ok || !strings.Contains(out, "unsteady: failed, and passed when run again:\n  b TestF\n  b TestF/part\n") || !strings.Contains(out, "3 passed, 0 failed") {
+		t.Errorf("one that passes: %v\n%s", ok, out)
+	}
+	if ok, out := run(fmt.Sprintf(event, "fail") + "exit 1", false); ok || !strings.Contains(out, "1 passed, 2 failed") {
+		t.Errorf("one that fails again: %v\n%s", ok, out)
+	}
+	if ok, out := run(fmt.Sprintf(event, "pass"), true); ok || strings.Contains(out, "once more") {
+		t.Errorf("one that cut off its package: %v\n%s", ok, out)
+	}
+	if ok, out := run("exit 0", false); ok {
+		t.Errorf("one that is not found: %v\n%s", ok, out)
 	}
 }

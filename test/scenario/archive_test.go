@@ -13,7 +13,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/minirt/mini/internal/mount"
 	"github.com/minirt/mini/internal/testenv"
 )
 
@@ -227,39 +226,7 @@ func newDocker(t *testing.T) func(args ...string) string {
 // startDocker starts a Docker daemon of its own, without networks, and returns its socket.
 func startDocker(t *testing.T) string {
 	t.Helper()
-	testenv.Root(t)
-	testenv.Need(t, "dockerd", "docker")
-	dir := testenv.Dir(t)
-	socket := "unix://" + filepath.Join(dir, "docker.sock")
-	var log bytes.Buffer
-	cmd := exec.Command("dockerd", "--host", socket, "--data-root", filepath.Join(dir, "data"), "--exec-root", filepath.Join(dir, "exec"),
-		"--pidfile", filepath.Join(dir, "pid"), "--bridge=none", "--iptables=false", "--ip-masq=false", "--storage-driver=vfs")
-	cmd.Stdout, cmd.Stderr = &log, &log
-	if err := cmd.Start(); err != nil {
-		t.Skipf("dockerd does not start: %v", err)
-	}
-	ended := make(chan struct{})
-	go func() {
-		_ = cmd.Wait()
-		close(ended)
-	}()
-	t.Cleanup(func() {
-		_ = cmd.Process.Signal(os.Interrupt)
-		<-ended
-		// dockerd makes its data a mount of its own where the one above is private, and leaves it.
-		if err := mount.Unmount(filepath.Join(dir, "data")); err != nil {
-			t.Error(err)
-		}
-	})
-	testenv.Eventually(t, 30*1e9, "dockerd answers", func() bool {
-		select {
-		case <-ended:
-			t.Skipf("dockerd ended at its start: %s", log.String())
-		default:
-		}
-		return exec.CommandContext(t.Context(), "docker", "--host", socket, "version").Run() == nil
-	})
-	return socket
+	return testenv.StartDocker(t, "--bridge=none", "--iptables=false", "--ip-masq=false", "--storage-driver=vfs").Host
 }
 
 func gunzip(t *testing.T, data string) string {

@@ -48,13 +48,13 @@ func (e CodedError) Unwrap() error { return e.Err }
 func NewApp(name, usage, version string) *cli.App {
 	app := NewBareApp(name, usage, version)
 	app.DisableSliceFlagSeparator = true // a mount has commas
-	app.Flags = []cli.Flag{
-		&cli.StringFlag{Name: "address", Aliases: []string{"a"}, Value: DefaultAddress, EnvVars: []string{"MINID_ADDRESS"}, Usage: "the daemon's `SOCKET`"},
+	app.Flags = append([]cli.Flag{
+		&cli.StringFlag{Name: "address", Aliases: []string{"a"}, Value: DefaultAddress, EnvVars: []string{"MINID_ADDRESS"}, Usage: "the daemon's `SOCKET`, or tcp://HOST:PORT"},
 		&cli.StringFlag{Name: "namespace", Aliases: []string{"n"}, Value: "default", EnvVars: []string{"MINID_NAMESPACE"}, Usage: "`NAME` of the namespace to work in"},
 		&cli.DurationFlag{Name: "timeout", Usage: "end the command after this time; 0: never"},
 		&cli.DurationFlag{Name: "connect-timeout", Usage: "how long to wait for the daemon's socket; 0: 10 seconds"},
 		&cli.BoolFlag{Name: "debug", Usage: "print each call to the daemon, and how long it took"},
-	}
+	}, TLSFlags("MINID")...)
 	return app
 }
 

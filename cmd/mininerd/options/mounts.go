@@ -101,9 +101,12 @@ func devices(f Flags, r *spec.Request) error {
 		}
 		r.Devices = append(r.Devices, d)
 	}
-	gpus, err := gpuDevices(f.String("gpus"))
-	r.CDIDevices = append(r.CDIDevices, gpus...)
-	return err
+	gpus, err := GPUs(f.String("gpus"))
+	if err != nil {
+		return err
+	}
+	r.CDIDevices = append(r.CDIDevices, gpus.devices()...)
+	return nil
 }
 
 // device reads HOST[:CONTAINER][:PERMISSIONS].
@@ -121,25 +124,4 @@ func device(text string) (spec.Device, error) {
 		return d, invalid("invalid device specification: %s: write HOST[:CONTAINER[:PERMISSIONS]]", text)
 	}
 	return d, nil
-}
-
-// gpuDevices turns --gpus into CDI devices.
-func gpuDevices(text string) ([]string, error) {
-	const prefix = "nvidia.com/gpu="
-	text = strings.Trim(text, `"'`)
-	if text == "" {
-		return nil, nil
-	}
-	if text == "all" {
-		return []string{prefix + "all"}, nil
-	}
-	list, ok := strings.CutPrefix(text, "device=")
-	if !ok {
-		return nil, invalid("--gpus %s: use all, or device=0,1", text)
-	}
-	var all []string
-	for _, d := range strings.Split(list, ",") {
-		all = append(all, prefix+d)
-	}
-	return all, nil
 }

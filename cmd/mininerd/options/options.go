@@ -7,11 +7,11 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
 	"github.com/containerd/errdefs"
-	"github.com/docker/go-units"
 	"github.com/urfave/cli/v2"
 
 	icli "github.com/minirt/mini/cmd/internal/cli"
@@ -35,19 +35,32 @@ type Flags interface {
 // ContainerFlags are those of the commands that make a container.
 func ContainerFlags() []cli.Flag {
 	return icli.Join(processFlags(), nameFlags(), namespaceFlags(), networkFlags(), mountFlags(), ResourceFlags(), limitFlags(),
-		securityFlags(), healthFlags(), logFlags())
+		securityFlags(), healthFlags(), logFlags(), platformFlags())
 }
 
 // ContainerRequest turns the flags of ContainerFlags, the image and the arguments behind it into a request.
 func ContainerRequest(f Flags, image string, args []string) (*api.CreateContainerRequest, error) {
+	if err := checkPlatform(f); err != nil {
+		return nil, err
+	}
 	r := &spec.Request{Args: args}
 	out := &api.CreateContainerRequest{Image: image, Stdin: f.Bool("interactive") || f.Bool("tty")}
+	if f.Bool("rootfs") {
+		root, err := filepath.Abs(image)
+		if err != nil {
+			return nil, err
+		}
+		out.Image, r.Rootfs = "", root
+	}
 	for _, part := range []func(Flags, *spec.Request, *api.CreateContainerRequest) error{
 		process, naming, namespaces, networking, mounts, limits, security, health, logging,
 	} {
 		if err := part(f, r, out); err != nil {
 			return nil, err
 		}
+	}
+	if err := systemdMode(f, r); err != nil {
+		return nil, err
 	}
 	data, err := json.Marshal(r)
 	out.Request = data
@@ -72,6 +85,9 @@ func processFlags() []cli.Flag {
 		&cli.StringFlag{Name: "umask", Usage: "file mode creation `MASK`, octal"},
 		&cli.StringFlag{Name: "entrypoint", Usage: "replace the image's entrypoint by `COMMAND`; empty clears it"},
 		&cli.BoolFlag{Name: "init", Usage: "run a small init that forwards signals and reaps processes"},
+		&cli.StringFlag{Name: "init-binary", Usage: "`PROGRAM` of the daemon's machine to be that init, called as PROGRAM -- COMMAND"},
+		&cli.StringFlag{Name: "systemd", Value: "false", Usage: "`WHEN` to prepare the container for systemd: always, true (when it is what runs) or false"},
+		&cli.BoolFlag{Name: "rootfs", Usage: "the first argument is a directory of the daemon's machine, to be the root filesystem instead of an image's"},
 		&cli.StringFlag{Name: "stop-signal", Usage: "`SIGNAL` that stops the container"},
 		&cli.IntFlag{Name: "stop-timeout", Usage: "`SECONDS` to wait before it is killed; -1: no end"},
 		&cli.StringFlag{Name: "restart", Value: "no", Usage: "`POLICY`: no, always, unless-stopped, on-failure[:RETRIES]"},
@@ -102,7 +118,14 @@ func process(f Flags, r *spec.Request, out *api.CreateContainerRequest) error {
 			return err
 		}
 	}
-	out.Init, out.Runtime, out.Platform = f.Bool("init"), f.String("runtime"), f.String("platform")
+	out.Init, out.InitBinary = f.Bool("init"), f.String("init-binary")
+	if out.InitBinary != "" && !out.Init {
+		return invalid("--init-binary %s: give --init too", out.InitBinary)
+	}
+	if out.Runtime = f.String("runtime"); out.Runtime == "runc" {
+		out.Runtime = "" // docker's name for the one that is built in
+	}
+	out.Platform = f.String("platform")
 	switch n := f.Int("stop-timeout"); {
 	case n != 0:
 		out.StopTimeout = int64(n) * int64(time.Second)
@@ -234,43 +257,19 @@ func health(f Flags, _ *spec.Request, out *api.CreateContainerRequest) error {
 
 func logFlags() []cli.Flag {
 	return []cli.Flag{
-		&cli.StringFlag{Name: "log-driver", Usage: "`DRIVER` of the log: json-file or none"},
-		&cli.StringSliceFlag{Name: "log-opt", Usage: "`KEY=VALUE`: max-size or max-file of json-file"},
+		&cli.StringFlag{Name: "log-driver", Usage: "`DRIVER` of the log: json-file, local, journald, syslog, fluentd, none, binary://PROGRAM"},
+		&cli.StringSliceFlag{Name: "log-opt", Usage: "`KEY=VALUE` for the driver"},
 	}
 }
 
+// logging leaves it to the daemon to know the drivers and their options.
 func logging(f Flags, _ *spec.Request, out *api.CreateContainerRequest) error {
-	l := &api.LogConfig{Driver: f.String("log-driver")}
-	switch l.Driver {
-	case "":
-		l.Driver = "json-file"
-	case "json-file", "none":
-	default:
-		return invalid("--log-driver %s: use json-file or none", l.Driver)
-	}
-	all, err := icli.Pairs("--log-opt", f.StringSlice("log-opt"))
+	options, err := icli.Pairs("--log-opt", f.StringSlice("log-opt"))
 	if err != nil {
 		return err
 	}
-	for key, value := range all {
-		switch {
-		case l.Driver == "none":
-			return invalid("--log-opt %s: the log driver none has no options", key)
-		case key == "max-size":
-			if l.MaxSize, err = units.RAMInBytes(value); err != nil && value != "-1" {
-				return invalid("--log-opt max-size=%s: write a size, for example 10m", value)
-			}
-			l.MaxSize = max(0, l.MaxSize)
-		case key == "max-file":
-			n, err := number(value, 31)
-			if err != nil || n == 0 {
-				return invalid("--log-opt max-file=%s: write a number, at least 1", value)
-			}
-			l.MaxFiles = int32(n)
-		default:
-			return invalid("unknown log opt '%s' for json-file log driver: use max-size or max-file", key)
-		}
+	if driver := f.String("log-driver"); driver != "" || len(options) > 0 {
+		out.Log = &api.LogConfig{Driver: driver, Options: options}
 	}
-	out.Log = l
 	return nil
 }

@@ -135,6 +135,15 @@ func uintOf(f Flags, name string) uint {
 	return 0
 }
 
+// sizeOf reads a size in bytes.
+func sizeOf(flag, text string) (int64, error) {
+	n, err := units.RAMInBytes(text)
+	if err != nil {
+		return 0, invalid("invalid argument %q for --%s: write a size, for example 64m", text, flag)
+	}
+	return n, nil
+}
+
 const leastMemory = 6 << 20 // docker's floor: below it runtimes cannot start a container
 
 func memory(f Flags, r *specs.LinuxResources) error {
@@ -147,12 +156,12 @@ func memory(f Flags, r *specs.LinuxResources) error {
 		if text == "" || text == "0" {
 			continue
 		}
-		n, err := units.RAMInBytes(text)
-		if text == "-1" && x.flag == "memory-swap" {
-			n, err = -1, nil
+		n, err := int64(-1), error(nil)
+		if text != "-1" || x.flag != "memory-swap" {
+			n, err = sizeOf(x.flag, text)
 		}
 		if err != nil {
-			return invalid("invalid argument %q for --%s: write a size, for example 64m", text, x.flag)
+			return err
 		}
 		*x.to = &n
 	}

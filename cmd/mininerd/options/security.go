@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -19,7 +20,7 @@ func pairs(flag string, list []string) (map[string]string, error) { return icli.
 func namespaceFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.StringFlag{Name: "pid", Usage: "process `NAMESPACE`: host, container:NAME, or its own"},
-		&cli.StringFlag{Name: "ipc", Usage: "IPC `NAMESPACE`: host, container:NAME, or its own (private, shareable)"},
+		&cli.StringFlag{Name: "ipc", Usage: "IPC `NAMESPACE`: host, container:NAME, or its own (private, shareable, none: without /dev/shm)"},
 		&cli.StringFlag{Name: "uts", Usage: "`NAMESPACE` of the host's name: host, or its own"},
 		&cli.StringFlag{Name: "userns", Usage: "user `NAMESPACE`: host, or as the daemon is configured"},
 		&cli.StringFlag{Name: "cgroupns", Usage: "cgroup `NAMESPACE`: host or private"},
@@ -33,7 +34,7 @@ func namespaces(f Flags, r *spec.Request, _ *api.CreateContainerRequest) error {
 		own  []string // words for one of its own
 		join bool     // of another container
 	}{
-		{"pid", []string{"private"}, true}, {"ipc", []string{"private", "shareable"}, true}, {"uts", []string{"private"}, false},
+		{"pid", []string{"private"}, true}, {"ipc", []string{"private", "shareable", "none"}, true}, {"uts", []string{"private"}, false},
 		{"userns", []string{"private"}, false}, {"cgroupns", []string{"private"}, false},
 	} {
 		mode := f.String(n.flag)
@@ -43,7 +44,8 @@ func namespaces(f Flags, r *spec.Request, _ *api.CreateContainerRequest) error {
 		case mode == "":
 			continue
 		case mode == "host" || other && n.join && mode != "container:":
-		case contains(n.own, mode):
+		case slices.Contains(n.own, mode):
+			r.NoShm = r.NoShm || mode == "none"
 			mode = "private"
 		default:
 			return invalid("--%s: invalid %s mode: %s", n.flag, strings.ToUpper(kind), mode)
@@ -61,21 +63,12 @@ func namespaces(f Flags, r *spec.Request, _ *api.CreateContainerRequest) error {
 	return err
 }
 
-func contains(list []string, s string) bool {
-	for _, x := range list {
-		if x == s {
-			return true
-		}
-	}
-	return false
-}
-
 // securityFlags say what its processes may do.
 func securityFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.StringSliceFlag{Name: "cap-add", Usage: "add a `CAPABILITY`, or ALL"},
 		&cli.StringSliceFlag{Name: "cap-drop", Usage: "drop a `CAPABILITY`, or ALL"},
-		&cli.StringSliceFlag{Name: "security-opt", Usage: "`OPTION`: seccomp=unconfined|FILE, apparmor=PROFILE, label=disable, no-new-privileges[=false], systempaths=unconfined, privileged-without-host-devices"},
+		&cli.StringSliceFlag{Name: "security-opt", Usage: "`OPTION`: seccomp=unconfined|FILE, apparmor=PROFILE, label=disable|user:USER|role:ROLE|type:TYPE|level:LEVEL, no-new-privileges[=false], systempaths=unconfined, writable-cgroups, privileged-without-host-devices"},
 		&cli.BoolFlag{Name: "privileged", Usage: "all capabilities, devices and no confinement"},
 	}
 }
@@ -106,13 +99,39 @@ func securityOption(text string, r *spec.Request) error {
 		return seccomp(value, r)
 	case key == "apparmor" && valued:
 		r.AppArmor = value
-	case key == "label" && value == "disable":
-		r.SELinuxLabel = ""
+	case key == "label" && valued:
+		return selinux(value, r)
+	case key == "writable-cgroups" && (!valued || value == "true"):
+		r.CgroupWritable = true
+		if r.Namespaces["cgroup"] == "" {
+			r.Namespaces = with(r.Namespaces, "cgroup", "private")
+		}
+	case key == "writable-cgroups" && value == "false":
 	case key == "systempaths" && value == "unconfined":
 		r.MaskedPaths, r.ReadonlyPaths = &[]string{}, &[]string{}
 	default:
 		return invalid("invalid --security-opt: %q", text)
 	}
+	return nil
+}
+
+// selinux reads one part of a label; what no option says is as the field has it for containers.
+func selinux(value string, r *spec.Request) error {
+	if value == "disable" {
+		r.SELinuxLabel = ""
+		return nil
+	}
+	parts := strings.SplitN(r.SELinuxLabel, ":", 4)
+	if len(parts) < 4 {
+		parts = []string{"system_u", "system_r", "container_t", "s0"}
+	}
+	kind, word, ok := strings.Cut(value, ":")
+	place := slices.Index([]string{"user", "role", "type", "level"}, kind)
+	if !ok || word == "" || place < 0 {
+		return invalid("invalid --security-opt: label=%s: write disable, user:USER, role:ROLE, type:TYPE or level:LEVEL", value)
+	}
+	parts[place] = word
+	r.SELinuxLabel = strings.Join(parts, ":")
 	return nil
 }
 

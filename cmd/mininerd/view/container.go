@@ -67,9 +67,9 @@ func ContainerHeader() Container {
 // maxCommand is how much of a command a table shows, in characters.
 const maxCommand = 20
 
-// ContainerRow is a container as ps shows it; command is its first process's.
-func ContainerRow(c *api.Container, command []string, whole bool, now time.Time) Container {
-	line := commandLine(command)
+// ContainerRow is a container as ps shows it.
+func ContainerRow(c *api.Container, whole bool, now time.Time) Container {
+	line := commandLine(c.Args)
 	shown := Familiar(c.Image)
 	if !whole {
 		line = ellipsis(line, maxCommand)

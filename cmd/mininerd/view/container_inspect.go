@@ -2,6 +2,7 @@ package view
 
 import (
 	"cmp"
+	"crypto/sha256"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -40,9 +41,26 @@ type ContainerDocument struct {
 	HostConfig      HostConfig
 	GraphDriver     GraphDriver
 	SizeRw          *int64 `json:",omitempty"`
+	SizeRootFs      *int64 `json:",omitempty"`
 	Mounts          []MountPoint
 	Config          ContainerConfig
 	NetworkSettings NetworkSettings
+	LogShipping     *LogShipping `json:",omitempty"` // ours: only when something is amiss
+}
+
+// LogShipping is what is amiss with the place that the log goes to.
+type LogShipping struct {
+	Error         string
+	Since         string
+	Dropped, Gaps int64
+}
+
+func shippingOf(c *api.Container) *LogShipping {
+	s := c.LogShipping
+	if s == nil || s.Error == "" && s.Dropped == 0 && s.Gaps == 0 {
+		return nil
+	}
+	return &LogShipping{Error: s.Error, Since: moment(s.Since), Dropped: s.Dropped, Gaps: s.Gaps}
 }
 
 // ContainerState is the state of the first process.
@@ -129,6 +147,9 @@ type HealthConfig struct {
 }
 
 // DocumentOfContainer describes a container that was got with its spec.
+//
+// Where its root filesystem is and how large its image is are not in that: WithSnapshot adds the one, SizeRootFs is the
+// sum of SizeRw and the other.
 func DocumentOfContainer(c *api.Container) (ContainerDocument, error) {
 	var s specs.Spec
 	var r spec.Request
@@ -148,14 +169,18 @@ func DocumentOfContainer(c *api.Container) (ContainerDocument, error) {
 		s.Process = &specs.Process{}
 	}
 	d := ContainerDocument{
-		ID: c.Id, Created: moment(c.CreatedAt), Args: []string{}, State: stateOf(c), Image: c.ImageDigest, LogPath: c.LogPath,
+		ID: c.Id, Created: moment(c.CreatedAt), Args: []string{}, State: stateOf(c), Image: cmp.Or(c.ImageId, c.ImageDigest), LogPath: c.LogPath,
 		Name: "/" + ContainerName(c), RestartCount: c.RestartCount, Driver: c.Snapshotter, Platform: "linux",
 		AppArmorProfile: s.Process.ApparmorProfile, ProcessLabel: s.Process.SelinuxLabel,
-		GraphDriver: GraphDriver{Name: c.Snapshotter, Data: map[string]string{"Snapshot": c.Snapshot}},
-		Mounts:      mountPoints(c.Mounts), HostConfig: hostConfig(c, &s, &r), NetworkSettings: networkSettings(c),
+		GraphDriver: GraphDriver{Name: c.Snapshotter},
+		Mounts:      mountPoints(c.Mounts), HostConfig: hostConfig(c, &s, &r), NetworkSettings: networkSettings(c, &s),
 	}
-	if len(s.Process.Args) > 0 {
-		d.Path, d.Args = s.Process.Args[0], append(d.Args, s.Process.Args[1:]...)
+	command := s.Process.Args
+	if c.Init && len(command) > 2 {
+		command = command[2:] // behind the init and its --
+	}
+	if len(command) > 0 {
+		d.Path, d.Args = command[0], append(d.Args, command[1:]...)
 	}
 	if s.Linux != nil {
 		d.MountLabel = s.Linux.MountLabel
@@ -170,6 +195,10 @@ func DocumentOfContainer(c *api.Container) (ContainerDocument, error) {
 			d.HostsPath = m.Source
 		}
 	}
+	d.LogShipping = shippingOf(c)
+	if c.LogDriver != "json-file" && c.LogDriver != "cri" {
+		d.LogPath = "" // as docker has it: how the others keep it is their own
+	}
 	if c.Size != nil {
 		d.SizeRw = &c.Size.Size
 	}
@@ -178,9 +207,11 @@ func DocumentOfContainer(c *api.Container) (ContainerDocument, error) {
 }
 
 func containerConfig(c *api.Container, s *specs.Spec, r *spec.Request, image ocispec.ImageConfig) ContainerConfig {
+	asked, _ := askedOf(c)
 	config := ContainerConfig{
-		Hostname: cmp.Or(c.Hostname, s.Hostname), Domainname: s.Domainname, User: cmp.Or(r.User, image.User), AttachStdout: true, AttachStderr: true,
-		Tty: s.Process.Terminal, Env: s.Process.Env, Cmd: slices.Clone(r.Args), Image: Familiar(c.Image), WorkingDir: s.Process.Cwd,
+		Hostname: cmp.Or(c.Hostname, s.Hostname), Domainname: cmp.Or(r.Domainname, s.Domainname), User: cmp.Or(r.User, image.User),
+		AttachStdin: asked.AttachStdin, AttachStdout: asked.AttachStdout, AttachStderr: asked.AttachStderr, OpenStdin: c.Stdin, StdinOnce: c.StdinOnce,
+		Tty: s.Process.Terminal, Env: environment(c, s, r, image), Cmd: slices.Clone(r.Args), Image: Familiar(c.Image), WorkingDir: cmp.Or(r.Cwd, image.WorkingDir),
 		Entrypoint: image.Entrypoint, Labels: c.Labels, StopSignal: cmp.Or(r.StopSignal, image.StopSignal), Volumes: image.Volumes,
 	}
 	for _, m := range r.Mounts {
@@ -207,16 +238,64 @@ func containerConfig(c *api.Container, s *specs.Spec, r *spec.Request, image oci
 		}
 		config.ExposedPorts[e] = struct{}{}
 	}
-	if c.StopTimeout != 0 {
+	config.StopTimeout = asked.StopTimeout
+	if c.StopTimeout != 0 && asked.StopTimeout == nil {
 		seconds := c.StopTimeout / int64(time.Second)
 		config.StopTimeout = &seconds
 	}
 	if h := c.HealthCheck; h != nil {
 		config.Healthcheck = &HealthConfig{
-			Test: h.Test, Interval: h.Interval, Timeout: h.Timeout, StartPeriod: h.StartPeriod, StartInterval: h.StartInterval, Retries: h.Retries,
+			Test: h.Test, Interval: unless(h.Interval, 30*time.Second), Timeout: unless(h.Timeout, 30*time.Second), StartPeriod: h.StartPeriod,
+			StartInterval: unless(h.StartInterval, 5*time.Second),
+		}
+		if h.Retries != 3 {
+			config.Healthcheck.Retries = h.Retries
 		}
 	}
 	return config
+}
+
+// unless is a time in nanoseconds; 0 where it is the one that is meant by saying nothing.
+func unless(asked int64, silent time.Duration) int64 {
+	if asked == int64(silent) {
+		return 0
+	}
+	return asked
+}
+
+// environment is what was asked for and what of the image's that does not name anew, in docker's order. Of a container
+// that was made of a whole spec, it is the spec's.
+func environment(c *api.Container, s *specs.Spec, r *spec.Request, image ocispec.ImageConfig) []string {
+	if len(c.Request) == 0 {
+		return s.Process.Env
+	}
+	all := listed(slices.Clone(r.Env))
+	for _, e := range image.Env {
+		name, _, _ := strings.Cut(e, "=")
+		if !slices.ContainsFunc(all, func(have string) bool { return have == name || strings.HasPrefix(have, name+"=") }) {
+			all = append(all, e)
+		}
+	}
+	return all
+}
+
+// WithSnapshot says where the root filesystem is: the directories of an overlay, else what is mounted. bundle is the
+// container's, below which it is mounted.
+func (d *ContainerDocument) WithSnapshot(mounts []*api.Mount, bundle string) {
+	d.GraphDriver.Data = map[string]string{}
+	for _, m := range mounts {
+		d.GraphDriver.Data["MergedDir"] = bundle + "/rootfs"
+		if m.Type != "overlay" {
+			d.GraphDriver.Data["UpperDir"] = m.Source
+		}
+		for _, o := range m.Options {
+			for _, x := range [][2]string{{"lowerdir=", "LowerDir"}, {"upperdir=", "UpperDir"}, {"workdir=", "WorkDir"}} {
+				if dir, ok := strings.CutPrefix(o, x[0]); ok {
+					d.GraphDriver.Data[x[1]] = dir
+				}
+			}
+		}
+	}
 }
 
 // moment is a time as docker writes it; the zero time for 0.
@@ -281,6 +360,12 @@ func mountPoints(list []*api.Mount) []MountPoint {
 
 // NetworkSettings is the container's part in its networks.
 type NetworkSettings struct {
+	Bridge, SandboxID, SandboxKey                      string
+	HairpinMode                                        bool
+	LinkLocalIPv6Address                               string
+	LinkLocalIPv6PrefixLen                             int
+	SecondaryIPAddresses, SecondaryIPv6Addresses       []string
+	EndpointID                                         string
 	Ports                                              map[string][]PortBinding
 	Gateway, GlobalIPv6Address, IPAddress, IPv6Gateway string
 	GlobalIPv6PrefixLen, IPPrefixLen                   int
@@ -293,6 +378,10 @@ type PortBinding struct{ HostIp, HostPort string } //nolint:revive,staticcheck /
 
 // Endpoint is the container's part in one network.
 type Endpoint struct {
+	IPAMConfig                                             *EndpointAddresses
+	Links                                                  []string
+	DriverOpts                                             map[string]string
+	EndpointID                                             string
 	Aliases                                                []string
 	MacAddress, NetworkID, Gateway, IPAddress, IPv6Gateway string
 	IPPrefixLen                                            int
@@ -300,24 +389,67 @@ type Endpoint struct {
 	GlobalIPv6PrefixLen                                    int
 }
 
-func networkSettings(c *api.Container) NetworkSettings {
-	n := NetworkSettings{Ports: PortMap(c), Networks: map[string]Endpoint{}}
+// EndpointAddresses are the ones that were asked for.
+type EndpointAddresses struct {
+	IPv4Address  string   `json:",omitempty"`
+	IPv6Address  string   `json:",omitempty"`
+	LinkLocalIPs []string `json:",omitempty"`
+}
+
+// madeID is the id that docker gives a part of a container, and that the daemon has not: the same for the same part.
+func madeID(parts ...string) string {
+	return fmt.Sprintf("%x", sha256.Sum256([]byte(strings.Join(parts, "\x00"))))
+}
+
+func networkSettings(c *api.Container, s *specs.Spec) NetworkSettings {
+	n := NetworkSettings{Ports: map[string][]PortBinding{}, Networks: map[string]Endpoint{}}
+	runs := c.State == "running" || c.State == "paused"
+	if runs {
+		if len(c.Networks) > 0 {
+			n.Ports = PortMap(c)
+		}
+		n.SandboxID, n.SandboxKey = madeID("sandbox", c.Id), sandboxKey(s)
+	}
 	for i, e := range c.Networks {
 		p := endpoint(e)
+		if runs {
+			p.EndpointID = madeID("endpoint", c.Id, e.NetworkId)
+		}
 		n.Networks[e.Network] = p
 		if i == 0 && e.Network == "bridge" { // docker fills these for the default network alone
 			n.Gateway, n.IPAddress, n.IPPrefixLen, n.MacAddress = p.Gateway, p.IPAddress, p.IPPrefixLen, p.MacAddress
+			n.EndpointID = p.EndpointID
 			n.IPv6Gateway, n.GlobalIPv6Address, n.GlobalIPv6PrefixLen = p.IPv6Gateway, p.GlobalIPv6Address, p.GlobalIPv6PrefixLen
 		}
 	}
 	if len(n.Networks) == 0 {
 		for _, mode := range networksOf(c) {
 			if mode == "host" || mode == "none" || mode == "bridge" {
-				n.Networks[mode] = Endpoint{}
+				n.Networks[mode] = Endpoint{EndpointID: orNothing(runs, madeID("endpoint", c.Id, mode))}
 			}
 		}
 	}
 	return n
+}
+
+func orNothing(it bool, text string) string {
+	if it {
+		return text
+	}
+	return ""
+}
+
+// sandboxKey is the file of the network namespace, where it has one.
+func sandboxKey(s *specs.Spec) string {
+	if s.Linux == nil {
+		return ""
+	}
+	for _, n := range s.Linux.Namespaces {
+		if n.Type == specs.NetworkNamespace {
+			return n.Path
+		}
+	}
+	return ""
 }
 
 func endpoint(e *api.EndpointStatus) Endpoint {

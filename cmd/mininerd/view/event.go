@@ -8,6 +8,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/docker/go-units"
+
 	"github.com/minirt/mini/runtime/api"
 )
 
@@ -93,21 +95,22 @@ type Info struct {
 	Containers, ContainersRunning, ContainersPaused    int64
 	ContainersStopped, Images                          int64
 	Driver, CgroupDriver, CgroupVersion, KernelVersion string
-	OSType, Architecture, Name, ServerVersion          string
+	OSType, OperatingSystem, Architecture              string
+	Name, ServerVersion                                string
 	DockerRootDir                                      string
 	NCPU                                               int
-	MemTotal                                           uint64
+	MemTotal                                           int64
 	SecurityOptions, Warnings                          []string
 	Features                                           map[string]bool
 }
 
 // InfoOf translates.
-func InfoOf(i *api.InfoResponse, v *api.VersionResponse, paused int64, cpus int, memory uint64) Info {
+func InfoOf(i *api.InfoResponse, v *api.VersionResponse, paused int64) Info {
 	out := Info{
 		ID: i.Uuid, Containers: i.Containers, ContainersRunning: i.ContainersRunning - paused, ContainersPaused: paused,
 		ContainersStopped: i.Containers - i.ContainersRunning, Images: i.Images, Driver: i.Snapshotter, CgroupDriver: i.CgroupDriver,
-		CgroupVersion: "1", KernelVersion: i.Kernel, OSType: i.Os, Architecture: i.Arch, Name: i.Name, ServerVersion: v.GetVersion(),
-		DockerRootDir: i.Root, NCPU: cpus, MemTotal: memory, Features: i.Features, Warnings: i.Warnings, SecurityOptions: []string{},
+		CgroupVersion: "1", KernelVersion: i.Kernel, OSType: i.Os, Architecture: i.Arch, Name: i.Hostname, ServerVersion: v.GetVersion(),
+		DockerRootDir: i.Root, OperatingSystem: i.OperatingSystem, NCPU: int(i.Cpus), MemTotal: i.Memory, Features: i.Features, Warnings: i.Warnings, SecurityOptions: []string{},
 	}
 	if i.CgroupMode == "v2" {
 		out.CgroupVersion = "2"
@@ -126,8 +129,8 @@ func (i Info) Lines() string {
 	for _, l := range [][2]string{
 		{"Containers", fmt.Sprint(i.Containers)}, {" Running", fmt.Sprint(i.ContainersRunning)}, {" Paused", fmt.Sprint(i.ContainersPaused)},
 		{" Stopped", fmt.Sprint(i.ContainersStopped)}, {"Images", fmt.Sprint(i.Images)}, {"Server Version", i.ServerVersion}, {"Storage Driver", i.Driver},
-		{"Cgroup Driver", i.CgroupDriver}, {"Cgroup Version", i.CgroupVersion}, {"Kernel Version", i.KernelVersion}, {"OSType", i.OSType},
-		{"Architecture", i.Architecture}, {"CPUs", strconv.Itoa(i.NCPU)}, {"Name", i.Name}, {"ID", i.ID}, {"Root Dir", i.DockerRootDir},
+		{"Cgroup Driver", i.CgroupDriver}, {"Cgroup Version", i.CgroupVersion}, {"Kernel Version", i.KernelVersion}, {"Operating System", i.OperatingSystem}, {"OSType", i.OSType},
+		{"Architecture", i.Architecture}, {"CPUs", strconv.Itoa(i.NCPU)}, {"Total Memory", units.BytesSize(float64(i.MemTotal))}, {"Name", i.Name}, {"ID", i.ID}, {"Root Dir", i.DockerRootDir},
 		{"Security Options", strings.Join(i.SecurityOptions, " ")},
 	} {
 		fmt.Fprintf(&b, " %s: %s\n", l[0], l[1])

@@ -3,6 +3,7 @@ package view
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -15,39 +16,56 @@ import (
 // HostConfig is what of a container depends on the host.
 type HostConfig struct {
 	Binds                                       []string
-	VolumesFrom                                 []string
-	VolumeDriver                                string
 	ContainerIDFile                             string
 	LogConfig                                   LogConfig
 	NetworkMode                                 string
 	PortBindings                                map[string][]PortBinding
 	RestartPolicy                               RestartPolicy
 	AutoRemove                                  bool
+	VolumeDriver                                string
+	VolumesFrom                                 []string
+	ConsoleSize                                 [2]uint
 	CapAdd, CapDrop                             []string
 	CgroupnsMode                                string
 	Dns, DnsOptions, DnsSearch                  []string //nolint:revive,staticcheck // docker's names are the JSON's
 	ExtraHosts, GroupAdd                        []string
-	IpcMode, PidMode                            string //nolint:revive,staticcheck // docker's names are the JSON's
+	IpcMode, Cgroup                             string //nolint:revive,staticcheck // docker's names are the JSON's
+	Links                                       []string
 	OomScoreAdj                                 int
+	PidMode                                     string
 	Privileged, PublishAllPorts, ReadonlyRootfs bool
 	SecurityOpt                                 []string
-	Tmpfs                                       map[string]string `json:",omitempty"`
+	Mounts                                      []AskedMount      `json:",omitempty"`
+	StorageOpt, Tmpfs                           map[string]string `json:",omitempty"`
 	UTSMode, UsernsMode                         string
 	ShmSize                                     int64
 	Sysctls                                     map[string]string `json:",omitempty"`
 	Runtime                                     string
+	Isolation                                   string
 	CpuShares                                   uint64 //nolint:revive,staticcheck // docker's names are the JSON's
 	Memory, NanoCpus                            int64
 	CgroupParent                                string
 	BlkioWeight                                 uint16
+	BlkioWeightDevice                           []WeightDevice
+	BlkioDeviceReadBps, BlkioDeviceWriteBps     []ThrottleDevice
+	BlkioDeviceReadIOps, BlkioDeviceWriteIOps   []ThrottleDevice
 	CpuPeriod                                   uint64 //nolint:revive,staticcheck // docker's names are the JSON's
 	CpuQuota                                    int64  //nolint:revive,staticcheck // docker's names are the JSON's
+	CpuRealtimePeriod                           uint64 //nolint:revive,staticcheck // docker's names are the JSON's
+	CpuRealtimeRuntime                          int64  //nolint:revive,staticcheck // docker's names are the JSON's
 	CpusetCpus, CpusetMems                      string
+	Devices                                     []DeviceMapping
+	DeviceCgroupRules                           []string
+	DeviceRequests                              []DeviceRequest
+	KernelMemory, KernelMemoryTCP               int64
 	MemoryReservation, MemorySwap               int64
+	MemorySwappiness                            *int64
 	OomKillDisable                              *bool
 	PidsLimit                                   *int64
 	Ulimits                                     []Ulimit
-	Init                                        bool
+	CpuCount, CpuPercent                        int64  //nolint:revive,staticcheck // docker's names are the JSON's
+	IOMaximumIOps, IOMaximumBandwidth           uint64 // these four are of Windows
+	Init                                        *bool  `json:",omitempty"`
 	MaskedPaths, ReadonlyPaths                  []string
 }
 
@@ -69,62 +87,161 @@ type Ulimit struct {
 	Hard, Soft int64
 }
 
+// DeviceMapping is a device of the host in the container.
+type DeviceMapping struct{ PathOnHost, PathInContainer, CgroupPermissions string }
+
+// WeightDevice is the weight of one block device.
+type WeightDevice struct {
+	Path   string
+	Weight uint16
+}
+
+// ThrottleDevice bounds the use of one block device, in bytes or operations a second.
+type ThrottleDevice struct {
+	Path string
+	Rate uint64
+}
+
 func hostConfig(c *api.Container, s *specs.Spec, r *spec.Request) HostConfig {
+	asked, known := askedOf(c)
+	never := false
 	h := HostConfig{
-		NetworkMode: networkMode(c), PortBindings: map[string][]PortBinding{}, AutoRemove: c.AutoRemove, CapAdd: r.CapAdd, CapDrop: r.CapDrop,
-		CgroupnsMode: cmp.Or(r.Namespaces["cgroup"], "private"), Dns: c.Dns.GetServers(), DnsOptions: c.Dns.GetOptions(), DnsSearch: c.Dns.GetSearches(),
-		ExtraHosts: c.ExtraHosts, GroupAdd: r.Groups, IpcMode: cmp.Or(r.Namespaces["ipc"], "private"), PidMode: own(r.Namespaces["pid"]),
-		UTSMode: own(r.Namespaces["uts"]), UsernsMode: own(r.Namespaces["user"]), Privileged: r.Privileged, ReadonlyRootfs: r.ReadOnly, Tmpfs: r.Tmpfs,
-		ShmSize: cmp.Or(r.ShmSize, 64<<20), Sysctls: r.Sysctls, Runtime: c.Runtime, CgroupParent: r.CgroupParent, Init: c.Init,
-		VolumesFrom:   c.VolumesFrom,
-		RestartPolicy: RestartPolicy{cmp.Or(c.Restart.GetName(), "no"), c.Restart.GetMaxRetries()}, LogConfig: logOf(c), Ulimits: []Ulimit{},
+		NetworkMode: networkMode(c), PortBindings: portBindings(c), AutoRemove: c.AutoRemove, CapAdd: r.CapAdd, CapDrop: r.CapDrop,
+		CgroupnsMode: cmp.Or(r.Namespaces["cgroup"], "private"), Dns: listed(c.Dns.GetServers()), DnsOptions: listed(c.Dns.GetOptions()), DnsSearch: listed(c.Dns.GetSearches()),
+		ExtraHosts: c.ExtraHosts, GroupAdd: r.Groups, IpcMode: cmp.Or(asked.IPC, r.Namespaces["ipc"], "private"), PidMode: own(r.Namespaces["pid"]),
+		UTSMode: own(r.Namespaces["uts"]), UsernsMode: own(r.Namespaces["user"]), Privileged: r.Privileged, PublishAllPorts: c.PublishAll, ReadonlyRootfs: r.ReadOnly,
+		Tmpfs: r.Tmpfs, ShmSize: cmp.Or(r.ShmSize, 64<<20), Sysctls: r.Sysctls, Runtime: cmp.Or(c.Runtime, builtIn), CgroupParent: r.CgroupParent,
+		RestartPolicy: RestartPolicy{cmp.Or(c.Restart.GetName(), "no"), c.Restart.GetMaxRetries()}, LogConfig: logOf(c, asked, known),
+		Isolation: asked.Isolation, ContainerIDFile: asked.IDFile, VolumeDriver: asked.VolumeDriver, VolumesFrom: asked.VolumesFrom, Mounts: asked.Mounts, Links: asked.Links,
+		Binds: asked.Binds, SecurityOpt: asked.SecurityOpt, DeviceCgroupRules: asked.DeviceCgroupRules, DeviceRequests: asked.DeviceRequests,
+		KernelMemory: asked.KernelMemory, NanoCpus: asked.NanoCPUs, Devices: deviceMappings(r.Devices), BlkioWeightDevice: []WeightDevice{},
+		OomKillDisable: &never,
+	}
+	if c.Init {
+		h.Init = &c.Init
 	}
 	if r.OOMScoreAdj != nil {
 		h.OomScoreAdj = *r.OOMScoreAdj
 	}
-	if r.Seccomp == "unconfined" {
-		h.SecurityOpt = append(h.SecurityOpt, "seccomp=unconfined")
-	}
-	if !r.AllowNewPrivileges {
-		h.SecurityOpt = append(h.SecurityOpt, "no-new-privileges")
+	if !known {
+		h.SecurityOpt, h.Binds = securityOptions(r), binds(r)
 	}
 	for _, l := range r.Rlimits {
 		h.Ulimits = append(h.Ulimits, Ulimit{strings.ToLower(strings.TrimPrefix(l.Type, "RLIMIT_")), int64(l.Hard), int64(l.Soft)})
 	}
-	for _, m := range r.Mounts {
-		if isAsked(m) && (m.Type == "bind" || m.Type == "volume") {
-			h.Binds = append(h.Binds, bindText(m))
-		}
-	}
-	for _, p := range c.Ports {
-		key := fmt.Sprintf("%d/%s", p.ContainerPort, cmp.Or(p.Protocol, "tcp"))
-		h.PortBindings[key] = append(h.PortBindings[key], PortBinding{p.HostIp, fmt.Sprint(p.HostPort)})
-	}
 	if s.Linux != nil {
 		h.MaskedPaths, h.ReadonlyPaths = s.Linux.MaskedPaths, s.Linux.ReadonlyPaths
-		h.limits(s.Linux.Resources)
+		h.limits(s.Linux.Resources, asked.BlockDevices)
+	}
+	if asked.NanoCPUs != 0 { // then these two are the daemon's way to say it
+		h.CpuPeriod, h.CpuQuota = 0, 0
 	}
 	return h
 }
 
-func (h *HostConfig) limits(r *specs.LinuxResources) {
+// builtIn is docker's name for the runtime that is built in.
+const builtIn = "runc"
+
+// listed is a list that is never null.
+func listed(list []string) []string {
+	if list == nil {
+		return []string{}
+	}
+	return list
+}
+
+// securityOptions are those of a container whose client kept nothing.
+func securityOptions(r *spec.Request) []string {
+	var all []string
+	if r.Seccomp == "unconfined" {
+		all = append(all, "seccomp=unconfined")
+	}
+	if r.AppArmor != "" {
+		all = append(all, "apparmor="+r.AppArmor)
+	}
+	if !r.AllowNewPrivileges {
+		all = append(all, "no-new-privileges")
+	}
+	return all
+}
+
+// binds are those of a container whose client kept nothing.
+func binds(r *spec.Request) []string {
+	var all []string
+	for _, m := range r.Mounts {
+		if m.Type == "bind" {
+			all = append(all, bindText(m))
+		}
+	}
+	return all
+}
+
+func deviceMappings(list []spec.Device) []DeviceMapping {
+	all := []DeviceMapping{}
+	for _, d := range list {
+		all = append(all, DeviceMapping{d.Source, cmp.Or(d.Target, d.Source), cmp.Or(d.Permissions, "rwm")})
+	}
+	return all
+}
+
+// portBindings are the ports as they were asked for.
+func portBindings(c *api.Container) map[string][]PortBinding {
+	out := map[string][]PortBinding{}
+	for _, p := range c.AskedPorts {
+		key := fmt.Sprintf("%d/%s", p.ContainerPort, cmp.Or(p.Protocol, "tcp"))
+		port := ""
+		if p.HostPort != 0 {
+			port = fmt.Sprint(p.HostPort)
+		}
+		out[key] = append(out[key], PortBinding{p.HostIp, port})
+	}
+	return out
+}
+
+// limits reads the limits in force; devices are the paths of block devices as they were given, by their numbers.
+func (h *HostConfig) limits(r *specs.LinuxResources, devices map[string]string) {
 	if r == nil {
 		return
 	}
 	if m := r.Memory; m != nil {
-		h.Memory, h.MemoryReservation, h.MemorySwap, h.OomKillDisable = value(m.Limit), value(m.Reservation), value(m.Swap), m.DisableOOMKiller
+		h.Memory, h.MemoryReservation, h.MemorySwap = value(m.Limit), value(m.Reservation), value(m.Swap)
+		if m.DisableOOMKiller != nil {
+			h.OomKillDisable = m.DisableOOMKiller
+		}
+		if m.Swappiness != nil {
+			n := int64(*m.Swappiness)
+			h.MemorySwappiness = &n
+		}
 	}
 	if c := r.CPU; c != nil {
 		h.CpuShares, h.CpuPeriod, h.CpuQuota, h.CpusetCpus, h.CpusetMems = value(c.Shares), value(c.Period), value(c.Quota), c.Cpus, c.Mems
-		if h.CpuPeriod > 0 && h.CpuQuota > 0 {
-			h.NanoCpus = h.CpuQuota * 1e9 / int64(h.CpuPeriod)
-		}
+		h.CpuRealtimePeriod, h.CpuRealtimeRuntime = value(c.RealtimePeriod), value(c.RealtimeRuntime)
 	}
 	if r.Pids != nil {
 		h.PidsLimit = r.Pids.Limit
 	}
-	if r.BlockIO != nil {
-		h.BlkioWeight = value(r.BlockIO.Weight)
+	b := r.BlockIO
+	if b == nil {
+		return
+	}
+	h.BlkioWeight = value(b.Weight)
+	path := func(major, minor int64) string {
+		number := fmt.Sprintf("%d:%d", major, minor)
+		return cmp.Or(devices[number], "/dev/block/"+number)
+	}
+	for _, w := range b.WeightDevice {
+		h.BlkioWeightDevice = append(h.BlkioWeightDevice, WeightDevice{path(w.Major, w.Minor), value(w.Weight)})
+	}
+	for _, x := range []struct {
+		from []specs.LinuxThrottleDevice
+		to   *[]ThrottleDevice
+	}{
+		{b.ThrottleReadBpsDevice, &h.BlkioDeviceReadBps}, {b.ThrottleWriteBpsDevice, &h.BlkioDeviceWriteBps},
+		{b.ThrottleReadIOPSDevice, &h.BlkioDeviceReadIOps}, {b.ThrottleWriteIOPSDevice, &h.BlkioDeviceWriteIOps},
+	} {
+		for _, d := range x.from {
+			*x.to = append(*x.to, ThrottleDevice{path(d.Major, d.Minor), d.Rate})
+		}
 	}
 }
 
@@ -151,11 +268,6 @@ func networkMode(c *api.Container) string {
 	return cmp.Or(c.NetworkMode, "none")
 }
 
-// isAsked says whether a mount was asked for by its source: not one of another container, nor one whose volume has no name.
-func isAsked(m spec.Mount) bool {
-	return !m.Inherited && !(m.Volume != nil && m.Volume.Anonymous)
-}
-
 func bindText(m spec.Mount) string {
 	text := m.Source + ":" + m.Target
 	options := slices.DeleteFunc(slices.Clone(m.Options), func(o string) bool { return o == "rbind" })
@@ -165,13 +277,13 @@ func bindText(m spec.Mount) string {
 	return text
 }
 
-func logOf(c *api.Container) LogConfig {
+// logOf is the log's driver with the options that were given; of one whose client kept nothing, with those in force.
+func logOf(c *api.Container, asked Asked, known bool) LogConfig {
 	l := LogConfig{Type: cmp.Or(c.LogDriver, "none"), Config: map[string]string{}}
-	if n := c.Log.GetMaxSize(); n > 0 {
-		l.Config["max-size"] = fmt.Sprint(n)
+	if known {
+		maps.Copy(l.Config, asked.LogOptions)
+		return l
 	}
-	if n := c.Log.GetMaxFiles(); n > 0 {
-		l.Config["max-file"] = fmt.Sprint(n)
-	}
+	maps.Copy(l.Config, c.Log.GetOptions())
 	return l
 }

@@ -115,7 +115,9 @@ func TestContainers(t *testing.T) {
 }
 
 func TestContainerRow(t *testing.T) {
-	r := ContainerRow(some()[0], []string{"sh", "-c", "something rather long"}, false, now())
+	first := some()[0]
+	first.Args = []string{"sh", "-c", "something rather long"}
+	r := ContainerRow(first, false, now())
 	if r.ID != "aaa1" || r.Image != "busybox" || r.Command != `"sh -c 'something ra…"` || r.RunningFor != "3 hours ago" || r.State != "exited" || r.Label("a") != "1" {
 		t.Errorf("%+v", r)
 	}

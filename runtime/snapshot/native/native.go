@@ -35,6 +35,7 @@ type Store struct{ *snapshot.Ledger }
 var (
 	_ snapshot.Snapshotter = (*Store)(nil)
 	_ snapshot.Differ      = (*Store)(nil)
+	_ snapshot.Comparer    = (*Store)(nil)
 )
 
 // Open opens the store and clears away what a crash has left.
@@ -153,6 +154,11 @@ func (s *Store) Usage(ctx context.Context, key snapshot.Key) (snapshot.Usage, er
 
 // Diff implements snapshot.Differ.
 func (s *Store) Diff(ctx context.Context, key snapshot.Key, w io.Writer) error {
+	return s.Compare(ctx, key, func(c snapshot.Compared) error { return c.Diff(ctx, w, layer.DiffOptions{}) })
+}
+
+// Compare implements snapshot.Comparer.
+func (s *Store) Compare(_ context.Context, key snapshot.Key, do func(snapshot.Compared) error) error {
 	r, chain, err := s.Get(key)
 	if err != nil {
 		return err
@@ -160,12 +166,11 @@ func (s *Store) Diff(ctx context.Context, key snapshot.Key, w io.Writer) error {
 	if r.Kind == snapshot.View {
 		return fmt.Errorf("diff of snapshot %s: a view changes nothing: %w", key, errdefs.ErrInvalidArgument)
 	}
-	lower := ""
+	c := snapshot.Compared{Upper: s.fs(r.Dir), UIDMap: r.UIDMap, GIDMap: r.GIDMap}
 	if len(chain) > 0 {
-		lower = s.fs(chain[0].Dir)
+		c.Lower = s.fs(chain[0].Dir)
 	}
-	o := layer.DiffOptions{UIDMap: snapshot.LayerIDMaps(r.UIDMap), GIDMap: snapshot.LayerIDMaps(r.GIDMap)}
-	if err := layer.Diff(ctx, w, lower, s.fs(r.Dir), o); err != nil {
+	if err := do(c); err != nil {
 		return fmt.Errorf("diff of snapshot %s: %w", key, err)
 	}
 	return nil

@@ -50,6 +50,7 @@ type Store struct {
 var (
 	_ snapshot.LayerStore = (*Store)(nil)
 	_ snapshot.Differ     = (*Store)(nil)
+	_ snapshot.Comparer   = (*Store)(nil)
 )
 
 // Open opens the store in o.Root, mounts an overlay there to see that it works, and clears away what a crash has left.
@@ -308,8 +309,13 @@ func (s *Store) Usage(ctx context.Context, key snapshot.Key) (snapshot.Usage, er
 	return s.Ledger.Usage(ctx, key, "fs")
 }
 
-// Diff implements snapshot.Differ: overlayfs has gathered the changes in the upper directory.
+// Diff implements snapshot.Differ.
 func (s *Store) Diff(ctx context.Context, key snapshot.Key, w io.Writer) error {
+	return s.Compare(ctx, key, func(c snapshot.Compared) error { return c.Diff(ctx, w, layer.DiffOptions{}) })
+}
+
+// Compare implements snapshot.Comparer: overlayfs has gathered the changes in the upper directory.
+func (s *Store) Compare(ctx context.Context, key snapshot.Key, do func(snapshot.Compared) error) error {
 	r, chain, err := s.Get(key)
 	if err != nil {
 		return err
@@ -317,11 +323,14 @@ func (s *Store) Diff(ctx context.Context, key snapshot.Key, w io.Writer) error {
 	if r.Kind == snapshot.View {
 		return fmt.Errorf("diff of snapshot %s: a view changes nothing: %w", key, errdefs.ErrInvalidArgument)
 	}
-	o := layer.DiffOptions{UIDMap: snapshot.LayerIDMaps(r.UIDMap), GIDMap: snapshot.LayerIDMaps(r.GIDMap)}
+	c := snapshot.Compared{Upper: s.fs(r.Dir), UpperDirectory: true, UIDMap: r.UIDMap, GIDMap: r.GIDMap}
 	if len(chain) == 0 {
-		err = layer.DiffUpper(ctx, w, s.fs(r.Dir), "", o)
+		err = do(c)
 	} else {
-		err = s.onParent(ctx, chain, func(lower string) error { return layer.DiffUpper(ctx, w, s.fs(r.Dir), lower, o) })
+		err = s.onParent(ctx, chain, func(lower string) error {
+			c.Lower = lower
+			return do(c)
+		})
 	}
 	if err != nil {
 		return fmt.Errorf("diff of snapshot %s: %w", key, err)
@@ -329,11 +338,19 @@ func (s *Store) Diff(ctx context.Context, key snapshot.Key, w io.Writer) error {
 	return nil
 }
 
-// onParent shows the layers below for reading.
+// onParent shows the layers below for reading, in a detached mount that nothing outlasts where the kernel can do that.
 func (s *Store) onParent(ctx context.Context, chain []snapshot.Record, do func(root string) error) error {
 	mounts, err := s.mounts(snapshot.Record{Kind: snapshot.View}, chain)
 	if err != nil {
 		return err
 	}
-	return mount.Temp(ctx, mounts, do)
+	tree, err := mount.Tree(mounts[0])
+	if errors.Is(err, errdefs.ErrNotImplemented) {
+		return mount.Temp(ctx, mounts, do)
+	}
+	if err != nil {
+		return err
+	}
+	defer tree.Close()
+	return do(fmt.Sprintf("/proc/self/fd/%d", tree.Fd()))
 }

@@ -14,11 +14,14 @@ import (
 )
 
 // Version is the protocol's. A daemon and a supervisor of different versions talk as the lower of the two.
-// 2: Exec.Spec.
-const Version = 2
+// 2: Exec.Spec. 3: Log.Compress, Log.Attrs and Log.Logger.
+const Version = 3
 
 // VersionSpec is the first version that has Exec.Spec.
 const VersionSpec = 2
+
+// VersionLogger is the first version that has Log.Logger.
+const VersionLogger = 3
 
 // MaxMessage is the largest packet in bytes, below the kernel's default for a Unix socket's send buffer (212,992).
 const MaxMessage = 128 << 10
@@ -101,6 +104,20 @@ type Log struct {
 	Path     string `json:"path,omitempty"`
 	MaxSize  int64  `json:"max_size,omitempty"`  // bytes; 0: no rotation by the supervisor
 	MaxFiles int    `json:"max_files,omitempty"` // kept, the current one included
+	MaxLine  int    `json:"max_line,omitempty"`  // bytes of a line in one entry; 0: logs.MaxLine
+	Compress bool   `json:"compress,omitempty"`  // what is rotated
+	// Attrs go along with each line of json-file.
+	Attrs map[string]string `json:"attrs,omitempty"`
+	// Logger, when set, gets all of it too.
+	Logger *Logger `json:"logger,omitempty"`
+}
+
+// Logger is a program that gets the output of a container, by containerd's protocol of binary loggers (its package
+// core/runtime/v2/logging): stdout is its descriptor 3, stderr 4; it closes 5, or writes to it, when it is ready; and its
+// environment is CONTAINER_ID and CONTAINER_NAMESPACE.
+type Logger struct {
+	Path string   `json:"path"`
+	Args []string `json:"args,omitempty"`
 }
 
 // Stdio says what the standard streams of a process are. Without a terminal they are named pipes in the process's

@@ -1,0 +1,148 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"slices"
+
+	"github.com/containerd/errdefs"
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/minirt/mini/internal/mount"
+	"github.com/minirt/mini/oci/bundle"
+	"github.com/minirt/mini/oci/layer"
+	"github.com/minirt/mini/runtime/sandbox"
+	"github.com/minirt/mini/runtime/snapshot"
+)
+
+// tree is a container's files, as a detached mount that ends when it is closed: what becomes of the container meanwhile,
+// or of the daemon, neither disturbs it nor is disturbed by it.
+type tree struct {
+	*os.File
+	uid, gid []layer.IDMap // of its user namespace
+	user     *layer.Owner  // that it runs as; nil: nobody is named
+}
+
+// path is good for the system calls of this process.
+func (t *tree) path() string { return fmt.Sprintf("/proc/self/fd/%d", t.Fd()) }
+
+// filesOf is what a container sees: with a process, what that sees, volumes and tmpfs included; without, its root
+// filesystem with what is bound into it.
+func (e *Engine) filesOf(ctx context.Context, ns, id string) (*tree, error) {
+	l, unlock, err := e.locked(ctx, ns, id)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	c, s, err := e.withFiles(ctx, l)
+	if err != nil {
+		return nil, err
+	}
+	t := newTree(c, s)
+	if c.State == Running || c.State == Paused {
+		t.File, err = mount.TreeOfProcess(c.PID, "/")
+		if err == nil && sandbox.Alive(c.PID, c.StartTime) {
+			return t, nil
+		}
+		if err == nil {
+			t.Close() // another process had its number, perhaps
+		} else if sandbox.Alive(c.PID, c.StartTime) {
+			return nil, fmt.Errorf("files of container %s: %w", l.key.id, err)
+		}
+	}
+	root, err := e.rootOf(ctx, c, s)
+	if err != nil {
+		return nil, err
+	}
+	t.File, err = mount.Assemble(root, s.Root.Readonly, bound(s))
+	if err != nil {
+		return nil, fmt.Errorf("files of container %s: %w", l.key.id, err)
+	}
+	return t, nil
+}
+
+// ownFilesOf is a container's root filesystem, without anything that is mounted into it.
+func (e *Engine) ownFilesOf(ctx context.Context, ns, id string) (*tree, error) {
+	l, unlock, err := e.locked(ctx, ns, id)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	c, s, err := e.withFiles(ctx, l)
+	if err != nil {
+		return nil, err
+	}
+	t := newTree(c, s)
+	root, err := e.rootOf(ctx, c, s)
+	if err != nil {
+		return nil, err
+	}
+	t.File, err = mount.Tree(mount.Mount{Type: "bind", Source: root, Options: []string{"ro"}})
+	if err != nil {
+		return nil, fmt.Errorf("files of container %s: %w", l.key.id, err)
+	}
+	return t, nil
+}
+
+// withFiles is a container that has files, with its document; made again where a reboot has taken it.
+func (e *Engine) withFiles(ctx context.Context, l *live) (Container, *specs.Spec, error) {
+	c := l.record()
+	if err := l.require("look at the files of", Created, Running, Paused, Exited); err != nil {
+		return c, nil, err
+	}
+	s, err := bundle.Load(e.Bundle(c))
+	if errdefs.IsNotFound(err) {
+		if _, err = e.writeBundle(ctx, c); err == nil {
+			s, err = bundle.Load(e.Bundle(c))
+		}
+	}
+	if err == nil && s.Root == nil {
+		err = fmt.Errorf("its document has no root: %w", errdefs.ErrDataLoss)
+	}
+	if err != nil {
+		return c, nil, fmt.Errorf("files of container %s: %w", l.key.id, err)
+	}
+	return c, s, nil
+}
+
+// rootOf is where a container's root filesystem is mounted on this host, which it is then if it was not.
+func (e *Engine) rootOf(ctx context.Context, c Container, s *specs.Spec) (string, error) {
+	if c.Snapshot == "" {
+		return s.Root.Path, nil
+	}
+	root, err := e.mountRootfs(ctx, c)
+	if err != nil {
+		return "", fmt.Errorf("files of container %s: %w", c.ID, err)
+	}
+	return root, nil
+}
+
+// bound are the mounts of a document that show files of the host: volumes, and what else is bound.
+func bound(s *specs.Spec) []mount.Mount {
+	var out []mount.Mount
+	for _, m := range s.Mounts {
+		if m.Type != "bind" && !slices.Contains(m.Options, "bind") && !slices.Contains(m.Options, "rbind") {
+			continue
+		}
+		uids, gids := m.UIDMappings, m.GIDMappings
+		if len(uids) == 0 && s.Linux != nil && (slices.Contains(m.Options, "idmap") || slices.Contains(m.Options, "ridmap")) {
+			uids, gids = s.Linux.UIDMappings, s.Linux.GIDMappings // runtime-spec, config.md "Mounts": those of the container
+		}
+		options := append(slices.Clone(m.Options), mount.IDMapOptions(idMap(uids), idMap(gids))...)
+		out = append(out, mount.Mount{Type: "bind", Source: m.Source, Target: m.Destination, Options: options})
+	}
+	return out
+}
+
+// newTree has what a container's document says of users.
+func newTree(c Container, s *specs.Spec) *tree {
+	t := &tree{}
+	if s.Linux != nil {
+		t.uid, t.gid = snapshot.LayerIDMaps(idMap(s.Linux.UIDMappings)), snapshot.LayerIDMaps(idMap(s.Linux.GIDMappings))
+	}
+	if named := c.ImageConfig.User != "" || c.Request != nil && c.Request.User != ""; named && s.Process != nil {
+		t.user = &layer.Owner{UID: int(s.Process.User.UID), GID: int(s.Process.User.GID)}
+	}
+	return t
+}
