@@ -158,34 +158,36 @@ func volumePruneCommand() *cli.Command {
 			if ok, err := confirmed(c, "This will remove all "+kind+" volumes not used by at least one container."); !ok {
 				return err
 			}
-			return pruneVolumes(c, d, filters, all)
+			freed, err := pruneVolumes(c, d, filters, all)
+			if err == nil {
+				fmt.Fprintf(c.App.Writer, "Total reclaimed space: %s\n", units.HumanSize(float64(freed)))
+			}
+			return err
 		}),
 	}
 }
 
-// pruneVolumes removes the volumes that the filters let through and prints them.
-func pruneVolumes(c *cli.Context, d *daemon, filters view.Filters, all bool) error {
+// pruneVolumes removes the volumes that the filters let through and prints them; it returns the bytes that they took.
+func pruneVolumes(c *cli.Context, d *daemon, filters view.Filters, all bool) (freed int64, err error) {
 	list, err := d.Volumes.List(c.Context, &api.ListVolumesRequest{Namespace: d.ns})
 	if err != nil {
-		return err
+		return 0, err
 	}
-	out := &api.PruneVolumesResponse{}
-	if names := view.VolumeNames(list.Volumes, filters); len(names) > 0 {
-		if out, err = d.Volumes.Prune(c.Context, &api.PruneVolumesRequest{Namespace: d.ns, All: all, Names: names}); err != nil {
-			return err
-		}
+	names := view.VolumeNames(list.Volumes, filters)
+	if len(names) == 0 {
+		return 0, nil
 	}
-	var freed int64
-	if len(out.Removed) > 0 {
-		fmt.Fprintln(c.App.Writer, "Deleted Volumes:")
-		for _, v := range out.Removed {
-			fmt.Fprintln(c.App.Writer, v.Name)
-			freed += v.GetUsage().GetSize()
-		}
-		fmt.Fprintln(c.App.Writer)
+	out, err := d.Volumes.Prune(c.Context, &api.PruneVolumesRequest{Namespace: d.ns, All: all, Names: names})
+	if err != nil || len(out.Removed) == 0 {
+		return 0, err
 	}
-	fmt.Fprintf(c.App.Writer, "Total reclaimed space: %s\n", units.HumanSize(float64(freed)))
-	return nil
+	fmt.Fprintln(c.App.Writer, "Deleted Volumes:")
+	for _, v := range out.Removed {
+		fmt.Fprintln(c.App.Writer, v.Name)
+		freed += v.GetUsage().GetSize()
+	}
+	fmt.Fprintln(c.App.Writer)
+	return freed, nil
 }
 
 // volumeUpdateCommand is docker's verb for the volumes of a cluster, which there are none of.
