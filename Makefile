@@ -8,6 +8,9 @@ GO         := go
 COMMIT     ?= $(shell git rev-parse HEAD 2>/dev/null)
 LDFLAGS    := -s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)
 SOURCES    := $(shell find cmd internal oci runtime -name '*.go' -o -name '*.[ch]' -o -name '*.proto' -o -name '*.json' 2>/dev/null)
+# Without the OpenPGP in C that the library of images would link, and without NRI's plugins in WebAssembly.
+TAGS       := nri_no_wasm,containers_image_openpgp
+TESTTAGS   := seccomp,containers_image_openpgp
 TOOLBOX    := runtime/toolbox/data/toolbox.tar
 # Packages whose tests are cheap enough under the race detector and worth it.
 RACE       := ./internal/... ./runtime/content/... ./runtime/events/... ./runtime/logs/... ./runtime/store/... ./oci/registry/...
@@ -37,7 +40,7 @@ build: $(addprefix bin/,$(BINARIES)) ## build all binaries into bin/
 # What the linker writes, it writes by a mapping, and it lies in the page cache in single pages. A copy lies there in
 # larger ones, and starts a quarter quicker.
 bin/%: $(SOURCES) go.mod go.sum $(TOOLBOX) | go
-	CGO_ENABLED=0 $(GO) build -trimpath -tags nri_no_wasm -ldflags '$(LDFLAGS)' -o $@.linked ./cmd/$*
+	CGO_ENABLED=0 $(GO) build -trimpath -tags $(TAGS) -ldflags '$(LDFLAGS)' -o $@.linked ./cmd/$*
 	@install -m 0755 $@.linked $@ && rm $@.linked
 
 # libcontainer's nsenter is C, and seccomp needs libseccomp. Each start executes it once more, which is quicker without
@@ -64,16 +67,16 @@ stop: ## undo "make run"
 check: go ## format, vet, lint, unit tests
 	@files=$$(git ls-files -co --exclude-standard '*.go' | xargs -r ls -d 2>/dev/null | xargs -r gofmt -l); \
 		if [ -n "$$files" ]; then echo "gofmt these:"; echo "$$files"; exit 1; fi
-	$(GO) vet -tags seccomp ./...
-	$(GO) tool staticcheck -tags seccomp ./...
-	$(GO) run ./test/report -quiet -- $(GO) test -json -short -tags seccomp $$($(GO) list -tags seccomp ./... | grep -v /test/scenario)
+	$(GO) vet -tags $(TESTTAGS) ./...
+	$(GO) tool staticcheck -tags $(TESTTAGS) ./...
+	$(GO) run ./test/report -quiet -- $(GO) test -json -short -tags $(TESTTAGS) $$($(GO) list -tags $(TESTTAGS) ./... | grep -v /test/scenario)
 	cd toolbox && $(GO) vet ./... && $(GO) test ./internal/...
 
 .PHONY: test
-test: build kernel images conformance-tools ## everything this machine can run (as root; what cannot run is skipped with its reason)
+test: build kernel images conformance-tools stargz ## everything this machine can run (as root; what cannot run is skipped with its reason)
 	$(GO) run ./test/report -again 3 \
 		-- $(GO) test -json -race $(RACE) \
-		-- $(GO) test -json -tags seccomp $$($(GO) list -tags seccomp ./... | grep -vFx -e '' $$($(GO) list $(RACE) | sed 's/^/-e /') | grep -vE '/test/(scenario|vm)') \
+		-- $(GO) test -json -tags $(TESTTAGS) $$($(GO) list -tags $(TESTTAGS) ./... | grep -vFx -e '' $$($(GO) list $(RACE) | sed 's/^/-e /') | grep -vE '/test/(scenario|vm)') \
 		-- $(GO) test -json -count=1 -p 1 -timeout 25m ./test/scenario/... \
 		-- $(GO) test -json -count=1 -timeout 15m ./test/vm/...
 	cd toolbox && $(GO) test ./internal/...
@@ -96,6 +99,12 @@ $(CONFORMANCE)/crictl: test/conformance/go.mod test/conformance/go.sum | go
 
 $(CONFORMANCE)/ginkgo: test/conformance/go.mod test/conformance/go.sum | go
 	cd test/conformance && CGO_ENABLED=0 $(GO) build -trimpath -tags nri_no_wasm -ldflags '-s -w' -o ../../$@ github.com/onsi/ginkgo/v2/ginkgo
+
+.PHONY: stargz
+stargz: .cache/stargz/stargz ## build upstream's lazy-pulling snapshotter for the scenario tests into .cache/stargz
+
+.cache/stargz/stargz: test/stargz/main.go test/stargz/go.mod test/stargz/go.sum | go
+	cd test/stargz && CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w' -o ../../$@ .
 
 .PHONY: conformance
 conformance: build images conformance-tools ## run upstream's CRI suite against minid in every setting (as root)

@@ -54,7 +54,7 @@ func platformFlags() []cli.Flag {
 }
 
 func snapshotterFlag() cli.Flag {
-	return &cli.StringFlag{Name: "snapshotter", EnvVars: []string{"MINID_SNAPSHOTTER"}, Usage: "`NAME` of the snapshotter: overlay or native"}
+	return &cli.StringFlag{Name: "snapshotter", EnvVars: []string{"MINID_SNAPSHOTTER"}, Usage: "`NAME` of the snapshotter: overlay, native, or one of the daemon's configuration"}
 }
 
 func labelFlag() cli.Flag {

@@ -20,7 +20,7 @@ func main() {
 func newApp() *cli.App {
 	app := icli.NewApp("minictr", "work with minid's images, containers and snapshots as they are", icli.Version(version))
 	app.Commands = []*cli.Command{
-		versionCommand(), infoCommand(), runCommand(), execCommand(), logsCommand(),
+		versionCommand(), infoCommand(), pluginsCommand(), runCommand(), execCommand(), logsCommand(),
 		imagesCommand(), containersCommand(), tasksCommand(), contentCommand(), snapshotsCommand(), leasesCommand(),
 		namespacesCommand(), eventsCommand(), checkCommand(), ociCommand(), pprofCommand(), icli.CompletionCommand(), icli.ManCommand(),
 	}

@@ -51,6 +51,35 @@ func infoCommand() *cli.Command {
 	}
 }
 
+func pluginsCommand() *cli.Command {
+	return &cli.Command{
+		Name: "plugins", Aliases: []string{"plugin"}, Usage: "see what the daemon can use: snapshotters and runtimes",
+		Subcommands: []*cli.Command{{
+			Name: "list", Aliases: []string{"ls"}, Usage: "list them, and why those that cannot be used cannot", ArgsUsage: " ",
+			Flags: icli.OutputFlags(),
+			Action: with(func(c *cli.Context, d *daemon) error {
+				i, err := d.System.Info(c.Context, &api.InfoRequest{})
+				if err != nil {
+					return err
+				}
+				l := icli.List{Header: []string{"TYPE", "ID", "PATH", "STATUS", "ERROR"}, JSON: i.Plugins}
+				for _, p := range i.Plugins {
+					l.Names = append(l.Names, p.Id)
+					status := "ok"
+					switch {
+					case p.Error != "":
+						status = "error"
+					case p.Default:
+						status = "default"
+					}
+					l.Rows = append(l.Rows, []string{p.Type, dash(p.Id), p.Path, status, dash(p.Error)})
+				}
+				return l.Print(c)
+			}),
+		}},
+	}
+}
+
 func eventsCommand() *cli.Command {
 	return &cli.Command{
 		Name: "events", Aliases: []string{"event"}, Usage: "print events as they happen, of all namespaces unless -n says one", ArgsUsage: "[FILTER...]",

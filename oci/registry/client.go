@@ -21,6 +21,9 @@ type Options struct {
 	// HostsDirs are directories laid out as containerd's certs.d. The first one
 	// that has a directory for the registry (or _default) decides.
 	HostsDirs []string
+	// RegistriesConf is a containers-registries.conf(5) of version 2; with its directory RegistriesConf.d it says where
+	// the content of a repository is had. How a host is reached is HostsDirs' matter in any case. "": none.
+	RegistriesConf string
 	// DockerConfig is Docker's config.json or the directory that has it; "" is
 	// $DOCKER_CONFIG, else ~/.docker.
 	DockerConfig string
@@ -114,15 +117,19 @@ func New(o Options) *Client {
 // Close closes the idle connections. The client can still be used.
 func (c *Client) Close() { c.transports.closeIdle() }
 
-// endpoints are the hosts for a domain that have a capability, ready to be
+// endpoints are the hosts for a reference that have a capability, ready to be
 // asked, in order.
-func (c *Client) endpoints(domain string, need Capability) ([]*endpoint, error) {
-	file, source, err := loadHosts(c.opts.HostsDirs, domain)
+func (c *Client) endpoints(ref name.Ref, need Capability) ([]*endpoint, error) {
+	return c.endpointsOf(ref.Domain(), ref.Path(), ref.Digest() != "", need)
+}
+
+// endpointsOf are those of a repository, or of a whole registry when path is "".
+func (c *Client) endpointsOf(domain, path string, byDigest bool, need Capability) ([]*endpoint, error) {
+	all, source, err := c.planned(domain, path, byDigest)
 	if err != nil {
 		return nil, err
 	}
-	all := with(plan(domain, file, source, c.override), need)
-	if len(all) == 0 {
+	if all = with(all, need); len(all) == 0 {
 		return nil, fmt.Errorf("no host of %s has the capability %q: add it to one in %s: %w", domain, need, source, errdefs.ErrFailedPrecondition)
 	}
 	for _, e := range all {
@@ -131,6 +138,33 @@ func (c *Client) endpoints(domain string, need Capability) ([]*endpoint, error) 
 		}
 	}
 	return all, nil
+}
+
+// planned are all hosts of a repository, and the last file that had a say.
+func (c *Client) planned(domain, path string, byDigest bool) (all []*endpoint, source string, err error) {
+	conf, err := loadRegistries(c.opts.RegistriesConf)
+	if err != nil {
+		return nil, c.opts.RegistriesConf, err
+	}
+	places, err := conf.places(domain, path, byDigest)
+	if err != nil {
+		return nil, conf.source, err
+	}
+	for _, p := range places {
+		file, from, err := loadHosts(c.opts.HostsDirs, p.domain)
+		if err != nil {
+			return nil, from, err
+		}
+		for _, e := range plan(p.domain, file, from, c.override) {
+			p.applyTo(e, domain)
+			if e.source == "" && (p.mirror || p.domain != domain || p.path != path) {
+				e.source = conf.source
+			}
+			all = append(all, e)
+		}
+		source = from
+	}
+	return all, source, nil
 }
 
 // failOver asks one host after the other until one of them succeeds.
@@ -160,7 +194,7 @@ func (c *Client) failOver(ctx context.Context, stage, object string, hosts []*en
 
 // newCall makes a call that belongs to a repository.
 func newCall(method string, e *endpoint, ref name.Ref, path, actions string) *call {
-	return &call{method: method, url: e.url() + "/" + ref.Path() + path, scope: "repository:" + ref.Path() + ":" + actions}
+	return &call{method: method, url: e.url() + "/" + e.repository(ref) + path, scope: "repository:" + e.repository(ref) + ":" + actions}
 }
 
 // readLimited reads a file of at most limit bytes.

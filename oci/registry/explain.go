@@ -23,12 +23,12 @@ type HostPlan struct {
 // Nothing is contacted and no credential helper is run. A configuration that
 // cannot be read is a plan with a Problem.
 func (c *Client) Explain(ref name.Ref) []HostPlan {
-	file, source, err := loadHosts(c.opts.HostsDirs, ref.Domain())
+	all, source, err := c.planned(ref.Domain(), ref.Path(), ref.Digest() != "")
 	if err != nil {
 		return []HostPlan{{Source: source, Problem: err.Error(), Why: "no request is made before this is mended"}}
 	}
 	var out []HostPlan
-	for _, e := range plan(ref.Domain(), file, source, c.override) {
+	for _, e := range all {
 		p := HostPlan{
 			URL: e.url(), Mirror: !e.origin, Capabilities: e.capabilities, Source: e.source,
 			SkipVerify: e.skipVerify != nil && *e.skipVerify, HTTPFallback: e.fallback, Why: e.why(),

@@ -21,14 +21,27 @@ import (
 // ends at desc.Size; 0 means unknown. The bytes are not verified: when their
 // digest is wrong, tell Reject, and fetch again from 0.
 func (c *Client) Fetch(ctx context.Context, ref name.Ref, desc ocispec.Descriptor, offset int64) (io.ReadCloser, error) {
-	b := &blob{c: c, ctx: ctx, ref: ref, desc: desc, offset: offset, failure: &Error{Stage: "fetch", Object: desc.Digest.String() + " of " + ref.Repository()}}
+	return c.fetch(ctx, ref, desc, offset, desc.Size)
+}
+
+// FetchPart is Fetch of the bytes from an offset up to an end. A host that does not answer with parts is
+// errdefs.ErrNotImplemented, unless the part is the first one: that is read off the whole.
+func (c *Client) FetchPart(ctx context.Context, ref name.Ref, desc ocispec.Descriptor, offset, end int64) (io.ReadCloser, error) {
+	if end <= offset || end > desc.Size {
+		return nil, configError("fetch", desc.Digest.String()+" of "+ref.Repository(), &problem{message: fmt.Sprintf("bytes %d to %d are no part of %d", offset, end, desc.Size), class: errdefs.ErrInvalidArgument})
+	}
+	return c.fetch(ctx, ref, desc, offset, end)
+}
+
+func (c *Client) fetch(ctx context.Context, ref name.Ref, desc ocispec.Descriptor, offset, end int64) (io.ReadCloser, error) {
+	b := &blob{c: c, ctx: ctx, ref: ref, desc: desc, offset: offset, end: end, failure: &Error{Stage: "fetch", Object: desc.Digest.String() + " of " + ref.Repository()}}
 	if err := desc.Digest.Validate(); err != nil {
 		return nil, configError("fetch", b.failure.Object, &problem{message: err.Error(), class: errdefs.ErrInvalidArgument})
 	}
 	if offset < 0 || desc.Size > 0 && offset > desc.Size {
 		return nil, configError("fetch", b.failure.Object, &problem{message: fmt.Sprintf("offset %d is outside of the %d bytes", offset, desc.Size), class: errdefs.ErrInvalidArgument})
 	}
-	hosts, err := c.endpoints(ref.Domain(), CapPull)
+	hosts, err := c.endpoints(ref, CapPull)
 	if err != nil {
 		return nil, configError("fetch", b.failure.Object, err)
 	}
@@ -75,7 +88,7 @@ func (c *Client) sources(hosts []*endpoint, ref name.Ref, desc ocispec.Descripto
 	var good, bad []source
 	for _, e := range hosts {
 		for _, kind := range kinds {
-			s := source{e: e, url: e.url() + "/" + ref.Path() + kind + desc.Digest.String()}
+			s := source{e: e, url: e.url() + "/" + e.repository(ref) + kind + desc.Digest.String()}
 			if c.rejected[rejection{digest: desc.Digest, host: e.url()}] {
 				bad = append(bad, s)
 			} else {
@@ -106,11 +119,15 @@ type blob struct {
 	at      int // the current source
 	body    io.ReadCloser
 	offset  int64
-	breaks  int // broken connections since the last byte
+	end     int64 // where the part ends that is wanted; desc.Size: at the end of all
+	breaks  int   // broken connections since the last byte
 	failure *Error
 }
 
-func (b *blob) complete() bool { return b.desc.Size > 0 && b.offset == b.desc.Size }
+func (b *blob) complete() bool { return b.desc.Size > 0 && b.offset == b.end }
+
+// part tells whether less is wanted than the rest.
+func (b *blob) part() bool { return b.end < b.desc.Size }
 
 // Host names the host that the bytes come from, for messages.
 func (b *blob) Host() string {
@@ -129,7 +146,7 @@ func (b *blob) Read(p []byte) (int, error) {
 		if b.body == nil {
 			return 0, b.failure
 		}
-		if left := b.desc.Size - b.offset; b.desc.Size > 0 && int64(len(p)) > left {
+		if left := b.end - b.offset; b.desc.Size > 0 && int64(len(p)) > left {
 			p = p[:left]
 		}
 		n, err := b.body.Read(p)
@@ -217,21 +234,28 @@ func (b *blob) addFailure(s source, err error) {
 
 // openAt makes one request for the bytes from the offset on.
 func (b *blob) openAt(s source) (io.ReadCloser, error) {
-	get := &call{method: http.MethodGet, url: s.url, scope: "repository:" + b.ref.Path() + ":pull", thing: "blob", want: []int{http.StatusOK, http.StatusPartialContent}}
+	get := &call{method: http.MethodGet, url: s.url, scope: "repository:" + s.e.repository(b.ref) + ":pull", thing: "blob", want: []int{http.StatusOK, http.StatusPartialContent}}
 	if strings.Contains(s.url, "/manifests/") {
 		get.header, get.thing = http.Header{"Accept": {acceptManifests}}, "manifest"
 	}
-	if b.offset > 0 {
+	if b.offset > 0 || b.part() {
 		if get.header == nil {
 			get.header = http.Header{}
 		}
-		get.header.Set("Range", "bytes="+strconv.FormatInt(b.offset, 10)+"-")
+		wanted := "bytes=" + strconv.FormatInt(b.offset, 10) + "-"
+		if b.part() {
+			wanted += strconv.FormatInt(b.end-1, 10)
+		}
+		get.header.Set("Range", wanted)
 	}
 	resp, err := b.c.do(b.ctx, s.e, get)
 	if err != nil {
 		return nil, err
 	}
 	skip, err := placement(resp, b.offset, b.desc.Size)
+	if err == nil && skip > 0 && b.part() {
+		err = &problem{message: "the host does not answer with parts", class: errdefs.ErrNotImplemented}
+	}
 	if err == nil && skip > 0 {
 		if _, err = io.CopyN(io.Discard, resp.Body, skip); err != nil {
 			err = connectionError(err, s.e)

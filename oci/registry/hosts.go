@@ -11,6 +11,8 @@ import (
 	"strings"
 
 	"github.com/containerd/errdefs"
+
+	"github.com/minirt/mini/oci/name"
 )
 
 const (
@@ -27,6 +29,7 @@ type endpoint struct {
 	domain   string // the registry as the reference names it
 	origin   bool   // the registry itself, not one of its mirrors
 	own      bool   // credentials for the domain may be shown to this host
+	renamed  string // what the repository is called there; "": as in the reference
 	fallback bool   // speak plain HTTP when the host does not speak HTTPS
 	source   string // the file that says so, or ""
 	client   *http.Client
@@ -35,6 +38,28 @@ type endpoint struct {
 
 // url is the API's root: https://host/v2.
 func (e *endpoint) url() string { return e.scheme + "://" + e.host + e.path }
+
+// repository is what a reference's repository is called there.
+func (e *endpoint) repository(ref name.Ref) string {
+	if e.renamed != "" {
+		return e.renamed
+	}
+	return ref.Path()
+}
+
+// applyTo merges what a registries.conf says of a place into an endpoint of it. domain is the registry that was asked for:
+// its credentials are shown to no other.
+func (p place) applyTo(e *endpoint, domain string) {
+	e.renamed = p.path
+	e.origin = e.origin && !p.mirror
+	e.own = e.own && p.domain == domain
+	e.capabilities &= p.capabilities
+	if p.insecure && e.skipVerify == nil {
+		yes := true
+		e.skipVerify = &yes
+		e.fallback = e.fallback || e.scheme == "https"
+	}
+}
 
 // label names the endpoint in messages.
 func (e *endpoint) label() string {

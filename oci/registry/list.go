@@ -24,7 +24,7 @@ const (
 // Tags lists the tags of a repository, in the registry's order. The registry
 // itself is asked first: a mirror may only know the tags that passed it.
 func (c *Client) Tags(ctx context.Context, repository name.Ref) ([]string, error) {
-	return c.list(ctx, "list the tags of", repository.Repository(), repository.Domain(), func(e *endpoint) *call {
+	return c.list(ctx, "list the tags of", repository.Repository(), repository.Domain(), repository.Path(), func(e *endpoint) *call {
 		get := newCall(http.MethodGet, e, repository, "/tags/list", "pull")
 		get.thing = "repository"
 		return get
@@ -34,13 +34,13 @@ func (c *Client) Tags(ctx context.Context, repository name.Ref) ([]string, error
 // Catalog lists the repositories of a registry ("localhost:5000"). Public
 // registries mostly refuse.
 func (c *Client) Catalog(ctx context.Context, domain string) ([]string, error) {
-	return c.list(ctx, "list the repositories of", domain, domain, func(e *endpoint) *call {
+	return c.list(ctx, "list the repositories of", domain, domain, "", func(e *endpoint) *call {
 		return &call{method: http.MethodGet, url: e.url() + "/_catalog", scope: "registry:catalog:*", thing: "catalog"}
 	})
 }
 
-func (c *Client) list(ctx context.Context, stage, object, domain string, first func(*endpoint) *call) ([]string, error) {
-	hosts, err := c.endpoints(domain, CapResolve)
+func (c *Client) list(ctx context.Context, stage, object, domain, path string, first func(*endpoint) *call) ([]string, error) {
+	hosts, err := c.endpointsOf(domain, path, false, CapResolve)
 	if err != nil {
 		return nil, configError(stage, object, err)
 	}

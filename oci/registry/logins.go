@@ -24,7 +24,7 @@ type Login struct{ Username, Password, IdentityToken string }
 // Verify asks a registry ("localhost:5000") whether it takes the client's login for it: its API is asked for nothing but
 // its version (distribution-spec, end-1). ErrUnauthenticated says that it does not.
 func (c *Client) Verify(ctx context.Context, domain string) error {
-	hosts, err := c.endpoints(domain, CapResolve)
+	hosts, err := c.endpointsOf(domain, "", false, CapResolve)
 	if err != nil {
 		return configError("log in to", domain, err)
 	}

@@ -18,7 +18,7 @@ func (c *Client) Manifest(ctx context.Context, ref name.Ref, desc ocispec.Descri
 	if err := desc.Digest.Validate(); err != nil {
 		return nil, configError("fetch", object, &problem{message: err.Error(), class: errdefs.ErrInvalidArgument})
 	}
-	hosts, err := c.endpoints(ref.Domain(), CapPull)
+	hosts, err := c.endpoints(ref, CapPull)
 	if err != nil {
 		return nil, configError("fetch", object, err)
 	}

@@ -42,7 +42,7 @@ func (c *Client) PushBlob(ctx context.Context, ref name.Ref, desc ocispec.Descri
 	if err := desc.Digest.Validate(); err != nil {
 		return Pushed{}, configError("push", object, &problem{message: err.Error(), class: errdefs.ErrInvalidArgument})
 	}
-	e, err := c.pushHost(ref.Domain())
+	e, err := c.pushHost(ref)
 	if err != nil {
 		return Pushed{}, configError("push", object, err)
 	}
@@ -54,8 +54,8 @@ func (c *Client) PushBlob(ctx context.Context, ref name.Ref, desc ocispec.Descri
 	return pushed, err
 }
 
-func (c *Client) pushHost(domain string) (*endpoint, error) {
-	hosts, err := c.endpoints(domain, CapPush)
+func (c *Client) pushHost(ref name.Ref) (*endpoint, error) {
+	hosts, err := c.endpoints(ref, CapPush)
 	if err != nil {
 		return nil, err
 	}
@@ -155,7 +155,7 @@ func (c *Client) PushManifest(ctx context.Context, ref name.Ref, desc ocispec.De
 	if err := checkManifest(desc, data); err != nil {
 		return configError("push", object, err)
 	}
-	e, err := c.pushHost(ref.Domain())
+	e, err := c.pushHost(ref)
 	if err != nil {
 		return configError("push", object, err)
 	}

@@ -24,7 +24,7 @@ func (c *Client) Referrers(ctx context.Context, ref name.Ref, subject digest.Dig
 	if err := subject.Validate(); err != nil {
 		return nil, configError(stage, object, fmt.Errorf("%v: %w", err, errdefs.ErrInvalidArgument))
 	}
-	hosts, err := c.endpoints(ref.Domain(), CapReferrers)
+	hosts, err := c.endpoints(ref, CapReferrers)
 	if err != nil {
 		return nil, configError(stage, object, err)
 	}

@@ -18,7 +18,7 @@ func (c *Client) Resolve(ctx context.Context, ref name.Ref) (ocispec.Descriptor,
 	if ref.Digest() != "" {
 		need = CapPull
 	}
-	hosts, err := c.endpoints(ref.Domain(), need)
+	hosts, err := c.endpoints(ref, need)
 	if err != nil {
 		return ocispec.Descriptor{}, configError("resolve", ref.String(), err)
 	}

@@ -143,7 +143,7 @@ func (u *upload) finish(ctx context.Context, offset, size int64) error {
 // call is a request of the session that sends the bytes from offset on.
 func (u *upload) call(method string, offset, size int64) *call {
 	return &call{
-		method: method, url: u.location, scope: "repository:" + u.ref.Path() + ":pull,push", thing: "upload",
+		method: method, url: u.location, scope: "repository:" + u.e.repository(u.ref) + ":pull,push", thing: "upload",
 		header: http.Header{"Content-Type": {"application/octet-stream"}},
 		size:   size,
 		body: func() (io.ReadCloser, error) {
@@ -216,7 +216,7 @@ func parseUploadRange(s string) (has int64, ok bool) {
 func (c *Client) cancelUpload(ctx context.Context, e *endpoint, ref name.Ref, location string) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer cancel()
-	del := &call{method: http.MethodDelete, url: location, scope: "repository:" + ref.Path() + ":pull,push"}
+	del := &call{method: http.MethodDelete, url: location, scope: "repository:" + e.repository(ref) + ":pull,push"}
 	if resp, err := c.do(ctx, e, del); err == nil {
 		discard(resp)
 	}

@@ -71,13 +71,20 @@ func (b *builder) addDevice(d Device) error {
 	if len(nodes) == 0 {
 		return fmt.Errorf("device %s: there is no device node at or below it: %w", d.Source, errdefs.ErrNotFound)
 	}
+	user, _ := b.namespace(specs.UserNamespace)
 	for _, n := range nodes {
+		source := n.Path
 		n.Path = path.Join(target, strings.TrimPrefix(n.Path, path.Clean(d.Source)))
 		if d.UID != nil {
 			n.UID = d.UID
 		}
 		if d.GID != nil {
 			n.GID = d.GID
+		}
+		if user && n.Path != source { // no node can be made there, and runtimes bind that of the host of the same path
+			b.spec.Mounts = append(b.spec.Mounts, specs.Mount{Destination: n.Path, Type: "bind", Source: source, Options: []string{"bind", "rprivate", "rw", "nosuid", "noexec"}})
+			b.allowDevice(n, access)
+			continue
 		}
 		b.putDevice(n, access)
 	}
@@ -89,9 +96,14 @@ func (b *builder) putDevice(n specs.LinuxDevice, access string) {
 	l := b.spec.Linux
 	l.Devices = slices.DeleteFunc(l.Devices, func(have specs.LinuxDevice) bool { return have.Path == n.Path })
 	l.Devices = append(l.Devices, n)
+	b.allowDevice(n, access)
+}
+
+func (b *builder) allowDevice(n specs.LinuxDevice, access string) {
 	if b.allDevicesAllowed() {
 		return
 	}
+	l := b.spec.Linux
 	major, minor := n.Major, n.Minor
 	l.Resources.Devices = append(l.Resources.Devices, specs.LinuxDeviceCgroup{Allow: true, Type: n.Type, Major: &major, Minor: &minor, Access: access})
 }

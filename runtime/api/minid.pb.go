@@ -199,6 +199,7 @@ type InfoResponse struct {
 	ContainersPaused  int64                  `protobuf:"varint,26,opt,name=containers_paused,json=containersPaused,proto3" json:"containers_paused,omitempty"`
 	Runtimes          []string               `protobuf:"bytes,27,rep,name=runtimes,proto3" json:"runtimes,omitempty"` // beside the one that is built in
 	Time              int64                  `protobuf:"varint,28,opt,name=time,proto3" json:"time,omitempty"`        // of the answer
+	Plugins           []*PluginInfo          `protobuf:"bytes,29,rep,name=plugins,proto3" json:"plugins,omitempty"`
 	unknownFields     protoimpl.UnknownFields
 	sizeCache         protoimpl.SizeCache
 }
@@ -429,6 +430,90 @@ func (x *InfoResponse) GetTime() int64 {
 	return 0
 }
 
+func (x *InfoResponse) GetPlugins() []*PluginInfo {
+	if x != nil {
+		return x.Plugins
+	}
+	return nil
+}
+
+// PluginInfo is something that the configuration adds to the daemon, or that is there in any case.
+type PluginInfo struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Type          string                 `protobuf:"bytes,1,opt,name=type,proto3" json:"type,omitempty"` // snapshotter or runtime
+	Id            string                 `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`     // the name that requests use; empty: the built-in runtime
+	Path          string                 `protobuf:"bytes,3,opt,name=path,proto3" json:"path,omitempty"` // of a binary, a socket or a directory
+	Default       bool                   `protobuf:"varint,4,opt,name=default,proto3" json:"default,omitempty"`
+	Error         string                 `protobuf:"bytes,5,opt,name=error,proto3" json:"error,omitempty"` // why it cannot be used; empty: it can
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PluginInfo) Reset() {
+	*x = PluginInfo{}
+	mi := &file_minid_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PluginInfo) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PluginInfo) ProtoMessage() {}
+
+func (x *PluginInfo) ProtoReflect() protoreflect.Message {
+	mi := &file_minid_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PluginInfo.ProtoReflect.Descriptor instead.
+func (*PluginInfo) Descriptor() ([]byte, []int) {
+	return file_minid_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *PluginInfo) GetType() string {
+	if x != nil {
+		return x.Type
+	}
+	return ""
+}
+
+func (x *PluginInfo) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *PluginInfo) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
+func (x *PluginInfo) GetDefault() bool {
+	if x != nil {
+		return x.Default
+	}
+	return false
+}
+
+func (x *PluginInfo) GetError() string {
+	if x != nil {
+		return x.Error
+	}
+	return ""
+}
+
 type SupervisorInfo struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
@@ -441,7 +526,7 @@ type SupervisorInfo struct {
 
 func (x *SupervisorInfo) Reset() {
 	*x = SupervisorInfo{}
-	mi := &file_minid_proto_msgTypes[4]
+	mi := &file_minid_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -453,7 +538,7 @@ func (x *SupervisorInfo) String() string {
 func (*SupervisorInfo) ProtoMessage() {}
 
 func (x *SupervisorInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[4]
+	mi := &file_minid_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -466,7 +551,7 @@ func (x *SupervisorInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SupervisorInfo.ProtoReflect.Descriptor instead.
 func (*SupervisorInfo) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{4}
+	return file_minid_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *SupervisorInfo) GetName() string {
@@ -507,7 +592,7 @@ type CheckRequest struct {
 
 func (x *CheckRequest) Reset() {
 	*x = CheckRequest{}
-	mi := &file_minid_proto_msgTypes[5]
+	mi := &file_minid_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -519,7 +604,7 @@ func (x *CheckRequest) String() string {
 func (*CheckRequest) ProtoMessage() {}
 
 func (x *CheckRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[5]
+	mi := &file_minid_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -532,7 +617,7 @@ func (x *CheckRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckRequest.ProtoReflect.Descriptor instead.
 func (*CheckRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{5}
+	return file_minid_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *CheckRequest) GetRepair() bool {
@@ -559,7 +644,7 @@ type CheckResponse struct {
 
 func (x *CheckResponse) Reset() {
 	*x = CheckResponse{}
-	mi := &file_minid_proto_msgTypes[6]
+	mi := &file_minid_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -571,7 +656,7 @@ func (x *CheckResponse) String() string {
 func (*CheckResponse) ProtoMessage() {}
 
 func (x *CheckResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[6]
+	mi := &file_minid_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -584,7 +669,7 @@ func (x *CheckResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckResponse.ProtoReflect.Descriptor instead.
 func (*CheckResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{6}
+	return file_minid_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *CheckResponse) GetProblems() []*Problem {
@@ -614,7 +699,7 @@ type Problem struct {
 
 func (x *Problem) Reset() {
 	*x = Problem{}
-	mi := &file_minid_proto_msgTypes[7]
+	mi := &file_minid_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -626,7 +711,7 @@ func (x *Problem) String() string {
 func (*Problem) ProtoMessage() {}
 
 func (x *Problem) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[7]
+	mi := &file_minid_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -639,7 +724,7 @@ func (x *Problem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Problem.ProtoReflect.Descriptor instead.
 func (*Problem) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{7}
+	return file_minid_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Problem) GetKind() string {
@@ -686,7 +771,7 @@ type CollectGarbageRequest struct {
 
 func (x *CollectGarbageRequest) Reset() {
 	*x = CollectGarbageRequest{}
-	mi := &file_minid_proto_msgTypes[8]
+	mi := &file_minid_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -698,7 +783,7 @@ func (x *CollectGarbageRequest) String() string {
 func (*CollectGarbageRequest) ProtoMessage() {}
 
 func (x *CollectGarbageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[8]
+	mi := &file_minid_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -711,7 +796,7 @@ func (x *CollectGarbageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CollectGarbageRequest.ProtoReflect.Descriptor instead.
 func (*CollectGarbageRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{8}
+	return file_minid_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *CollectGarbageRequest) GetDryRun() bool {
@@ -732,7 +817,7 @@ type CollectGarbageResponse struct {
 
 func (x *CollectGarbageResponse) Reset() {
 	*x = CollectGarbageResponse{}
-	mi := &file_minid_proto_msgTypes[9]
+	mi := &file_minid_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -744,7 +829,7 @@ func (x *CollectGarbageResponse) String() string {
 func (*CollectGarbageResponse) ProtoMessage() {}
 
 func (x *CollectGarbageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[9]
+	mi := &file_minid_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -757,7 +842,7 @@ func (x *CollectGarbageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CollectGarbageResponse.ProtoReflect.Descriptor instead.
 func (*CollectGarbageResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{9}
+	return file_minid_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *CollectGarbageResponse) GetBlobs() []string {
@@ -789,7 +874,7 @@ type UpgradeSupervisorRequest struct {
 
 func (x *UpgradeSupervisorRequest) Reset() {
 	*x = UpgradeSupervisorRequest{}
-	mi := &file_minid_proto_msgTypes[10]
+	mi := &file_minid_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -801,7 +886,7 @@ func (x *UpgradeSupervisorRequest) String() string {
 func (*UpgradeSupervisorRequest) ProtoMessage() {}
 
 func (x *UpgradeSupervisorRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[10]
+	mi := &file_minid_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -814,7 +899,7 @@ func (x *UpgradeSupervisorRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpgradeSupervisorRequest.ProtoReflect.Descriptor instead.
 func (*UpgradeSupervisorRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{10}
+	return file_minid_proto_rawDescGZIP(), []int{11}
 }
 
 type UpgradeSupervisorResponse struct {
@@ -826,7 +911,7 @@ type UpgradeSupervisorResponse struct {
 
 func (x *UpgradeSupervisorResponse) Reset() {
 	*x = UpgradeSupervisorResponse{}
-	mi := &file_minid_proto_msgTypes[11]
+	mi := &file_minid_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -838,7 +923,7 @@ func (x *UpgradeSupervisorResponse) String() string {
 func (*UpgradeSupervisorResponse) ProtoMessage() {}
 
 func (x *UpgradeSupervisorResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[11]
+	mi := &file_minid_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -851,7 +936,7 @@ func (x *UpgradeSupervisorResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpgradeSupervisorResponse.ProtoReflect.Descriptor instead.
 func (*UpgradeSupervisorResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{11}
+	return file_minid_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *UpgradeSupervisorResponse) GetSupervisors() []*SupervisorInfo {
@@ -869,7 +954,7 @@ type ReloadRequest struct {
 
 func (x *ReloadRequest) Reset() {
 	*x = ReloadRequest{}
-	mi := &file_minid_proto_msgTypes[12]
+	mi := &file_minid_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -881,7 +966,7 @@ func (x *ReloadRequest) String() string {
 func (*ReloadRequest) ProtoMessage() {}
 
 func (x *ReloadRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[12]
+	mi := &file_minid_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -894,7 +979,7 @@ func (x *ReloadRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReloadRequest.ProtoReflect.Descriptor instead.
 func (*ReloadRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{12}
+	return file_minid_proto_rawDescGZIP(), []int{13}
 }
 
 type ReloadResponse struct {
@@ -907,7 +992,7 @@ type ReloadResponse struct {
 
 func (x *ReloadResponse) Reset() {
 	*x = ReloadResponse{}
-	mi := &file_minid_proto_msgTypes[13]
+	mi := &file_minid_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -919,7 +1004,7 @@ func (x *ReloadResponse) String() string {
 func (*ReloadResponse) ProtoMessage() {}
 
 func (x *ReloadResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[13]
+	mi := &file_minid_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -932,7 +1017,7 @@ func (x *ReloadResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReloadResponse.ProtoReflect.Descriptor instead.
 func (*ReloadResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{13}
+	return file_minid_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *ReloadResponse) GetChanged() []string {
@@ -961,7 +1046,7 @@ type SubscribeRequest struct {
 
 func (x *SubscribeRequest) Reset() {
 	*x = SubscribeRequest{}
-	mi := &file_minid_proto_msgTypes[14]
+	mi := &file_minid_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -973,7 +1058,7 @@ func (x *SubscribeRequest) String() string {
 func (*SubscribeRequest) ProtoMessage() {}
 
 func (x *SubscribeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[14]
+	mi := &file_minid_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -986,7 +1071,7 @@ func (x *SubscribeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubscribeRequest.ProtoReflect.Descriptor instead.
 func (*SubscribeRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{14}
+	return file_minid_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *SubscribeRequest) GetNamespace() string {
@@ -1031,7 +1116,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_minid_proto_msgTypes[15]
+	mi := &file_minid_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1043,7 +1128,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[15]
+	mi := &file_minid_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1056,7 +1141,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{15}
+	return file_minid_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Event) GetTime() int64 {
@@ -1112,7 +1197,7 @@ type Namespace struct {
 
 func (x *Namespace) Reset() {
 	*x = Namespace{}
-	mi := &file_minid_proto_msgTypes[16]
+	mi := &file_minid_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1124,7 +1209,7 @@ func (x *Namespace) String() string {
 func (*Namespace) ProtoMessage() {}
 
 func (x *Namespace) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[16]
+	mi := &file_minid_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1137,7 +1222,7 @@ func (x *Namespace) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Namespace.ProtoReflect.Descriptor instead.
 func (*Namespace) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{16}
+	return file_minid_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Namespace) GetName() string {
@@ -1171,7 +1256,7 @@ type CreateNamespaceRequest struct {
 
 func (x *CreateNamespaceRequest) Reset() {
 	*x = CreateNamespaceRequest{}
-	mi := &file_minid_proto_msgTypes[17]
+	mi := &file_minid_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1183,7 +1268,7 @@ func (x *CreateNamespaceRequest) String() string {
 func (*CreateNamespaceRequest) ProtoMessage() {}
 
 func (x *CreateNamespaceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[17]
+	mi := &file_minid_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1196,7 +1281,7 @@ func (x *CreateNamespaceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateNamespaceRequest.ProtoReflect.Descriptor instead.
 func (*CreateNamespaceRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{17}
+	return file_minid_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *CreateNamespaceRequest) GetName() string {
@@ -1221,7 +1306,7 @@ type ListNamespacesRequest struct {
 
 func (x *ListNamespacesRequest) Reset() {
 	*x = ListNamespacesRequest{}
-	mi := &file_minid_proto_msgTypes[18]
+	mi := &file_minid_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1233,7 +1318,7 @@ func (x *ListNamespacesRequest) String() string {
 func (*ListNamespacesRequest) ProtoMessage() {}
 
 func (x *ListNamespacesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[18]
+	mi := &file_minid_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1246,7 +1331,7 @@ func (x *ListNamespacesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListNamespacesRequest.ProtoReflect.Descriptor instead.
 func (*ListNamespacesRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{18}
+	return file_minid_proto_rawDescGZIP(), []int{19}
 }
 
 type ListNamespacesResponse struct {
@@ -1258,7 +1343,7 @@ type ListNamespacesResponse struct {
 
 func (x *ListNamespacesResponse) Reset() {
 	*x = ListNamespacesResponse{}
-	mi := &file_minid_proto_msgTypes[19]
+	mi := &file_minid_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1270,7 +1355,7 @@ func (x *ListNamespacesResponse) String() string {
 func (*ListNamespacesResponse) ProtoMessage() {}
 
 func (x *ListNamespacesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[19]
+	mi := &file_minid_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1283,7 +1368,7 @@ func (x *ListNamespacesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListNamespacesResponse.ProtoReflect.Descriptor instead.
 func (*ListNamespacesResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{19}
+	return file_minid_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ListNamespacesResponse) GetNamespaces() []*Namespace {
@@ -1302,7 +1387,7 @@ type DeleteNamespaceRequest struct {
 
 func (x *DeleteNamespaceRequest) Reset() {
 	*x = DeleteNamespaceRequest{}
-	mi := &file_minid_proto_msgTypes[20]
+	mi := &file_minid_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1314,7 +1399,7 @@ func (x *DeleteNamespaceRequest) String() string {
 func (*DeleteNamespaceRequest) ProtoMessage() {}
 
 func (x *DeleteNamespaceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[20]
+	mi := &file_minid_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1327,7 +1412,7 @@ func (x *DeleteNamespaceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteNamespaceRequest.ProtoReflect.Descriptor instead.
 func (*DeleteNamespaceRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{20}
+	return file_minid_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *DeleteNamespaceRequest) GetName() string {
@@ -1345,7 +1430,7 @@ type DeleteNamespaceResponse struct {
 
 func (x *DeleteNamespaceResponse) Reset() {
 	*x = DeleteNamespaceResponse{}
-	mi := &file_minid_proto_msgTypes[21]
+	mi := &file_minid_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1357,7 +1442,7 @@ func (x *DeleteNamespaceResponse) String() string {
 func (*DeleteNamespaceResponse) ProtoMessage() {}
 
 func (x *DeleteNamespaceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[21]
+	mi := &file_minid_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1370,7 +1455,7 @@ func (x *DeleteNamespaceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteNamespaceResponse.ProtoReflect.Descriptor instead.
 func (*DeleteNamespaceResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{21}
+	return file_minid_proto_rawDescGZIP(), []int{22}
 }
 
 type SetNamespaceLabelsRequest struct {
@@ -1384,7 +1469,7 @@ type SetNamespaceLabelsRequest struct {
 
 func (x *SetNamespaceLabelsRequest) Reset() {
 	*x = SetNamespaceLabelsRequest{}
-	mi := &file_minid_proto_msgTypes[22]
+	mi := &file_minid_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1396,7 +1481,7 @@ func (x *SetNamespaceLabelsRequest) String() string {
 func (*SetNamespaceLabelsRequest) ProtoMessage() {}
 
 func (x *SetNamespaceLabelsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[22]
+	mi := &file_minid_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1409,7 +1494,7 @@ func (x *SetNamespaceLabelsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetNamespaceLabelsRequest.ProtoReflect.Descriptor instead.
 func (*SetNamespaceLabelsRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{22}
+	return file_minid_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *SetNamespaceLabelsRequest) GetName() string {
@@ -1447,7 +1532,7 @@ type Descriptor struct {
 
 func (x *Descriptor) Reset() {
 	*x = Descriptor{}
-	mi := &file_minid_proto_msgTypes[23]
+	mi := &file_minid_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1459,7 +1544,7 @@ func (x *Descriptor) String() string {
 func (*Descriptor) ProtoMessage() {}
 
 func (x *Descriptor) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[23]
+	mi := &file_minid_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1472,7 +1557,7 @@ func (x *Descriptor) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Descriptor.ProtoReflect.Descriptor instead.
 func (*Descriptor) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{23}
+	return file_minid_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Descriptor) GetMediaType() string {
@@ -1535,7 +1620,7 @@ type Image struct {
 
 func (x *Image) Reset() {
 	*x = Image{}
-	mi := &file_minid_proto_msgTypes[24]
+	mi := &file_minid_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1547,7 +1632,7 @@ func (x *Image) String() string {
 func (*Image) ProtoMessage() {}
 
 func (x *Image) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[24]
+	mi := &file_minid_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1560,7 +1645,7 @@ func (x *Image) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Image.ProtoReflect.Descriptor instead.
 func (*Image) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{24}
+	return file_minid_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Image) GetName() string {
@@ -1643,7 +1728,7 @@ type ListImagesRequest struct {
 
 func (x *ListImagesRequest) Reset() {
 	*x = ListImagesRequest{}
-	mi := &file_minid_proto_msgTypes[25]
+	mi := &file_minid_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1655,7 +1740,7 @@ func (x *ListImagesRequest) String() string {
 func (*ListImagesRequest) ProtoMessage() {}
 
 func (x *ListImagesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[25]
+	mi := &file_minid_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1668,7 +1753,7 @@ func (x *ListImagesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListImagesRequest.ProtoReflect.Descriptor instead.
 func (*ListImagesRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{25}
+	return file_minid_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *ListImagesRequest) GetNamespace() string {
@@ -1694,7 +1779,7 @@ type ListImagesResponse struct {
 
 func (x *ListImagesResponse) Reset() {
 	*x = ListImagesResponse{}
-	mi := &file_minid_proto_msgTypes[26]
+	mi := &file_minid_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1706,7 +1791,7 @@ func (x *ListImagesResponse) String() string {
 func (*ListImagesResponse) ProtoMessage() {}
 
 func (x *ListImagesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[26]
+	mi := &file_minid_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1719,7 +1804,7 @@ func (x *ListImagesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListImagesResponse.ProtoReflect.Descriptor instead.
 func (*ListImagesResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{26}
+	return file_minid_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *ListImagesResponse) GetImages() []*Image {
@@ -1739,7 +1824,7 @@ type GetImageRequest struct {
 
 func (x *GetImageRequest) Reset() {
 	*x = GetImageRequest{}
-	mi := &file_minid_proto_msgTypes[27]
+	mi := &file_minid_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1751,7 +1836,7 @@ func (x *GetImageRequest) String() string {
 func (*GetImageRequest) ProtoMessage() {}
 
 func (x *GetImageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[27]
+	mi := &file_minid_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1764,7 +1849,7 @@ func (x *GetImageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetImageRequest.ProtoReflect.Descriptor instead.
 func (*GetImageRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{27}
+	return file_minid_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *GetImageRequest) GetNamespace() string {
@@ -1799,7 +1884,7 @@ type RegistryOptions struct {
 
 func (x *RegistryOptions) Reset() {
 	*x = RegistryOptions{}
-	mi := &file_minid_proto_msgTypes[28]
+	mi := &file_minid_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1811,7 +1896,7 @@ func (x *RegistryOptions) String() string {
 func (*RegistryOptions) ProtoMessage() {}
 
 func (x *RegistryOptions) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[28]
+	mi := &file_minid_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1824,7 +1909,7 @@ func (x *RegistryOptions) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RegistryOptions.ProtoReflect.Descriptor instead.
 func (*RegistryOptions) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{28}
+	return file_minid_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *RegistryOptions) GetSkipVerify() bool {
@@ -1915,7 +2000,7 @@ type PullRequest struct {
 
 func (x *PullRequest) Reset() {
 	*x = PullRequest{}
-	mi := &file_minid_proto_msgTypes[29]
+	mi := &file_minid_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1927,7 +2012,7 @@ func (x *PullRequest) String() string {
 func (*PullRequest) ProtoMessage() {}
 
 func (x *PullRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[29]
+	mi := &file_minid_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1940,7 +2025,7 @@ func (x *PullRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PullRequest.ProtoReflect.Descriptor instead.
 func (*PullRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{29}
+	return file_minid_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *PullRequest) GetNamespace() string {
@@ -2030,7 +2115,7 @@ type PushRequest struct {
 
 func (x *PushRequest) Reset() {
 	*x = PushRequest{}
-	mi := &file_minid_proto_msgTypes[30]
+	mi := &file_minid_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2042,7 +2127,7 @@ func (x *PushRequest) String() string {
 func (*PushRequest) ProtoMessage() {}
 
 func (x *PushRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[30]
+	mi := &file_minid_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2055,7 +2140,7 @@ func (x *PushRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PushRequest.ProtoReflect.Descriptor instead.
 func (*PushRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{30}
+	return file_minid_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *PushRequest) GetNamespace() string {
@@ -2137,7 +2222,7 @@ type Progress struct {
 
 func (x *Progress) Reset() {
 	*x = Progress{}
-	mi := &file_minid_proto_msgTypes[31]
+	mi := &file_minid_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2149,7 +2234,7 @@ func (x *Progress) String() string {
 func (*Progress) ProtoMessage() {}
 
 func (x *Progress) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[31]
+	mi := &file_minid_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2162,7 +2247,7 @@ func (x *Progress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Progress.ProtoReflect.Descriptor instead.
 func (*Progress) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{31}
+	return file_minid_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *Progress) GetItem() string {
@@ -2226,7 +2311,7 @@ type TagRequest struct {
 
 func (x *TagRequest) Reset() {
 	*x = TagRequest{}
-	mi := &file_minid_proto_msgTypes[32]
+	mi := &file_minid_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2238,7 +2323,7 @@ func (x *TagRequest) String() string {
 func (*TagRequest) ProtoMessage() {}
 
 func (x *TagRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[32]
+	mi := &file_minid_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2251,7 +2336,7 @@ func (x *TagRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TagRequest.ProtoReflect.Descriptor instead.
 func (*TagRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{32}
+	return file_minid_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *TagRequest) GetNamespace() string {
@@ -2294,7 +2379,7 @@ type SetImageLabelsRequest struct {
 
 func (x *SetImageLabelsRequest) Reset() {
 	*x = SetImageLabelsRequest{}
-	mi := &file_minid_proto_msgTypes[33]
+	mi := &file_minid_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2306,7 +2391,7 @@ func (x *SetImageLabelsRequest) String() string {
 func (*SetImageLabelsRequest) ProtoMessage() {}
 
 func (x *SetImageLabelsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[33]
+	mi := &file_minid_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2319,7 +2404,7 @@ func (x *SetImageLabelsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetImageLabelsRequest.ProtoReflect.Descriptor instead.
 func (*SetImageLabelsRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{33}
+	return file_minid_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *SetImageLabelsRequest) GetNamespace() string {
@@ -2362,7 +2447,7 @@ type DeleteImageRequest struct {
 
 func (x *DeleteImageRequest) Reset() {
 	*x = DeleteImageRequest{}
-	mi := &file_minid_proto_msgTypes[34]
+	mi := &file_minid_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2374,7 +2459,7 @@ func (x *DeleteImageRequest) String() string {
 func (*DeleteImageRequest) ProtoMessage() {}
 
 func (x *DeleteImageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[34]
+	mi := &file_minid_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2387,7 +2472,7 @@ func (x *DeleteImageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteImageRequest.ProtoReflect.Descriptor instead.
 func (*DeleteImageRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{34}
+	return file_minid_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *DeleteImageRequest) GetNamespace() string {
@@ -2427,7 +2512,7 @@ type DeleteImageResponse struct {
 
 func (x *DeleteImageResponse) Reset() {
 	*x = DeleteImageResponse{}
-	mi := &file_minid_proto_msgTypes[35]
+	mi := &file_minid_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2439,7 +2524,7 @@ func (x *DeleteImageResponse) String() string {
 func (*DeleteImageResponse) ProtoMessage() {}
 
 func (x *DeleteImageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[35]
+	mi := &file_minid_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2452,7 +2537,7 @@ func (x *DeleteImageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteImageResponse.ProtoReflect.Descriptor instead.
 func (*DeleteImageResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{35}
+	return file_minid_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *DeleteImageResponse) GetUntagged() []string {
@@ -2474,7 +2559,7 @@ type PruneImagesRequest struct {
 
 func (x *PruneImagesRequest) Reset() {
 	*x = PruneImagesRequest{}
-	mi := &file_minid_proto_msgTypes[36]
+	mi := &file_minid_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2486,7 +2571,7 @@ func (x *PruneImagesRequest) String() string {
 func (*PruneImagesRequest) ProtoMessage() {}
 
 func (x *PruneImagesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[36]
+	mi := &file_minid_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2499,7 +2584,7 @@ func (x *PruneImagesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PruneImagesRequest.ProtoReflect.Descriptor instead.
 func (*PruneImagesRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{36}
+	return file_minid_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *PruneImagesRequest) GetNamespace() string {
@@ -2532,7 +2617,7 @@ type ImageNames struct {
 
 func (x *ImageNames) Reset() {
 	*x = ImageNames{}
-	mi := &file_minid_proto_msgTypes[37]
+	mi := &file_minid_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2544,7 +2629,7 @@ func (x *ImageNames) String() string {
 func (*ImageNames) ProtoMessage() {}
 
 func (x *ImageNames) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[37]
+	mi := &file_minid_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2557,7 +2642,7 @@ func (x *ImageNames) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImageNames.ProtoReflect.Descriptor instead.
 func (*ImageNames) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{37}
+	return file_minid_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *ImageNames) GetNames() []string {
@@ -2577,7 +2662,7 @@ type PruneImagesResponse struct {
 
 func (x *PruneImagesResponse) Reset() {
 	*x = PruneImagesResponse{}
-	mi := &file_minid_proto_msgTypes[38]
+	mi := &file_minid_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2589,7 +2674,7 @@ func (x *PruneImagesResponse) String() string {
 func (*PruneImagesResponse) ProtoMessage() {}
 
 func (x *PruneImagesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[38]
+	mi := &file_minid_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2602,7 +2687,7 @@ func (x *PruneImagesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PruneImagesResponse.ProtoReflect.Descriptor instead.
 func (*PruneImagesResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{38}
+	return file_minid_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *PruneImagesResponse) GetDeleted() []string {
@@ -2629,7 +2714,7 @@ type ImportRequest struct {
 
 func (x *ImportRequest) Reset() {
 	*x = ImportRequest{}
-	mi := &file_minid_proto_msgTypes[39]
+	mi := &file_minid_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2641,7 +2726,7 @@ func (x *ImportRequest) String() string {
 func (*ImportRequest) ProtoMessage() {}
 
 func (x *ImportRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[39]
+	mi := &file_minid_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2654,7 +2739,7 @@ func (x *ImportRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImportRequest.ProtoReflect.Descriptor instead.
 func (*ImportRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{39}
+	return file_minid_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *ImportRequest) GetOptions() *ImportOptions {
@@ -2691,7 +2776,7 @@ type ImportOptions struct {
 
 func (x *ImportOptions) Reset() {
 	*x = ImportOptions{}
-	mi := &file_minid_proto_msgTypes[40]
+	mi := &file_minid_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2703,7 +2788,7 @@ func (x *ImportOptions) String() string {
 func (*ImportOptions) ProtoMessage() {}
 
 func (x *ImportOptions) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[40]
+	mi := &file_minid_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2716,7 +2801,7 @@ func (x *ImportOptions) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImportOptions.ProtoReflect.Descriptor instead.
 func (*ImportOptions) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{40}
+	return file_minid_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *ImportOptions) GetNamespace() string {
@@ -2812,7 +2897,7 @@ type ImportResponse struct {
 
 func (x *ImportResponse) Reset() {
 	*x = ImportResponse{}
-	mi := &file_minid_proto_msgTypes[41]
+	mi := &file_minid_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2824,7 +2909,7 @@ func (x *ImportResponse) String() string {
 func (*ImportResponse) ProtoMessage() {}
 
 func (x *ImportResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[41]
+	mi := &file_minid_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2837,7 +2922,7 @@ func (x *ImportResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImportResponse.ProtoReflect.Descriptor instead.
 func (*ImportResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{41}
+	return file_minid_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *ImportResponse) GetImages() []*Image {
@@ -2861,7 +2946,7 @@ type ExportRequest struct {
 
 func (x *ExportRequest) Reset() {
 	*x = ExportRequest{}
-	mi := &file_minid_proto_msgTypes[42]
+	mi := &file_minid_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2873,7 +2958,7 @@ func (x *ExportRequest) String() string {
 func (*ExportRequest) ProtoMessage() {}
 
 func (x *ExportRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[42]
+	mi := &file_minid_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2886,7 +2971,7 @@ func (x *ExportRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExportRequest.ProtoReflect.Descriptor instead.
 func (*ExportRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{42}
+	return file_minid_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *ExportRequest) GetNamespace() string {
@@ -2941,7 +3026,7 @@ type DataChunk struct {
 
 func (x *DataChunk) Reset() {
 	*x = DataChunk{}
-	mi := &file_minid_proto_msgTypes[43]
+	mi := &file_minid_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2953,7 +3038,7 @@ func (x *DataChunk) String() string {
 func (*DataChunk) ProtoMessage() {}
 
 func (x *DataChunk) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[43]
+	mi := &file_minid_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2966,7 +3051,7 @@ func (x *DataChunk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DataChunk.ProtoReflect.Descriptor instead.
 func (*DataChunk) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{43}
+	return file_minid_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *DataChunk) GetData() []byte {
@@ -2994,7 +3079,7 @@ type CheckImagesRequest struct {
 
 func (x *CheckImagesRequest) Reset() {
 	*x = CheckImagesRequest{}
-	mi := &file_minid_proto_msgTypes[44]
+	mi := &file_minid_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3006,7 +3091,7 @@ func (x *CheckImagesRequest) String() string {
 func (*CheckImagesRequest) ProtoMessage() {}
 
 func (x *CheckImagesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[44]
+	mi := &file_minid_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3019,7 +3104,7 @@ func (x *CheckImagesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckImagesRequest.ProtoReflect.Descriptor instead.
 func (*CheckImagesRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{44}
+	return file_minid_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *CheckImagesRequest) GetNamespace() string {
@@ -3059,7 +3144,7 @@ type ImageStatus struct {
 
 func (x *ImageStatus) Reset() {
 	*x = ImageStatus{}
-	mi := &file_minid_proto_msgTypes[45]
+	mi := &file_minid_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3071,7 +3156,7 @@ func (x *ImageStatus) String() string {
 func (*ImageStatus) ProtoMessage() {}
 
 func (x *ImageStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[45]
+	mi := &file_minid_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3084,7 +3169,7 @@ func (x *ImageStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImageStatus.ProtoReflect.Descriptor instead.
 func (*ImageStatus) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{45}
+	return file_minid_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *ImageStatus) GetName() string {
@@ -3152,7 +3237,7 @@ type CheckImagesResponse struct {
 
 func (x *CheckImagesResponse) Reset() {
 	*x = CheckImagesResponse{}
-	mi := &file_minid_proto_msgTypes[46]
+	mi := &file_minid_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3164,7 +3249,7 @@ func (x *CheckImagesResponse) String() string {
 func (*CheckImagesResponse) ProtoMessage() {}
 
 func (x *CheckImagesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[46]
+	mi := &file_minid_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3177,7 +3262,7 @@ func (x *CheckImagesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckImagesResponse.ProtoReflect.Descriptor instead.
 func (*CheckImagesResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{46}
+	return file_minid_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *CheckImagesResponse) GetImages() []*ImageStatus {
@@ -3198,7 +3283,7 @@ type UsageRequest struct {
 
 func (x *UsageRequest) Reset() {
 	*x = UsageRequest{}
-	mi := &file_minid_proto_msgTypes[47]
+	mi := &file_minid_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3210,7 +3295,7 @@ func (x *UsageRequest) String() string {
 func (*UsageRequest) ProtoMessage() {}
 
 func (x *UsageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[47]
+	mi := &file_minid_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3223,7 +3308,7 @@ func (x *UsageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UsageRequest.ProtoReflect.Descriptor instead.
 func (*UsageRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{47}
+	return file_minid_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *UsageRequest) GetNamespace() string {
@@ -3258,7 +3343,7 @@ type UsageResponse struct {
 
 func (x *UsageResponse) Reset() {
 	*x = UsageResponse{}
-	mi := &file_minid_proto_msgTypes[48]
+	mi := &file_minid_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3270,7 +3355,7 @@ func (x *UsageResponse) String() string {
 func (*UsageResponse) ProtoMessage() {}
 
 func (x *UsageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[48]
+	mi := &file_minid_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3283,7 +3368,7 @@ func (x *UsageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UsageResponse.ProtoReflect.Descriptor instead.
 func (*UsageResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{48}
+	return file_minid_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *UsageResponse) GetContentSize() int64 {
@@ -3319,7 +3404,7 @@ type UnpackRequest struct {
 
 func (x *UnpackRequest) Reset() {
 	*x = UnpackRequest{}
-	mi := &file_minid_proto_msgTypes[49]
+	mi := &file_minid_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3331,7 +3416,7 @@ func (x *UnpackRequest) String() string {
 func (*UnpackRequest) ProtoMessage() {}
 
 func (x *UnpackRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[49]
+	mi := &file_minid_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3344,7 +3429,7 @@ func (x *UnpackRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnpackRequest.ProtoReflect.Descriptor instead.
 func (*UnpackRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{49}
+	return file_minid_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *UnpackRequest) GetNamespace() string {
@@ -3391,7 +3476,7 @@ type ConvertRequest struct {
 
 func (x *ConvertRequest) Reset() {
 	*x = ConvertRequest{}
-	mi := &file_minid_proto_msgTypes[50]
+	mi := &file_minid_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3403,7 +3488,7 @@ func (x *ConvertRequest) String() string {
 func (*ConvertRequest) ProtoMessage() {}
 
 func (x *ConvertRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[50]
+	mi := &file_minid_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3416,7 +3501,7 @@ func (x *ConvertRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConvertRequest.ProtoReflect.Descriptor instead.
 func (*ConvertRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{50}
+	return file_minid_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *ConvertRequest) GetNamespace() string {
@@ -3491,7 +3576,7 @@ type MountImageRequest struct {
 
 func (x *MountImageRequest) Reset() {
 	*x = MountImageRequest{}
-	mi := &file_minid_proto_msgTypes[51]
+	mi := &file_minid_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3503,7 +3588,7 @@ func (x *MountImageRequest) String() string {
 func (*MountImageRequest) ProtoMessage() {}
 
 func (x *MountImageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[51]
+	mi := &file_minid_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3516,7 +3601,7 @@ func (x *MountImageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MountImageRequest.ProtoReflect.Descriptor instead.
 func (*MountImageRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{51}
+	return file_minid_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *MountImageRequest) GetNamespace() string {
@@ -3586,7 +3671,7 @@ type UnmountImageRequest struct {
 
 func (x *UnmountImageRequest) Reset() {
 	*x = UnmountImageRequest{}
-	mi := &file_minid_proto_msgTypes[52]
+	mi := &file_minid_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3598,7 +3683,7 @@ func (x *UnmountImageRequest) String() string {
 func (*UnmountImageRequest) ProtoMessage() {}
 
 func (x *UnmountImageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[52]
+	mi := &file_minid_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3611,7 +3696,7 @@ func (x *UnmountImageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnmountImageRequest.ProtoReflect.Descriptor instead.
 func (*UnmountImageRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{52}
+	return file_minid_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *UnmountImageRequest) GetNamespace() string {
@@ -3643,7 +3728,7 @@ type UnmountImageResponse struct {
 
 func (x *UnmountImageResponse) Reset() {
 	*x = UnmountImageResponse{}
-	mi := &file_minid_proto_msgTypes[53]
+	mi := &file_minid_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3655,7 +3740,7 @@ func (x *UnmountImageResponse) String() string {
 func (*UnmountImageResponse) ProtoMessage() {}
 
 func (x *UnmountImageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[53]
+	mi := &file_minid_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3668,7 +3753,7 @@ func (x *UnmountImageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnmountImageResponse.ProtoReflect.Descriptor instead.
 func (*UnmountImageResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{53}
+	return file_minid_proto_rawDescGZIP(), []int{54}
 }
 
 type ContentInfo struct {
@@ -3684,7 +3769,7 @@ type ContentInfo struct {
 
 func (x *ContentInfo) Reset() {
 	*x = ContentInfo{}
-	mi := &file_minid_proto_msgTypes[54]
+	mi := &file_minid_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3696,7 +3781,7 @@ func (x *ContentInfo) String() string {
 func (*ContentInfo) ProtoMessage() {}
 
 func (x *ContentInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[54]
+	mi := &file_minid_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3709,7 +3794,7 @@ func (x *ContentInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContentInfo.ProtoReflect.Descriptor instead.
 func (*ContentInfo) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{54}
+	return file_minid_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *ContentInfo) GetDigest() string {
@@ -3757,7 +3842,7 @@ type ListContentRequest struct {
 
 func (x *ListContentRequest) Reset() {
 	*x = ListContentRequest{}
-	mi := &file_minid_proto_msgTypes[55]
+	mi := &file_minid_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3769,7 +3854,7 @@ func (x *ListContentRequest) String() string {
 func (*ListContentRequest) ProtoMessage() {}
 
 func (x *ListContentRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[55]
+	mi := &file_minid_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3782,7 +3867,7 @@ func (x *ListContentRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListContentRequest.ProtoReflect.Descriptor instead.
 func (*ListContentRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{55}
+	return file_minid_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *ListContentRequest) GetNamespace() string {
@@ -3809,7 +3894,7 @@ type ContentInfoRequest struct {
 
 func (x *ContentInfoRequest) Reset() {
 	*x = ContentInfoRequest{}
-	mi := &file_minid_proto_msgTypes[56]
+	mi := &file_minid_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3821,7 +3906,7 @@ func (x *ContentInfoRequest) String() string {
 func (*ContentInfoRequest) ProtoMessage() {}
 
 func (x *ContentInfoRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[56]
+	mi := &file_minid_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3834,7 +3919,7 @@ func (x *ContentInfoRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContentInfoRequest.ProtoReflect.Descriptor instead.
 func (*ContentInfoRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{56}
+	return file_minid_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *ContentInfoRequest) GetNamespace() string {
@@ -3863,7 +3948,7 @@ type ReadContentRequest struct {
 
 func (x *ReadContentRequest) Reset() {
 	*x = ReadContentRequest{}
-	mi := &file_minid_proto_msgTypes[57]
+	mi := &file_minid_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3875,7 +3960,7 @@ func (x *ReadContentRequest) String() string {
 func (*ReadContentRequest) ProtoMessage() {}
 
 func (x *ReadContentRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[57]
+	mi := &file_minid_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3888,7 +3973,7 @@ func (x *ReadContentRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadContentRequest.ProtoReflect.Descriptor instead.
 func (*ReadContentRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{57}
+	return file_minid_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *ReadContentRequest) GetNamespace() string {
@@ -3934,7 +4019,7 @@ type WriteContentRequest struct {
 
 func (x *WriteContentRequest) Reset() {
 	*x = WriteContentRequest{}
-	mi := &file_minid_proto_msgTypes[58]
+	mi := &file_minid_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3946,7 +4031,7 @@ func (x *WriteContentRequest) String() string {
 func (*WriteContentRequest) ProtoMessage() {}
 
 func (x *WriteContentRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[58]
+	mi := &file_minid_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3959,7 +4044,7 @@ func (x *WriteContentRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WriteContentRequest.ProtoReflect.Descriptor instead.
 func (*WriteContentRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{58}
+	return file_minid_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *WriteContentRequest) GetNamespace() string {
@@ -4022,7 +4107,7 @@ type WriteContentResponse struct {
 
 func (x *WriteContentResponse) Reset() {
 	*x = WriteContentResponse{}
-	mi := &file_minid_proto_msgTypes[59]
+	mi := &file_minid_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4034,7 +4119,7 @@ func (x *WriteContentResponse) String() string {
 func (*WriteContentResponse) ProtoMessage() {}
 
 func (x *WriteContentResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[59]
+	mi := &file_minid_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4047,7 +4132,7 @@ func (x *WriteContentResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WriteContentResponse.ProtoReflect.Descriptor instead.
 func (*WriteContentResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{59}
+	return file_minid_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *WriteContentResponse) GetOffset() int64 {
@@ -4079,7 +4164,7 @@ type ActiveRequest struct {
 
 func (x *ActiveRequest) Reset() {
 	*x = ActiveRequest{}
-	mi := &file_minid_proto_msgTypes[60]
+	mi := &file_minid_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4091,7 +4176,7 @@ func (x *ActiveRequest) String() string {
 func (*ActiveRequest) ProtoMessage() {}
 
 func (x *ActiveRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[60]
+	mi := &file_minid_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4104,7 +4189,7 @@ func (x *ActiveRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ActiveRequest.ProtoReflect.Descriptor instead.
 func (*ActiveRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{60}
+	return file_minid_proto_rawDescGZIP(), []int{61}
 }
 
 type ActiveResponse struct {
@@ -4116,7 +4201,7 @@ type ActiveResponse struct {
 
 func (x *ActiveResponse) Reset() {
 	*x = ActiveResponse{}
-	mi := &file_minid_proto_msgTypes[61]
+	mi := &file_minid_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4128,7 +4213,7 @@ func (x *ActiveResponse) String() string {
 func (*ActiveResponse) ProtoMessage() {}
 
 func (x *ActiveResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[61]
+	mi := &file_minid_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4141,7 +4226,7 @@ func (x *ActiveResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ActiveResponse.ProtoReflect.Descriptor instead.
 func (*ActiveResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{61}
+	return file_minid_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *ActiveResponse) GetIngests() []*Ingest {
@@ -4165,7 +4250,7 @@ type Ingest struct {
 
 func (x *Ingest) Reset() {
 	*x = Ingest{}
-	mi := &file_minid_proto_msgTypes[62]
+	mi := &file_minid_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4177,7 +4262,7 @@ func (x *Ingest) String() string {
 func (*Ingest) ProtoMessage() {}
 
 func (x *Ingest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[62]
+	mi := &file_minid_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4190,7 +4275,7 @@ func (x *Ingest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ingest.ProtoReflect.Descriptor instead.
 func (*Ingest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{62}
+	return file_minid_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *Ingest) GetRef() string {
@@ -4244,7 +4329,7 @@ type AbortRequest struct {
 
 func (x *AbortRequest) Reset() {
 	*x = AbortRequest{}
-	mi := &file_minid_proto_msgTypes[63]
+	mi := &file_minid_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4256,7 +4341,7 @@ func (x *AbortRequest) String() string {
 func (*AbortRequest) ProtoMessage() {}
 
 func (x *AbortRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[63]
+	mi := &file_minid_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4269,7 +4354,7 @@ func (x *AbortRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AbortRequest.ProtoReflect.Descriptor instead.
 func (*AbortRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{63}
+	return file_minid_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *AbortRequest) GetRef() string {
@@ -4287,7 +4372,7 @@ type AbortResponse struct {
 
 func (x *AbortResponse) Reset() {
 	*x = AbortResponse{}
-	mi := &file_minid_proto_msgTypes[64]
+	mi := &file_minid_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4299,7 +4384,7 @@ func (x *AbortResponse) String() string {
 func (*AbortResponse) ProtoMessage() {}
 
 func (x *AbortResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[64]
+	mi := &file_minid_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4312,7 +4397,7 @@ func (x *AbortResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AbortResponse.ProtoReflect.Descriptor instead.
 func (*AbortResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{64}
+	return file_minid_proto_rawDescGZIP(), []int{65}
 }
 
 type DeleteContentRequest struct {
@@ -4325,7 +4410,7 @@ type DeleteContentRequest struct {
 
 func (x *DeleteContentRequest) Reset() {
 	*x = DeleteContentRequest{}
-	mi := &file_minid_proto_msgTypes[65]
+	mi := &file_minid_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4337,7 +4422,7 @@ func (x *DeleteContentRequest) String() string {
 func (*DeleteContentRequest) ProtoMessage() {}
 
 func (x *DeleteContentRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[65]
+	mi := &file_minid_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4350,7 +4435,7 @@ func (x *DeleteContentRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteContentRequest.ProtoReflect.Descriptor instead.
 func (*DeleteContentRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{65}
+	return file_minid_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *DeleteContentRequest) GetNamespace() string {
@@ -4375,7 +4460,7 @@ type DeleteContentResponse struct {
 
 func (x *DeleteContentResponse) Reset() {
 	*x = DeleteContentResponse{}
-	mi := &file_minid_proto_msgTypes[66]
+	mi := &file_minid_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4387,7 +4472,7 @@ func (x *DeleteContentResponse) String() string {
 func (*DeleteContentResponse) ProtoMessage() {}
 
 func (x *DeleteContentResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[66]
+	mi := &file_minid_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4400,7 +4485,7 @@ func (x *DeleteContentResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteContentResponse.ProtoReflect.Descriptor instead.
 func (*DeleteContentResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{66}
+	return file_minid_proto_rawDescGZIP(), []int{67}
 }
 
 type SetContentLabelsRequest struct {
@@ -4415,7 +4500,7 @@ type SetContentLabelsRequest struct {
 
 func (x *SetContentLabelsRequest) Reset() {
 	*x = SetContentLabelsRequest{}
-	mi := &file_minid_proto_msgTypes[67]
+	mi := &file_minid_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4427,7 +4512,7 @@ func (x *SetContentLabelsRequest) String() string {
 func (*SetContentLabelsRequest) ProtoMessage() {}
 
 func (x *SetContentLabelsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[67]
+	mi := &file_minid_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4440,7 +4525,7 @@ func (x *SetContentLabelsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetContentLabelsRequest.ProtoReflect.Descriptor instead.
 func (*SetContentLabelsRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{67}
+	return file_minid_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *SetContentLabelsRequest) GetNamespace() string {
@@ -4484,7 +4569,7 @@ type FetchBlobRequest struct {
 
 func (x *FetchBlobRequest) Reset() {
 	*x = FetchBlobRequest{}
-	mi := &file_minid_proto_msgTypes[68]
+	mi := &file_minid_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4496,7 +4581,7 @@ func (x *FetchBlobRequest) String() string {
 func (*FetchBlobRequest) ProtoMessage() {}
 
 func (x *FetchBlobRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[68]
+	mi := &file_minid_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4509,7 +4594,7 @@ func (x *FetchBlobRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FetchBlobRequest.ProtoReflect.Descriptor instead.
 func (*FetchBlobRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{68}
+	return file_minid_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *FetchBlobRequest) GetNamespace() string {
@@ -4560,7 +4645,7 @@ type PushObjectRequest struct {
 
 func (x *PushObjectRequest) Reset() {
 	*x = PushObjectRequest{}
-	mi := &file_minid_proto_msgTypes[69]
+	mi := &file_minid_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4572,7 +4657,7 @@ func (x *PushObjectRequest) String() string {
 func (*PushObjectRequest) ProtoMessage() {}
 
 func (x *PushObjectRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[69]
+	mi := &file_minid_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4585,7 +4670,7 @@ func (x *PushObjectRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PushObjectRequest.ProtoReflect.Descriptor instead.
 func (*PushObjectRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{69}
+	return file_minid_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *PushObjectRequest) GetNamespace() string {
@@ -4637,7 +4722,7 @@ type Snapshot struct {
 
 func (x *Snapshot) Reset() {
 	*x = Snapshot{}
-	mi := &file_minid_proto_msgTypes[70]
+	mi := &file_minid_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4649,7 +4734,7 @@ func (x *Snapshot) String() string {
 func (*Snapshot) ProtoMessage() {}
 
 func (x *Snapshot) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[70]
+	mi := &file_minid_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4662,7 +4747,7 @@ func (x *Snapshot) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Snapshot.ProtoReflect.Descriptor instead.
 func (*Snapshot) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{70}
+	return file_minid_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *Snapshot) GetName() string {
@@ -4722,7 +4807,7 @@ type Mount struct {
 
 func (x *Mount) Reset() {
 	*x = Mount{}
-	mi := &file_minid_proto_msgTypes[71]
+	mi := &file_minid_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4734,7 +4819,7 @@ func (x *Mount) String() string {
 func (*Mount) ProtoMessage() {}
 
 func (x *Mount) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[71]
+	mi := &file_minid_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4747,7 +4832,7 @@ func (x *Mount) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Mount.ProtoReflect.Descriptor instead.
 func (*Mount) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{71}
+	return file_minid_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *Mount) GetType() string {
@@ -4809,7 +4894,7 @@ type MountsResponse struct {
 
 func (x *MountsResponse) Reset() {
 	*x = MountsResponse{}
-	mi := &file_minid_proto_msgTypes[72]
+	mi := &file_minid_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4821,7 +4906,7 @@ func (x *MountsResponse) String() string {
 func (*MountsResponse) ProtoMessage() {}
 
 func (x *MountsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[72]
+	mi := &file_minid_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4834,7 +4919,7 @@ func (x *MountsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MountsResponse.ProtoReflect.Descriptor instead.
 func (*MountsResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{72}
+	return file_minid_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *MountsResponse) GetMounts() []*Mount {
@@ -4862,7 +4947,7 @@ type ListSnapshotsRequest struct {
 
 func (x *ListSnapshotsRequest) Reset() {
 	*x = ListSnapshotsRequest{}
-	mi := &file_minid_proto_msgTypes[73]
+	mi := &file_minid_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4874,7 +4959,7 @@ func (x *ListSnapshotsRequest) String() string {
 func (*ListSnapshotsRequest) ProtoMessage() {}
 
 func (x *ListSnapshotsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[73]
+	mi := &file_minid_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4887,7 +4972,7 @@ func (x *ListSnapshotsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSnapshotsRequest.ProtoReflect.Descriptor instead.
 func (*ListSnapshotsRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{73}
+	return file_minid_proto_rawDescGZIP(), []int{74}
 }
 
 func (x *ListSnapshotsRequest) GetNamespace() string {
@@ -4920,7 +5005,7 @@ type ListSnapshotsResponse struct {
 
 func (x *ListSnapshotsResponse) Reset() {
 	*x = ListSnapshotsResponse{}
-	mi := &file_minid_proto_msgTypes[74]
+	mi := &file_minid_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4932,7 +5017,7 @@ func (x *ListSnapshotsResponse) String() string {
 func (*ListSnapshotsResponse) ProtoMessage() {}
 
 func (x *ListSnapshotsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[74]
+	mi := &file_minid_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4945,7 +5030,7 @@ func (x *ListSnapshotsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSnapshotsResponse.ProtoReflect.Descriptor instead.
 func (*ListSnapshotsResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{74}
+	return file_minid_proto_rawDescGZIP(), []int{75}
 }
 
 func (x *ListSnapshotsResponse) GetSnapshots() []*Snapshot {
@@ -4966,7 +5051,7 @@ type SnapshotRequest struct {
 
 func (x *SnapshotRequest) Reset() {
 	*x = SnapshotRequest{}
-	mi := &file_minid_proto_msgTypes[75]
+	mi := &file_minid_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4978,7 +5063,7 @@ func (x *SnapshotRequest) String() string {
 func (*SnapshotRequest) ProtoMessage() {}
 
 func (x *SnapshotRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[75]
+	mi := &file_minid_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4991,7 +5076,7 @@ func (x *SnapshotRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotRequest.ProtoReflect.Descriptor instead.
 func (*SnapshotRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{75}
+	return file_minid_proto_rawDescGZIP(), []int{76}
 }
 
 func (x *SnapshotRequest) GetNamespace() string {
@@ -5028,7 +5113,7 @@ type PrepareSnapshotRequest struct {
 
 func (x *PrepareSnapshotRequest) Reset() {
 	*x = PrepareSnapshotRequest{}
-	mi := &file_minid_proto_msgTypes[76]
+	mi := &file_minid_proto_msgTypes[77]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5040,7 +5125,7 @@ func (x *PrepareSnapshotRequest) String() string {
 func (*PrepareSnapshotRequest) ProtoMessage() {}
 
 func (x *PrepareSnapshotRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[76]
+	mi := &file_minid_proto_msgTypes[77]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5053,7 +5138,7 @@ func (x *PrepareSnapshotRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PrepareSnapshotRequest.ProtoReflect.Descriptor instead.
 func (*PrepareSnapshotRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{76}
+	return file_minid_proto_rawDescGZIP(), []int{77}
 }
 
 func (x *PrepareSnapshotRequest) GetNamespace() string {
@@ -5104,7 +5189,7 @@ type CommitSnapshotRequest struct {
 
 func (x *CommitSnapshotRequest) Reset() {
 	*x = CommitSnapshotRequest{}
-	mi := &file_minid_proto_msgTypes[77]
+	mi := &file_minid_proto_msgTypes[78]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5116,7 +5201,7 @@ func (x *CommitSnapshotRequest) String() string {
 func (*CommitSnapshotRequest) ProtoMessage() {}
 
 func (x *CommitSnapshotRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[77]
+	mi := &file_minid_proto_msgTypes[78]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5129,7 +5214,7 @@ func (x *CommitSnapshotRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CommitSnapshotRequest.ProtoReflect.Descriptor instead.
 func (*CommitSnapshotRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{77}
+	return file_minid_proto_rawDescGZIP(), []int{78}
 }
 
 func (x *CommitSnapshotRequest) GetNamespace() string {
@@ -5175,7 +5260,7 @@ type RemoveSnapshotResponse struct {
 
 func (x *RemoveSnapshotResponse) Reset() {
 	*x = RemoveSnapshotResponse{}
-	mi := &file_minid_proto_msgTypes[78]
+	mi := &file_minid_proto_msgTypes[79]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5187,7 +5272,7 @@ func (x *RemoveSnapshotResponse) String() string {
 func (*RemoveSnapshotResponse) ProtoMessage() {}
 
 func (x *RemoveSnapshotResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[78]
+	mi := &file_minid_proto_msgTypes[79]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5200,7 +5285,7 @@ func (x *RemoveSnapshotResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveSnapshotResponse.ProtoReflect.Descriptor instead.
 func (*RemoveSnapshotResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{78}
+	return file_minid_proto_rawDescGZIP(), []int{79}
 }
 
 type SnapshotUsage struct {
@@ -5213,7 +5298,7 @@ type SnapshotUsage struct {
 
 func (x *SnapshotUsage) Reset() {
 	*x = SnapshotUsage{}
-	mi := &file_minid_proto_msgTypes[79]
+	mi := &file_minid_proto_msgTypes[80]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5225,7 +5310,7 @@ func (x *SnapshotUsage) String() string {
 func (*SnapshotUsage) ProtoMessage() {}
 
 func (x *SnapshotUsage) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[79]
+	mi := &file_minid_proto_msgTypes[80]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5238,7 +5323,7 @@ func (x *SnapshotUsage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotUsage.ProtoReflect.Descriptor instead.
 func (*SnapshotUsage) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{79}
+	return file_minid_proto_rawDescGZIP(), []int{80}
 }
 
 func (x *SnapshotUsage) GetSize() int64 {
@@ -5268,7 +5353,7 @@ type SetSnapshotLabelsRequest struct {
 
 func (x *SetSnapshotLabelsRequest) Reset() {
 	*x = SetSnapshotLabelsRequest{}
-	mi := &file_minid_proto_msgTypes[80]
+	mi := &file_minid_proto_msgTypes[81]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5280,7 +5365,7 @@ func (x *SetSnapshotLabelsRequest) String() string {
 func (*SetSnapshotLabelsRequest) ProtoMessage() {}
 
 func (x *SetSnapshotLabelsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[80]
+	mi := &file_minid_proto_msgTypes[81]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5293,7 +5378,7 @@ func (x *SetSnapshotLabelsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetSnapshotLabelsRequest.ProtoReflect.Descriptor instead.
 func (*SetSnapshotLabelsRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{80}
+	return file_minid_proto_rawDescGZIP(), []int{81}
 }
 
 func (x *SetSnapshotLabelsRequest) GetNamespace() string {
@@ -5347,7 +5432,7 @@ type DiffRequest struct {
 
 func (x *DiffRequest) Reset() {
 	*x = DiffRequest{}
-	mi := &file_minid_proto_msgTypes[81]
+	mi := &file_minid_proto_msgTypes[82]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5359,7 +5444,7 @@ func (x *DiffRequest) String() string {
 func (*DiffRequest) ProtoMessage() {}
 
 func (x *DiffRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[81]
+	mi := &file_minid_proto_msgTypes[82]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5372,7 +5457,7 @@ func (x *DiffRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiffRequest.ProtoReflect.Descriptor instead.
 func (*DiffRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{81}
+	return file_minid_proto_rawDescGZIP(), []int{82}
 }
 
 func (x *DiffRequest) GetNamespace() string {
@@ -5444,7 +5529,7 @@ type Lease struct {
 
 func (x *Lease) Reset() {
 	*x = Lease{}
-	mi := &file_minid_proto_msgTypes[82]
+	mi := &file_minid_proto_msgTypes[83]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5456,7 +5541,7 @@ func (x *Lease) String() string {
 func (*Lease) ProtoMessage() {}
 
 func (x *Lease) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[82]
+	mi := &file_minid_proto_msgTypes[83]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5469,7 +5554,7 @@ func (x *Lease) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Lease.ProtoReflect.Descriptor instead.
 func (*Lease) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{82}
+	return file_minid_proto_rawDescGZIP(), []int{83}
 }
 
 func (x *Lease) GetId() string {
@@ -5517,7 +5602,7 @@ type LeaseResource struct {
 
 func (x *LeaseResource) Reset() {
 	*x = LeaseResource{}
-	mi := &file_minid_proto_msgTypes[83]
+	mi := &file_minid_proto_msgTypes[84]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5529,7 +5614,7 @@ func (x *LeaseResource) String() string {
 func (*LeaseResource) ProtoMessage() {}
 
 func (x *LeaseResource) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[83]
+	mi := &file_minid_proto_msgTypes[84]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5542,7 +5627,7 @@ func (x *LeaseResource) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeaseResource.ProtoReflect.Descriptor instead.
 func (*LeaseResource) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{83}
+	return file_minid_proto_rawDescGZIP(), []int{84}
 }
 
 func (x *LeaseResource) GetType() string {
@@ -5571,7 +5656,7 @@ type CreateLeaseRequest struct {
 
 func (x *CreateLeaseRequest) Reset() {
 	*x = CreateLeaseRequest{}
-	mi := &file_minid_proto_msgTypes[84]
+	mi := &file_minid_proto_msgTypes[85]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5583,7 +5668,7 @@ func (x *CreateLeaseRequest) String() string {
 func (*CreateLeaseRequest) ProtoMessage() {}
 
 func (x *CreateLeaseRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[84]
+	mi := &file_minid_proto_msgTypes[85]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5596,7 +5681,7 @@ func (x *CreateLeaseRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateLeaseRequest.ProtoReflect.Descriptor instead.
 func (*CreateLeaseRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{84}
+	return file_minid_proto_rawDescGZIP(), []int{85}
 }
 
 func (x *CreateLeaseRequest) GetNamespace() string {
@@ -5637,7 +5722,7 @@ type ListLeasesRequest struct {
 
 func (x *ListLeasesRequest) Reset() {
 	*x = ListLeasesRequest{}
-	mi := &file_minid_proto_msgTypes[85]
+	mi := &file_minid_proto_msgTypes[86]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5649,7 +5734,7 @@ func (x *ListLeasesRequest) String() string {
 func (*ListLeasesRequest) ProtoMessage() {}
 
 func (x *ListLeasesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[85]
+	mi := &file_minid_proto_msgTypes[86]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5662,7 +5747,7 @@ func (x *ListLeasesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListLeasesRequest.ProtoReflect.Descriptor instead.
 func (*ListLeasesRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{85}
+	return file_minid_proto_rawDescGZIP(), []int{86}
 }
 
 func (x *ListLeasesRequest) GetNamespace() string {
@@ -5688,7 +5773,7 @@ type ListLeasesResponse struct {
 
 func (x *ListLeasesResponse) Reset() {
 	*x = ListLeasesResponse{}
-	mi := &file_minid_proto_msgTypes[86]
+	mi := &file_minid_proto_msgTypes[87]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5700,7 +5785,7 @@ func (x *ListLeasesResponse) String() string {
 func (*ListLeasesResponse) ProtoMessage() {}
 
 func (x *ListLeasesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[86]
+	mi := &file_minid_proto_msgTypes[87]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5713,7 +5798,7 @@ func (x *ListLeasesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListLeasesResponse.ProtoReflect.Descriptor instead.
 func (*ListLeasesResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{86}
+	return file_minid_proto_rawDescGZIP(), []int{87}
 }
 
 func (x *ListLeasesResponse) GetLeases() []*Lease {
@@ -5734,7 +5819,7 @@ type DeleteLeaseRequest struct {
 
 func (x *DeleteLeaseRequest) Reset() {
 	*x = DeleteLeaseRequest{}
-	mi := &file_minid_proto_msgTypes[87]
+	mi := &file_minid_proto_msgTypes[88]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5746,7 +5831,7 @@ func (x *DeleteLeaseRequest) String() string {
 func (*DeleteLeaseRequest) ProtoMessage() {}
 
 func (x *DeleteLeaseRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[87]
+	mi := &file_minid_proto_msgTypes[88]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5759,7 +5844,7 @@ func (x *DeleteLeaseRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteLeaseRequest.ProtoReflect.Descriptor instead.
 func (*DeleteLeaseRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{87}
+	return file_minid_proto_rawDescGZIP(), []int{88}
 }
 
 func (x *DeleteLeaseRequest) GetNamespace() string {
@@ -5791,7 +5876,7 @@ type DeleteLeaseResponse struct {
 
 func (x *DeleteLeaseResponse) Reset() {
 	*x = DeleteLeaseResponse{}
-	mi := &file_minid_proto_msgTypes[88]
+	mi := &file_minid_proto_msgTypes[89]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5803,7 +5888,7 @@ func (x *DeleteLeaseResponse) String() string {
 func (*DeleteLeaseResponse) ProtoMessage() {}
 
 func (x *DeleteLeaseResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[88]
+	mi := &file_minid_proto_msgTypes[89]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5816,7 +5901,7 @@ func (x *DeleteLeaseResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteLeaseResponse.ProtoReflect.Descriptor instead.
 func (*DeleteLeaseResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{88}
+	return file_minid_proto_rawDescGZIP(), []int{89}
 }
 
 type LeaseResourceRequest struct {
@@ -5830,7 +5915,7 @@ type LeaseResourceRequest struct {
 
 func (x *LeaseResourceRequest) Reset() {
 	*x = LeaseResourceRequest{}
-	mi := &file_minid_proto_msgTypes[89]
+	mi := &file_minid_proto_msgTypes[90]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5842,7 +5927,7 @@ func (x *LeaseResourceRequest) String() string {
 func (*LeaseResourceRequest) ProtoMessage() {}
 
 func (x *LeaseResourceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[89]
+	mi := &file_minid_proto_msgTypes[90]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5855,7 +5940,7 @@ func (x *LeaseResourceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeaseResourceRequest.ProtoReflect.Descriptor instead.
 func (*LeaseResourceRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{89}
+	return file_minid_proto_rawDescGZIP(), []int{90}
 }
 
 func (x *LeaseResourceRequest) GetNamespace() string {
@@ -5937,7 +6022,7 @@ type Container struct {
 
 func (x *Container) Reset() {
 	*x = Container{}
-	mi := &file_minid_proto_msgTypes[90]
+	mi := &file_minid_proto_msgTypes[91]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5949,7 +6034,7 @@ func (x *Container) String() string {
 func (*Container) ProtoMessage() {}
 
 func (x *Container) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[90]
+	mi := &file_minid_proto_msgTypes[91]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5962,7 +6047,7 @@ func (x *Container) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Container.ProtoReflect.Descriptor instead.
 func (*Container) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{90}
+	return file_minid_proto_rawDescGZIP(), []int{91}
 }
 
 func (x *Container) GetId() string {
@@ -6327,7 +6412,7 @@ type PodMember struct {
 
 func (x *PodMember) Reset() {
 	*x = PodMember{}
-	mi := &file_minid_proto_msgTypes[91]
+	mi := &file_minid_proto_msgTypes[92]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6339,7 +6424,7 @@ func (x *PodMember) String() string {
 func (*PodMember) ProtoMessage() {}
 
 func (x *PodMember) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[91]
+	mi := &file_minid_proto_msgTypes[92]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6352,7 +6437,7 @@ func (x *PodMember) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PodMember.ProtoReflect.Descriptor instead.
 func (*PodMember) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{91}
+	return file_minid_proto_rawDescGZIP(), []int{92}
 }
 
 func (x *PodMember) GetPod() string {
@@ -6392,7 +6477,7 @@ type EndpointStatus struct {
 
 func (x *EndpointStatus) Reset() {
 	*x = EndpointStatus{}
-	mi := &file_minid_proto_msgTypes[92]
+	mi := &file_minid_proto_msgTypes[93]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6404,7 +6489,7 @@ func (x *EndpointStatus) String() string {
 func (*EndpointStatus) ProtoMessage() {}
 
 func (x *EndpointStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[92]
+	mi := &file_minid_proto_msgTypes[93]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6417,7 +6502,7 @@ func (x *EndpointStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EndpointStatus.ProtoReflect.Descriptor instead.
 func (*EndpointStatus) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{92}
+	return file_minid_proto_rawDescGZIP(), []int{93}
 }
 
 func (x *EndpointStatus) GetNetwork() string {
@@ -6483,7 +6568,7 @@ type NetworkAttachment struct {
 
 func (x *NetworkAttachment) Reset() {
 	*x = NetworkAttachment{}
-	mi := &file_minid_proto_msgTypes[93]
+	mi := &file_minid_proto_msgTypes[94]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6495,7 +6580,7 @@ func (x *NetworkAttachment) String() string {
 func (*NetworkAttachment) ProtoMessage() {}
 
 func (x *NetworkAttachment) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[93]
+	mi := &file_minid_proto_msgTypes[94]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6508,7 +6593,7 @@ func (x *NetworkAttachment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NetworkAttachment.ProtoReflect.Descriptor instead.
 func (*NetworkAttachment) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{93}
+	return file_minid_proto_rawDescGZIP(), []int{94}
 }
 
 func (x *NetworkAttachment) GetNetwork() string {
@@ -6565,7 +6650,7 @@ type PublishedPort struct {
 
 func (x *PublishedPort) Reset() {
 	*x = PublishedPort{}
-	mi := &file_minid_proto_msgTypes[94]
+	mi := &file_minid_proto_msgTypes[95]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6577,7 +6662,7 @@ func (x *PublishedPort) String() string {
 func (*PublishedPort) ProtoMessage() {}
 
 func (x *PublishedPort) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[94]
+	mi := &file_minid_proto_msgTypes[95]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6590,7 +6675,7 @@ func (x *PublishedPort) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PublishedPort.ProtoReflect.Descriptor instead.
 func (*PublishedPort) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{94}
+	return file_minid_proto_rawDescGZIP(), []int{95}
 }
 
 func (x *PublishedPort) GetProtocol() string {
@@ -6632,7 +6717,7 @@ type DNSSettings struct {
 
 func (x *DNSSettings) Reset() {
 	*x = DNSSettings{}
-	mi := &file_minid_proto_msgTypes[95]
+	mi := &file_minid_proto_msgTypes[96]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6644,7 +6729,7 @@ func (x *DNSSettings) String() string {
 func (*DNSSettings) ProtoMessage() {}
 
 func (x *DNSSettings) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[95]
+	mi := &file_minid_proto_msgTypes[96]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6657,7 +6742,7 @@ func (x *DNSSettings) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DNSSettings.ProtoReflect.Descriptor instead.
 func (*DNSSettings) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{95}
+	return file_minid_proto_rawDescGZIP(), []int{96}
 }
 
 func (x *DNSSettings) GetServers() []string {
@@ -6691,7 +6776,7 @@ type RestartPolicy struct {
 
 func (x *RestartPolicy) Reset() {
 	*x = RestartPolicy{}
-	mi := &file_minid_proto_msgTypes[96]
+	mi := &file_minid_proto_msgTypes[97]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6703,7 +6788,7 @@ func (x *RestartPolicy) String() string {
 func (*RestartPolicy) ProtoMessage() {}
 
 func (x *RestartPolicy) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[96]
+	mi := &file_minid_proto_msgTypes[97]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6716,7 +6801,7 @@ func (x *RestartPolicy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RestartPolicy.ProtoReflect.Descriptor instead.
 func (*RestartPolicy) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{96}
+	return file_minid_proto_rawDescGZIP(), []int{97}
 }
 
 func (x *RestartPolicy) GetName() string {
@@ -6747,7 +6832,7 @@ type HealthCheck struct {
 
 func (x *HealthCheck) Reset() {
 	*x = HealthCheck{}
-	mi := &file_minid_proto_msgTypes[97]
+	mi := &file_minid_proto_msgTypes[98]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6759,7 +6844,7 @@ func (x *HealthCheck) String() string {
 func (*HealthCheck) ProtoMessage() {}
 
 func (x *HealthCheck) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[97]
+	mi := &file_minid_proto_msgTypes[98]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6772,7 +6857,7 @@ func (x *HealthCheck) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HealthCheck.ProtoReflect.Descriptor instead.
 func (*HealthCheck) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{97}
+	return file_minid_proto_rawDescGZIP(), []int{98}
 }
 
 func (x *HealthCheck) GetTest() []string {
@@ -6828,7 +6913,7 @@ type Health struct {
 
 func (x *Health) Reset() {
 	*x = Health{}
-	mi := &file_minid_proto_msgTypes[98]
+	mi := &file_minid_proto_msgTypes[99]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6840,7 +6925,7 @@ func (x *Health) String() string {
 func (*Health) ProtoMessage() {}
 
 func (x *Health) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[98]
+	mi := &file_minid_proto_msgTypes[99]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6853,7 +6938,7 @@ func (x *Health) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Health.ProtoReflect.Descriptor instead.
 func (*Health) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{98}
+	return file_minid_proto_rawDescGZIP(), []int{99}
 }
 
 func (x *Health) GetStatus() string {
@@ -6889,7 +6974,7 @@ type HealthResult struct {
 
 func (x *HealthResult) Reset() {
 	*x = HealthResult{}
-	mi := &file_minid_proto_msgTypes[99]
+	mi := &file_minid_proto_msgTypes[100]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6901,7 +6986,7 @@ func (x *HealthResult) String() string {
 func (*HealthResult) ProtoMessage() {}
 
 func (x *HealthResult) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[99]
+	mi := &file_minid_proto_msgTypes[100]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6914,7 +6999,7 @@ func (x *HealthResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HealthResult.ProtoReflect.Descriptor instead.
 func (*HealthResult) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{99}
+	return file_minid_proto_rawDescGZIP(), []int{100}
 }
 
 func (x *HealthResult) GetStart() int64 {
@@ -6959,7 +7044,7 @@ type Exit struct {
 
 func (x *Exit) Reset() {
 	*x = Exit{}
-	mi := &file_minid_proto_msgTypes[100]
+	mi := &file_minid_proto_msgTypes[101]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6971,7 +7056,7 @@ func (x *Exit) String() string {
 func (*Exit) ProtoMessage() {}
 
 func (x *Exit) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[100]
+	mi := &file_minid_proto_msgTypes[101]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6984,7 +7069,7 @@ func (x *Exit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Exit.ProtoReflect.Descriptor instead.
 func (*Exit) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{100}
+	return file_minid_proto_rawDescGZIP(), []int{101}
 }
 
 func (x *Exit) GetPid() int32 {
@@ -7070,7 +7155,7 @@ type CreateContainerRequest struct {
 
 func (x *CreateContainerRequest) Reset() {
 	*x = CreateContainerRequest{}
-	mi := &file_minid_proto_msgTypes[101]
+	mi := &file_minid_proto_msgTypes[102]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7082,7 +7167,7 @@ func (x *CreateContainerRequest) String() string {
 func (*CreateContainerRequest) ProtoMessage() {}
 
 func (x *CreateContainerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[101]
+	mi := &file_minid_proto_msgTypes[102]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7095,7 +7180,7 @@ func (x *CreateContainerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateContainerRequest.ProtoReflect.Descriptor instead.
 func (*CreateContainerRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{101}
+	return file_minid_proto_rawDescGZIP(), []int{102}
 }
 
 func (x *CreateContainerRequest) GetNamespace() string {
@@ -7342,7 +7427,7 @@ type LogConfig struct {
 
 func (x *LogConfig) Reset() {
 	*x = LogConfig{}
-	mi := &file_minid_proto_msgTypes[102]
+	mi := &file_minid_proto_msgTypes[103]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7354,7 +7439,7 @@ func (x *LogConfig) String() string {
 func (*LogConfig) ProtoMessage() {}
 
 func (x *LogConfig) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[102]
+	mi := &file_minid_proto_msgTypes[103]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7367,7 +7452,7 @@ func (x *LogConfig) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogConfig.ProtoReflect.Descriptor instead.
 func (*LogConfig) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{102}
+	return file_minid_proto_rawDescGZIP(), []int{103}
 }
 
 func (x *LogConfig) GetDriver() string {
@@ -7418,7 +7503,7 @@ type LogShipping struct {
 
 func (x *LogShipping) Reset() {
 	*x = LogShipping{}
-	mi := &file_minid_proto_msgTypes[103]
+	mi := &file_minid_proto_msgTypes[104]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7430,7 +7515,7 @@ func (x *LogShipping) String() string {
 func (*LogShipping) ProtoMessage() {}
 
 func (x *LogShipping) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[103]
+	mi := &file_minid_proto_msgTypes[104]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7443,7 +7528,7 @@ func (x *LogShipping) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogShipping.ProtoReflect.Descriptor instead.
 func (*LogShipping) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{103}
+	return file_minid_proto_rawDescGZIP(), []int{104}
 }
 
 func (x *LogShipping) GetError() string {
@@ -7486,7 +7571,7 @@ type ContainerRequest struct {
 
 func (x *ContainerRequest) Reset() {
 	*x = ContainerRequest{}
-	mi := &file_minid_proto_msgTypes[104]
+	mi := &file_minid_proto_msgTypes[105]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7498,7 +7583,7 @@ func (x *ContainerRequest) String() string {
 func (*ContainerRequest) ProtoMessage() {}
 
 func (x *ContainerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[104]
+	mi := &file_minid_proto_msgTypes[105]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7511,7 +7596,7 @@ func (x *ContainerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContainerRequest.ProtoReflect.Descriptor instead.
 func (*ContainerRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{104}
+	return file_minid_proto_rawDescGZIP(), []int{105}
 }
 
 func (x *ContainerRequest) GetNamespace() string {
@@ -7554,7 +7639,7 @@ type StopRequest struct {
 
 func (x *StopRequest) Reset() {
 	*x = StopRequest{}
-	mi := &file_minid_proto_msgTypes[105]
+	mi := &file_minid_proto_msgTypes[106]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7566,7 +7651,7 @@ func (x *StopRequest) String() string {
 func (*StopRequest) ProtoMessage() {}
 
 func (x *StopRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[105]
+	mi := &file_minid_proto_msgTypes[106]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7579,7 +7664,7 @@ func (x *StopRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StopRequest.ProtoReflect.Descriptor instead.
 func (*StopRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{105}
+	return file_minid_proto_rawDescGZIP(), []int{106}
 }
 
 func (x *StopRequest) GetNamespace() string {
@@ -7621,7 +7706,7 @@ type RenameRequest struct {
 
 func (x *RenameRequest) Reset() {
 	*x = RenameRequest{}
-	mi := &file_minid_proto_msgTypes[106]
+	mi := &file_minid_proto_msgTypes[107]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7633,7 +7718,7 @@ func (x *RenameRequest) String() string {
 func (*RenameRequest) ProtoMessage() {}
 
 func (x *RenameRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[106]
+	mi := &file_minid_proto_msgTypes[107]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7646,7 +7731,7 @@ func (x *RenameRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RenameRequest.ProtoReflect.Descriptor instead.
 func (*RenameRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{106}
+	return file_minid_proto_rawDescGZIP(), []int{107}
 }
 
 func (x *RenameRequest) GetNamespace() string {
@@ -7682,7 +7767,7 @@ type ConnectRequest struct {
 
 func (x *ConnectRequest) Reset() {
 	*x = ConnectRequest{}
-	mi := &file_minid_proto_msgTypes[107]
+	mi := &file_minid_proto_msgTypes[108]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7694,7 +7779,7 @@ func (x *ConnectRequest) String() string {
 func (*ConnectRequest) ProtoMessage() {}
 
 func (x *ConnectRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[107]
+	mi := &file_minid_proto_msgTypes[108]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7707,7 +7792,7 @@ func (x *ConnectRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConnectRequest.ProtoReflect.Descriptor instead.
 func (*ConnectRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{107}
+	return file_minid_proto_rawDescGZIP(), []int{108}
 }
 
 func (x *ConnectRequest) GetNamespace() string {
@@ -7749,7 +7834,7 @@ type ListContainersRequest struct {
 
 func (x *ListContainersRequest) Reset() {
 	*x = ListContainersRequest{}
-	mi := &file_minid_proto_msgTypes[108]
+	mi := &file_minid_proto_msgTypes[109]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7761,7 +7846,7 @@ func (x *ListContainersRequest) String() string {
 func (*ListContainersRequest) ProtoMessage() {}
 
 func (x *ListContainersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[108]
+	mi := &file_minid_proto_msgTypes[109]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7774,7 +7859,7 @@ func (x *ListContainersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListContainersRequest.ProtoReflect.Descriptor instead.
 func (*ListContainersRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{108}
+	return file_minid_proto_rawDescGZIP(), []int{109}
 }
 
 func (x *ListContainersRequest) GetNamespace() string {
@@ -7807,7 +7892,7 @@ type ListContainersResponse struct {
 
 func (x *ListContainersResponse) Reset() {
 	*x = ListContainersResponse{}
-	mi := &file_minid_proto_msgTypes[109]
+	mi := &file_minid_proto_msgTypes[110]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7819,7 +7904,7 @@ func (x *ListContainersResponse) String() string {
 func (*ListContainersResponse) ProtoMessage() {}
 
 func (x *ListContainersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[109]
+	mi := &file_minid_proto_msgTypes[110]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7832,7 +7917,7 @@ func (x *ListContainersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListContainersResponse.ProtoReflect.Descriptor instead.
 func (*ListContainersResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{109}
+	return file_minid_proto_rawDescGZIP(), []int{110}
 }
 
 func (x *ListContainersResponse) GetContainers() []*Container {
@@ -7854,7 +7939,7 @@ type SetContainerLabelsRequest struct {
 
 func (x *SetContainerLabelsRequest) Reset() {
 	*x = SetContainerLabelsRequest{}
-	mi := &file_minid_proto_msgTypes[110]
+	mi := &file_minid_proto_msgTypes[111]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7866,7 +7951,7 @@ func (x *SetContainerLabelsRequest) String() string {
 func (*SetContainerLabelsRequest) ProtoMessage() {}
 
 func (x *SetContainerLabelsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[110]
+	mi := &file_minid_proto_msgTypes[111]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7879,7 +7964,7 @@ func (x *SetContainerLabelsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetContainerLabelsRequest.ProtoReflect.Descriptor instead.
 func (*SetContainerLabelsRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{110}
+	return file_minid_proto_rawDescGZIP(), []int{111}
 }
 
 func (x *SetContainerLabelsRequest) GetNamespace() string {
@@ -7923,7 +8008,7 @@ type DeleteContainerRequest struct {
 
 func (x *DeleteContainerRequest) Reset() {
 	*x = DeleteContainerRequest{}
-	mi := &file_minid_proto_msgTypes[111]
+	mi := &file_minid_proto_msgTypes[112]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7935,7 +8020,7 @@ func (x *DeleteContainerRequest) String() string {
 func (*DeleteContainerRequest) ProtoMessage() {}
 
 func (x *DeleteContainerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[111]
+	mi := &file_minid_proto_msgTypes[112]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7948,7 +8033,7 @@ func (x *DeleteContainerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteContainerRequest.ProtoReflect.Descriptor instead.
 func (*DeleteContainerRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{111}
+	return file_minid_proto_rawDescGZIP(), []int{112}
 }
 
 func (x *DeleteContainerRequest) GetNamespace() string {
@@ -7995,7 +8080,7 @@ type DeleteContainerResponse struct {
 
 func (x *DeleteContainerResponse) Reset() {
 	*x = DeleteContainerResponse{}
-	mi := &file_minid_proto_msgTypes[112]
+	mi := &file_minid_proto_msgTypes[113]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8007,7 +8092,7 @@ func (x *DeleteContainerResponse) String() string {
 func (*DeleteContainerResponse) ProtoMessage() {}
 
 func (x *DeleteContainerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[112]
+	mi := &file_minid_proto_msgTypes[113]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8020,7 +8105,7 @@ func (x *DeleteContainerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteContainerResponse.ProtoReflect.Descriptor instead.
 func (*DeleteContainerResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{112}
+	return file_minid_proto_rawDescGZIP(), []int{113}
 }
 
 func (x *DeleteContainerResponse) GetExit() *Exit {
@@ -8040,7 +8125,7 @@ type StartResponse struct {
 
 func (x *StartResponse) Reset() {
 	*x = StartResponse{}
-	mi := &file_minid_proto_msgTypes[113]
+	mi := &file_minid_proto_msgTypes[114]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8052,7 +8137,7 @@ func (x *StartResponse) String() string {
 func (*StartResponse) ProtoMessage() {}
 
 func (x *StartResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[113]
+	mi := &file_minid_proto_msgTypes[114]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8065,7 +8150,7 @@ func (x *StartResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StartResponse.ProtoReflect.Descriptor instead.
 func (*StartResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{113}
+	return file_minid_proto_rawDescGZIP(), []int{114}
 }
 
 func (x *StartResponse) GetPid() int64 {
@@ -8090,7 +8175,7 @@ type ContainerActionResponse struct {
 
 func (x *ContainerActionResponse) Reset() {
 	*x = ContainerActionResponse{}
-	mi := &file_minid_proto_msgTypes[114]
+	mi := &file_minid_proto_msgTypes[115]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8102,7 +8187,7 @@ func (x *ContainerActionResponse) String() string {
 func (*ContainerActionResponse) ProtoMessage() {}
 
 func (x *ContainerActionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[114]
+	mi := &file_minid_proto_msgTypes[115]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8115,7 +8200,7 @@ func (x *ContainerActionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContainerActionResponse.ProtoReflect.Descriptor instead.
 func (*ContainerActionResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{114}
+	return file_minid_proto_rawDescGZIP(), []int{115}
 }
 
 type UpdateContainerRequest struct {
@@ -8130,7 +8215,7 @@ type UpdateContainerRequest struct {
 
 func (x *UpdateContainerRequest) Reset() {
 	*x = UpdateContainerRequest{}
-	mi := &file_minid_proto_msgTypes[115]
+	mi := &file_minid_proto_msgTypes[116]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8142,7 +8227,7 @@ func (x *UpdateContainerRequest) String() string {
 func (*UpdateContainerRequest) ProtoMessage() {}
 
 func (x *UpdateContainerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[115]
+	mi := &file_minid_proto_msgTypes[116]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8155,7 +8240,7 @@ func (x *UpdateContainerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateContainerRequest.ProtoReflect.Descriptor instead.
 func (*UpdateContainerRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{115}
+	return file_minid_proto_rawDescGZIP(), []int{116}
 }
 
 func (x *UpdateContainerRequest) GetNamespace() string {
@@ -8196,7 +8281,7 @@ type StatsRequest struct {
 
 func (x *StatsRequest) Reset() {
 	*x = StatsRequest{}
-	mi := &file_minid_proto_msgTypes[116]
+	mi := &file_minid_proto_msgTypes[117]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8208,7 +8293,7 @@ func (x *StatsRequest) String() string {
 func (*StatsRequest) ProtoMessage() {}
 
 func (x *StatsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[116]
+	mi := &file_minid_proto_msgTypes[117]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8221,7 +8306,7 @@ func (x *StatsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatsRequest.ProtoReflect.Descriptor instead.
 func (*StatsRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{116}
+	return file_minid_proto_rawDescGZIP(), []int{117}
 }
 
 func (x *StatsRequest) GetNamespace() string {
@@ -8247,7 +8332,7 @@ type StatsResponse struct {
 
 func (x *StatsResponse) Reset() {
 	*x = StatsResponse{}
-	mi := &file_minid_proto_msgTypes[117]
+	mi := &file_minid_proto_msgTypes[118]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8259,7 +8344,7 @@ func (x *StatsResponse) String() string {
 func (*StatsResponse) ProtoMessage() {}
 
 func (x *StatsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[117]
+	mi := &file_minid_proto_msgTypes[118]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8272,7 +8357,7 @@ func (x *StatsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatsResponse.ProtoReflect.Descriptor instead.
 func (*StatsResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{117}
+	return file_minid_proto_rawDescGZIP(), []int{118}
 }
 
 func (x *StatsResponse) GetStats() []*ContainerStats {
@@ -8292,7 +8377,7 @@ type ContainerStats struct {
 
 func (x *ContainerStats) Reset() {
 	*x = ContainerStats{}
-	mi := &file_minid_proto_msgTypes[118]
+	mi := &file_minid_proto_msgTypes[119]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8304,7 +8389,7 @@ func (x *ContainerStats) String() string {
 func (*ContainerStats) ProtoMessage() {}
 
 func (x *ContainerStats) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[118]
+	mi := &file_minid_proto_msgTypes[119]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8317,7 +8402,7 @@ func (x *ContainerStats) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContainerStats.ProtoReflect.Descriptor instead.
 func (*ContainerStats) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{118}
+	return file_minid_proto_rawDescGZIP(), []int{119}
 }
 
 func (x *ContainerStats) GetId() string {
@@ -8343,7 +8428,7 @@ type TopResponse struct {
 
 func (x *TopResponse) Reset() {
 	*x = TopResponse{}
-	mi := &file_minid_proto_msgTypes[119]
+	mi := &file_minid_proto_msgTypes[120]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8355,7 +8440,7 @@ func (x *TopResponse) String() string {
 func (*TopResponse) ProtoMessage() {}
 
 func (x *TopResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[119]
+	mi := &file_minid_proto_msgTypes[120]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8368,7 +8453,7 @@ func (x *TopResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TopResponse.ProtoReflect.Descriptor instead.
 func (*TopResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{119}
+	return file_minid_proto_rawDescGZIP(), []int{120}
 }
 
 func (x *TopResponse) GetProcesses() []*ProcessInfo {
@@ -8394,7 +8479,7 @@ type ProcessInfo struct {
 
 func (x *ProcessInfo) Reset() {
 	*x = ProcessInfo{}
-	mi := &file_minid_proto_msgTypes[120]
+	mi := &file_minid_proto_msgTypes[121]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8406,7 +8491,7 @@ func (x *ProcessInfo) String() string {
 func (*ProcessInfo) ProtoMessage() {}
 
 func (x *ProcessInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[120]
+	mi := &file_minid_proto_msgTypes[121]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8419,7 +8504,7 @@ func (x *ProcessInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProcessInfo.ProtoReflect.Descriptor instead.
 func (*ProcessInfo) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{120}
+	return file_minid_proto_rawDescGZIP(), []int{121}
 }
 
 func (x *ProcessInfo) GetPid() int64 {
@@ -8493,7 +8578,7 @@ type LogsRequest struct {
 
 func (x *LogsRequest) Reset() {
 	*x = LogsRequest{}
-	mi := &file_minid_proto_msgTypes[121]
+	mi := &file_minid_proto_msgTypes[122]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8505,7 +8590,7 @@ func (x *LogsRequest) String() string {
 func (*LogsRequest) ProtoMessage() {}
 
 func (x *LogsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[121]
+	mi := &file_minid_proto_msgTypes[122]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8518,7 +8603,7 @@ func (x *LogsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogsRequest.ProtoReflect.Descriptor instead.
 func (*LogsRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{121}
+	return file_minid_proto_rawDescGZIP(), []int{122}
 }
 
 func (x *LogsRequest) GetNamespace() string {
@@ -8583,7 +8668,7 @@ type LogEntry struct {
 
 func (x *LogEntry) Reset() {
 	*x = LogEntry{}
-	mi := &file_minid_proto_msgTypes[122]
+	mi := &file_minid_proto_msgTypes[123]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8595,7 +8680,7 @@ func (x *LogEntry) String() string {
 func (*LogEntry) ProtoMessage() {}
 
 func (x *LogEntry) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[122]
+	mi := &file_minid_proto_msgTypes[123]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8608,7 +8693,7 @@ func (x *LogEntry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogEntry.ProtoReflect.Descriptor instead.
 func (*LogEntry) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{122}
+	return file_minid_proto_rawDescGZIP(), []int{123}
 }
 
 func (x *LogEntry) GetTime() int64 {
@@ -8667,7 +8752,7 @@ type CheckpointRequest struct {
 
 func (x *CheckpointRequest) Reset() {
 	*x = CheckpointRequest{}
-	mi := &file_minid_proto_msgTypes[123]
+	mi := &file_minid_proto_msgTypes[124]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8679,7 +8764,7 @@ func (x *CheckpointRequest) String() string {
 func (*CheckpointRequest) ProtoMessage() {}
 
 func (x *CheckpointRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[123]
+	mi := &file_minid_proto_msgTypes[124]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8692,7 +8777,7 @@ func (x *CheckpointRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckpointRequest.ProtoReflect.Descriptor instead.
 func (*CheckpointRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{123}
+	return file_minid_proto_rawDescGZIP(), []int{124}
 }
 
 func (x *CheckpointRequest) GetNamespace() string {
@@ -8796,7 +8881,7 @@ type CheckpointResponse struct {
 
 func (x *CheckpointResponse) Reset() {
 	*x = CheckpointResponse{}
-	mi := &file_minid_proto_msgTypes[124]
+	mi := &file_minid_proto_msgTypes[125]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8808,7 +8893,7 @@ func (x *CheckpointResponse) String() string {
 func (*CheckpointResponse) ProtoMessage() {}
 
 func (x *CheckpointResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[124]
+	mi := &file_minid_proto_msgTypes[125]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8821,7 +8906,7 @@ func (x *CheckpointResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckpointResponse.ProtoReflect.Descriptor instead.
 func (*CheckpointResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{124}
+	return file_minid_proto_rawDescGZIP(), []int{125}
 }
 
 func (x *CheckpointResponse) GetPath() string {
@@ -8854,7 +8939,7 @@ type RestoreRequest struct {
 
 func (x *RestoreRequest) Reset() {
 	*x = RestoreRequest{}
-	mi := &file_minid_proto_msgTypes[125]
+	mi := &file_minid_proto_msgTypes[126]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8866,7 +8951,7 @@ func (x *RestoreRequest) String() string {
 func (*RestoreRequest) ProtoMessage() {}
 
 func (x *RestoreRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[125]
+	mi := &file_minid_proto_msgTypes[126]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8879,7 +8964,7 @@ func (x *RestoreRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RestoreRequest.ProtoReflect.Descriptor instead.
 func (*RestoreRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{125}
+	return file_minid_proto_rawDescGZIP(), []int{126}
 }
 
 func (x *RestoreRequest) GetNamespace() string {
@@ -8949,7 +9034,7 @@ type ListCheckpointsRequest struct {
 
 func (x *ListCheckpointsRequest) Reset() {
 	*x = ListCheckpointsRequest{}
-	mi := &file_minid_proto_msgTypes[126]
+	mi := &file_minid_proto_msgTypes[127]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8961,7 +9046,7 @@ func (x *ListCheckpointsRequest) String() string {
 func (*ListCheckpointsRequest) ProtoMessage() {}
 
 func (x *ListCheckpointsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[126]
+	mi := &file_minid_proto_msgTypes[127]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8974,7 +9059,7 @@ func (x *ListCheckpointsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListCheckpointsRequest.ProtoReflect.Descriptor instead.
 func (*ListCheckpointsRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{126}
+	return file_minid_proto_rawDescGZIP(), []int{127}
 }
 
 func (x *ListCheckpointsRequest) GetNamespace() string {
@@ -9007,7 +9092,7 @@ type ListCheckpointsResponse struct {
 
 func (x *ListCheckpointsResponse) Reset() {
 	*x = ListCheckpointsResponse{}
-	mi := &file_minid_proto_msgTypes[127]
+	mi := &file_minid_proto_msgTypes[128]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9019,7 +9104,7 @@ func (x *ListCheckpointsResponse) String() string {
 func (*ListCheckpointsResponse) ProtoMessage() {}
 
 func (x *ListCheckpointsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[127]
+	mi := &file_minid_proto_msgTypes[128]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9032,7 +9117,7 @@ func (x *ListCheckpointsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListCheckpointsResponse.ProtoReflect.Descriptor instead.
 func (*ListCheckpointsResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{127}
+	return file_minid_proto_rawDescGZIP(), []int{128}
 }
 
 func (x *ListCheckpointsResponse) GetNames() []string {
@@ -9054,7 +9139,7 @@ type RemoveCheckpointRequest struct {
 
 func (x *RemoveCheckpointRequest) Reset() {
 	*x = RemoveCheckpointRequest{}
-	mi := &file_minid_proto_msgTypes[128]
+	mi := &file_minid_proto_msgTypes[129]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9066,7 +9151,7 @@ func (x *RemoveCheckpointRequest) String() string {
 func (*RemoveCheckpointRequest) ProtoMessage() {}
 
 func (x *RemoveCheckpointRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[128]
+	mi := &file_minid_proto_msgTypes[129]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9079,7 +9164,7 @@ func (x *RemoveCheckpointRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveCheckpointRequest.ProtoReflect.Descriptor instead.
 func (*RemoveCheckpointRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{128}
+	return file_minid_proto_rawDescGZIP(), []int{129}
 }
 
 func (x *RemoveCheckpointRequest) GetNamespace() string {
@@ -9118,7 +9203,7 @@ type RemoveCheckpointResponse struct {
 
 func (x *RemoveCheckpointResponse) Reset() {
 	*x = RemoveCheckpointResponse{}
-	mi := &file_minid_proto_msgTypes[129]
+	mi := &file_minid_proto_msgTypes[130]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9130,7 +9215,7 @@ func (x *RemoveCheckpointResponse) String() string {
 func (*RemoveCheckpointResponse) ProtoMessage() {}
 
 func (x *RemoveCheckpointResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[129]
+	mi := &file_minid_proto_msgTypes[130]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9143,7 +9228,7 @@ func (x *RemoveCheckpointResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveCheckpointResponse.ProtoReflect.Descriptor instead.
 func (*RemoveCheckpointResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{129}
+	return file_minid_proto_rawDescGZIP(), []int{130}
 }
 
 type Network struct {
@@ -9165,7 +9250,7 @@ type Network struct {
 
 func (x *Network) Reset() {
 	*x = Network{}
-	mi := &file_minid_proto_msgTypes[130]
+	mi := &file_minid_proto_msgTypes[131]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9177,7 +9262,7 @@ func (x *Network) String() string {
 func (*Network) ProtoMessage() {}
 
 func (x *Network) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[130]
+	mi := &file_minid_proto_msgTypes[131]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9190,7 +9275,7 @@ func (x *Network) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Network.ProtoReflect.Descriptor instead.
 func (*Network) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{130}
+	return file_minid_proto_rawDescGZIP(), []int{131}
 }
 
 func (x *Network) GetId() string {
@@ -9281,7 +9366,7 @@ type Subnet struct {
 
 func (x *Subnet) Reset() {
 	*x = Subnet{}
-	mi := &file_minid_proto_msgTypes[131]
+	mi := &file_minid_proto_msgTypes[132]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9293,7 +9378,7 @@ func (x *Subnet) String() string {
 func (*Subnet) ProtoMessage() {}
 
 func (x *Subnet) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[131]
+	mi := &file_minid_proto_msgTypes[132]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9306,7 +9391,7 @@ func (x *Subnet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Subnet.ProtoReflect.Descriptor instead.
 func (*Subnet) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{131}
+	return file_minid_proto_rawDescGZIP(), []int{132}
 }
 
 func (x *Subnet) GetSubnet() string {
@@ -9341,7 +9426,7 @@ type NetworkMember struct {
 
 func (x *NetworkMember) Reset() {
 	*x = NetworkMember{}
-	mi := &file_minid_proto_msgTypes[132]
+	mi := &file_minid_proto_msgTypes[133]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9353,7 +9438,7 @@ func (x *NetworkMember) String() string {
 func (*NetworkMember) ProtoMessage() {}
 
 func (x *NetworkMember) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[132]
+	mi := &file_minid_proto_msgTypes[133]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9366,7 +9451,7 @@ func (x *NetworkMember) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NetworkMember.ProtoReflect.Descriptor instead.
 func (*NetworkMember) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{132}
+	return file_minid_proto_rawDescGZIP(), []int{133}
 }
 
 func (x *NetworkMember) GetId() string {
@@ -9406,7 +9491,7 @@ type CreateNetworkRequest struct {
 
 func (x *CreateNetworkRequest) Reset() {
 	*x = CreateNetworkRequest{}
-	mi := &file_minid_proto_msgTypes[133]
+	mi := &file_minid_proto_msgTypes[134]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9418,7 +9503,7 @@ func (x *CreateNetworkRequest) String() string {
 func (*CreateNetworkRequest) ProtoMessage() {}
 
 func (x *CreateNetworkRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[133]
+	mi := &file_minid_proto_msgTypes[134]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9431,7 +9516,7 @@ func (x *CreateNetworkRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateNetworkRequest.ProtoReflect.Descriptor instead.
 func (*CreateNetworkRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{133}
+	return file_minid_proto_rawDescGZIP(), []int{134}
 }
 
 func (x *CreateNetworkRequest) GetNamespace() string {
@@ -9500,7 +9585,7 @@ type NetworkRequest struct {
 
 func (x *NetworkRequest) Reset() {
 	*x = NetworkRequest{}
-	mi := &file_minid_proto_msgTypes[134]
+	mi := &file_minid_proto_msgTypes[135]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9512,7 +9597,7 @@ func (x *NetworkRequest) String() string {
 func (*NetworkRequest) ProtoMessage() {}
 
 func (x *NetworkRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[134]
+	mi := &file_minid_proto_msgTypes[135]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9525,7 +9610,7 @@ func (x *NetworkRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NetworkRequest.ProtoReflect.Descriptor instead.
 func (*NetworkRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{134}
+	return file_minid_proto_rawDescGZIP(), []int{135}
 }
 
 func (x *NetworkRequest) GetNamespace() string {
@@ -9552,7 +9637,7 @@ type ListNetworksRequest struct {
 
 func (x *ListNetworksRequest) Reset() {
 	*x = ListNetworksRequest{}
-	mi := &file_minid_proto_msgTypes[135]
+	mi := &file_minid_proto_msgTypes[136]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9564,7 +9649,7 @@ func (x *ListNetworksRequest) String() string {
 func (*ListNetworksRequest) ProtoMessage() {}
 
 func (x *ListNetworksRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[135]
+	mi := &file_minid_proto_msgTypes[136]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9577,7 +9662,7 @@ func (x *ListNetworksRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListNetworksRequest.ProtoReflect.Descriptor instead.
 func (*ListNetworksRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{135}
+	return file_minid_proto_rawDescGZIP(), []int{136}
 }
 
 func (x *ListNetworksRequest) GetNamespace() string {
@@ -9603,7 +9688,7 @@ type ListNetworksResponse struct {
 
 func (x *ListNetworksResponse) Reset() {
 	*x = ListNetworksResponse{}
-	mi := &file_minid_proto_msgTypes[136]
+	mi := &file_minid_proto_msgTypes[137]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9615,7 +9700,7 @@ func (x *ListNetworksResponse) String() string {
 func (*ListNetworksResponse) ProtoMessage() {}
 
 func (x *ListNetworksResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[136]
+	mi := &file_minid_proto_msgTypes[137]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9628,7 +9713,7 @@ func (x *ListNetworksResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListNetworksResponse.ProtoReflect.Descriptor instead.
 func (*ListNetworksResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{136}
+	return file_minid_proto_rawDescGZIP(), []int{137}
 }
 
 func (x *ListNetworksResponse) GetNetworks() []*Network {
@@ -9646,7 +9731,7 @@ type RemoveNetworkResponse struct {
 
 func (x *RemoveNetworkResponse) Reset() {
 	*x = RemoveNetworkResponse{}
-	mi := &file_minid_proto_msgTypes[137]
+	mi := &file_minid_proto_msgTypes[138]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9658,7 +9743,7 @@ func (x *RemoveNetworkResponse) String() string {
 func (*RemoveNetworkResponse) ProtoMessage() {}
 
 func (x *RemoveNetworkResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[137]
+	mi := &file_minid_proto_msgTypes[138]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9671,7 +9756,7 @@ func (x *RemoveNetworkResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveNetworkResponse.ProtoReflect.Descriptor instead.
 func (*RemoveNetworkResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{137}
+	return file_minid_proto_rawDescGZIP(), []int{138}
 }
 
 type PruneNetworksRequest struct {
@@ -9684,7 +9769,7 @@ type PruneNetworksRequest struct {
 
 func (x *PruneNetworksRequest) Reset() {
 	*x = PruneNetworksRequest{}
-	mi := &file_minid_proto_msgTypes[138]
+	mi := &file_minid_proto_msgTypes[139]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9696,7 +9781,7 @@ func (x *PruneNetworksRequest) String() string {
 func (*PruneNetworksRequest) ProtoMessage() {}
 
 func (x *PruneNetworksRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[138]
+	mi := &file_minid_proto_msgTypes[139]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9709,7 +9794,7 @@ func (x *PruneNetworksRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PruneNetworksRequest.ProtoReflect.Descriptor instead.
 func (*PruneNetworksRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{138}
+	return file_minid_proto_rawDescGZIP(), []int{139}
 }
 
 func (x *PruneNetworksRequest) GetNamespace() string {
@@ -9735,7 +9820,7 @@ type PruneNetworksResponse struct {
 
 func (x *PruneNetworksResponse) Reset() {
 	*x = PruneNetworksResponse{}
-	mi := &file_minid_proto_msgTypes[139]
+	mi := &file_minid_proto_msgTypes[140]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9747,7 +9832,7 @@ func (x *PruneNetworksResponse) String() string {
 func (*PruneNetworksResponse) ProtoMessage() {}
 
 func (x *PruneNetworksResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[139]
+	mi := &file_minid_proto_msgTypes[140]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9760,7 +9845,7 @@ func (x *PruneNetworksResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PruneNetworksResponse.ProtoReflect.Descriptor instead.
 func (*PruneNetworksResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{139}
+	return file_minid_proto_rawDescGZIP(), []int{140}
 }
 
 func (x *PruneNetworksResponse) GetRemoved() []string {
@@ -9781,7 +9866,7 @@ type ProcessRequest struct {
 
 func (x *ProcessRequest) Reset() {
 	*x = ProcessRequest{}
-	mi := &file_minid_proto_msgTypes[140]
+	mi := &file_minid_proto_msgTypes[141]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9793,7 +9878,7 @@ func (x *ProcessRequest) String() string {
 func (*ProcessRequest) ProtoMessage() {}
 
 func (x *ProcessRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[140]
+	mi := &file_minid_proto_msgTypes[141]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9806,7 +9891,7 @@ func (x *ProcessRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProcessRequest.ProtoReflect.Descriptor instead.
 func (*ProcessRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{140}
+	return file_minid_proto_rawDescGZIP(), []int{141}
 }
 
 func (x *ProcessRequest) GetNamespace() string {
@@ -9844,7 +9929,7 @@ type ExecRequest struct {
 
 func (x *ExecRequest) Reset() {
 	*x = ExecRequest{}
-	mi := &file_minid_proto_msgTypes[141]
+	mi := &file_minid_proto_msgTypes[142]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9856,7 +9941,7 @@ func (x *ExecRequest) String() string {
 func (*ExecRequest) ProtoMessage() {}
 
 func (x *ExecRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[141]
+	mi := &file_minid_proto_msgTypes[142]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9869,7 +9954,7 @@ func (x *ExecRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExecRequest.ProtoReflect.Descriptor instead.
 func (*ExecRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{141}
+	return file_minid_proto_rawDescGZIP(), []int{142}
 }
 
 func (x *ExecRequest) GetNamespace() string {
@@ -9924,7 +10009,7 @@ type ExecResponse struct {
 
 func (x *ExecResponse) Reset() {
 	*x = ExecResponse{}
-	mi := &file_minid_proto_msgTypes[142]
+	mi := &file_minid_proto_msgTypes[143]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9936,7 +10021,7 @@ func (x *ExecResponse) String() string {
 func (*ExecResponse) ProtoMessage() {}
 
 func (x *ExecResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[142]
+	mi := &file_minid_proto_msgTypes[143]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9949,7 +10034,7 @@ func (x *ExecResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExecResponse.ProtoReflect.Descriptor instead.
 func (*ExecResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{142}
+	return file_minid_proto_rawDescGZIP(), []int{143}
 }
 
 func (x *ExecResponse) GetExecId() string {
@@ -9976,7 +10061,7 @@ type ListProcessesRequest struct {
 
 func (x *ListProcessesRequest) Reset() {
 	*x = ListProcessesRequest{}
-	mi := &file_minid_proto_msgTypes[143]
+	mi := &file_minid_proto_msgTypes[144]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9988,7 +10073,7 @@ func (x *ListProcessesRequest) String() string {
 func (*ListProcessesRequest) ProtoMessage() {}
 
 func (x *ListProcessesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[143]
+	mi := &file_minid_proto_msgTypes[144]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -10001,7 +10086,7 @@ func (x *ListProcessesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListProcessesRequest.ProtoReflect.Descriptor instead.
 func (*ListProcessesRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{143}
+	return file_minid_proto_rawDescGZIP(), []int{144}
 }
 
 func (x *ListProcessesRequest) GetNamespace() string {
@@ -10027,7 +10112,7 @@ type ListProcessesResponse struct {
 
 func (x *ListProcessesResponse) Reset() {
 	*x = ListProcessesResponse{}
-	mi := &file_minid_proto_msgTypes[144]
+	mi := &file_minid_proto_msgTypes[145]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -10039,7 +10124,7 @@ func (x *ListProcessesResponse) String() string {
 func (*ListProcessesResponse) ProtoMessage() {}
 
 func (x *ListProcessesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[144]
+	mi := &file_minid_proto_msgTypes[145]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -10052,7 +10137,7 @@ func (x *ListProcessesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListProcessesResponse.ProtoReflect.Descriptor instead.
 func (*ListProcessesResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{144}
+	return file_minid_proto_rawDescGZIP(), []int{145}
 }
 
 func (x *ListProcessesResponse) GetProcesses() []*Process {
@@ -10076,7 +10161,7 @@ type Process struct {
 
 func (x *Process) Reset() {
 	*x = Process{}
-	mi := &file_minid_proto_msgTypes[145]
+	mi := &file_minid_proto_msgTypes[146]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -10088,7 +10173,7 @@ func (x *Process) String() string {
 func (*Process) ProtoMessage() {}
 
 func (x *Process) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[145]
+	mi := &file_minid_proto_msgTypes[146]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -10101,7 +10186,7 @@ func (x *Process) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Process.ProtoReflect.Descriptor instead.
 func (*Process) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{145}
+	return file_minid_proto_rawDescGZIP(), []int{146}
 }
 
 func (x *Process) GetExecId() string {
@@ -10159,7 +10244,7 @@ type SignalRequest struct {
 
 func (x *SignalRequest) Reset() {
 	*x = SignalRequest{}
-	mi := &file_minid_proto_msgTypes[146]
+	mi := &file_minid_proto_msgTypes[147]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -10171,7 +10256,7 @@ func (x *SignalRequest) String() string {
 func (*SignalRequest) ProtoMessage() {}
 
 func (x *SignalRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[146]
+	mi := &file_minid_proto_msgTypes[147]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -10184,7 +10269,7 @@ func (x *SignalRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SignalRequest.ProtoReflect.Descriptor instead.
 func (*SignalRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{146}
+	return file_minid_proto_rawDescGZIP(), []int{147}
 }
 
 func (x *SignalRequest) GetNamespace() string {
@@ -10230,7 +10315,7 @@ type SignalResponse struct {
 
 func (x *SignalResponse) Reset() {
 	*x = SignalResponse{}
-	mi := &file_minid_proto_msgTypes[147]
+	mi := &file_minid_proto_msgTypes[148]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -10242,7 +10327,7 @@ func (x *SignalResponse) String() string {
 func (*SignalResponse) ProtoMessage() {}
 
 func (x *SignalResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[147]
+	mi := &file_minid_proto_msgTypes[148]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -10255,7 +10340,7 @@ func (x *SignalResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SignalResponse.ProtoReflect.Descriptor instead.
 func (*SignalResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{147}
+	return file_minid_proto_rawDescGZIP(), []int{148}
 }
 
 type ResizeRequest struct {
@@ -10271,7 +10356,7 @@ type ResizeRequest struct {
 
 func (x *ResizeRequest) Reset() {
 	*x = ResizeRequest{}
-	mi := &file_minid_proto_msgTypes[148]
+	mi := &file_minid_proto_msgTypes[149]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -10283,7 +10368,7 @@ func (x *ResizeRequest) String() string {
 func (*ResizeRequest) ProtoMessage() {}
 
 func (x *ResizeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[148]
+	mi := &file_minid_proto_msgTypes[149]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -10296,7 +10381,7 @@ func (x *ResizeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResizeRequest.ProtoReflect.Descriptor instead.
 func (*ResizeRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{148}
+	return file_minid_proto_rawDescGZIP(), []int{149}
 }
 
 func (x *ResizeRequest) GetNamespace() string {
@@ -10342,7 +10427,7 @@ type ResizeResponse struct {
 
 func (x *ResizeResponse) Reset() {
 	*x = ResizeResponse{}
-	mi := &file_minid_proto_msgTypes[149]
+	mi := &file_minid_proto_msgTypes[150]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -10354,7 +10439,7 @@ func (x *ResizeResponse) String() string {
 func (*ResizeResponse) ProtoMessage() {}
 
 func (x *ResizeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[149]
+	mi := &file_minid_proto_msgTypes[150]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -10367,7 +10452,7 @@ func (x *ResizeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResizeResponse.ProtoReflect.Descriptor instead.
 func (*ResizeResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{149}
+	return file_minid_proto_rawDescGZIP(), []int{150}
 }
 
 type CloseStdinResponse struct {
@@ -10378,7 +10463,7 @@ type CloseStdinResponse struct {
 
 func (x *CloseStdinResponse) Reset() {
 	*x = CloseStdinResponse{}
-	mi := &file_minid_proto_msgTypes[150]
+	mi := &file_minid_proto_msgTypes[151]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -10390,7 +10475,7 @@ func (x *CloseStdinResponse) String() string {
 func (*CloseStdinResponse) ProtoMessage() {}
 
 func (x *CloseStdinResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[150]
+	mi := &file_minid_proto_msgTypes[151]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -10403,7 +10488,7 @@ func (x *CloseStdinResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CloseStdinResponse.ProtoReflect.Descriptor instead.
 func (*CloseStdinResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{150}
+	return file_minid_proto_rawDescGZIP(), []int{151}
 }
 
 type AttachInput struct {
@@ -10423,7 +10508,7 @@ type AttachInput struct {
 
 func (x *AttachInput) Reset() {
 	*x = AttachInput{}
-	mi := &file_minid_proto_msgTypes[151]
+	mi := &file_minid_proto_msgTypes[152]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -10435,7 +10520,7 @@ func (x *AttachInput) String() string {
 func (*AttachInput) ProtoMessage() {}
 
 func (x *AttachInput) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[151]
+	mi := &file_minid_proto_msgTypes[152]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -10448,7 +10533,7 @@ func (x *AttachInput) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttachInput.ProtoReflect.Descriptor instead.
 func (*AttachInput) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{151}
+	return file_minid_proto_rawDescGZIP(), []int{152}
 }
 
 func (x *AttachInput) GetInput() isAttachInput_Input {
@@ -10570,7 +10655,7 @@ type AttachOpen struct {
 
 func (x *AttachOpen) Reset() {
 	*x = AttachOpen{}
-	mi := &file_minid_proto_msgTypes[152]
+	mi := &file_minid_proto_msgTypes[153]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -10582,7 +10667,7 @@ func (x *AttachOpen) String() string {
 func (*AttachOpen) ProtoMessage() {}
 
 func (x *AttachOpen) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[152]
+	mi := &file_minid_proto_msgTypes[153]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -10595,7 +10680,7 @@ func (x *AttachOpen) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttachOpen.ProtoReflect.Descriptor instead.
 func (*AttachOpen) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{152}
+	return file_minid_proto_rawDescGZIP(), []int{153}
 }
 
 func (x *AttachOpen) GetNamespace() string {
@@ -10678,7 +10763,7 @@ type TerminalSize struct {
 
 func (x *TerminalSize) Reset() {
 	*x = TerminalSize{}
-	mi := &file_minid_proto_msgTypes[153]
+	mi := &file_minid_proto_msgTypes[154]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -10690,7 +10775,7 @@ func (x *TerminalSize) String() string {
 func (*TerminalSize) ProtoMessage() {}
 
 func (x *TerminalSize) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[153]
+	mi := &file_minid_proto_msgTypes[154]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -10703,7 +10788,7 @@ func (x *TerminalSize) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TerminalSize.ProtoReflect.Descriptor instead.
 func (*TerminalSize) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{153}
+	return file_minid_proto_rawDescGZIP(), []int{154}
 }
 
 func (x *TerminalSize) GetWidth() uint32 {
@@ -10736,7 +10821,7 @@ type AttachOutput struct {
 
 func (x *AttachOutput) Reset() {
 	*x = AttachOutput{}
-	mi := &file_minid_proto_msgTypes[154]
+	mi := &file_minid_proto_msgTypes[155]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -10748,7 +10833,7 @@ func (x *AttachOutput) String() string {
 func (*AttachOutput) ProtoMessage() {}
 
 func (x *AttachOutput) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[154]
+	mi := &file_minid_proto_msgTypes[155]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -10761,7 +10846,7 @@ func (x *AttachOutput) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttachOutput.ProtoReflect.Descriptor instead.
 func (*AttachOutput) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{154}
+	return file_minid_proto_rawDescGZIP(), []int{155}
 }
 
 func (x *AttachOutput) GetOutput() isAttachOutput_Output {
@@ -10861,7 +10946,7 @@ type AttachOpened struct {
 
 func (x *AttachOpened) Reset() {
 	*x = AttachOpened{}
-	mi := &file_minid_proto_msgTypes[155]
+	mi := &file_minid_proto_msgTypes[156]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -10873,7 +10958,7 @@ func (x *AttachOpened) String() string {
 func (*AttachOpened) ProtoMessage() {}
 
 func (x *AttachOpened) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[155]
+	mi := &file_minid_proto_msgTypes[156]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -10886,7 +10971,7 @@ func (x *AttachOpened) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttachOpened.ProtoReflect.Descriptor instead.
 func (*AttachOpened) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{155}
+	return file_minid_proto_rawDescGZIP(), []int{156}
 }
 
 func (x *AttachOpened) GetExecId() string {
@@ -10923,7 +11008,7 @@ const file_minid_proto_rawDesc = "" +
 	"go_version\x18\x03 \x01(\tR\tgoVersion\x12\x1f\n" +
 	"\vapi_version\x18\x04 \x01(\tR\n" +
 	"apiVersion\"\r\n" +
-	"\vInfoRequest\"\xa9\a\n" +
+	"\vInfoRequest\"\xd9\a\n" +
 	"\fInfoResponse\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04uuid\x18\x02 \x01(\tR\x04uuid\x12\x10\n" +
@@ -10958,10 +11043,18 @@ const file_minid_proto_rawDesc = "" +
 	"tcpAddress\x12+\n" +
 	"\x11containers_paused\x18\x1a \x01(\x03R\x10containersPaused\x12\x1a\n" +
 	"\bruntimes\x18\x1b \x03(\tR\bruntimes\x12\x12\n" +
-	"\x04time\x18\x1c \x01(\x03R\x04time\x1a;\n" +
+	"\x04time\x18\x1c \x01(\x03R\x04time\x12.\n" +
+	"\aplugins\x18\x1d \x03(\v2\x14.minid.v1.PluginInfoR\aplugins\x1a;\n" +
 	"\rFeaturesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\bR\x05value:\x028\x01\"p\n" +
+	"\x05value\x18\x02 \x01(\bR\x05value:\x028\x01\"t\n" +
+	"\n" +
+	"PluginInfo\x12\x12\n" +
+	"\x04type\x18\x01 \x01(\tR\x04type\x12\x0e\n" +
+	"\x02id\x18\x02 \x01(\tR\x02id\x12\x12\n" +
+	"\x04path\x18\x03 \x01(\tR\x04path\x12\x18\n" +
+	"\adefault\x18\x04 \x01(\bR\adefault\x12\x14\n" +
+	"\x05error\x18\x05 \x01(\tR\x05error\"p\n" +
 	"\x0eSupervisorInfo\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x10\n" +
 	"\x03pid\x18\x02 \x01(\x03R\x03pid\x12\x18\n" +
@@ -12004,472 +12097,474 @@ func file_minid_proto_rawDescGZIP() []byte {
 	return file_minid_proto_rawDescData
 }
 
-var file_minid_proto_msgTypes = make([]protoimpl.MessageInfo, 187)
+var file_minid_proto_msgTypes = make([]protoimpl.MessageInfo, 188)
 var file_minid_proto_goTypes = []any{
 	(*VersionRequest)(nil),            // 0: minid.v1.VersionRequest
 	(*VersionResponse)(nil),           // 1: minid.v1.VersionResponse
 	(*InfoRequest)(nil),               // 2: minid.v1.InfoRequest
 	(*InfoResponse)(nil),              // 3: minid.v1.InfoResponse
-	(*SupervisorInfo)(nil),            // 4: minid.v1.SupervisorInfo
-	(*CheckRequest)(nil),              // 5: minid.v1.CheckRequest
-	(*CheckResponse)(nil),             // 6: minid.v1.CheckResponse
-	(*Problem)(nil),                   // 7: minid.v1.Problem
-	(*CollectGarbageRequest)(nil),     // 8: minid.v1.CollectGarbageRequest
-	(*CollectGarbageResponse)(nil),    // 9: minid.v1.CollectGarbageResponse
-	(*UpgradeSupervisorRequest)(nil),  // 10: minid.v1.UpgradeSupervisorRequest
-	(*UpgradeSupervisorResponse)(nil), // 11: minid.v1.UpgradeSupervisorResponse
-	(*ReloadRequest)(nil),             // 12: minid.v1.ReloadRequest
-	(*ReloadResponse)(nil),            // 13: minid.v1.ReloadResponse
-	(*SubscribeRequest)(nil),          // 14: minid.v1.SubscribeRequest
-	(*Event)(nil),                     // 15: minid.v1.Event
-	(*Namespace)(nil),                 // 16: minid.v1.Namespace
-	(*CreateNamespaceRequest)(nil),    // 17: minid.v1.CreateNamespaceRequest
-	(*ListNamespacesRequest)(nil),     // 18: minid.v1.ListNamespacesRequest
-	(*ListNamespacesResponse)(nil),    // 19: minid.v1.ListNamespacesResponse
-	(*DeleteNamespaceRequest)(nil),    // 20: minid.v1.DeleteNamespaceRequest
-	(*DeleteNamespaceResponse)(nil),   // 21: minid.v1.DeleteNamespaceResponse
-	(*SetNamespaceLabelsRequest)(nil), // 22: minid.v1.SetNamespaceLabelsRequest
-	(*Descriptor)(nil),                // 23: minid.v1.Descriptor
-	(*Image)(nil),                     // 24: minid.v1.Image
-	(*ListImagesRequest)(nil),         // 25: minid.v1.ListImagesRequest
-	(*ListImagesResponse)(nil),        // 26: minid.v1.ListImagesResponse
-	(*GetImageRequest)(nil),           // 27: minid.v1.GetImageRequest
-	(*RegistryOptions)(nil),           // 28: minid.v1.RegistryOptions
-	(*PullRequest)(nil),               // 29: minid.v1.PullRequest
-	(*PushRequest)(nil),               // 30: minid.v1.PushRequest
-	(*Progress)(nil),                  // 31: minid.v1.Progress
-	(*TagRequest)(nil),                // 32: minid.v1.TagRequest
-	(*SetImageLabelsRequest)(nil),     // 33: minid.v1.SetImageLabelsRequest
-	(*DeleteImageRequest)(nil),        // 34: minid.v1.DeleteImageRequest
-	(*DeleteImageResponse)(nil),       // 35: minid.v1.DeleteImageResponse
-	(*PruneImagesRequest)(nil),        // 36: minid.v1.PruneImagesRequest
-	(*ImageNames)(nil),                // 37: minid.v1.ImageNames
-	(*PruneImagesResponse)(nil),       // 38: minid.v1.PruneImagesResponse
-	(*ImportRequest)(nil),             // 39: minid.v1.ImportRequest
-	(*ImportOptions)(nil),             // 40: minid.v1.ImportOptions
-	(*ImportResponse)(nil),            // 41: minid.v1.ImportResponse
-	(*ExportRequest)(nil),             // 42: minid.v1.ExportRequest
-	(*DataChunk)(nil),                 // 43: minid.v1.DataChunk
-	(*CheckImagesRequest)(nil),        // 44: minid.v1.CheckImagesRequest
-	(*ImageStatus)(nil),               // 45: minid.v1.ImageStatus
-	(*CheckImagesResponse)(nil),       // 46: minid.v1.CheckImagesResponse
-	(*UsageRequest)(nil),              // 47: minid.v1.UsageRequest
-	(*UsageResponse)(nil),             // 48: minid.v1.UsageResponse
-	(*UnpackRequest)(nil),             // 49: minid.v1.UnpackRequest
-	(*ConvertRequest)(nil),            // 50: minid.v1.ConvertRequest
-	(*MountImageRequest)(nil),         // 51: minid.v1.MountImageRequest
-	(*UnmountImageRequest)(nil),       // 52: minid.v1.UnmountImageRequest
-	(*UnmountImageResponse)(nil),      // 53: minid.v1.UnmountImageResponse
-	(*ContentInfo)(nil),               // 54: minid.v1.ContentInfo
-	(*ListContentRequest)(nil),        // 55: minid.v1.ListContentRequest
-	(*ContentInfoRequest)(nil),        // 56: minid.v1.ContentInfoRequest
-	(*ReadContentRequest)(nil),        // 57: minid.v1.ReadContentRequest
-	(*WriteContentRequest)(nil),       // 58: minid.v1.WriteContentRequest
-	(*WriteContentResponse)(nil),      // 59: minid.v1.WriteContentResponse
-	(*ActiveRequest)(nil),             // 60: minid.v1.ActiveRequest
-	(*ActiveResponse)(nil),            // 61: minid.v1.ActiveResponse
-	(*Ingest)(nil),                    // 62: minid.v1.Ingest
-	(*AbortRequest)(nil),              // 63: minid.v1.AbortRequest
-	(*AbortResponse)(nil),             // 64: minid.v1.AbortResponse
-	(*DeleteContentRequest)(nil),      // 65: minid.v1.DeleteContentRequest
-	(*DeleteContentResponse)(nil),     // 66: minid.v1.DeleteContentResponse
-	(*SetContentLabelsRequest)(nil),   // 67: minid.v1.SetContentLabelsRequest
-	(*FetchBlobRequest)(nil),          // 68: minid.v1.FetchBlobRequest
-	(*PushObjectRequest)(nil),         // 69: minid.v1.PushObjectRequest
-	(*Snapshot)(nil),                  // 70: minid.v1.Snapshot
-	(*Mount)(nil),                     // 71: minid.v1.Mount
-	(*MountsResponse)(nil),            // 72: minid.v1.MountsResponse
-	(*ListSnapshotsRequest)(nil),      // 73: minid.v1.ListSnapshotsRequest
-	(*ListSnapshotsResponse)(nil),     // 74: minid.v1.ListSnapshotsResponse
-	(*SnapshotRequest)(nil),           // 75: minid.v1.SnapshotRequest
-	(*PrepareSnapshotRequest)(nil),    // 76: minid.v1.PrepareSnapshotRequest
-	(*CommitSnapshotRequest)(nil),     // 77: minid.v1.CommitSnapshotRequest
-	(*RemoveSnapshotResponse)(nil),    // 78: minid.v1.RemoveSnapshotResponse
-	(*SnapshotUsage)(nil),             // 79: minid.v1.SnapshotUsage
-	(*SetSnapshotLabelsRequest)(nil),  // 80: minid.v1.SetSnapshotLabelsRequest
-	(*DiffRequest)(nil),               // 81: minid.v1.DiffRequest
-	(*Lease)(nil),                     // 82: minid.v1.Lease
-	(*LeaseResource)(nil),             // 83: minid.v1.LeaseResource
-	(*CreateLeaseRequest)(nil),        // 84: minid.v1.CreateLeaseRequest
-	(*ListLeasesRequest)(nil),         // 85: minid.v1.ListLeasesRequest
-	(*ListLeasesResponse)(nil),        // 86: minid.v1.ListLeasesResponse
-	(*DeleteLeaseRequest)(nil),        // 87: minid.v1.DeleteLeaseRequest
-	(*DeleteLeaseResponse)(nil),       // 88: minid.v1.DeleteLeaseResponse
-	(*LeaseResourceRequest)(nil),      // 89: minid.v1.LeaseResourceRequest
-	(*Container)(nil),                 // 90: minid.v1.Container
-	(*PodMember)(nil),                 // 91: minid.v1.PodMember
-	(*EndpointStatus)(nil),            // 92: minid.v1.EndpointStatus
-	(*NetworkAttachment)(nil),         // 93: minid.v1.NetworkAttachment
-	(*PublishedPort)(nil),             // 94: minid.v1.PublishedPort
-	(*DNSSettings)(nil),               // 95: minid.v1.DNSSettings
-	(*RestartPolicy)(nil),             // 96: minid.v1.RestartPolicy
-	(*HealthCheck)(nil),               // 97: minid.v1.HealthCheck
-	(*Health)(nil),                    // 98: minid.v1.Health
-	(*HealthResult)(nil),              // 99: minid.v1.HealthResult
-	(*Exit)(nil),                      // 100: minid.v1.Exit
-	(*CreateContainerRequest)(nil),    // 101: minid.v1.CreateContainerRequest
-	(*LogConfig)(nil),                 // 102: minid.v1.LogConfig
-	(*LogShipping)(nil),               // 103: minid.v1.LogShipping
-	(*ContainerRequest)(nil),          // 104: minid.v1.ContainerRequest
-	(*StopRequest)(nil),               // 105: minid.v1.StopRequest
-	(*RenameRequest)(nil),             // 106: minid.v1.RenameRequest
-	(*ConnectRequest)(nil),            // 107: minid.v1.ConnectRequest
-	(*ListContainersRequest)(nil),     // 108: minid.v1.ListContainersRequest
-	(*ListContainersResponse)(nil),    // 109: minid.v1.ListContainersResponse
-	(*SetContainerLabelsRequest)(nil), // 110: minid.v1.SetContainerLabelsRequest
-	(*DeleteContainerRequest)(nil),    // 111: minid.v1.DeleteContainerRequest
-	(*DeleteContainerResponse)(nil),   // 112: minid.v1.DeleteContainerResponse
-	(*StartResponse)(nil),             // 113: minid.v1.StartResponse
-	(*ContainerActionResponse)(nil),   // 114: minid.v1.ContainerActionResponse
-	(*UpdateContainerRequest)(nil),    // 115: minid.v1.UpdateContainerRequest
-	(*StatsRequest)(nil),              // 116: minid.v1.StatsRequest
-	(*StatsResponse)(nil),             // 117: minid.v1.StatsResponse
-	(*ContainerStats)(nil),            // 118: minid.v1.ContainerStats
-	(*TopResponse)(nil),               // 119: minid.v1.TopResponse
-	(*ProcessInfo)(nil),               // 120: minid.v1.ProcessInfo
-	(*LogsRequest)(nil),               // 121: minid.v1.LogsRequest
-	(*LogEntry)(nil),                  // 122: minid.v1.LogEntry
-	(*CheckpointRequest)(nil),         // 123: minid.v1.CheckpointRequest
-	(*CheckpointResponse)(nil),        // 124: minid.v1.CheckpointResponse
-	(*RestoreRequest)(nil),            // 125: minid.v1.RestoreRequest
-	(*ListCheckpointsRequest)(nil),    // 126: minid.v1.ListCheckpointsRequest
-	(*ListCheckpointsResponse)(nil),   // 127: minid.v1.ListCheckpointsResponse
-	(*RemoveCheckpointRequest)(nil),   // 128: minid.v1.RemoveCheckpointRequest
-	(*RemoveCheckpointResponse)(nil),  // 129: minid.v1.RemoveCheckpointResponse
-	(*Network)(nil),                   // 130: minid.v1.Network
-	(*Subnet)(nil),                    // 131: minid.v1.Subnet
-	(*NetworkMember)(nil),             // 132: minid.v1.NetworkMember
-	(*CreateNetworkRequest)(nil),      // 133: minid.v1.CreateNetworkRequest
-	(*NetworkRequest)(nil),            // 134: minid.v1.NetworkRequest
-	(*ListNetworksRequest)(nil),       // 135: minid.v1.ListNetworksRequest
-	(*ListNetworksResponse)(nil),      // 136: minid.v1.ListNetworksResponse
-	(*RemoveNetworkResponse)(nil),     // 137: minid.v1.RemoveNetworkResponse
-	(*PruneNetworksRequest)(nil),      // 138: minid.v1.PruneNetworksRequest
-	(*PruneNetworksResponse)(nil),     // 139: minid.v1.PruneNetworksResponse
-	(*ProcessRequest)(nil),            // 140: minid.v1.ProcessRequest
-	(*ExecRequest)(nil),               // 141: minid.v1.ExecRequest
-	(*ExecResponse)(nil),              // 142: minid.v1.ExecResponse
-	(*ListProcessesRequest)(nil),      // 143: minid.v1.ListProcessesRequest
-	(*ListProcessesResponse)(nil),     // 144: minid.v1.ListProcessesResponse
-	(*Process)(nil),                   // 145: minid.v1.Process
-	(*SignalRequest)(nil),             // 146: minid.v1.SignalRequest
-	(*SignalResponse)(nil),            // 147: minid.v1.SignalResponse
-	(*ResizeRequest)(nil),             // 148: minid.v1.ResizeRequest
-	(*ResizeResponse)(nil),            // 149: minid.v1.ResizeResponse
-	(*CloseStdinResponse)(nil),        // 150: minid.v1.CloseStdinResponse
-	(*AttachInput)(nil),               // 151: minid.v1.AttachInput
-	(*AttachOpen)(nil),                // 152: minid.v1.AttachOpen
-	(*TerminalSize)(nil),              // 153: minid.v1.TerminalSize
-	(*AttachOutput)(nil),              // 154: minid.v1.AttachOutput
-	(*AttachOpened)(nil),              // 155: minid.v1.AttachOpened
-	nil,                               // 156: minid.v1.InfoResponse.FeaturesEntry
-	nil,                               // 157: minid.v1.Event.AttributesEntry
-	nil,                               // 158: minid.v1.Namespace.LabelsEntry
-	nil,                               // 159: minid.v1.CreateNamespaceRequest.LabelsEntry
-	nil,                               // 160: minid.v1.SetNamespaceLabelsRequest.LabelsEntry
-	nil,                               // 161: minid.v1.Descriptor.AnnotationsEntry
-	nil,                               // 162: minid.v1.Image.LabelsEntry
-	nil,                               // 163: minid.v1.PullRequest.LabelsEntry
-	nil,                               // 164: minid.v1.SetImageLabelsRequest.LabelsEntry
-	nil,                               // 165: minid.v1.ImportOptions.LabelsEntry
-	nil,                               // 166: minid.v1.MountImageRequest.LabelsEntry
-	nil,                               // 167: minid.v1.ContentInfo.LabelsEntry
-	nil,                               // 168: minid.v1.WriteContentRequest.LabelsEntry
-	nil,                               // 169: minid.v1.SetContentLabelsRequest.LabelsEntry
-	nil,                               // 170: minid.v1.Snapshot.LabelsEntry
-	nil,                               // 171: minid.v1.PrepareSnapshotRequest.LabelsEntry
-	nil,                               // 172: minid.v1.CommitSnapshotRequest.LabelsEntry
-	nil,                               // 173: minid.v1.SetSnapshotLabelsRequest.LabelsEntry
-	nil,                               // 174: minid.v1.DiffRequest.LabelsEntry
-	nil,                               // 175: minid.v1.Lease.LabelsEntry
-	nil,                               // 176: minid.v1.CreateLeaseRequest.LabelsEntry
-	nil,                               // 177: minid.v1.Container.LabelsEntry
-	nil,                               // 178: minid.v1.CreateContainerRequest.LabelsEntry
-	nil,                               // 179: minid.v1.CreateContainerRequest.SnapshotLabelsEntry
-	nil,                               // 180: minid.v1.LogConfig.OptionsEntry
-	nil,                               // 181: minid.v1.SetContainerLabelsRequest.LabelsEntry
-	nil,                               // 182: minid.v1.LogEntry.AttributesEntry
-	nil,                               // 183: minid.v1.Network.LabelsEntry
-	nil,                               // 184: minid.v1.Network.OptionsEntry
-	nil,                               // 185: minid.v1.CreateNetworkRequest.LabelsEntry
-	nil,                               // 186: minid.v1.CreateNetworkRequest.OptionsEntry
+	(*PluginInfo)(nil),                // 4: minid.v1.PluginInfo
+	(*SupervisorInfo)(nil),            // 5: minid.v1.SupervisorInfo
+	(*CheckRequest)(nil),              // 6: minid.v1.CheckRequest
+	(*CheckResponse)(nil),             // 7: minid.v1.CheckResponse
+	(*Problem)(nil),                   // 8: minid.v1.Problem
+	(*CollectGarbageRequest)(nil),     // 9: minid.v1.CollectGarbageRequest
+	(*CollectGarbageResponse)(nil),    // 10: minid.v1.CollectGarbageResponse
+	(*UpgradeSupervisorRequest)(nil),  // 11: minid.v1.UpgradeSupervisorRequest
+	(*UpgradeSupervisorResponse)(nil), // 12: minid.v1.UpgradeSupervisorResponse
+	(*ReloadRequest)(nil),             // 13: minid.v1.ReloadRequest
+	(*ReloadResponse)(nil),            // 14: minid.v1.ReloadResponse
+	(*SubscribeRequest)(nil),          // 15: minid.v1.SubscribeRequest
+	(*Event)(nil),                     // 16: minid.v1.Event
+	(*Namespace)(nil),                 // 17: minid.v1.Namespace
+	(*CreateNamespaceRequest)(nil),    // 18: minid.v1.CreateNamespaceRequest
+	(*ListNamespacesRequest)(nil),     // 19: minid.v1.ListNamespacesRequest
+	(*ListNamespacesResponse)(nil),    // 20: minid.v1.ListNamespacesResponse
+	(*DeleteNamespaceRequest)(nil),    // 21: minid.v1.DeleteNamespaceRequest
+	(*DeleteNamespaceResponse)(nil),   // 22: minid.v1.DeleteNamespaceResponse
+	(*SetNamespaceLabelsRequest)(nil), // 23: minid.v1.SetNamespaceLabelsRequest
+	(*Descriptor)(nil),                // 24: minid.v1.Descriptor
+	(*Image)(nil),                     // 25: minid.v1.Image
+	(*ListImagesRequest)(nil),         // 26: minid.v1.ListImagesRequest
+	(*ListImagesResponse)(nil),        // 27: minid.v1.ListImagesResponse
+	(*GetImageRequest)(nil),           // 28: minid.v1.GetImageRequest
+	(*RegistryOptions)(nil),           // 29: minid.v1.RegistryOptions
+	(*PullRequest)(nil),               // 30: minid.v1.PullRequest
+	(*PushRequest)(nil),               // 31: minid.v1.PushRequest
+	(*Progress)(nil),                  // 32: minid.v1.Progress
+	(*TagRequest)(nil),                // 33: minid.v1.TagRequest
+	(*SetImageLabelsRequest)(nil),     // 34: minid.v1.SetImageLabelsRequest
+	(*DeleteImageRequest)(nil),        // 35: minid.v1.DeleteImageRequest
+	(*DeleteImageResponse)(nil),       // 36: minid.v1.DeleteImageResponse
+	(*PruneImagesRequest)(nil),        // 37: minid.v1.PruneImagesRequest
+	(*ImageNames)(nil),                // 38: minid.v1.ImageNames
+	(*PruneImagesResponse)(nil),       // 39: minid.v1.PruneImagesResponse
+	(*ImportRequest)(nil),             // 40: minid.v1.ImportRequest
+	(*ImportOptions)(nil),             // 41: minid.v1.ImportOptions
+	(*ImportResponse)(nil),            // 42: minid.v1.ImportResponse
+	(*ExportRequest)(nil),             // 43: minid.v1.ExportRequest
+	(*DataChunk)(nil),                 // 44: minid.v1.DataChunk
+	(*CheckImagesRequest)(nil),        // 45: minid.v1.CheckImagesRequest
+	(*ImageStatus)(nil),               // 46: minid.v1.ImageStatus
+	(*CheckImagesResponse)(nil),       // 47: minid.v1.CheckImagesResponse
+	(*UsageRequest)(nil),              // 48: minid.v1.UsageRequest
+	(*UsageResponse)(nil),             // 49: minid.v1.UsageResponse
+	(*UnpackRequest)(nil),             // 50: minid.v1.UnpackRequest
+	(*ConvertRequest)(nil),            // 51: minid.v1.ConvertRequest
+	(*MountImageRequest)(nil),         // 52: minid.v1.MountImageRequest
+	(*UnmountImageRequest)(nil),       // 53: minid.v1.UnmountImageRequest
+	(*UnmountImageResponse)(nil),      // 54: minid.v1.UnmountImageResponse
+	(*ContentInfo)(nil),               // 55: minid.v1.ContentInfo
+	(*ListContentRequest)(nil),        // 56: minid.v1.ListContentRequest
+	(*ContentInfoRequest)(nil),        // 57: minid.v1.ContentInfoRequest
+	(*ReadContentRequest)(nil),        // 58: minid.v1.ReadContentRequest
+	(*WriteContentRequest)(nil),       // 59: minid.v1.WriteContentRequest
+	(*WriteContentResponse)(nil),      // 60: minid.v1.WriteContentResponse
+	(*ActiveRequest)(nil),             // 61: minid.v1.ActiveRequest
+	(*ActiveResponse)(nil),            // 62: minid.v1.ActiveResponse
+	(*Ingest)(nil),                    // 63: minid.v1.Ingest
+	(*AbortRequest)(nil),              // 64: minid.v1.AbortRequest
+	(*AbortResponse)(nil),             // 65: minid.v1.AbortResponse
+	(*DeleteContentRequest)(nil),      // 66: minid.v1.DeleteContentRequest
+	(*DeleteContentResponse)(nil),     // 67: minid.v1.DeleteContentResponse
+	(*SetContentLabelsRequest)(nil),   // 68: minid.v1.SetContentLabelsRequest
+	(*FetchBlobRequest)(nil),          // 69: minid.v1.FetchBlobRequest
+	(*PushObjectRequest)(nil),         // 70: minid.v1.PushObjectRequest
+	(*Snapshot)(nil),                  // 71: minid.v1.Snapshot
+	(*Mount)(nil),                     // 72: minid.v1.Mount
+	(*MountsResponse)(nil),            // 73: minid.v1.MountsResponse
+	(*ListSnapshotsRequest)(nil),      // 74: minid.v1.ListSnapshotsRequest
+	(*ListSnapshotsResponse)(nil),     // 75: minid.v1.ListSnapshotsResponse
+	(*SnapshotRequest)(nil),           // 76: minid.v1.SnapshotRequest
+	(*PrepareSnapshotRequest)(nil),    // 77: minid.v1.PrepareSnapshotRequest
+	(*CommitSnapshotRequest)(nil),     // 78: minid.v1.CommitSnapshotRequest
+	(*RemoveSnapshotResponse)(nil),    // 79: minid.v1.RemoveSnapshotResponse
+	(*SnapshotUsage)(nil),             // 80: minid.v1.SnapshotUsage
+	(*SetSnapshotLabelsRequest)(nil),  // 81: minid.v1.SetSnapshotLabelsRequest
+	(*DiffRequest)(nil),               // 82: minid.v1.DiffRequest
+	(*Lease)(nil),                     // 83: minid.v1.Lease
+	(*LeaseResource)(nil),             // 84: minid.v1.LeaseResource
+	(*CreateLeaseRequest)(nil),        // 85: minid.v1.CreateLeaseRequest
+	(*ListLeasesRequest)(nil),         // 86: minid.v1.ListLeasesRequest
+	(*ListLeasesResponse)(nil),        // 87: minid.v1.ListLeasesResponse
+	(*DeleteLeaseRequest)(nil),        // 88: minid.v1.DeleteLeaseRequest
+	(*DeleteLeaseResponse)(nil),       // 89: minid.v1.DeleteLeaseResponse
+	(*LeaseResourceRequest)(nil),      // 90: minid.v1.LeaseResourceRequest
+	(*Container)(nil),                 // 91: minid.v1.Container
+	(*PodMember)(nil),                 // 92: minid.v1.PodMember
+	(*EndpointStatus)(nil),            // 93: minid.v1.EndpointStatus
+	(*NetworkAttachment)(nil),         // 94: minid.v1.NetworkAttachment
+	(*PublishedPort)(nil),             // 95: minid.v1.PublishedPort
+	(*DNSSettings)(nil),               // 96: minid.v1.DNSSettings
+	(*RestartPolicy)(nil),             // 97: minid.v1.RestartPolicy
+	(*HealthCheck)(nil),               // 98: minid.v1.HealthCheck
+	(*Health)(nil),                    // 99: minid.v1.Health
+	(*HealthResult)(nil),              // 100: minid.v1.HealthResult
+	(*Exit)(nil),                      // 101: minid.v1.Exit
+	(*CreateContainerRequest)(nil),    // 102: minid.v1.CreateContainerRequest
+	(*LogConfig)(nil),                 // 103: minid.v1.LogConfig
+	(*LogShipping)(nil),               // 104: minid.v1.LogShipping
+	(*ContainerRequest)(nil),          // 105: minid.v1.ContainerRequest
+	(*StopRequest)(nil),               // 106: minid.v1.StopRequest
+	(*RenameRequest)(nil),             // 107: minid.v1.RenameRequest
+	(*ConnectRequest)(nil),            // 108: minid.v1.ConnectRequest
+	(*ListContainersRequest)(nil),     // 109: minid.v1.ListContainersRequest
+	(*ListContainersResponse)(nil),    // 110: minid.v1.ListContainersResponse
+	(*SetContainerLabelsRequest)(nil), // 111: minid.v1.SetContainerLabelsRequest
+	(*DeleteContainerRequest)(nil),    // 112: minid.v1.DeleteContainerRequest
+	(*DeleteContainerResponse)(nil),   // 113: minid.v1.DeleteContainerResponse
+	(*StartResponse)(nil),             // 114: minid.v1.StartResponse
+	(*ContainerActionResponse)(nil),   // 115: minid.v1.ContainerActionResponse
+	(*UpdateContainerRequest)(nil),    // 116: minid.v1.UpdateContainerRequest
+	(*StatsRequest)(nil),              // 117: minid.v1.StatsRequest
+	(*StatsResponse)(nil),             // 118: minid.v1.StatsResponse
+	(*ContainerStats)(nil),            // 119: minid.v1.ContainerStats
+	(*TopResponse)(nil),               // 120: minid.v1.TopResponse
+	(*ProcessInfo)(nil),               // 121: minid.v1.ProcessInfo
+	(*LogsRequest)(nil),               // 122: minid.v1.LogsRequest
+	(*LogEntry)(nil),                  // 123: minid.v1.LogEntry
+	(*CheckpointRequest)(nil),         // 124: minid.v1.CheckpointRequest
+	(*CheckpointResponse)(nil),        // 125: minid.v1.CheckpointResponse
+	(*RestoreRequest)(nil),            // 126: minid.v1.RestoreRequest
+	(*ListCheckpointsRequest)(nil),    // 127: minid.v1.ListCheckpointsRequest
+	(*ListCheckpointsResponse)(nil),   // 128: minid.v1.ListCheckpointsResponse
+	(*RemoveCheckpointRequest)(nil),   // 129: minid.v1.RemoveCheckpointRequest
+	(*RemoveCheckpointResponse)(nil),  // 130: minid.v1.RemoveCheckpointResponse
+	(*Network)(nil),                   // 131: minid.v1.Network
+	(*Subnet)(nil),                    // 132: minid.v1.Subnet
+	(*NetworkMember)(nil),             // 133: minid.v1.NetworkMember
+	(*CreateNetworkRequest)(nil),      // 134: minid.v1.CreateNetworkRequest
+	(*NetworkRequest)(nil),            // 135: minid.v1.NetworkRequest
+	(*ListNetworksRequest)(nil),       // 136: minid.v1.ListNetworksRequest
+	(*ListNetworksResponse)(nil),      // 137: minid.v1.ListNetworksResponse
+	(*RemoveNetworkResponse)(nil),     // 138: minid.v1.RemoveNetworkResponse
+	(*PruneNetworksRequest)(nil),      // 139: minid.v1.PruneNetworksRequest
+	(*PruneNetworksResponse)(nil),     // 140: minid.v1.PruneNetworksResponse
+	(*ProcessRequest)(nil),            // 141: minid.v1.ProcessRequest
+	(*ExecRequest)(nil),               // 142: minid.v1.ExecRequest
+	(*ExecResponse)(nil),              // 143: minid.v1.ExecResponse
+	(*ListProcessesRequest)(nil),      // 144: minid.v1.ListProcessesRequest
+	(*ListProcessesResponse)(nil),     // 145: minid.v1.ListProcessesResponse
+	(*Process)(nil),                   // 146: minid.v1.Process
+	(*SignalRequest)(nil),             // 147: minid.v1.SignalRequest
+	(*SignalResponse)(nil),            // 148: minid.v1.SignalResponse
+	(*ResizeRequest)(nil),             // 149: minid.v1.ResizeRequest
+	(*ResizeResponse)(nil),            // 150: minid.v1.ResizeResponse
+	(*CloseStdinResponse)(nil),        // 151: minid.v1.CloseStdinResponse
+	(*AttachInput)(nil),               // 152: minid.v1.AttachInput
+	(*AttachOpen)(nil),                // 153: minid.v1.AttachOpen
+	(*TerminalSize)(nil),              // 154: minid.v1.TerminalSize
+	(*AttachOutput)(nil),              // 155: minid.v1.AttachOutput
+	(*AttachOpened)(nil),              // 156: minid.v1.AttachOpened
+	nil,                               // 157: minid.v1.InfoResponse.FeaturesEntry
+	nil,                               // 158: minid.v1.Event.AttributesEntry
+	nil,                               // 159: minid.v1.Namespace.LabelsEntry
+	nil,                               // 160: minid.v1.CreateNamespaceRequest.LabelsEntry
+	nil,                               // 161: minid.v1.SetNamespaceLabelsRequest.LabelsEntry
+	nil,                               // 162: minid.v1.Descriptor.AnnotationsEntry
+	nil,                               // 163: minid.v1.Image.LabelsEntry
+	nil,                               // 164: minid.v1.PullRequest.LabelsEntry
+	nil,                               // 165: minid.v1.SetImageLabelsRequest.LabelsEntry
+	nil,                               // 166: minid.v1.ImportOptions.LabelsEntry
+	nil,                               // 167: minid.v1.MountImageRequest.LabelsEntry
+	nil,                               // 168: minid.v1.ContentInfo.LabelsEntry
+	nil,                               // 169: minid.v1.WriteContentRequest.LabelsEntry
+	nil,                               // 170: minid.v1.SetContentLabelsRequest.LabelsEntry
+	nil,                               // 171: minid.v1.Snapshot.LabelsEntry
+	nil,                               // 172: minid.v1.PrepareSnapshotRequest.LabelsEntry
+	nil,                               // 173: minid.v1.CommitSnapshotRequest.LabelsEntry
+	nil,                               // 174: minid.v1.SetSnapshotLabelsRequest.LabelsEntry
+	nil,                               // 175: minid.v1.DiffRequest.LabelsEntry
+	nil,                               // 176: minid.v1.Lease.LabelsEntry
+	nil,                               // 177: minid.v1.CreateLeaseRequest.LabelsEntry
+	nil,                               // 178: minid.v1.Container.LabelsEntry
+	nil,                               // 179: minid.v1.CreateContainerRequest.LabelsEntry
+	nil,                               // 180: minid.v1.CreateContainerRequest.SnapshotLabelsEntry
+	nil,                               // 181: minid.v1.LogConfig.OptionsEntry
+	nil,                               // 182: minid.v1.SetContainerLabelsRequest.LabelsEntry
+	nil,                               // 183: minid.v1.LogEntry.AttributesEntry
+	nil,                               // 184: minid.v1.Network.LabelsEntry
+	nil,                               // 185: minid.v1.Network.OptionsEntry
+	nil,                               // 186: minid.v1.CreateNetworkRequest.LabelsEntry
+	nil,                               // 187: minid.v1.CreateNetworkRequest.OptionsEntry
 }
 var file_minid_proto_depIdxs = []int32{
-	4,   // 0: minid.v1.InfoResponse.supervisors:type_name -> minid.v1.SupervisorInfo
-	156, // 1: minid.v1.InfoResponse.features:type_name -> minid.v1.InfoResponse.FeaturesEntry
-	7,   // 2: minid.v1.CheckResponse.problems:type_name -> minid.v1.Problem
-	4,   // 3: minid.v1.UpgradeSupervisorResponse.supervisors:type_name -> minid.v1.SupervisorInfo
-	157, // 4: minid.v1.Event.attributes:type_name -> minid.v1.Event.AttributesEntry
-	158, // 5: minid.v1.Namespace.labels:type_name -> minid.v1.Namespace.LabelsEntry
-	159, // 6: minid.v1.CreateNamespaceRequest.labels:type_name -> minid.v1.CreateNamespaceRequest.LabelsEntry
-	16,  // 7: minid.v1.ListNamespacesResponse.namespaces:type_name -> minid.v1.Namespace
-	160, // 8: minid.v1.SetNamespaceLabelsRequest.labels:type_name -> minid.v1.SetNamespaceLabelsRequest.LabelsEntry
-	161, // 9: minid.v1.Descriptor.annotations:type_name -> minid.v1.Descriptor.AnnotationsEntry
-	23,  // 10: minid.v1.Image.target:type_name -> minid.v1.Descriptor
-	162, // 11: minid.v1.Image.labels:type_name -> minid.v1.Image.LabelsEntry
-	24,  // 12: minid.v1.ListImagesResponse.images:type_name -> minid.v1.Image
-	28,  // 13: minid.v1.PullRequest.registry:type_name -> minid.v1.RegistryOptions
-	163, // 14: minid.v1.PullRequest.labels:type_name -> minid.v1.PullRequest.LabelsEntry
-	28,  // 15: minid.v1.PushRequest.registry:type_name -> minid.v1.RegistryOptions
-	24,  // 16: minid.v1.Progress.image:type_name -> minid.v1.Image
-	164, // 17: minid.v1.SetImageLabelsRequest.labels:type_name -> minid.v1.SetImageLabelsRequest.LabelsEntry
-	37,  // 18: minid.v1.PruneImagesRequest.only:type_name -> minid.v1.ImageNames
-	40,  // 19: minid.v1.ImportRequest.options:type_name -> minid.v1.ImportOptions
-	165, // 20: minid.v1.ImportOptions.labels:type_name -> minid.v1.ImportOptions.LabelsEntry
-	24,  // 21: minid.v1.ImportResponse.images:type_name -> minid.v1.Image
-	23,  // 22: minid.v1.ImageStatus.target:type_name -> minid.v1.Descriptor
-	45,  // 23: minid.v1.CheckImagesResponse.images:type_name -> minid.v1.ImageStatus
-	166, // 24: minid.v1.MountImageRequest.labels:type_name -> minid.v1.MountImageRequest.LabelsEntry
-	167, // 25: minid.v1.ContentInfo.labels:type_name -> minid.v1.ContentInfo.LabelsEntry
-	168, // 26: minid.v1.WriteContentRequest.labels:type_name -> minid.v1.WriteContentRequest.LabelsEntry
-	62,  // 27: minid.v1.ActiveResponse.ingests:type_name -> minid.v1.Ingest
-	169, // 28: minid.v1.SetContentLabelsRequest.labels:type_name -> minid.v1.SetContentLabelsRequest.LabelsEntry
-	28,  // 29: minid.v1.FetchBlobRequest.registry:type_name -> minid.v1.RegistryOptions
-	28,  // 30: minid.v1.PushObjectRequest.registry:type_name -> minid.v1.RegistryOptions
-	170, // 31: minid.v1.Snapshot.labels:type_name -> minid.v1.Snapshot.LabelsEntry
-	71,  // 32: minid.v1.MountsResponse.mounts:type_name -> minid.v1.Mount
-	70,  // 33: minid.v1.ListSnapshotsResponse.snapshots:type_name -> minid.v1.Snapshot
-	171, // 34: minid.v1.PrepareSnapshotRequest.labels:type_name -> minid.v1.PrepareSnapshotRequest.LabelsEntry
-	172, // 35: minid.v1.CommitSnapshotRequest.labels:type_name -> minid.v1.CommitSnapshotRequest.LabelsEntry
-	173, // 36: minid.v1.SetSnapshotLabelsRequest.labels:type_name -> minid.v1.SetSnapshotLabelsRequest.LabelsEntry
-	174, // 37: minid.v1.DiffRequest.labels:type_name -> minid.v1.DiffRequest.LabelsEntry
-	175, // 38: minid.v1.Lease.labels:type_name -> minid.v1.Lease.LabelsEntry
-	83,  // 39: minid.v1.Lease.resources:type_name -> minid.v1.LeaseResource
-	176, // 40: minid.v1.CreateLeaseRequest.labels:type_name -> minid.v1.CreateLeaseRequest.LabelsEntry
-	82,  // 41: minid.v1.ListLeasesResponse.leases:type_name -> minid.v1.Lease
-	83,  // 42: minid.v1.LeaseResourceRequest.resource:type_name -> minid.v1.LeaseResource
-	177, // 43: minid.v1.Container.labels:type_name -> minid.v1.Container.LabelsEntry
-	100, // 44: minid.v1.Container.exit:type_name -> minid.v1.Exit
-	92,  // 45: minid.v1.Container.networks:type_name -> minid.v1.EndpointStatus
-	94,  // 46: minid.v1.Container.ports:type_name -> minid.v1.PublishedPort
-	96,  // 47: minid.v1.Container.restart:type_name -> minid.v1.RestartPolicy
-	98,  // 48: minid.v1.Container.health:type_name -> minid.v1.Health
-	71,  // 49: minid.v1.Container.mounts:type_name -> minid.v1.Mount
-	102, // 50: minid.v1.Container.log:type_name -> minid.v1.LogConfig
-	97,  // 51: minid.v1.Container.health_check:type_name -> minid.v1.HealthCheck
-	79,  // 52: minid.v1.Container.size:type_name -> minid.v1.SnapshotUsage
-	95,  // 53: minid.v1.Container.dns:type_name -> minid.v1.DNSSettings
-	103, // 54: minid.v1.Container.log_shipping:type_name -> minid.v1.LogShipping
-	94,  // 55: minid.v1.Container.asked_ports:type_name -> minid.v1.PublishedPort
-	91,  // 56: minid.v1.Container.member:type_name -> minid.v1.PodMember
-	99,  // 57: minid.v1.Health.log:type_name -> minid.v1.HealthResult
-	178, // 58: minid.v1.CreateContainerRequest.labels:type_name -> minid.v1.CreateContainerRequest.LabelsEntry
-	102, // 59: minid.v1.CreateContainerRequest.log:type_name -> minid.v1.LogConfig
-	179, // 60: minid.v1.CreateContainerRequest.snapshot_labels:type_name -> minid.v1.CreateContainerRequest.SnapshotLabelsEntry
-	93,  // 61: minid.v1.CreateContainerRequest.networks:type_name -> minid.v1.NetworkAttachment
-	94,  // 62: minid.v1.CreateContainerRequest.ports:type_name -> minid.v1.PublishedPort
-	95,  // 63: minid.v1.CreateContainerRequest.dns:type_name -> minid.v1.DNSSettings
-	96,  // 64: minid.v1.CreateContainerRequest.restart:type_name -> minid.v1.RestartPolicy
-	97,  // 65: minid.v1.CreateContainerRequest.health:type_name -> minid.v1.HealthCheck
-	180, // 66: minid.v1.LogConfig.options:type_name -> minid.v1.LogConfig.OptionsEntry
-	93,  // 67: minid.v1.ConnectRequest.network:type_name -> minid.v1.NetworkAttachment
-	90,  // 68: minid.v1.ListContainersResponse.containers:type_name -> minid.v1.Container
-	181, // 69: minid.v1.SetContainerLabelsRequest.labels:type_name -> minid.v1.SetContainerLabelsRequest.LabelsEntry
-	100, // 70: minid.v1.DeleteContainerResponse.exit:type_name -> minid.v1.Exit
-	96,  // 71: minid.v1.UpdateContainerRequest.restart:type_name -> minid.v1.RestartPolicy
-	118, // 72: minid.v1.StatsResponse.stats:type_name -> minid.v1.ContainerStats
-	120, // 73: minid.v1.TopResponse.processes:type_name -> minid.v1.ProcessInfo
-	182, // 74: minid.v1.LogEntry.attributes:type_name -> minid.v1.LogEntry.AttributesEntry
-	24,  // 75: minid.v1.CheckpointResponse.image:type_name -> minid.v1.Image
-	183, // 76: minid.v1.Network.labels:type_name -> minid.v1.Network.LabelsEntry
-	184, // 77: minid.v1.Network.options:type_name -> minid.v1.Network.OptionsEntry
-	131, // 78: minid.v1.Network.subnets:type_name -> minid.v1.Subnet
-	132, // 79: minid.v1.Network.containers:type_name -> minid.v1.NetworkMember
-	92,  // 80: minid.v1.NetworkMember.endpoint:type_name -> minid.v1.EndpointStatus
-	185, // 81: minid.v1.CreateNetworkRequest.labels:type_name -> minid.v1.CreateNetworkRequest.LabelsEntry
-	186, // 82: minid.v1.CreateNetworkRequest.options:type_name -> minid.v1.CreateNetworkRequest.OptionsEntry
-	131, // 83: minid.v1.CreateNetworkRequest.subnets:type_name -> minid.v1.Subnet
-	130, // 84: minid.v1.ListNetworksResponse.networks:type_name -> minid.v1.Network
-	102, // 85: minid.v1.ExecRequest.log:type_name -> minid.v1.LogConfig
-	145, // 86: minid.v1.ListProcessesResponse.processes:type_name -> minid.v1.Process
-	100, // 87: minid.v1.Process.exit:type_name -> minid.v1.Exit
-	152, // 88: minid.v1.AttachInput.open:type_name -> minid.v1.AttachOpen
-	153, // 89: minid.v1.AttachInput.resize:type_name -> minid.v1.TerminalSize
-	141, // 90: minid.v1.AttachOpen.exec:type_name -> minid.v1.ExecRequest
-	153, // 91: minid.v1.AttachOpen.size:type_name -> minid.v1.TerminalSize
-	155, // 92: minid.v1.AttachOutput.opened:type_name -> minid.v1.AttachOpened
-	100, // 93: minid.v1.AttachOutput.exit:type_name -> minid.v1.Exit
-	0,   // 94: minid.v1.System.Version:input_type -> minid.v1.VersionRequest
-	2,   // 95: minid.v1.System.Info:input_type -> minid.v1.InfoRequest
-	5,   // 96: minid.v1.System.Check:input_type -> minid.v1.CheckRequest
-	8,   // 97: minid.v1.System.CollectGarbage:input_type -> minid.v1.CollectGarbageRequest
-	10,  // 98: minid.v1.System.UpgradeSupervisor:input_type -> minid.v1.UpgradeSupervisorRequest
-	12,  // 99: minid.v1.System.Reload:input_type -> minid.v1.ReloadRequest
-	14,  // 100: minid.v1.System.Subscribe:input_type -> minid.v1.SubscribeRequest
-	17,  // 101: minid.v1.Namespaces.Create:input_type -> minid.v1.CreateNamespaceRequest
-	18,  // 102: minid.v1.Namespaces.List:input_type -> minid.v1.ListNamespacesRequest
-	20,  // 103: minid.v1.Namespaces.Delete:input_type -> minid.v1.DeleteNamespaceRequest
-	22,  // 104: minid.v1.Namespaces.SetLabels:input_type -> minid.v1.SetNamespaceLabelsRequest
-	25,  // 105: minid.v1.Images.List:input_type -> minid.v1.ListImagesRequest
-	27,  // 106: minid.v1.Images.Get:input_type -> minid.v1.GetImageRequest
-	29,  // 107: minid.v1.Images.Pull:input_type -> minid.v1.PullRequest
-	30,  // 108: minid.v1.Images.Push:input_type -> minid.v1.PushRequest
-	32,  // 109: minid.v1.Images.Tag:input_type -> minid.v1.TagRequest
-	33,  // 110: minid.v1.Images.SetLabels:input_type -> minid.v1.SetImageLabelsRequest
-	34,  // 111: minid.v1.Images.Delete:input_type -> minid.v1.DeleteImageRequest
-	36,  // 112: minid.v1.Images.Prune:input_type -> minid.v1.PruneImagesRequest
-	39,  // 113: minid.v1.Images.Import:input_type -> minid.v1.ImportRequest
-	42,  // 114: minid.v1.Images.Export:input_type -> minid.v1.ExportRequest
-	44,  // 115: minid.v1.Images.Check:input_type -> minid.v1.CheckImagesRequest
-	47,  // 116: minid.v1.Images.Usage:input_type -> minid.v1.UsageRequest
-	49,  // 117: minid.v1.Images.Unpack:input_type -> minid.v1.UnpackRequest
-	50,  // 118: minid.v1.Images.Convert:input_type -> minid.v1.ConvertRequest
-	51,  // 119: minid.v1.Images.Mount:input_type -> minid.v1.MountImageRequest
-	52,  // 120: minid.v1.Images.Unmount:input_type -> minid.v1.UnmountImageRequest
-	55,  // 121: minid.v1.Content.List:input_type -> minid.v1.ListContentRequest
-	56,  // 122: minid.v1.Content.Info:input_type -> minid.v1.ContentInfoRequest
-	57,  // 123: minid.v1.Content.Read:input_type -> minid.v1.ReadContentRequest
-	58,  // 124: minid.v1.Content.Write:input_type -> minid.v1.WriteContentRequest
-	60,  // 125: minid.v1.Content.Active:input_type -> minid.v1.ActiveRequest
-	63,  // 126: minid.v1.Content.Abort:input_type -> minid.v1.AbortRequest
-	65,  // 127: minid.v1.Content.Delete:input_type -> minid.v1.DeleteContentRequest
-	67,  // 128: minid.v1.Content.SetLabels:input_type -> minid.v1.SetContentLabelsRequest
-	29,  // 129: minid.v1.Content.Fetch:input_type -> minid.v1.PullRequest
-	68,  // 130: minid.v1.Content.FetchBlob:input_type -> minid.v1.FetchBlobRequest
-	69,  // 131: minid.v1.Content.PushObject:input_type -> minid.v1.PushObjectRequest
-	73,  // 132: minid.v1.Snapshots.List:input_type -> minid.v1.ListSnapshotsRequest
-	75,  // 133: minid.v1.Snapshots.Info:input_type -> minid.v1.SnapshotRequest
-	76,  // 134: minid.v1.Snapshots.Prepare:input_type -> minid.v1.PrepareSnapshotRequest
-	76,  // 135: minid.v1.Snapshots.View:input_type -> minid.v1.PrepareSnapshotRequest
-	75,  // 136: minid.v1.Snapshots.Mounts:input_type -> minid.v1.SnapshotRequest
-	77,  // 137: minid.v1.Snapshots.Commit:input_type -> minid.v1.CommitSnapshotRequest
-	75,  // 138: minid.v1.Snapshots.Remove:input_type -> minid.v1.SnapshotRequest
-	75,  // 139: minid.v1.Snapshots.Usage:input_type -> minid.v1.SnapshotRequest
-	80,  // 140: minid.v1.Snapshots.SetLabels:input_type -> minid.v1.SetSnapshotLabelsRequest
-	81,  // 141: minid.v1.Snapshots.Diff:input_type -> minid.v1.DiffRequest
-	84,  // 142: minid.v1.Leases.Create:input_type -> minid.v1.CreateLeaseRequest
-	85,  // 143: minid.v1.Leases.List:input_type -> minid.v1.ListLeasesRequest
-	87,  // 144: minid.v1.Leases.Delete:input_type -> minid.v1.DeleteLeaseRequest
-	89,  // 145: minid.v1.Leases.AddResource:input_type -> minid.v1.LeaseResourceRequest
-	101, // 146: minid.v1.Containers.Create:input_type -> minid.v1.CreateContainerRequest
-	108, // 147: minid.v1.Containers.List:input_type -> minid.v1.ListContainersRequest
-	104, // 148: minid.v1.Containers.Get:input_type -> minid.v1.ContainerRequest
-	110, // 149: minid.v1.Containers.SetLabels:input_type -> minid.v1.SetContainerLabelsRequest
-	111, // 150: minid.v1.Containers.Delete:input_type -> minid.v1.DeleteContainerRequest
-	104, // 151: minid.v1.Containers.Start:input_type -> minid.v1.ContainerRequest
-	104, // 152: minid.v1.Containers.Pause:input_type -> minid.v1.ContainerRequest
-	104, // 153: minid.v1.Containers.Resume:input_type -> minid.v1.ContainerRequest
-	115, // 154: minid.v1.Containers.Update:input_type -> minid.v1.UpdateContainerRequest
-	116, // 155: minid.v1.Containers.Stats:input_type -> minid.v1.StatsRequest
-	104, // 156: minid.v1.Containers.Top:input_type -> minid.v1.ContainerRequest
-	121, // 157: minid.v1.Containers.Logs:input_type -> minid.v1.LogsRequest
-	104, // 158: minid.v1.Containers.ReopenLog:input_type -> minid.v1.ContainerRequest
-	105, // 159: minid.v1.Containers.Stop:input_type -> minid.v1.StopRequest
-	105, // 160: minid.v1.Containers.Restart:input_type -> minid.v1.StopRequest
-	106, // 161: minid.v1.Containers.Rename:input_type -> minid.v1.RenameRequest
-	107, // 162: minid.v1.Containers.Connect:input_type -> minid.v1.ConnectRequest
-	107, // 163: minid.v1.Containers.Disconnect:input_type -> minid.v1.ConnectRequest
-	123, // 164: minid.v1.Containers.Checkpoint:input_type -> minid.v1.CheckpointRequest
-	125, // 165: minid.v1.Containers.Restore:input_type -> minid.v1.RestoreRequest
-	126, // 166: minid.v1.Containers.ListCheckpoints:input_type -> minid.v1.ListCheckpointsRequest
-	128, // 167: minid.v1.Containers.RemoveCheckpoint:input_type -> minid.v1.RemoveCheckpointRequest
-	104, // 168: minid.v1.Containers.CheckHealth:input_type -> minid.v1.ContainerRequest
-	133, // 169: minid.v1.Networks.Create:input_type -> minid.v1.CreateNetworkRequest
-	135, // 170: minid.v1.Networks.List:input_type -> minid.v1.ListNetworksRequest
-	134, // 171: minid.v1.Networks.Inspect:input_type -> minid.v1.NetworkRequest
-	134, // 172: minid.v1.Networks.Remove:input_type -> minid.v1.NetworkRequest
-	138, // 173: minid.v1.Networks.Prune:input_type -> minid.v1.PruneNetworksRequest
-	141, // 174: minid.v1.Processes.Exec:input_type -> minid.v1.ExecRequest
-	143, // 175: minid.v1.Processes.List:input_type -> minid.v1.ListProcessesRequest
-	146, // 176: minid.v1.Processes.Signal:input_type -> minid.v1.SignalRequest
-	148, // 177: minid.v1.Processes.Resize:input_type -> minid.v1.ResizeRequest
-	140, // 178: minid.v1.Processes.CloseStdin:input_type -> minid.v1.ProcessRequest
-	140, // 179: minid.v1.Processes.Wait:input_type -> minid.v1.ProcessRequest
-	140, // 180: minid.v1.Processes.Delete:input_type -> minid.v1.ProcessRequest
-	151, // 181: minid.v1.Processes.Attach:input_type -> minid.v1.AttachInput
-	1,   // 182: minid.v1.System.Version:output_type -> minid.v1.VersionResponse
-	3,   // 183: minid.v1.System.Info:output_type -> minid.v1.InfoResponse
-	6,   // 184: minid.v1.System.Check:output_type -> minid.v1.CheckResponse
-	9,   // 185: minid.v1.System.CollectGarbage:output_type -> minid.v1.CollectGarbageResponse
-	11,  // 186: minid.v1.System.UpgradeSupervisor:output_type -> minid.v1.UpgradeSupervisorResponse
-	13,  // 187: minid.v1.System.Reload:output_type -> minid.v1.ReloadResponse
-	15,  // 188: minid.v1.System.Subscribe:output_type -> minid.v1.Event
-	16,  // 189: minid.v1.Namespaces.Create:output_type -> minid.v1.Namespace
-	19,  // 190: minid.v1.Namespaces.List:output_type -> minid.v1.ListNamespacesResponse
-	21,  // 191: minid.v1.Namespaces.Delete:output_type -> minid.v1.DeleteNamespaceResponse
-	16,  // 192: minid.v1.Namespaces.SetLabels:output_type -> minid.v1.Namespace
-	26,  // 193: minid.v1.Images.List:output_type -> minid.v1.ListImagesResponse
-	24,  // 194: minid.v1.Images.Get:output_type -> minid.v1.Image
-	31,  // 195: minid.v1.Images.Pull:output_type -> minid.v1.Progress
-	31,  // 196: minid.v1.Images.Push:output_type -> minid.v1.Progress
-	24,  // 197: minid.v1.Images.Tag:output_type -> minid.v1.Image
-	24,  // 198: minid.v1.Images.SetLabels:output_type -> minid.v1.Image
-	35,  // 199: minid.v1.Images.Delete:output_type -> minid.v1.DeleteImageResponse
-	38,  // 200: minid.v1.Images.Prune:output_type -> minid.v1.PruneImagesResponse
-	41,  // 201: minid.v1.Images.Import:output_type -> minid.v1.ImportResponse
-	43,  // 202: minid.v1.Images.Export:output_type -> minid.v1.DataChunk
-	46,  // 203: minid.v1.Images.Check:output_type -> minid.v1.CheckImagesResponse
-	48,  // 204: minid.v1.Images.Usage:output_type -> minid.v1.UsageResponse
-	31,  // 205: minid.v1.Images.Unpack:output_type -> minid.v1.Progress
-	24,  // 206: minid.v1.Images.Convert:output_type -> minid.v1.Image
-	72,  // 207: minid.v1.Images.Mount:output_type -> minid.v1.MountsResponse
-	53,  // 208: minid.v1.Images.Unmount:output_type -> minid.v1.UnmountImageResponse
-	54,  // 209: minid.v1.Content.List:output_type -> minid.v1.ContentInfo
-	54,  // 210: minid.v1.Content.Info:output_type -> minid.v1.ContentInfo
-	43,  // 211: minid.v1.Content.Read:output_type -> minid.v1.DataChunk
-	59,  // 212: minid.v1.Content.Write:output_type -> minid.v1.WriteContentResponse
-	61,  // 213: minid.v1.Content.Active:output_type -> minid.v1.ActiveResponse
-	64,  // 214: minid.v1.Content.Abort:output_type -> minid.v1.AbortResponse
-	66,  // 215: minid.v1.Content.Delete:output_type -> minid.v1.DeleteContentResponse
-	54,  // 216: minid.v1.Content.SetLabels:output_type -> minid.v1.ContentInfo
-	31,  // 217: minid.v1.Content.Fetch:output_type -> minid.v1.Progress
-	31,  // 218: minid.v1.Content.FetchBlob:output_type -> minid.v1.Progress
-	31,  // 219: minid.v1.Content.PushObject:output_type -> minid.v1.Progress
-	74,  // 220: minid.v1.Snapshots.List:output_type -> minid.v1.ListSnapshotsResponse
-	70,  // 221: minid.v1.Snapshots.Info:output_type -> minid.v1.Snapshot
-	72,  // 222: minid.v1.Snapshots.Prepare:output_type -> minid.v1.MountsResponse
-	72,  // 223: minid.v1.Snapshots.View:output_type -> minid.v1.MountsResponse
-	72,  // 224: minid.v1.Snapshots.Mounts:output_type -> minid.v1.MountsResponse
-	70,  // 225: minid.v1.Snapshots.Commit:output_type -> minid.v1.Snapshot
-	78,  // 226: minid.v1.Snapshots.Remove:output_type -> minid.v1.RemoveSnapshotResponse
-	79,  // 227: minid.v1.Snapshots.Usage:output_type -> minid.v1.SnapshotUsage
-	70,  // 228: minid.v1.Snapshots.SetLabels:output_type -> minid.v1.Snapshot
-	23,  // 229: minid.v1.Snapshots.Diff:output_type -> minid.v1.Descriptor
-	82,  // 230: minid.v1.Leases.Create:output_type -> minid.v1.Lease
-	86,  // 231: minid.v1.Leases.List:output_type -> minid.v1.ListLeasesResponse
-	88,  // 232: minid.v1.Leases.Delete:output_type -> minid.v1.DeleteLeaseResponse
-	82,  // 233: minid.v1.Leases.AddResource:output_type -> minid.v1.Lease
-	90,  // 234: minid.v1.Containers.Create:output_type -> minid.v1.Container
-	109, // 235: minid.v1.Containers.List:output_type -> minid.v1.ListContainersResponse
-	90,  // 236: minid.v1.Containers.Get:output_type -> minid.v1.Container
-	90,  // 237: minid.v1.Containers.SetLabels:output_type -> minid.v1.Container
-	112, // 238: minid.v1.Containers.Delete:output_type -> minid.v1.DeleteContainerResponse
-	113, // 239: minid.v1.Containers.Start:output_type -> minid.v1.StartResponse
-	114, // 240: minid.v1.Containers.Pause:output_type -> minid.v1.ContainerActionResponse
-	114, // 241: minid.v1.Containers.Resume:output_type -> minid.v1.ContainerActionResponse
-	114, // 242: minid.v1.Containers.Update:output_type -> minid.v1.ContainerActionResponse
-	117, // 243: minid.v1.Containers.Stats:output_type -> minid.v1.StatsResponse
-	119, // 244: minid.v1.Containers.Top:output_type -> minid.v1.TopResponse
-	122, // 245: minid.v1.Containers.Logs:output_type -> minid.v1.LogEntry
-	114, // 246: minid.v1.Containers.ReopenLog:output_type -> minid.v1.ContainerActionResponse
-	114, // 247: minid.v1.Containers.Stop:output_type -> minid.v1.ContainerActionResponse
-	113, // 248: minid.v1.Containers.Restart:output_type -> minid.v1.StartResponse
-	90,  // 249: minid.v1.Containers.Rename:output_type -> minid.v1.Container
-	90,  // 250: minid.v1.Containers.Connect:output_type -> minid.v1.Container
-	90,  // 251: minid.v1.Containers.Disconnect:output_type -> minid.v1.Container
-	124, // 252: minid.v1.Containers.Checkpoint:output_type -> minid.v1.CheckpointResponse
-	113, // 253: minid.v1.Containers.Restore:output_type -> minid.v1.StartResponse
-	127, // 254: minid.v1.Containers.ListCheckpoints:output_type -> minid.v1.ListCheckpointsResponse
-	129, // 255: minid.v1.Containers.RemoveCheckpoint:output_type -> minid.v1.RemoveCheckpointResponse
-	99,  // 256: minid.v1.Containers.CheckHealth:output_type -> minid.v1.HealthResult
-	130, // 257: minid.v1.Networks.Create:output_type -> minid.v1.Network
-	136, // 258: minid.v1.Networks.List:output_type -> minid.v1.ListNetworksResponse
-	130, // 259: minid.v1.Networks.Inspect:output_type -> minid.v1.Network
-	137, // 260: minid.v1.Networks.Remove:output_type -> minid.v1.RemoveNetworkResponse
-	139, // 261: minid.v1.Networks.Prune:output_type -> minid.v1.PruneNetworksResponse
-	142, // 262: minid.v1.Processes.Exec:output_type -> minid.v1.ExecResponse
-	144, // 263: minid.v1.Processes.List:output_type -> minid.v1.ListProcessesResponse
-	147, // 264: minid.v1.Processes.Signal:output_type -> minid.v1.SignalResponse
-	149, // 265: minid.v1.Processes.Resize:output_type -> minid.v1.ResizeResponse
-	150, // 266: minid.v1.Processes.CloseStdin:output_type -> minid.v1.CloseStdinResponse
-	100, // 267: minid.v1.Processes.Wait:output_type -> minid.v1.Exit
-	100, // 268: minid.v1.Processes.Delete:output_type -> minid.v1.Exit
-	154, // 269: minid.v1.Processes.Attach:output_type -> minid.v1.AttachOutput
-	182, // [182:270] is the sub-list for method output_type
-	94,  // [94:182] is the sub-list for method input_type
-	94,  // [94:94] is the sub-list for extension type_name
-	94,  // [94:94] is the sub-list for extension extendee
-	0,   // [0:94] is the sub-list for field type_name
+	5,   // 0: minid.v1.InfoResponse.supervisors:type_name -> minid.v1.SupervisorInfo
+	157, // 1: minid.v1.InfoResponse.features:type_name -> minid.v1.InfoResponse.FeaturesEntry
+	4,   // 2: minid.v1.InfoResponse.plugins:type_name -> minid.v1.PluginInfo
+	8,   // 3: minid.v1.CheckResponse.problems:type_name -> minid.v1.Problem
+	5,   // 4: minid.v1.UpgradeSupervisorResponse.supervisors:type_name -> minid.v1.SupervisorInfo
+	158, // 5: minid.v1.Event.attributes:type_name -> minid.v1.Event.AttributesEntry
+	159, // 6: minid.v1.Namespace.labels:type_name -> minid.v1.Namespace.LabelsEntry
+	160, // 7: minid.v1.CreateNamespaceRequest.labels:type_name -> minid.v1.CreateNamespaceRequest.LabelsEntry
+	17,  // 8: minid.v1.ListNamespacesResponse.namespaces:type_name -> minid.v1.Namespace
+	161, // 9: minid.v1.SetNamespaceLabelsRequest.labels:type_name -> minid.v1.SetNamespaceLabelsRequest.LabelsEntry
+	162, // 10: minid.v1.Descriptor.annotations:type_name -> minid.v1.Descriptor.AnnotationsEntry
+	24,  // 11: minid.v1.Image.target:type_name -> minid.v1.Descriptor
+	163, // 12: minid.v1.Image.labels:type_name -> minid.v1.Image.LabelsEntry
+	25,  // 13: minid.v1.ListImagesResponse.images:type_name -> minid.v1.Image
+	29,  // 14: minid.v1.PullRequest.registry:type_name -> minid.v1.RegistryOptions
+	164, // 15: minid.v1.PullRequest.labels:type_name -> minid.v1.PullRequest.LabelsEntry
+	29,  // 16: minid.v1.PushRequest.registry:type_name -> minid.v1.RegistryOptions
+	25,  // 17: minid.v1.Progress.image:type_name -> minid.v1.Image
+	165, // 18: minid.v1.SetImageLabelsRequest.labels:type_name -> minid.v1.SetImageLabelsRequest.LabelsEntry
+	38,  // 19: minid.v1.PruneImagesRequest.only:type_name -> minid.v1.ImageNames
+	41,  // 20: minid.v1.ImportRequest.options:type_name -> minid.v1.ImportOptions
+	166, // 21: minid.v1.ImportOptions.labels:type_name -> minid.v1.ImportOptions.LabelsEntry
+	25,  // 22: minid.v1.ImportResponse.images:type_name -> minid.v1.Image
+	24,  // 23: minid.v1.ImageStatus.target:type_name -> minid.v1.Descriptor
+	46,  // 24: minid.v1.CheckImagesResponse.images:type_name -> minid.v1.ImageStatus
+	167, // 25: minid.v1.MountImageRequest.labels:type_name -> minid.v1.MountImageRequest.LabelsEntry
+	168, // 26: minid.v1.ContentInfo.labels:type_name -> minid.v1.ContentInfo.LabelsEntry
+	169, // 27: minid.v1.WriteContentRequest.labels:type_name -> minid.v1.WriteContentRequest.LabelsEntry
+	63,  // 28: minid.v1.ActiveResponse.ingests:type_name -> minid.v1.Ingest
+	170, // 29: minid.v1.SetContentLabelsRequest.labels:type_name -> minid.v1.SetContentLabelsRequest.LabelsEntry
+	29,  // 30: minid.v1.FetchBlobRequest.registry:type_name -> minid.v1.RegistryOptions
+	29,  // 31: minid.v1.PushObjectRequest.registry:type_name -> minid.v1.RegistryOptions
+	171, // 32: minid.v1.Snapshot.labels:type_name -> minid.v1.Snapshot.LabelsEntry
+	72,  // 33: minid.v1.MountsResponse.mounts:type_name -> minid.v1.Mount
+	71,  // 34: minid.v1.ListSnapshotsResponse.snapshots:type_name -> minid.v1.Snapshot
+	172, // 35: minid.v1.PrepareSnapshotRequest.labels:type_name -> minid.v1.PrepareSnapshotRequest.LabelsEntry
+	173, // 36: minid.v1.CommitSnapshotRequest.labels:type_name -> minid.v1.CommitSnapshotRequest.LabelsEntry
+	174, // 37: minid.v1.SetSnapshotLabelsRequest.labels:type_name -> minid.v1.SetSnapshotLabelsRequest.LabelsEntry
+	175, // 38: minid.v1.DiffRequest.labels:type_name -> minid.v1.DiffRequest.LabelsEntry
+	176, // 39: minid.v1.Lease.labels:type_name -> minid.v1.Lease.LabelsEntry
+	84,  // 40: minid.v1.Lease.resources:type_name -> minid.v1.LeaseResource
+	177, // 41: minid.v1.CreateLeaseRequest.labels:type_name -> minid.v1.CreateLeaseRequest.LabelsEntry
+	83,  // 42: minid.v1.ListLeasesResponse.leases:type_name -> minid.v1.Lease
+	84,  // 43: minid.v1.LeaseResourceRequest.resource:type_name -> minid.v1.LeaseResource
+	178, // 44: minid.v1.Container.labels:type_name -> minid.v1.Container.LabelsEntry
+	101, // 45: minid.v1.Container.exit:type_name -> minid.v1.Exit
+	93,  // 46: minid.v1.Container.networks:type_name -> minid.v1.EndpointStatus
+	95,  // 47: minid.v1.Container.ports:type_name -> minid.v1.PublishedPort
+	97,  // 48: minid.v1.Container.restart:type_name -> minid.v1.RestartPolicy
+	99,  // 49: minid.v1.Container.health:type_name -> minid.v1.Health
+	72,  // 50: minid.v1.Container.mounts:type_name -> minid.v1.Mount
+	103, // 51: minid.v1.Container.log:type_name -> minid.v1.LogConfig
+	98,  // 52: minid.v1.Container.health_check:type_name -> minid.v1.HealthCheck
+	80,  // 53: minid.v1.Container.size:type_name -> minid.v1.SnapshotUsage
+	96,  // 54: minid.v1.Container.dns:type_name -> minid.v1.DNSSettings
+	104, // 55: minid.v1.Container.log_shipping:type_name -> minid.v1.LogShipping
+	95,  // 56: minid.v1.Container.asked_ports:type_name -> minid.v1.PublishedPort
+	92,  // 57: minid.v1.Container.member:type_name -> minid.v1.PodMember
+	100, // 58: minid.v1.Health.log:type_name -> minid.v1.HealthResult
+	179, // 59: minid.v1.CreateContainerRequest.labels:type_name -> minid.v1.CreateContainerRequest.LabelsEntry
+	103, // 60: minid.v1.CreateContainerRequest.log:type_name -> minid.v1.LogConfig
+	180, // 61: minid.v1.CreateContainerRequest.snapshot_labels:type_name -> minid.v1.CreateContainerRequest.SnapshotLabelsEntry
+	94,  // 62: minid.v1.CreateContainerRequest.networks:type_name -> minid.v1.NetworkAttachment
+	95,  // 63: minid.v1.CreateContainerRequest.ports:type_name -> minid.v1.PublishedPort
+	96,  // 64: minid.v1.CreateContainerRequest.dns:type_name -> minid.v1.DNSSettings
+	97,  // 65: minid.v1.CreateContainerRequest.restart:type_name -> minid.v1.RestartPolicy
+	98,  // 66: minid.v1.CreateContainerRequest.health:type_name -> minid.v1.HealthCheck
+	181, // 67: minid.v1.LogConfig.options:type_name -> minid.v1.LogConfig.OptionsEntry
+	94,  // 68: minid.v1.ConnectRequest.network:type_name -> minid.v1.NetworkAttachment
+	91,  // 69: minid.v1.ListContainersResponse.containers:type_name -> minid.v1.Container
+	182, // 70: minid.v1.SetContainerLabelsRequest.labels:type_name -> minid.v1.SetContainerLabelsRequest.LabelsEntry
+	101, // 71: minid.v1.DeleteContainerResponse.exit:type_name -> minid.v1.Exit
+	97,  // 72: minid.v1.UpdateContainerRequest.restart:type_name -> minid.v1.RestartPolicy
+	119, // 73: minid.v1.StatsResponse.stats:type_name -> minid.v1.ContainerStats
+	121, // 74: minid.v1.TopResponse.processes:type_name -> minid.v1.ProcessInfo
+	183, // 75: minid.v1.LogEntry.attributes:type_name -> minid.v1.LogEntry.AttributesEntry
+	25,  // 76: minid.v1.CheckpointResponse.image:type_name -> minid.v1.Image
+	184, // 77: minid.v1.Network.labels:type_name -> minid.v1.Network.LabelsEntry
+	185, // 78: minid.v1.Network.options:type_name -> minid.v1.Network.OptionsEntry
+	132, // 79: minid.v1.Network.subnets:type_name -> minid.v1.Subnet
+	133, // 80: minid.v1.Network.containers:type_name -> minid.v1.NetworkMember
+	93,  // 81: minid.v1.NetworkMember.endpoint:type_name -> minid.v1.EndpointStatus
+	186, // 82: minid.v1.CreateNetworkRequest.labels:type_name -> minid.v1.CreateNetworkRequest.LabelsEntry
+	187, // 83: minid.v1.CreateNetworkRequest.options:type_name -> minid.v1.CreateNetworkRequest.OptionsEntry
+	132, // 84: minid.v1.CreateNetworkRequest.subnets:type_name -> minid.v1.Subnet
+	131, // 85: minid.v1.ListNetworksResponse.networks:type_name -> minid.v1.Network
+	103, // 86: minid.v1.ExecRequest.log:type_name -> minid.v1.LogConfig
+	146, // 87: minid.v1.ListProcessesResponse.processes:type_name -> minid.v1.Process
+	101, // 88: minid.v1.Process.exit:type_name -> minid.v1.Exit
+	153, // 89: minid.v1.AttachInput.open:type_name -> minid.v1.AttachOpen
+	154, // 90: minid.v1.AttachInput.resize:type_name -> minid.v1.TerminalSize
+	142, // 91: minid.v1.AttachOpen.exec:type_name -> minid.v1.ExecRequest
+	154, // 92: minid.v1.AttachOpen.size:type_name -> minid.v1.TerminalSize
+	156, // 93: minid.v1.AttachOutput.opened:type_name -> minid.v1.AttachOpened
+	101, // 94: minid.v1.AttachOutput.exit:type_name -> minid.v1.Exit
+	0,   // 95: minid.v1.System.Version:input_type -> minid.v1.VersionRequest
+	2,   // 96: minid.v1.System.Info:input_type -> minid.v1.InfoRequest
+	6,   // 97: minid.v1.System.Check:input_type -> minid.v1.CheckRequest
+	9,   // 98: minid.v1.System.CollectGarbage:input_type -> minid.v1.CollectGarbageRequest
+	11,  // 99: minid.v1.System.UpgradeSupervisor:input_type -> minid.v1.UpgradeSupervisorRequest
+	13,  // 100: minid.v1.System.Reload:input_type -> minid.v1.ReloadRequest
+	15,  // 101: minid.v1.System.Subscribe:input_type -> minid.v1.SubscribeRequest
+	18,  // 102: minid.v1.Namespaces.Create:input_type -> minid.v1.CreateNamespaceRequest
+	19,  // 103: minid.v1.Namespaces.List:input_type -> minid.v1.ListNamespacesRequest
+	21,  // 104: minid.v1.Namespaces.Delete:input_type -> minid.v1.DeleteNamespaceRequest
+	23,  // 105: minid.v1.Namespaces.SetLabels:input_type -> minid.v1.SetNamespaceLabelsRequest
+	26,  // 106: minid.v1.Images.List:input_type -> minid.v1.ListImagesRequest
+	28,  // 107: minid.v1.Images.Get:input_type -> minid.v1.GetImageRequest
+	30,  // 108: minid.v1.Images.Pull:input_type -> minid.v1.PullRequest
+	31,  // 109: minid.v1.Images.Push:input_type -> minid.v1.PushRequest
+	33,  // 110: minid.v1.Images.Tag:input_type -> minid.v1.TagRequest
+	34,  // 111: minid.v1.Images.SetLabels:input_type -> minid.v1.SetImageLabelsRequest
+	35,  // 112: minid.v1.Images.Delete:input_type -> minid.v1.DeleteImageRequest
+	37,  // 113: minid.v1.Images.Prune:input_type -> minid.v1.PruneImagesRequest
+	40,  // 114: minid.v1.Images.Import:input_type -> minid.v1.ImportRequest
+	43,  // 115: minid.v1.Images.Export:input_type -> minid.v1.ExportRequest
+	45,  // 116: minid.v1.Images.Check:input_type -> minid.v1.CheckImagesRequest
+	48,  // 117: minid.v1.Images.Usage:input_type -> minid.v1.UsageRequest
+	50,  // 118: minid.v1.Images.Unpack:input_type -> minid.v1.UnpackRequest
+	51,  // 119: minid.v1.Images.Convert:input_type -> minid.v1.ConvertRequest
+	52,  // 120: minid.v1.Images.Mount:input_type -> minid.v1.MountImageRequest
+	53,  // 121: minid.v1.Images.Unmount:input_type -> minid.v1.UnmountImageRequest
+	56,  // 122: minid.v1.Content.List:input_type -> minid.v1.ListContentRequest
+	57,  // 123: minid.v1.Content.Info:input_type -> minid.v1.ContentInfoRequest
+	58,  // 124: minid.v1.Content.Read:input_type -> minid.v1.ReadContentRequest
+	59,  // 125: minid.v1.Content.Write:input_type -> minid.v1.WriteContentRequest
+	61,  // 126: minid.v1.Content.Active:input_type -> minid.v1.ActiveRequest
+	64,  // 127: minid.v1.Content.Abort:input_type -> minid.v1.AbortRequest
+	66,  // 128: minid.v1.Content.Delete:input_type -> minid.v1.DeleteContentRequest
+	68,  // 129: minid.v1.Content.SetLabels:input_type -> minid.v1.SetContentLabelsRequest
+	30,  // 130: minid.v1.Content.Fetch:input_type -> minid.v1.PullRequest
+	69,  // 131: minid.v1.Content.FetchBlob:input_type -> minid.v1.FetchBlobRequest
+	70,  // 132: minid.v1.Content.PushObject:input_type -> minid.v1.PushObjectRequest
+	74,  // 133: minid.v1.Snapshots.List:input_type -> minid.v1.ListSnapshotsRequest
+	76,  // 134: minid.v1.Snapshots.Info:input_type -> minid.v1.SnapshotRequest
+	77,  // 135: minid.v1.Snapshots.Prepare:input_type -> minid.v1.PrepareSnapshotRequest
+	77,  // 136: minid.v1.Snapshots.View:input_type -> minid.v1.PrepareSnapshotRequest
+	76,  // 137: minid.v1.Snapshots.Mounts:input_type -> minid.v1.SnapshotRequest
+	78,  // 138: minid.v1.Snapshots.Commit:input_type -> minid.v1.CommitSnapshotRequest
+	76,  // 139: minid.v1.Snapshots.Remove:input_type -> minid.v1.SnapshotRequest
+	76,  // 140: minid.v1.Snapshots.Usage:input_type -> minid.v1.SnapshotRequest
+	81,  // 141: minid.v1.Snapshots.SetLabels:input_type -> minid.v1.SetSnapshotLabelsRequest
+	82,  // 142: minid.v1.Snapshots.Diff:input_type -> minid.v1.DiffRequest
+	85,  // 143: minid.v1.Leases.Create:input_type -> minid.v1.CreateLeaseRequest
+	86,  // 144: minid.v1.Leases.List:input_type -> minid.v1.ListLeasesRequest
+	88,  // 145: minid.v1.Leases.Delete:input_type -> minid.v1.DeleteLeaseRequest
+	90,  // 146: minid.v1.Leases.AddResource:input_type -> minid.v1.LeaseResourceRequest
+	102, // 147: minid.v1.Containers.Create:input_type -> minid.v1.CreateContainerRequest
+	109, // 148: minid.v1.Containers.List:input_type -> minid.v1.ListContainersRequest
+	105, // 149: minid.v1.Containers.Get:input_type -> minid.v1.ContainerRequest
+	111, // 150: minid.v1.Containers.SetLabels:input_type -> minid.v1.SetContainerLabelsRequest
+	112, // 151: minid.v1.Containers.Delete:input_type -> minid.v1.DeleteContainerRequest
+	105, // 152: minid.v1.Containers.Start:input_type -> minid.v1.ContainerRequest
+	105, // 153: minid.v1.Containers.Pause:input_type -> minid.v1.ContainerRequest
+	105, // 154: minid.v1.Containers.Resume:input_type -> minid.v1.ContainerRequest
+	116, // 155: minid.v1.Containers.Update:input_type -> minid.v1.UpdateContainerRequest
+	117, // 156: minid.v1.Containers.Stats:input_type -> minid.v1.StatsRequest
+	105, // 157: minid.v1.Containers.Top:input_type -> minid.v1.ContainerRequest
+	122, // 158: minid.v1.Containers.Logs:input_type -> minid.v1.LogsRequest
+	105, // 159: minid.v1.Containers.ReopenLog:input_type -> minid.v1.ContainerRequest
+	106, // 160: minid.v1.Containers.Stop:input_type -> minid.v1.StopRequest
+	106, // 161: minid.v1.Containers.Restart:input_type -> minid.v1.StopRequest
+	107, // 162: minid.v1.Containers.Rename:input_type -> minid.v1.RenameRequest
+	108, // 163: minid.v1.Containers.Connect:input_type -> minid.v1.ConnectRequest
+	108, // 164: minid.v1.Containers.Disconnect:input_type -> minid.v1.ConnectRequest
+	124, // 165: minid.v1.Containers.Checkpoint:input_type -> minid.v1.CheckpointRequest
+	126, // 166: minid.v1.Containers.Restore:input_type -> minid.v1.RestoreRequest
+	127, // 167: minid.v1.Containers.ListCheckpoints:input_type -> minid.v1.ListCheckpointsRequest
+	129, // 168: minid.v1.Containers.RemoveCheckpoint:input_type -> minid.v1.RemoveCheckpointRequest
+	105, // 169: minid.v1.Containers.CheckHealth:input_type -> minid.v1.ContainerRequest
+	134, // 170: minid.v1.Networks.Create:input_type -> minid.v1.CreateNetworkRequest
+	136, // 171: minid.v1.Networks.List:input_type -> minid.v1.ListNetworksRequest
+	135, // 172: minid.v1.Networks.Inspect:input_type -> minid.v1.NetworkRequest
+	135, // 173: minid.v1.Networks.Remove:input_type -> minid.v1.NetworkRequest
+	139, // 174: minid.v1.Networks.Prune:input_type -> minid.v1.PruneNetworksRequest
+	142, // 175: minid.v1.Processes.Exec:input_type -> minid.v1.ExecRequest
+	144, // 176: minid.v1.Processes.List:input_type -> minid.v1.ListProcessesRequest
+	147, // 177: minid.v1.Processes.Signal:input_type -> minid.v1.SignalRequest
+	149, // 178: minid.v1.Processes.Resize:input_type -> minid.v1.ResizeRequest
+	141, // 179: minid.v1.Processes.CloseStdin:input_type -> minid.v1.ProcessRequest
+	141, // 180: minid.v1.Processes.Wait:input_type -> minid.v1.ProcessRequest
+	141, // 181: minid.v1.Processes.Delete:input_type -> minid.v1.ProcessRequest
+	152, // 182: minid.v1.Processes.Attach:input_type -> minid.v1.AttachInput
+	1,   // 183: minid.v1.System.Version:output_type -> minid.v1.VersionResponse
+	3,   // 184: minid.v1.System.Info:output_type -> minid.v1.InfoResponse
+	7,   // 185: minid.v1.System.Check:output_type -> minid.v1.CheckResponse
+	10,  // 186: minid.v1.System.CollectGarbage:output_type -> minid.v1.CollectGarbageResponse
+	12,  // 187: minid.v1.System.UpgradeSupervisor:output_type -> minid.v1.UpgradeSupervisorResponse
+	14,  // 188: minid.v1.System.Reload:output_type -> minid.v1.ReloadResponse
+	16,  // 189: minid.v1.System.Subscribe:output_type -> minid.v1.Event
+	17,  // 190: minid.v1.Namespaces.Create:output_type -> minid.v1.Namespace
+	20,  // 191: minid.v1.Namespaces.List:output_type -> minid.v1.ListNamespacesResponse
+	22,  // 192: minid.v1.Namespaces.Delete:output_type -> minid.v1.DeleteNamespaceResponse
+	17,  // 193: minid.v1.Namespaces.SetLabels:output_type -> minid.v1.Namespace
+	27,  // 194: minid.v1.Images.List:output_type -> minid.v1.ListImagesResponse
+	25,  // 195: minid.v1.Images.Get:output_type -> minid.v1.Image
+	32,  // 196: minid.v1.Images.Pull:output_type -> minid.v1.Progress
+	32,  // 197: minid.v1.Images.Push:output_type -> minid.v1.Progress
+	25,  // 198: minid.v1.Images.Tag:output_type -> minid.v1.Image
+	25,  // 199: minid.v1.Images.SetLabels:output_type -> minid.v1.Image
+	36,  // 200: minid.v1.Images.Delete:output_type -> minid.v1.DeleteImageResponse
+	39,  // 201: minid.v1.Images.Prune:output_type -> minid.v1.PruneImagesResponse
+	42,  // 202: minid.v1.Images.Import:output_type -> minid.v1.ImportResponse
+	44,  // 203: minid.v1.Images.Export:output_type -> minid.v1.DataChunk
+	47,  // 204: minid.v1.Images.Check:output_type -> minid.v1.CheckImagesResponse
+	49,  // 205: minid.v1.Images.Usage:output_type -> minid.v1.UsageResponse
+	32,  // 206: minid.v1.Images.Unpack:output_type -> minid.v1.Progress
+	25,  // 207: minid.v1.Images.Convert:output_type -> minid.v1.Image
+	73,  // 208: minid.v1.Images.Mount:output_type -> minid.v1.MountsResponse
+	54,  // 209: minid.v1.Images.Unmount:output_type -> minid.v1.UnmountImageResponse
+	55,  // 210: minid.v1.Content.List:output_type -> minid.v1.ContentInfo
+	55,  // 211: minid.v1.Content.Info:output_type -> minid.v1.ContentInfo
+	44,  // 212: minid.v1.Content.Read:output_type -> minid.v1.DataChunk
+	60,  // 213: minid.v1.Content.Write:output_type -> minid.v1.WriteContentResponse
+	62,  // 214: minid.v1.Content.Active:output_type -> minid.v1.ActiveResponse
+	65,  // 215: minid.v1.Content.Abort:output_type -> minid.v1.AbortResponse
+	67,  // 216: minid.v1.Content.Delete:output_type -> minid.v1.DeleteContentResponse
+	55,  // 217: minid.v1.Content.SetLabels:output_type -> minid.v1.ContentInfo
+	32,  // 218: minid.v1.Content.Fetch:output_type -> minid.v1.Progress
+	32,  // 219: minid.v1.Content.FetchBlob:output_type -> minid.v1.Progress
+	32,  // 220: minid.v1.Content.PushObject:output_type -> minid.v1.Progress
+	75,  // 221: minid.v1.Snapshots.List:output_type -> minid.v1.ListSnapshotsResponse
+	71,  // 222: minid.v1.Snapshots.Info:output_type -> minid.v1.Snapshot
+	73,  // 223: minid.v1.Snapshots.Prepare:output_type -> minid.v1.MountsResponse
+	73,  // 224: minid.v1.Snapshots.View:output_type -> minid.v1.MountsResponse
+	73,  // 225: minid.v1.Snapshots.Mounts:output_type -> minid.v1.MountsResponse
+	71,  // 226: minid.v1.Snapshots.Commit:output_type -> minid.v1.Snapshot
+	79,  // 227: minid.v1.Snapshots.Remove:output_type -> minid.v1.RemoveSnapshotResponse
+	80,  // 228: minid.v1.Snapshots.Usage:output_type -> minid.v1.SnapshotUsage
+	71,  // 229: minid.v1.Snapshots.SetLabels:output_type -> minid.v1.Snapshot
+	24,  // 230: minid.v1.Snapshots.Diff:output_type -> minid.v1.Descriptor
+	83,  // 231: minid.v1.Leases.Create:output_type -> minid.v1.Lease
+	87,  // 232: minid.v1.Leases.List:output_type -> minid.v1.ListLeasesResponse
+	89,  // 233: minid.v1.Leases.Delete:output_type -> minid.v1.DeleteLeaseResponse
+	83,  // 234: minid.v1.Leases.AddResource:output_type -> minid.v1.Lease
+	91,  // 235: minid.v1.Containers.Create:output_type -> minid.v1.Container
+	110, // 236: minid.v1.Containers.List:output_type -> minid.v1.ListContainersResponse
+	91,  // 237: minid.v1.Containers.Get:output_type -> minid.v1.Container
+	91,  // 238: minid.v1.Containers.SetLabels:output_type -> minid.v1.Container
+	113, // 239: minid.v1.Containers.Delete:output_type -> minid.v1.DeleteContainerResponse
+	114, // 240: minid.v1.Containers.Start:output_type -> minid.v1.StartResponse
+	115, // 241: minid.v1.Containers.Pause:output_type -> minid.v1.ContainerActionResponse
+	115, // 242: minid.v1.Containers.Resume:output_type -> minid.v1.ContainerActionResponse
+	115, // 243: minid.v1.Containers.Update:output_type -> minid.v1.ContainerActionResponse
+	118, // 244: minid.v1.Containers.Stats:output_type -> minid.v1.StatsResponse
+	120, // 245: minid.v1.Containers.Top:output_type -> minid.v1.TopResponse
+	123, // 246: minid.v1.Containers.Logs:output_type -> minid.v1.LogEntry
+	115, // 247: minid.v1.Containers.ReopenLog:output_type -> minid.v1.ContainerActionResponse
+	115, // 248: minid.v1.Containers.Stop:output_type -> minid.v1.ContainerActionResponse
+	114, // 249: minid.v1.Containers.Restart:output_type -> minid.v1.StartResponse
+	91,  // 250: minid.v1.Containers.Rename:output_type -> minid.v1.Container
+	91,  // 251: minid.v1.Containers.Connect:output_type -> minid.v1.Container
+	91,  // 252: minid.v1.Containers.Disconnect:output_type -> minid.v1.Container
+	125, // 253: minid.v1.Containers.Checkpoint:output_type -> minid.v1.CheckpointResponse
+	114, // 254: minid.v1.Containers.Restore:output_type -> minid.v1.StartResponse
+	128, // 255: minid.v1.Containers.ListCheckpoints:output_type -> minid.v1.ListCheckpointsResponse
+	130, // 256: minid.v1.Containers.RemoveCheckpoint:output_type -> minid.v1.RemoveCheckpointResponse
+	100, // 257: minid.v1.Containers.CheckHealth:output_type -> minid.v1.HealthResult
+	131, // 258: minid.v1.Networks.Create:output_type -> minid.v1.Network
+	137, // 259: minid.v1.Networks.List:output_type -> minid.v1.ListNetworksResponse
+	131, // 260: minid.v1.Networks.Inspect:output_type -> minid.v1.Network
+	138, // 261: minid.v1.Networks.Remove:output_type -> minid.v1.RemoveNetworkResponse
+	140, // 262: minid.v1.Networks.Prune:output_type -> minid.v1.PruneNetworksResponse
+	143, // 263: minid.v1.Processes.Exec:output_type -> minid.v1.ExecResponse
+	145, // 264: minid.v1.Processes.List:output_type -> minid.v1.ListProcessesResponse
+	148, // 265: minid.v1.Processes.Signal:output_type -> minid.v1.SignalResponse
+	150, // 266: minid.v1.Processes.Resize:output_type -> minid.v1.ResizeResponse
+	151, // 267: minid.v1.Processes.CloseStdin:output_type -> minid.v1.CloseStdinResponse
+	101, // 268: minid.v1.Processes.Wait:output_type -> minid.v1.Exit
+	101, // 269: minid.v1.Processes.Delete:output_type -> minid.v1.Exit
+	155, // 270: minid.v1.Processes.Attach:output_type -> minid.v1.AttachOutput
+	183, // [183:271] is the sub-list for method output_type
+	95,  // [95:183] is the sub-list for method input_type
+	95,  // [95:95] is the sub-list for extension type_name
+	95,  // [95:95] is the sub-list for extension extendee
+	0,   // [0:95] is the sub-list for field type_name
 }
 
 func init() { file_minid_proto_init() }
@@ -12477,8 +12572,8 @@ func file_minid_proto_init() {
 	if File_minid_proto != nil {
 		return
 	}
-	file_minid_proto_msgTypes[105].OneofWrappers = []any{}
-	file_minid_proto_msgTypes[151].OneofWrappers = []any{
+	file_minid_proto_msgTypes[106].OneofWrappers = []any{}
+	file_minid_proto_msgTypes[152].OneofWrappers = []any{
 		(*AttachInput_Open)(nil),
 		(*AttachInput_Stdin)(nil),
 		(*AttachInput_Resize)(nil),
@@ -12486,7 +12581,7 @@ func file_minid_proto_init() {
 		(*AttachInput_Signal)(nil),
 		(*AttachInput_Detach)(nil),
 	}
-	file_minid_proto_msgTypes[154].OneofWrappers = []any{
+	file_minid_proto_msgTypes[155].OneofWrappers = []any{
 		(*AttachOutput_Opened)(nil),
 		(*AttachOutput_Stdout)(nil),
 		(*AttachOutput_Stderr)(nil),
@@ -12499,7 +12594,7 @@ func file_minid_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_minid_proto_rawDesc), len(file_minid_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   187,
+			NumMessages:   188,
 			NumExtensions: 0,
 			NumServices:   9,
 		},

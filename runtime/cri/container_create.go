@@ -8,6 +8,7 @@ import (
 
 	"github.com/minirt/mini/oci/spec"
 	"github.com/minirt/mini/runtime/engine"
+	images "github.com/minirt/mini/runtime/image"
 )
 
 // CreateContainer makes a container in a pod that is ready.
@@ -36,6 +37,11 @@ func (s *runtimeServer) CreateContainer(ctx context.Context, r *v1.CreateContain
 	image, err := s.Images.Resolve(ctx, Namespace, config.GetImage().GetImage(), "")
 	if err != nil {
 		return nil, err
+	}
+	asked := config.GetImage().GetUserSpecifiedImage()
+	err = s.Images.CheckTrust(ctx, Namespace, images.TrustOptions{Image: config.GetImage().GetImage(), Name: asked, Namespace: p.PodNamespace})
+	if err != nil {
+		return nil, imageError(err)
 	}
 	o.InPod = config.GetMetadata().GetName()
 	if o.Front, err = keepContainer(config, image.ConfigDigest.String(), ""); err != nil {

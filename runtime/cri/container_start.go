@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/containerd/errdefs"
+	specs "github.com/opencontainers/runtime-spec/specs-go"
 	v1 "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/minirt/mini/runtime/engine"
@@ -88,11 +89,31 @@ func (s *runtimeServer) UpdateContainerResources(ctx context.Context, r *v1.Upda
 		return nil, err
 	}
 	if resources != nil {
+		if err := s.checkMemory(ctx, c, resources.Memory); err != nil {
+			return nil, err
+		}
 		if err := s.Engine.Update(ctx, Namespace, c.ID, resources); err != nil {
 			return nil, err
 		}
 	}
 	return &v1.UpdateContainerResourcesResponse{}, nil
+}
+
+// checkMemory refuses a memory limit below what a running container needs already: the kernel would end its processes
+// (cgroup v2), or refuse with EBUSY (v1). What it could give back, old pages of files, does not count.
+func (s *runtimeServer) checkMemory(ctx context.Context, c engine.Container, m *specs.LinuxMemory) error {
+	limit := value(value(m).Limit)
+	if limit <= 0 || !alive(c) {
+		return nil
+	}
+	all, err := s.Engine.Stats(ctx, Namespace, []string{c.ID}, 0)
+	if err != nil {
+		return err
+	}
+	if needs := all[c.ID].Memory.WorkingSet; needs > uint64(limit) {
+		return unable("container %s: memory limit %d is below the %d bytes that it needs now: have it give some back first, or make a new one", c.ID, limit, needs)
+	}
+	return nil
 }
 
 // container finds a container that can be seen.
@@ -118,9 +139,10 @@ func (s *runtimeServer) running(ctx context.Context, id string) (engine.Containe
 
 func alive(c engine.Container) bool { return c.State == engine.Running || c.State == engine.Paused }
 
-// visible leaves out what is being made or removed, and the process that holds a pod's PID namespace.
+// visible leaves out what is being made or removed, and the process that holds a pod's PID namespace. What a removal has
+// left is seen: else nobody would remove it again.
 func visible(c engine.Container) bool {
-	return c.Role == "" && c.State != engine.Creating && c.State != engine.Removing
+	return c.Role == "" && (c.Left != "" || c.State != engine.Creating && c.State != engine.Removing)
 }
 
 // seconds is a timeout of a request.

@@ -55,6 +55,10 @@ func containerState(c engine.Container) v1.ContainerState {
 		return v1.ContainerState_CONTAINER_RUNNING
 	case engine.Exited:
 		return v1.ContainerState_CONTAINER_EXITED
+	case engine.Removing: // in vain so far
+		if c.Exit != nil {
+			return v1.ContainerState_CONTAINER_EXITED
+		}
 	}
 	return v1.ContainerState_CONTAINER_UNKNOWN
 }
@@ -62,6 +66,8 @@ func containerState(c engine.Container) v1.ContainerState {
 // exitReason are the words that Kubernetes shows for how a container ended.
 func exitReason(c engine.Container) (reason, message string) {
 	switch e := c.Exit; {
+	case c.ForbiddenCalls != "":
+		return "seccomp killed", "Used forbidden syscalls: " + c.ForbiddenCalls // the words of CRI-O
 	case c.StartedAt.IsZero():
 		return "StartError", e.Reason
 	case e.OOM:

@@ -23,6 +23,7 @@ import (
 	"github.com/minirt/mini/runtime/engine"
 	"github.com/minirt/mini/runtime/image"
 	"github.com/minirt/mini/runtime/snapshot"
+	"github.com/minirt/mini/runtime/trust"
 )
 
 // fakeImages are names that point to configs.
@@ -31,6 +32,8 @@ type fakeImages struct {
 	names  map[string]digest.Digest // name → id
 	pulled []image.PullOptions
 	user   string
+	// distrusted is the namespace and the name of an image that must not be run.
+	distrusted string
 }
 
 func target(id digest.Digest) ocispec.Descriptor {
@@ -100,15 +103,24 @@ func (f *fakeImages) Delete(_ context.Context, _, ref string, _ bool) ([]string,
 	return []string{ref}, nil
 }
 
+func (f *fakeImages) CheckTrust(_ context.Context, _ string, o image.TrustOptions) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.distrusted != "" && f.distrusted == o.Namespace+" "+o.Name {
+		return fmt.Errorf("image %s: %w", o.Name, trust.ErrSignature)
+	}
+	return nil
+}
+
 type fakeDisk struct {
 	mu      sync.Mutex
 	counted int
 	applied []string
 }
 
-func (*fakeDisk) Mountpoint() string { return "/var/lib/minid/snapshots" }
-func (*fakeDisk) Images(context.Context) (snapshot.Usage, error) {
-	return snapshot.Usage{Size: 1000, Inodes: 10}, nil
+func (*fakeDisk) Mountpoint(engine.Container) string { return "/var/lib/minid/snapshots" }
+func (*fakeDisk) Images(context.Context) ([]Space, error) {
+	return []Space{{Mountpoint: "/var/lib/minid/snapshots", Usage: snapshot.Usage{Size: 1000, Inodes: 10}}}, nil
 }
 
 func (d *fakeDisk) Layer(context.Context, engine.Container) (snapshot.Usage, error) {

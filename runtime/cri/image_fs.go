@@ -2,12 +2,12 @@ package cri
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 
+	"github.com/containerd/errdefs"
 	v1 "k8s.io/cri-api/pkg/apis/runtime/v1"
-
-	"github.com/minirt/mini/runtime/snapshot"
 )
 
 const (
@@ -15,19 +15,24 @@ const (
 	spaceTimeout = 5 * time.Minute
 )
 
-// ImageFsInfo tells what images and containers take. Both are on one filesystem.
+// ImageFsInfo tells what images and containers take, by filesystem: snapshotters may have their own.
 func (s *imageServer) ImageFsInfo(ctx context.Context, _ *v1.ImageFsInfoRequest) (*v1.ImageFsInfoResponse, error) {
 	c, err := s.space.get(ctx)
 	if err != nil {
 		return nil, err
 	}
-	usage := func(u snapshot.Usage) []*v1.FilesystemUsage {
-		return []*v1.FilesystemUsage{{
-			Timestamp: c.at.UnixNano(), FsId: &v1.FilesystemIdentifier{Mountpoint: s.Disk.Mountpoint()},
-			UsedBytes: number(uint64(u.Size)), InodesUsed: number(uint64(u.Inodes)),
-		}}
+	return &v1.ImageFsInfoResponse{ImageFilesystems: filesystems(c.images, c.at), ContainerFilesystems: filesystems(c.containers, c.at)}, nil
+}
+
+func filesystems(spaces []Space, at time.Time) []*v1.FilesystemUsage {
+	out := make([]*v1.FilesystemUsage, len(spaces))
+	for i, s := range spaces {
+		out[i] = &v1.FilesystemUsage{
+			Timestamp: at.UnixNano(), FsId: &v1.FilesystemIdentifier{Mountpoint: s.Mountpoint},
+			UsedBytes: number(uint64(s.Size)), InodesUsed: number(uint64(s.Inodes)),
+		}
 	}
-	return &v1.ImageFsInfoResponse{ImageFilesystems: usage(c.images), ContainerFilesystems: usage(c.containers)}, nil
+	return out
 }
 
 // space remembers what is taken, since counting walks directories: the first to ask waits for a count, later ones get
@@ -43,7 +48,7 @@ type space struct {
 
 type counted struct {
 	at                 time.Time
-	images, containers snapshot.Usage
+	images, containers []Space
 }
 
 func newSpace(d Deps) *space { return &space{Deps: d} }
@@ -80,7 +85,7 @@ func (s *space) count(done chan struct{}) {
 	images, err := s.Disk.Images(ctx)
 	c.images = images
 	if err == nil {
-		c.containers, err = s.countContainers(ctx)
+		c.containers, err = s.countContainers(ctx, images)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -91,24 +96,33 @@ func (s *space) count(done chan struct{}) {
 	close(done)
 }
 
-func (s *space) countContainers(ctx context.Context) (snapshot.Usage, error) {
-	var sum snapshot.Usage
+// countContainers counts what containers have written, on the filesystems that images are on.
+func (s *space) countContainers(ctx context.Context, images []Space) ([]Space, error) {
+	spaces := make([]Space, len(images))
+	for i, s := range images {
+		spaces[i].Mountpoint = s.Mountpoint
+	}
 	all, err := s.Engine.List(ctx, Namespace)
 	if err != nil {
-		return sum, err
+		return nil, err
 	}
 	for _, c := range all {
 		if c.Snapshot == "" { // the holder of a PID namespace has nothing of its own
 			continue
 		}
 		u, err := s.Disk.Layer(ctx, c)
-		if unlessGone(err) != nil {
-			return sum, err
+		if errdefs.IsUnavailable(err) {
+			continue // its snapshotter does not answer
 		}
-		sum.Size += u.Size
-		sum.Inodes += u.Inodes
+		if unlessGone(err) != nil {
+			return nil, err
+		}
+		i := slices.IndexFunc(spaces, func(space Space) bool { return space.Mountpoint == s.Disk.Mountpoint(c) })
+		i = max(i, 0)
+		spaces[i].Size += u.Size
+		spaces[i].Inodes += u.Inodes
 	}
-	return sum, nil
+	return spaces, nil
 }
 
 // stale has the next one who asks begin a new count.

@@ -1,6 +1,7 @@
 package cri
 
 import (
+	"cmp"
 	"context"
 	"encoding/base64"
 	"net/url"
@@ -27,15 +28,34 @@ func (s *imageServer) PullImage(ctx context.Context, r *v1.PullImageRequest) (*v
 	if err != nil {
 		return nil, err
 	}
-	pulled, err := s.Images.Pull(ctx, Namespace, image.PullOptions{Name: ref, Registry: image.RegistryOptions{Override: credentials}}, nil)
+	namespace := r.GetSandboxConfig().GetMetadata().GetNamespace()
+	pulled, err := s.Images.Pull(ctx, Namespace, image.PullOptions{
+		Name: ref, Snapshotter: s.pullSnapshotter(r), PolicyNamespace: namespace,
+		Registry: image.RegistryOptions{Override: credentials, Namespace: namespace, Image: ref},
+	}, nil)
 	if err != nil {
-		return nil, err
+		return nil, imageError(err)
 	}
 	id := s.Images.ID(ctx, pulled.Target)
 	if id == "" {
 		return nil, unable("image %s was pulled, but it has nothing for this host's platform", ref)
 	}
 	return &v1.PullImageResponse{ImageRef: id.String()}, nil
+}
+
+// handlerAnnotation names the runtime handler of a pull that has no field for it, in the image's annotations or the pod's:
+// containerd's name (pkg/cri/annotations), for kubelets without the feature gate RuntimeClassInImageCriApi.
+const handlerAnnotation = "io.containerd.cri.runtime-handler"
+
+// pullSnapshotter is whose layers a pull makes: those of the handler that the image is for. One of an annotation that is
+// not known counts as none.
+func (s *imageServer) pullSnapshotter(r *v1.PullImageRequest) string {
+	if s.Policy == nil || s.Policy() == nil {
+		return ""
+	}
+	handler := cmp.Or(r.GetImage().GetRuntimeHandler(), r.GetImage().GetAnnotations()[handlerAnnotation],
+		r.GetSandboxConfig().GetAnnotations()[handlerAnnotation])
+	return s.Policy().Handlers[handler].Snapshotter
 }
 
 // registryAuth translates the credentials of a pull; nil: none. They are shown to no other host than they were given for.

@@ -3,6 +3,7 @@ package cri
 import (
 	"context"
 	"slices"
+	"strings"
 
 	"google.golang.org/grpc"
 	v1 "k8s.io/cri-api/pkg/apis/runtime/v1"
@@ -45,7 +46,7 @@ const (
 // ListMetricDescriptors tells which metrics there are.
 func (s *runtimeServer) ListMetricDescriptors(context.Context, *v1.ListMetricDescriptorsRequest) (*v1.ListMetricDescriptorsResponse, error) {
 	out := &v1.ListMetricDescriptorsResponse{}
-	for _, m := range slices.Concat(containerMetrics(), podMetrics()) {
+	for _, m := range included(slices.Concat(containerMetrics(), podMetrics()), s.Policy().PodMetrics) {
 		out.Descriptors = append(out.Descriptors, &v1.MetricDescriptor{
 			Name: m.name, Help: m.help, LabelKeys: append(commonLabels(), m.labels...),
 		})
@@ -78,7 +79,8 @@ func (s *runtimeServer) listMetrics(ctx context.Context) ([]*v1.PodSandboxMetric
 	if err != nil {
 		return nil, err
 	}
-	ofPod, ofContainer := podMetrics(), containerMetrics()
+	groups := s.Policy().PodMetrics
+	ofPod, ofContainer := included(podMetrics(), groups), included(containerMetrics(), groups)
 	var out []*v1.PodSandboxMetrics
 	for _, p := range all {
 		one := &v1.PodSandboxMetrics{
@@ -101,6 +103,36 @@ func (s *runtimeServer) listMetrics(ctx context.Context) ([]*v1.PodSandboxMetric
 		out = append(out, one)
 	}
 	return out, nil
+}
+
+// included are the metrics of some groups, as CRI-O names them; no groups, or all: every one. What says when a container was
+// started and measured is in none, and always there.
+func included(metrics []metric, groups []string) []metric {
+	if len(groups) == 0 || slices.Contains(groups, "all") {
+		return metrics
+	}
+	return slices.DeleteFunc(metrics, func(m metric) bool {
+		group := groupOf(m.name)
+		return group != "" && !slices.Contains(groups, group)
+	})
+}
+
+// MetricGroups are the groups of metrics that can be chosen.
+func MetricGroups() []string {
+	return []string{"cpu", "memory", "hugetlb", "oom", "disk", "diskIO", "process", "pressure", "spec", "network"}
+}
+
+func groupOf(name string) string {
+	for _, g := range [][2]string{
+		{"cpu_", "cpu"}, {"memory_", "memory"}, {"hugetlb_", "hugetlb"}, {"oom_", "oom"}, {"fs_usage", "disk"}, {"fs_inodes", "disk"},
+		{"fs_", "diskIO"}, {"blkio_", "diskIO"}, {"processes", "process"}, {"threads", "process"}, {"pressure_", "pressure"},
+		{"spec_", "spec"}, {"network_", "network"},
+	} {
+		if strings.HasPrefix(name, "container_"+g[0]) {
+			return g[1]
+		}
+	}
+	return ""
 }
 
 func podLabels(p engine.Pod) []string {

@@ -100,7 +100,7 @@ func unlessGone(err error) error {
 	return err
 }
 
-// pod finds a pod that can be seen: one that is being removed cannot.
+// pod finds a pod that can be seen: one that is being removed cannot, unless that has failed.
 func (s *runtimeServer) pod(ctx context.Context, id string) (engine.Pod, error) {
 	if err := checkID("pod", id); err != nil {
 		return engine.Pod{}, err
@@ -112,4 +112,6 @@ func (s *runtimeServer) pod(ctx context.Context, id string) (engine.Pod, error) 
 	return p, err
 }
 
-func podVisible(p engine.Pod) bool { return p.State == engine.PodReady || p.State == engine.PodStopped }
+func podVisible(p engine.Pod) bool {
+	return p.State == engine.PodReady || p.State == engine.PodStopped || p.Left != ""
+}

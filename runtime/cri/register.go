@@ -73,6 +73,7 @@ type Images interface {
 	Usage(ctx context.Context, ns, ref, snapshotter string) (image.Usage, error)
 	Pull(ctx context.Context, ns string, o image.PullOptions, progress func(image.Progress)) (image.Image, error)
 	Delete(ctx context.Context, ns, ref string, force bool) ([]string, error)
+	CheckTrust(ctx context.Context, ns string, o image.TrustOptions) error
 	Artifact(ctx context.Context, ns, ref string) (files []image.ArtifactFile, is bool, err error)
 }
 
@@ -91,16 +92,22 @@ type Bus interface {
 // Disk tells what images and containers take on the disk, and gives a container's own files. Its methods may walk
 // directories: nothing here calls them while a client waits for statistics.
 type Disk interface {
-	// Mountpoint is a directory on the filesystem of the images and the containers.
-	Mountpoint() string
-	// Images counts blobs and unpacked layers.
-	Images(ctx context.Context) (snapshot.Usage, error)
+	// Mountpoint is a directory on the filesystem of a container's own files.
+	Mountpoint(c engine.Container) string
+	// Images counts blobs and unpacked layers, by filesystem; that of most comes first.
+	Images(ctx context.Context) ([]Space, error)
 	// Layer counts what a container has written.
 	Layer(ctx context.Context, c engine.Container) (snapshot.Usage, error)
 	// Diff writes what a container has changed, as an uncompressed layer.
 	Diff(ctx context.Context, c engine.Container, w io.Writer) error
 	// Apply puts such a layer into a container that has not been started.
 	Apply(ctx context.Context, c engine.Container, r io.Reader) error
+}
+
+// Space is what is taken on the filesystem of a directory.
+type Space struct {
+	Mountpoint string
+	snapshot.Usage
 }
 
 // Deps are the collaborators of the services.
@@ -119,7 +126,9 @@ type Deps struct {
 	Policy   func() *policy.Settings
 	// Config is the daemon's configuration in force, and Networks what is known of the networks by its name ("cniconfig",
 	// "lastCNILoadStatus"): what they return is shown as JSON to those who ask for details. Networks may be nil.
-	Config   func() any
+	Config func() any
+	// Pinned tells whether an image's name is one of those that a kubelet must not remove. May be nil.
+	Pinned   func(name string) bool
 	Networks func() map[string]any
 	Log      *slog.Logger
 	// Serving ends when the daemon is to stop: what would go on for ever then ends.

@@ -204,6 +204,20 @@ func TestHidden(t *testing.T) {
 	if r, err := w.ListPodSandbox(t.Context(), &v1.ListPodSandboxRequest{}); err != nil || len(r.Items) != 0 {
 		t.Errorf("listed: %v, %v", r, err)
 	}
+	// What a removal has left is seen: else nobody would remove it again.
+	err := errors.Join(
+		w.engine.changePod(pod, func(p *engine.Pod) { p.Left = "the network is busy" }),
+		w.engine.change(seen, func(c *engine.Container) { c.State, c.Left = engine.Removing, "the disk is broken" }),
+	)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r, err := w.ListPodSandbox(t.Context(), &v1.ListPodSandboxRequest{}); err != nil || len(r.Items) != 1 || r.Items[0].State != v1.PodSandboxState_SANDBOX_NOTREADY {
+		t.Errorf("listed: %v, %v", r, err)
+	}
+	if r, err := w.ListContainers(t.Context(), &v1.ListContainersRequest{}); err != nil || len(r.Containers) != 1 || r.Containers[0].State != v1.ContainerState_CONTAINER_UNKNOWN {
+		t.Errorf("listed: %v, %v", r, err)
+	}
 }
 
 func TestTarget(t *testing.T) {

@@ -101,7 +101,7 @@ func (s *runtimeServer) containerStats(k kept, r *stats.Stats) *v1.ContainerStat
 	}
 	if usage, at, ok := s.layers.usage(k.Container); ok {
 		out.WritableLayer = &v1.FilesystemUsage{
-			Timestamp: at.UnixNano(), FsId: &v1.FilesystemIdentifier{Mountpoint: s.Disk.Mountpoint()},
+			Timestamp: at.UnixNano(), FsId: &v1.FilesystemIdentifier{Mountpoint: s.Disk.Mountpoint(k.Container)},
 			UsedBytes: number(uint64(usage.Size)), InodesUsed: number(uint64(usage.Inodes)),
 		}
 	}

@@ -27,6 +27,13 @@ func (d *Daemon) collectGarbage(ctx context.Context) {
 
 func (d *Daemon) collectOnce(ctx context.Context) {
 	start := time.Now()
+	gone, err := d.engine.RemoveAgain(ctx)
+	if gone > 0 {
+		d.Log.Info("removed what earlier removals had left", "containers and pods", gone)
+	}
+	if err != nil && ctx.Err() == nil {
+		d.Log.Warn("what an earlier removal has left is still there; it is tried again", "error", err)
+	}
 	c, err := d.engine.CollectGarbage(ctx, false)
 	switch {
 	case ctx.Err() != nil:

@@ -29,30 +29,32 @@ const (
 
 // Config is the daemon's configuration file, in TOML. What is empty is derived by Load, as the comments say.
 type Config struct {
-	Name          string              `toml:"name" comment:"The daemon's own name, also that of its cgroup. Empty: \"minid\" with the default root, else made from the root.\nTwo daemons on one machine need different names, roots and states."`
-	Root          string              `toml:"root" comment:"What survives a reboot: images, containers, records."`
-	State         string              `toml:"state" comment:"What does not: bundles, sockets, mounts."`
-	Address       string              `toml:"address" comment:"The Unix socket. Empty: minid.sock in the state directory."`
-	LogLevel      string              `toml:"log_level" comment:"debug, info, warn or error. Reloaded."`
-	LogFormat     string              `toml:"log_format" comment:"text or json, on the standard error."`
-	API           APIConfig           `toml:"api" comment:"The same services for clients on other machines. Whoever is let in is root here, in effect."`
-	Registry      RegistryConfig      `toml:"registry" comment:"Where images come from. The paths are reloaded."`
-	CNI           CNIConfig           `toml:"cni" comment:"The networks of pods."`
-	Network       NetworkConfig       `toml:"network"`
-	CRI           CRIConfig           `toml:"cri" comment:"The socket also serves the Kubernetes CRI; its streams (exec, attach, port-forward) have a listener of their own.\nWhat is said of pods and containers here is reloaded, and counts for those that are made from then on."`
-	Cgroup        CgroupConfig        `toml:"cgroup"`
-	Supervisor    SupervisorConfig    `toml:"supervisor" comment:"The parents of container processes."`
-	Default       Runtime             `toml:"default_runtime" comment:"The runtime of who names none. Runtimes are reloaded."`
-	Runtimes      map[string]Runtime  `toml:"runtimes" comment:"Others by name, with the keys of default_runtime: [runtimes.crun] path = \"/usr/bin/crun\""`
-	NRI           NRIConfig           `toml:"nri" comment:"Plugins of the Node Resource Interface."`
-	OCI           OCIConfig           `toml:"oci" comment:"What every container gets."`
-	ImageVerifier ImageVerifierConfig `toml:"image_verifier" comment:"Programs that are asked whether an image may be pulled."`
-	Metrics       MetricsConfig       `toml:"metrics"`
-	Debug         DebugConfig         `toml:"debug"`
-	Tracing       TracingConfig       `toml:"tracing"`
-	Snapshot      SnapshotConfig      `toml:"snapshot"`
-	GC            GCConfig            `toml:"gc" comment:"The collection of content and snapshots that nothing refers to."`
-	Log           LogConfig           `toml:"log" comment:"The logs of containers that do not say otherwise."`
+	Name          string                 `toml:"name" comment:"The daemon's own name, also that of its cgroup. Empty: \"minid\" with the default root, else made from the root.\nTwo daemons on one machine need different names, roots and states."`
+	Root          string                 `toml:"root" comment:"What survives a reboot: images, containers, records."`
+	State         string                 `toml:"state" comment:"What does not: bundles, sockets, mounts."`
+	Address       string                 `toml:"address" comment:"The Unix socket. Empty: minid.sock in the state directory."`
+	LogLevel      string                 `toml:"log_level" comment:"debug, info, warn or error. Reloaded."`
+	LogFormat     string                 `toml:"log_format" comment:"text or json, on the standard error."`
+	API           APIConfig              `toml:"api" comment:"The same services for clients on other machines. Whoever is let in is root here, in effect."`
+	Registry      RegistryConfig         `toml:"registry" comment:"Where images come from. The paths are reloaded."`
+	CNI           CNIConfig              `toml:"cni" comment:"The networks of pods."`
+	Network       NetworkConfig          `toml:"network"`
+	CRI           CRIConfig              `toml:"cri" comment:"The socket also serves the Kubernetes CRI; its streams (exec, attach, port-forward) have a listener of their own.\nWhat is said of pods and containers here is reloaded, and counts for those that are made from then on."`
+	Cgroup        CgroupConfig           `toml:"cgroup"`
+	Supervisor    SupervisorConfig       `toml:"supervisor" comment:"The parents of container processes."`
+	Default       Runtime                `toml:"default_runtime" comment:"The runtime of who names none. Runtimes are reloaded."`
+	Runtimes      map[string]Runtime     `toml:"runtimes" comment:"Others by name, with the keys of default_runtime: [runtimes.crun] path = \"/usr/bin/crun\""`
+	NRI           NRIConfig              `toml:"nri" comment:"Plugins of the Node Resource Interface."`
+	OCI           OCIConfig              `toml:"oci" comment:"What every container gets."`
+	Image         ImageConfig            `toml:"image" comment:"Which images may be used, and how they are brought. Policies, keys and pinned images are reloaded."`
+	ImageVerifier ImageVerifierConfig    `toml:"image_verifier" comment:"Programs that are asked whether an image may be pulled."`
+	Metrics       MetricsConfig          `toml:"metrics"`
+	Debug         DebugConfig            `toml:"debug"`
+	Tracing       TracingConfig          `toml:"tracing"`
+	Snapshot      SnapshotConfig         `toml:"snapshot"`
+	Snapshotters  map[string]Snapshotter `toml:"snapshotters" comment:"More snapshotters, by name: [snapshotters.stargz] type = \"proxy\" address = \"/run/containerd-stargz-grpc/containerd-stargz-grpc.sock\""`
+	GC            GCConfig               `toml:"gc" comment:"The collection of content and snapshots that nothing refers to."`
+	Log           LogConfig              `toml:"log" comment:"The logs of containers that do not say otherwise."`
 }
 
 // APIConfig says where clients on other machines find the daemon, and who is let in.
@@ -67,7 +69,9 @@ type APIConfig struct {
 // RegistryConfig says how registries are reached.
 type RegistryConfig struct {
 	ConfigPath             string `toml:"config_path" comment:"Directories with a directory for each registry and its hosts.toml, separated by colons."`
+	RegistriesConf         string `toml:"registries_conf" comment:"A file as in containers-registries.conf(5), with the files of its directory NAME.d: mirrors, other locations, blocked registries, short names. Read at each request; config_path says in any case how a host is reached. Empty: none."`
 	DockerConfig           string `toml:"docker_config" comment:"Docker's config.json, or its directory, for credentials. Empty: $DOCKER_CONFIG or ~/.docker."`
+	NamespacedAuthDir      string `toml:"namespaced_auth_dir" comment:"NAMESPACE-SHA256.json (of the image's name) or NAMESPACE.json in it is used instead of docker_config when a pod's image is pulled. Empty: none."`
 	MaxConcurrentDownloads int    `toml:"max_concurrent_downloads"`
 }
 
@@ -118,7 +122,7 @@ type TracingConfig struct {
 
 // SnapshotConfig chooses how root filesystems are made.
 type SnapshotConfig struct {
-	Default string `toml:"default" comment:"overlay or native. Empty: overlay where the filesystem allows it."`
+	Default string `toml:"default" comment:"overlay, native or one of [snapshotters]. Empty: overlay where the filesystem allows it. Containers stay with the one that they were made with."`
 }
 
 // GCConfig paces the garbage collection.
@@ -146,8 +150,8 @@ func Default() Config {
 		CRI:        defaultCRI(),
 		Default:    defaultRuntime(),
 		Supervisor: SupervisorConfig{Scope: "node"},
-		Runtimes:   map[string]Runtime{},
-		NRI:        defaultNRI(), OCI: defaultOCI(), ImageVerifier: defaultImageVerifier(),
+		Runtimes:   map[string]Runtime{}, Snapshotters: map[string]Snapshotter{},
+		NRI: defaultNRI(), OCI: defaultOCI(), Image: defaultImage(), ImageVerifier: defaultImageVerifier(),
 		Tracing: TracingConfig{Sampling: 1},
 		GC:      GCConfig{Interval: Duration(10 * time.Minute), Grace: Duration(time.Hour)},
 		Log:     LogConfig{MaxSize: 64 << 20, MaxFiles: 3, Driver: logs.DriverJSON, Options: map[string]string{}},

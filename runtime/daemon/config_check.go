@@ -12,7 +12,6 @@ import (
 
 	"github.com/containerd/errdefs"
 
-	"github.com/minirt/mini/runtime/engine"
 	"github.com/minirt/mini/runtime/logs/driver"
 	"github.com/minirt/mini/runtime/network"
 )
@@ -56,8 +55,6 @@ func (c Config) check() error {
 	oneOf("log_format", c.LogFormat, "text", "json")
 	oneOf("cgroup.driver", c.Cgroup.Driver, "", "cgroupfs", "systemd")
 	oneOf("supervisor.scope", c.Supervisor.Scope, "node", "pod")
-	oneOf("snapshot.default", c.Snapshot.Default, "", "overlay", "native")
-	oneOf("cri.image_volumes", c.CRI.ImageVolumes, engine.ImageVolumesCopy, engine.ImageVolumesBind, engine.ImageVolumesMkdir, "ignore")
 	absolute("supervisor.path", c.Supervisor.Path)
 	absolute("cni.conf_dir", c.CNI.ConfDir)
 	absolute("cni.conf_template", c.CNI.ConfTemplate)
@@ -72,8 +69,10 @@ func (c Config) check() error {
 	for _, dir := range c.Registry.hostsDirs() {
 		absolute("registry.config_path", dir)
 	}
+	c.checkImage(bad, absolute)
 	c.API.check(bad, absolute)
 	c.checkPlugins(bad, absolute)
+	c.checkSnapshotters(bad, absolute)
 	c.checkRuntimes(bad, absolute)
 	c.checkCRI(bad, absolute)
 	c.checkNumbers(bad)

@@ -11,6 +11,7 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/minirt/mini/oci/spec"
+	"github.com/minirt/mini/runtime/cri"
 	"github.com/minirt/mini/runtime/cri/policy"
 	"github.com/minirt/mini/runtime/engine"
 	"github.com/minirt/mini/runtime/logs"
@@ -66,7 +67,6 @@ type CRIConfig struct {
 	RDTFile       string `toml:"rdt_config_file" comment:"Classes of cache and memory bandwidth (Intel RDT)."`
 	IgnoreRDT     bool   `toml:"ignore_rdt_not_enabled_errors"`
 
-	NamespacedAuthDir  string   `toml:"namespaced_auth_dir" comment:"Credentials of a Kubernetes namespace, over docker_config: NAMESPACE-SHA256.json for one image, by the hash of its name, or NAMESPACE.json, as config.json has them. Empty: none."`
 	IncludedPodMetrics []string `toml:"included_pod_metrics" comment:"all, or groups of ListPodSandboxMetrics: cpu, memory, hugetlb, oom, disk, diskIO, process, pressure, spec, network."`
 
 	Workloads map[string]Workload `toml:"workloads" comment:"Kinds of pods, by name: [cri.workloads.management] activation_annotation = \"target.workload.openshift.io/management\""`
@@ -105,7 +105,6 @@ func (c Config) checkCRI(bad func(key, format string, args ...any), absolute fun
 	for key, p := range map[string]string{
 		"seccomp_profile": r.SeccompProfile, "privileged_seccomp_profile": r.PrivilegedSeccompProfile, "tuning_root": r.TuningRoot,
 		"irqbalance_config_file": r.IRQBalanceFile, "blockio_config_file": r.BlockIOFile, "rdt_config_file": r.RDTFile,
-		"namespaced_auth_dir": r.NamespacedAuthDir,
 	} {
 		absolute("cri."+key, p)
 	}
@@ -114,6 +113,9 @@ func (c Config) checkCRI(bad func(key, format string, args ...any), absolute fun
 	}
 	for _, p := range slices.Concat(r.AllowedDevices, r.RejectAbsentSources) {
 		absolute("cri.allowed_devices or absent_mount_sources_to_reject", p)
+	}
+	if !slices.Contains([]string{engine.ImageVolumesCopy, engine.ImageVolumesBind, engine.ImageVolumesMkdir, "ignore"}, r.ImageVolumes) {
+		bad("cri.image_volumes", "%q is not copy, bind, mkdir or ignore", r.ImageVolumes)
 	}
 	if n := r.MaxLogLine; n < 1 || n > logs.MostLine {
 		bad("cri.max_container_log_line_size", "%d is not between 1 and %d", n, logs.MostLine)
@@ -144,6 +146,11 @@ func (c Config) checkCRI(bad func(key, format string, args ...any), absolute fun
 			bad(table+".resources", "%s", err)
 		}
 	}
+	for _, g := range r.IncludedPodMetrics {
+		if g != "all" && !slices.Contains(cri.MetricGroups(), g) {
+			bad("cri.included_pod_metrics", "%q is not all, and none of %s", g, strings.Join(cri.MetricGroups(), ", "))
+		}
+	}
 	if _, err := c.policy(); err != nil {
 		bad("cri", "%s", err)
 	}
@@ -165,6 +172,7 @@ func (c Config) policy() (*policy.Settings, error) {
 		MaxLogLine:   r.MaxLogLine, LogSizeMax: int64(r.LogSizeMax), SharedCPUs: r.SharedCPUs, RejectAbsentSources: r.RejectAbsentSources,
 		DeviceOwnership: r.DeviceOwnership, TolerateMissingHugetlb: r.TolerateMissingHugetlb, DisableHugetlb: r.DisableHugetlb,
 		DisableProcMount: r.DisableProcMount, HostNetworkDisableSELinux: r.HostNetworkNoSELinux,
+		PodMetrics:   r.IncludedPodMetrics,
 		Housekeeping: func(cpus []int) []int { return tuning.Housekeeping(r.TuningRoot, cpus) },
 	}
 	for name, w := range r.Workloads {

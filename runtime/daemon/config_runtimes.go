@@ -28,7 +28,7 @@ type Runtime struct {
 	CNIMaxConfNum int    `toml:"cni_max_conf_num" comment:"How many of them a pod joins; 0: all."`
 
 	BaseSpec        string   `toml:"base_runtime_spec" comment:"A document (config.json) that is laid under those of its containers: limits, variables, mounts, hooks, devices that they do not have."`
-	Snapshotter     string   `toml:"snapshotter" comment:"overlay or native. Empty: snapshot.default."`
+	Snapshotter     string   `toml:"snapshotter" comment:"overlay, native or one of [snapshotters], for its containers and for what a kubelet pulls for them. Empty: snapshot.default."`
 	MinMemory       Size     `toml:"container_min_memory" comment:"The least memory limit that a container may have."`
 	CreateTimeout   Duration `toml:"container_create_timeout" comment:"How long the making of a container may take; \"0s\": as long as the client waits."`
 	SeccompProfile  string   `toml:"seccomp_profile" comment:"A file: what RuntimeDefault means, over cri.seccomp_profile."`
@@ -94,10 +94,7 @@ func (c Config) handlers() map[string]policy.Handler {
 // checkRuntimes complains of what cannot be meant of runtimes.
 func (c Config) checkRuntimes(bad func(key, format string, args ...any), absolute func(key, path string)) {
 	for name, r := range c.allRuntimes() {
-		table := "runtimes." + name
-		if name == "" {
-			table = "default_runtime"
-		}
+		table := runtimeTable(name)
 		if _, named := c.Runtimes[""]; named && name == "" {
 			bad("runtimes", "a runtime has no name: the one for who names none is default_runtime")
 		}
@@ -121,6 +118,14 @@ func (c Config) checkRuntimes(bad func(key, format string, args ...any), absolut
 	}
 }
 
+// runtimeTable is the table of the configuration that a runtime is in.
+func runtimeTable(name string) string {
+	if name == "" {
+		return "default_runtime"
+	}
+	return "runtimes." + name
+}
+
 func (r Runtime) check(table string, bad func(key, format string, args ...any)) {
 	for key, patterns := range map[string][]string{".pod_annotations": r.PodAnnotations, ".container_annotations": r.ContainerAnnotations} {
 		for _, p := range patterns {
@@ -139,9 +144,6 @@ func (r Runtime) check(table string, bad func(key, format string, args ...any)) 
 	}
 	if r.ExecCPUAffinity != "" && r.ExecCPUAffinity != "first" {
 		bad(table+".exec_cpu_affinity", "%q is not first", r.ExecCPUAffinity)
-	}
-	if r.Snapshotter != "" && r.Snapshotter != "overlay" && r.Snapshotter != "native" {
-		bad(table+".snapshotter", "%q is not overlay or native", r.Snapshotter)
 	}
 	if r.CNIMaxConfNum < 0 {
 		bad(table+".cni_max_conf_num", "%d is less than 0", r.CNIMaxConfNum)

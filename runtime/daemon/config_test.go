@@ -23,7 +23,7 @@ func load(t *testing.T, text string, o Overrides) (Config, error) {
 
 func TestDefaultIsItsOwnFile(t *testing.T) {
 	want := Default()
-	got := Config{Runtimes: map[string]Runtime{}, Default: defaultRuntime(), Log: LogConfig{Options: map[string]string{}}} // an empty table leaves a map as it is
+	got := Config{Runtimes: map[string]Runtime{}, Snapshotters: map[string]Snapshotter{}, Default: defaultRuntime(), Log: LogConfig{Options: map[string]string{}}} // an empty table leaves a map as it is
 	got.CRI.Workloads = map[string]Workload{}
 	if err := Parse([]byte(want.String()), &got); err != nil {
 		t.Fatalf("%v in:\n%s", err, want)
@@ -76,6 +76,14 @@ func TestComplaints(t *testing.T) {
 		{"[gc]\nintervall = \"1m\"", `line 2: there is no key "gc.intervall": did you mean "gc.interval"?`},
 		{"max_size = 5", `there is no key "max_size": did you mean "log.max_size"?`},
 		{"[runtimes.x]\npaht = \"/x\"", `there is no key "runtimes.x.paht": did you mean "runtimes.*.path"?`},
+		{"[snapshot]\ndefault = \"erofs\"", `snapshot.default: "erofs" is not native or overlay: others are added as [snapshotters.erofs]`},
+		{"[snapshotters.overlay]\ntype = \"erofs\"", "snapshotters.overlay: this one is always there"},
+		{"[snapshotters.X]\ntype = \"erofs\"", "snapshotters.X: use lower-case letters"},
+		{"[snapshotters.x]\ntype = \"zfs\"", `snapshotters.x.type: "zfs" is not btrfs or erofs or proxy`},
+		{"[snapshotters.x]\ntype = \"proxy\"", "snapshotters.x.address: it is the socket of a proxy"},
+		{"[snapshotters.x]\ntype = \"erofs\"\naddress = \"/x\"", "snapshotters.x.address: it is the socket of a proxy"},
+		{"[snapshotters.x]\ntype = \"btrfs\"\nroot = \"x\"", "snapshotters.x.root: \"x\" is not an absolute path"},
+		{"[runtimes.crun]\npath = \"/usr/bin/crun\"\nsnapshotter = \"x\"", `runtimes.crun.snapshotter: "x" is not native or overlay`},
 		{"[nri]\nplugin_request_timeout = \"0s\"", "nri.plugin_request_timeout: 0s is less than a millisecond"},
 		{"[nri]\nsocket_path = \"nri.sock\"", "nri.socket_path: \"nri.sock\" is not an absolute path"},
 		{"[nri.default_validator]\nrejct_oci_hook_adjustment = true", `did you mean "nri.default_validator.reject_oci_hook_adjustment"?`},

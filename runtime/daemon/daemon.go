@@ -38,10 +38,10 @@ import (
 	"github.com/minirt/mini/runtime/network"
 	"github.com/minirt/mini/runtime/sandbox"
 	"github.com/minirt/mini/runtime/server"
-	"github.com/minirt/mini/runtime/snapshot"
 	"github.com/minirt/mini/runtime/store"
 	"github.com/minirt/mini/runtime/stream"
 	"github.com/minirt/mini/runtime/toolbox"
+	"github.com/minirt/mini/runtime/trust"
 	"github.com/minirt/mini/runtime/volume"
 )
 
@@ -83,8 +83,8 @@ type Daemon struct {
 	peers        credentials.TransportCredentials // of remote; nil: it is not there
 	store        *store.Store
 	content      *content.Store
-	snapshotters map[string]snapshot.Snapshotter
-	snapshotter  string
+	judge        *trust.Judge
+	snapshotters snapshotters
 	namespaces   *store.Namespaces
 	leases       *store.Leases
 	events       *events.Bus
@@ -126,6 +126,9 @@ func Open(ctx context.Context, o Options) (*Daemon, error) {
 }
 
 func (d *Daemon) openDirectories(context.Context) error {
+	if d.Config.Metrics.Address != "" {
+		d.metrics = newMetrics(d.Options.Version)
+	}
 	d.setConfig(d.Config)
 	if err := d.setPolicy(d.Config); err != nil {
 		return err
@@ -171,19 +174,26 @@ func (d *Daemon) openStores(ctx context.Context) (err error) {
 }
 
 func (d *Daemon) openSnapshots(ctx context.Context) (err error) {
-	d.snapshotters, d.snapshotter, err = openSnapshotters(ctx, d.store, d.Config, d.Log)
-	for _, s := range d.snapshotters {
+	d.snapshotters, err = openSnapshotters(ctx, d.Config, opening{store: d.store, owner: d.uuid, log: d.Log})
+	for _, s := range d.snapshotters.all {
 		d.closers.Add(func(context.Context) error { return s.Close() })
 	}
 	return err
 }
 
 func (d *Daemon) openImages(context.Context) (err error) {
+	if d.judge, err = newJudge(d); err != nil {
+		return err
+	}
 	d.images, err = image.New(image.Deps{
-		Content: d.content, Snapshotters: d.snapshotters, Default: d.snapshotter, NewRegistry: d.newRegistry,
-		Embedded: image.Embedded{Name: toolbox.Name, Open: toolbox.Archive}, Verifier: imageVerifier(d),
+		Content: d.content, Snapshotters: d.snapshotters.all, Default: d.snapshotters.fallback, NewRegistry: d.newRegistry, ShortNames: d.shortNames,
+		Embedded: image.Embedded{Name: toolbox.Name, Open: toolbox.Archive}, Verifier: imageVerifier(d), Judge: d.judge,
 		Images: store.NewTable[image.Image](d.store, "images", 1, nil), Leases: d.leases, Events: d.events, Log: d.Log,
-		Config: image.Config{MaxDownloads: d.Config.Registry.MaxConcurrentDownloads, LeaseExpiry: time.Duration(d.Config.GC.Grace)},
+		Config: image.Config{
+			MaxDownloads: d.Config.Registry.MaxConcurrentDownloads, MaxUnpacks: d.Config.Image.MaxConcurrentUnpacks,
+			PartSize: int64(d.Config.Image.LayerPartSize), ProgressTimeout: time.Duration(d.Config.Image.PullProgressTimeout),
+			NoSync: !d.Config.Image.SyncFS, LeaseExpiry: time.Duration(d.Config.GC.Grace),
+		},
 	})
 	return err
 }
@@ -213,7 +223,7 @@ func (d *Daemon) openContainers(ctx context.Context) (err error) {
 		Pods:       store.NewTable[engine.Pod](d.store, "pods", 1, nil), Network: d.network,
 		Networks: store.NewTable[network.Record](d.store, "networks", 1, nil),
 		Volumes:  store.NewTable[volume.Record](d.store, "volumes", 1, nil),
-		Images:   d.images, Snapshotters: d.snapshotters, Snapshotter: d.snapshotter,
+		Images:   d.images, Snapshotters: d.snapshotters.all, Snapshotter: d.snapshotters.fallback,
 		Leases: d.leases, Namespaces: d.namespaces, Store: d.store, Events: d.events, Host: d.host, CDI: cdi.New(), Tuner: tuner, Log: d.Log,
 		Config: engine.Config{
 			CgroupDriver: driver, CgroupParent: d.Config.Cgroup.Parent, Runtimes: d.Config.engineRuntimes(),
@@ -241,6 +251,9 @@ func (d *Daemon) openContainers(ctx context.Context) (err error) {
 	})
 	d.closers.Add(func(context.Context) error { return d.engine.Close() })
 	d.engine.Use(d.sandboxes)
+	if err := d.listenForbidden(); err != nil {
+		return err
+	}
 	if err := d.engine.Recover(ctx); err != nil {
 		return fmt.Errorf("recover: %w", err)
 	}
@@ -248,8 +261,7 @@ func (d *Daemon) openContainers(ctx context.Context) (err error) {
 }
 
 func (d *Daemon) openServer(ctx context.Context) error {
-	if d.Config.Metrics.Address != "" {
-		d.metrics = newMetrics(d.Options.Version)
+	if d.metrics != nil {
 		d.metrics.count(d.engine.Counts)
 	}
 	tracing, stop, err := startTracing(ctx, d.Config.Tracing, d.Config.Name, d.Options.Version, d.Log)
@@ -261,7 +273,7 @@ func (d *Daemon) openServer(ctx context.Context) error {
 	options := grpcx.ServerOptions(grpcx.Interceptors{Log: d.Log, Observe: d.metrics.observer()}, d.peers)
 	d.grpc = grpc.NewServer(append(options, tracing...)...)
 	server.Register(d.grpc, server.Deps{
-		Engine: d.engine, Images: d.images, Content: d.content, Snapshotters: d.snapshotters, Snapshotter: d.snapshotter,
+		Engine: d.engine, Images: d.images, Content: d.content, Snapshotters: d.snapshotters.all, Snapshotter: d.snapshotters.fallback,
 		Namespaces: d.namespaces, Leases: d.leases, Events: d.events, Daemon: d, Log: d.Log,
 		Serving: serving,
 	})
@@ -274,7 +286,7 @@ func (d *Daemon) openServer(ctx context.Context) error {
 		Engine: d.engine, Images: d.images, Streams: urls{streaming}, Events: d.events, Disk: disk{d}, Host: d.host,
 		Version: d.Options.Version, CgroupDriver: d.host.CgroupDriver, Config: func() any { return d.config.Load() }, Networks: d.networks,
 		Runtimes: func() map[string]string { return d.config.Load().engineRuntimes().Paths }, Policy: d.policy.Load,
-		Log: d.Log, Serving: serving,
+		Pinned: d.pinned, Log: d.Log, Serving: serving,
 	})
 	d.health = health.NewServer()
 	healthpb.RegisterHealthServer(d.grpc, d.health)

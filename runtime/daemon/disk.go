@@ -4,12 +4,15 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 
 	"github.com/containerd/errdefs"
 
 	"github.com/minirt/mini/internal/mount"
 	"github.com/minirt/mini/oci/layer"
 	"github.com/minirt/mini/runtime/content"
+	"github.com/minirt/mini/runtime/cri"
 	"github.com/minirt/mini/runtime/engine"
 	"github.com/minirt/mini/runtime/snapshot"
 )
@@ -17,35 +20,66 @@ import (
 // disk tells the CRI what is on it.
 type disk struct{ d *Daemon }
 
-func (k disk) Mountpoint() string { return k.d.Config.Root }
+func (k disk) Mountpoint(c engine.Container) string {
+	return k.d.snapshotters.root(c.Snapshotter, k.d.Config.Root)
+}
 
-// Images counts the blobs and the unpacked layers.
-func (k disk) Images(ctx context.Context) (snapshot.Usage, error) {
-	var sum snapshot.Usage
+// Images counts the blobs and the unpacked layers. Those of a snapshotter with a root of its own are of another
+// filesystem.
+func (k disk) Images(ctx context.Context) ([]cri.Space, error) {
+	spaces := []cri.Space{{Mountpoint: k.d.Config.Root}}
 	err := k.d.content.List(ctx, func(i content.Info) error {
-		sum.Size += i.Size
-		sum.Inodes++
+		spaces[0].Size += i.Size
+		spaces[0].Inodes++
 		return nil
 	})
 	if err != nil {
+		return nil, err
+	}
+	for _, name := range slices.Sorted(maps.Keys(k.d.snapshotters.all)) {
+		u, err := layersOf(ctx, k.d.snapshotters.all[name])
+		if err != nil {
+			return nil, err
+		}
+		spaces = addSpace(spaces, k.d.snapshotters.root(name, k.d.Config.Root), u)
+	}
+	if first := k.d.snapshotters.root(k.d.snapshotters.fallback, k.d.Config.Root); first != k.d.Config.Root {
+		// A kubelet looks at the first.
+		i := slices.IndexFunc(spaces, func(s cri.Space) bool { return s.Mountpoint == first })
+		spaces[0], spaces[i] = spaces[i], spaces[0]
+	}
+	return spaces, nil
+}
+
+func addSpace(spaces []cri.Space, mountpoint string, u snapshot.Usage) []cri.Space {
+	i := slices.IndexFunc(spaces, func(s cri.Space) bool { return s.Mountpoint == mountpoint })
+	if i < 0 {
+		return append(spaces, cri.Space{Mountpoint: mountpoint, Usage: u})
+	}
+	spaces[i].Size += u.Size
+	spaces[i].Inodes += u.Inodes
+	return spaces
+}
+
+func layersOf(ctx context.Context, sn snapshot.Snapshotter) (snapshot.Usage, error) {
+	var sum snapshot.Usage
+	infos, err := sn.List(ctx, "")
+	if err != nil {
 		return sum, err
 	}
-	for _, sn := range k.d.snapshotters {
-		infos, err := sn.List(ctx, "")
+	for _, info := range infos {
+		if info.Kind != snapshot.Committed {
+			continue
+		}
+		u, err := sn.Usage(ctx, snapshot.Key{Namespace: info.Namespace, Name: info.Name})
+		if errdefs.IsUnavailable(err) {
+			return sum, nil // a program that does not answer
+		}
 		if err != nil {
-			return sum, err
+			continue // it has just been removed
 		}
-		for _, info := range infos {
-			if info.Kind != snapshot.Committed {
-				continue
-			}
-			u, err := sn.Usage(ctx, snapshot.Key{Namespace: info.Namespace, Name: info.Name})
-			if err != nil {
-				continue // it has just been removed
-			}
-			sum.Size += u.Size
-			sum.Inodes += u.Inodes
-		}
+		sum.Size += u.Size
+		sum.Inodes += u.Inodes
 	}
 	return sum, nil
 }
@@ -93,9 +127,9 @@ func (k disk) snapshotOf(c engine.Container) (snapshot.Snapshotter, snapshot.Key
 	if c.Snapshot == "" {
 		return nil, key, fmt.Errorf("container %s has no root filesystem of the daemon's: %w", c.ID, errdefs.ErrFailedPrecondition)
 	}
-	sn := k.d.snapshotters[c.Snapshotter]
+	sn := k.d.snapshotters.all[c.Snapshotter]
 	if sn == nil {
-		return nil, key, fmt.Errorf("container %s: snapshotter %s is not there any more: %w", c.ID, c.Snapshotter, errdefs.ErrFailedPrecondition)
+		return nil, key, fmt.Errorf("container %s: %w: %w", c.ID, k.d.snapshotters.missing(c.Snapshotter), errdefs.ErrFailedPrecondition)
 	}
 	return sn, key, nil
 }

@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -47,9 +48,9 @@ func (d *Daemon) Info(ctx context.Context) (*api.InfoResponse, error) {
 		Hostname: hostname, OperatingSystem: operatingSystem(), Cpus: int64(goruntime.NumCPU()), Memory: memory, TcpAddress: tcp,
 		Name: d.Config.Name, Uuid: d.uuid, Pid: int64(os.Getpid()), Root: d.Config.Root, State: d.Config.State, Address: d.Config.Address,
 		Kernel: d.host.Kernel, Os: goruntime.GOOS, Arch: goruntime.GOARCH, CgroupMode: d.host.CgroupMode, CgroupDriver: d.host.CgroupDriver,
-		Snapshotter: d.snapshotter, SupervisorScope: d.Config.Supervisor.Scope, Supervisors: d.Supervisors(ctx), Features: d.features(),
+		Snapshotter: d.snapshotters.fallback, SupervisorScope: d.Config.Supervisor.Scope, Supervisors: d.Supervisors(ctx), Features: d.features(),
 		Containers: int64(counts.Containers), ContainersRunning: int64(counts.Running), Images: int64(len(images)),
-		StartedAt: d.startedAt.UnixNano(), Warnings: d.warnings(), ContainersPaused: int64(counts.Paused),
+		StartedAt: d.startedAt.UnixNano(), Warnings: d.warnings(), Plugins: d.plugins(ctx), ContainersPaused: int64(counts.Paused),
 		Runtimes: slices.Sorted(maps.Keys(d.Config.Runtimes)), Time: time.Now().UnixNano(),
 	}, nil
 }
@@ -88,9 +89,27 @@ func (d *Daemon) Supervisors(context.Context) []*api.SupervisorInfo {
 	return out
 }
 
+// plugins are the snapshotters and the runtimes, and whether they can be used now.
+func (d *Daemon) plugins(ctx context.Context) []*api.PluginInfo {
+	var out []*api.PluginInfo
+	names := slices.Concat(slices.Collect(maps.Keys(d.snapshotters.all)), slices.Collect(maps.Keys(d.snapshotters.unusable)))
+	for _, name := range slices.Sorted(slices.Values(names)) {
+		p := &api.PluginInfo{Type: "snapshotter", Id: name, Default: name == d.snapshotters.fallback}
+		p.Path = cmp.Or(d.Config.Snapshotters[name].Address, d.Config.snapshotRoot(name))
+		if err := d.snapshotters.check(ctx, name); err != nil {
+			p.Error = err.Error()
+		}
+		out = append(out, p)
+	}
+	for _, r := range d.engine.Runtimes(ctx) {
+		out = append(out, &api.PluginInfo{Type: "runtime", Id: r.Name, Path: r.Path, Default: r.Name == "", Error: r.Error})
+	}
+	return out
+}
+
 func (d *Daemon) features() map[string]bool {
 	_, criu := exec.LookPath("criu")
-	_, overlay := d.snapshotters["overlay"]
+	_, overlay := d.snapshotters.all["overlay"]
 	return map[string]bool{
 		"seccomp": !d.host.NoSeccomp, "apparmor": d.host.AppArmor, "selinux": d.host.SELinux, "criu": criu == nil, "overlay": overlay,
 		"swap_limit": !d.host.NoSwapLimit, "intel_rdt": d.host.IntelRdt, "metrics": d.metrics != nil, "tracing": d.Config.Tracing.Endpoint != "",
@@ -108,6 +127,9 @@ func (d *Daemon) warnings() []string {
 	}
 	if !d.host.SysResource {
 		w = append(w, "minid lacks CAP_SYS_RESOURCE: limits of resources and OOM scores cannot be raised above its own")
+	}
+	for _, name := range slices.Sorted(maps.Keys(d.snapshotters.unusable)) {
+		w = append(w, d.snapshotters.missing(name).Error())
 	}
 	for _, ns := range d.host.MissingNamespaces {
 		w = append(w, "the kernel has no "+ns+" namespaces")

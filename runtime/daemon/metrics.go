@@ -24,6 +24,7 @@ type metrics struct {
 	requests  *prometheus.HistogramVec
 	collected prometheus.Counter
 	freed     prometheus.Counter
+	forbidden *prometheus.CounterVec
 }
 
 func newMetrics(version string) *metrics {
@@ -35,10 +36,13 @@ func newMetrics(version string) *metrics {
 		}, []string{"method", "code"}),
 		collected: prometheus.NewCounter(prometheus.CounterOpts{Name: "minid_gc_runs_total", Help: "Garbage collections that succeeded."}),
 		freed:     prometheus.NewCounter(prometheus.CounterOpts{Name: "minid_gc_freed_bytes_total", Help: "Bytes freed by the garbage collection."}),
+		forbidden: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "minid_seccomp_notifications_total", Help: "System calls that profiles of containers forbid, where the daemon is told.",
+		}, []string{"call"}),
 	}
 	info := prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "minid_build_info", Help: "Always 1."}, []string{"version"})
 	info.WithLabelValues(version).Set(1)
-	m.registry.MustRegister(m.requests, m.collected, m.freed, info,
+	m.registry.MustRegister(m.requests, m.collected, m.freed, m.forbidden, info,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
@@ -62,6 +66,13 @@ func (m *metrics) observer() func(string, codes.Code, time.Duration) {
 	}
 	return func(method string, code codes.Code, took time.Duration) {
 		m.requests.WithLabelValues(method, code.String()).Observe(took.Seconds())
+	}
+}
+
+// forbid counts a system call that was refused.
+func (m *metrics) forbid(call string) {
+	if m != nil {
+		m.forbidden.WithLabelValues(call).Inc()
 	}
 }
 

@@ -12,39 +12,9 @@ import (
 
 	"github.com/minirt/mini/oci/registry"
 	"github.com/minirt/mini/runtime/image"
-	"github.com/minirt/mini/runtime/snapshot"
-	"github.com/minirt/mini/runtime/snapshot/native"
-	"github.com/minirt/mini/runtime/snapshot/overlay"
-	"github.com/minirt/mini/runtime/store"
 )
 
 const supervisorName = "minid-supervisor"
-
-// openSnapshotters opens both, and chooses the default one: what the configuration says, else overlay where it works.
-// On an error it returns those that were opened.
-func openSnapshotters(ctx context.Context, s *store.Store, c Config, log *slog.Logger) (map[string]snapshot.Snapshotter, string, error) {
-	all := map[string]snapshot.Snapshotter{}
-	dir := func(name string) string { return filepath.Join(c.Root, "snapshots", name) }
-	n, err := native.Open(ctx, native.Options{Root: dir(native.Name), Records: snapshot.NewRecords(s, native.Name), Log: log})
-	if err != nil {
-		return all, "", err
-	}
-	all[native.Name] = n
-	o, err := overlay.Open(ctx, overlay.Options{Root: dir(overlay.Name), Records: snapshot.NewRecords(s, overlay.Name), Log: log})
-	switch {
-	case err == nil:
-		all[overlay.Name] = o
-	case errdefs.IsNotImplemented(err) && c.Snapshot.Default != overlay.Name:
-		log.Warn("no overlays here: root filesystems are copied, which is slow and needs space", "error", err)
-		return all, native.Name, nil
-	default:
-		return all, "", err
-	}
-	if c.Snapshot.Default != "" {
-		return all, c.Snapshot.Default, nil
-	}
-	return all, overlay.Name, nil
-}
 
 // supervisorBinary finds the supervisor's program: where the configuration says, beside this one, or in $PATH.
 func supervisorBinary(configured string) (string, error) {
@@ -71,10 +41,20 @@ func supervisorBinary(configured string) (string, error) {
 
 // newRegistry makes a client for one request. Those that say nothing of the registry share one, and its connections.
 func (d *Daemon) newRegistry(o image.RegistryOptions) image.Registry {
-	if o == (image.RegistryOptions{}) {
+	c := *d.config.Load()
+	if own := c.Registry.authFile(o.Namespace, o.Image); own != "" {
+		c.Registry.DockerConfig = own
+		return registryClient(c, o, d.Options.Version, d.Log)
+	}
+	if o.Namespace, o.Image = "", ""; o == (image.RegistryOptions{}) {
 		return d.registry.Load()
 	}
-	return registryClient(*d.config.Load(), o, d.Options.Version, d.Log)
+	return registryClient(c, o, d.Options.Version, d.Log)
+}
+
+// shortNames completes the name of an image that has no registry in it.
+func (d *Daemon) shortNames(ref string) ([]string, error) {
+	return registry.ShortNames(d.config.Load().Registry.RegistriesConf, ref)
 }
 
 func registryClient(c Config, o image.RegistryOptions, version string, log *slog.Logger) *registry.Client {
@@ -83,7 +63,7 @@ func registryClient(c Config, o image.RegistryOptions, version string, log *slog
 		dirs = append([]string{o.HostsDir}, dirs...)
 	}
 	return registry.New(registry.Options{
-		HostsDirs: dirs, DockerConfig: c.Registry.DockerConfig, Override: o.Override, UserAgent: "minid/" + version, Logger: log, Trace: o.Trace,
+		HostsDirs: dirs, RegistriesConf: c.Registry.RegistriesConf, DockerConfig: c.Registry.DockerConfig, Override: o.Override, UserAgent: "minid/" + version, Logger: log, Trace: o.Trace,
 	})
 }
 
@@ -91,6 +71,9 @@ func registryClient(c Config, o image.RegistryOptions, version string, log *slog
 func (d *Daemon) setConfig(c Config) {
 	d.config.Store(&c)
 	d.Level.Set(level(c.LogLevel))
+	if d.judge != nil {
+		d.judge.Set(c.trustSettings())
+	}
 	d.registry.Store(registryClient(c, image.RegistryOptions{}, d.Options.Version, d.Log))
 	select {
 	case d.paced <- struct{}{}:

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/minirt/mini/runtime/classes"
+	"github.com/minirt/mini/runtime/seccomp"
 	"github.com/minirt/mini/runtime/tuning"
 )
 
@@ -37,6 +38,19 @@ func (d *Daemon) openTuner() (*tuning.Tuner, error) {
 		o.Restart = restartIRQBalance
 	}
 	return tuning.Open(o)
+}
+
+// listenForbidden takes over filters of system calls that ask.
+func (d *Daemon) listenForbidden() error {
+	l, err := seccomp.Listen(d.engine.ForbiddenSocket(), func(c seccomp.Call) {
+		d.metrics.forbid(c.Name)
+		d.engine.HandleForbidden(c.Container, c.Name, c.PID)
+	}, d.Log)
+	if err != nil {
+		return err
+	}
+	d.closers.Add(func(context.Context) error { return l.Close() })
+	return nil
 }
 
 // restartTimeout bounds the restart of a service.

@@ -7,10 +7,16 @@ import (
 )
 
 // reloadable are the keys that a running daemon obeys at once; a table stands for all its keys.
-var reloadable = [...]string{"log_level", "registry.config_path", "registry.docker_config", "gc.interval", "cri", "default_runtime", "runtimes"}
+var reloadable = [...]string{
+	"log_level", "registry.config_path", "registry.docker_config", "registry.namespaced_auth_dir", "registry.registries_conf", "gc.interval",
+	"image", "cri", "default_runtime", "runtimes",
+}
 
 // fixed are those among them that need a restart all the same.
-var fixed = [...]string{"cri.stream_address", "cri.stream_cert", "cri.stream_key", "cri.stream_idle_timeout", "cri.tuning_root", "cri.irqbalance_config_file"}
+var fixed = [...]string{
+	"cri.stream_address", "cri.stream_cert", "cri.stream_key", "cri.stream_idle_timeout", "cri.tuning_root", "cri.irqbalance_config_file",
+	"image.trust_program", "image.pull_progress_timeout", "image.layer_part_size", "image.max_concurrent_unpacks", "image.sync_fs",
+}
 
 // differences compares two configurations and lists the keys that changed: those that a reload brings into force, and
 // those that need a restart.

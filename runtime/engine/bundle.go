@@ -86,6 +86,7 @@ func (e *Engine) buildSpec(ctx context.Context, c Container) (*specs.Spec, []str
 	})
 	if err == nil {
 		s.Process.Args = initFirst(s.Process.Args, c)
+		e.askAbout(c, s)
 	}
 	return s, warnings, err
 }

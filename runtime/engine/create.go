@@ -93,11 +93,9 @@ func (e *Engine) checkCreate(o *CreateOptions) error {
 		return fmt.Errorf("container id %q: use letters, digits, _ . - and begin with a letter or digit, at most 128: %w",
 			o.ID, errdefs.ErrInvalidArgument)
 	}
-	if o.Snapshotter == "" {
-		o.Snapshotter = e.Snapshotter
-	}
+	o.Snapshotter = cmp.Or(o.Snapshotter, e.Snapshotter)
 	if e.Snapshotters[o.Snapshotter] == nil {
-		return fmt.Errorf("snapshotter %q: this daemon has %s: %w", o.Snapshotter,
+		return fmt.Errorf("snapshotter %q: this daemon has %s; others are added as [snapshotters] in its configuration: %w", o.Snapshotter,
 			strings.Join(slices.Sorted(maps.Keys(e.Snapshotters)), ", "), errdefs.ErrInvalidArgument)
 	}
 	if _, known := e.runtime(o.Runtime); !known {
@@ -190,7 +188,7 @@ func (e *Engine) newRecord(ns string, o CreateOptions, r image.Resolved) (Contai
 		Image: r.Image.Name, ImageDigest: r.Manifest.Digest.String(), ChainID: r.ChainID, ImageConfig: r.Config.Config,
 		Runtime: o.Runtime, Supervisor: o.Supervisor, Pod: o.Pod, Role: o.Role, Key: o.Key, InPod: o.InPod, Front: o.Front, Labels: o.Labels, Log: o.Log, Logging: o.Logging,
 		Stdin: o.Stdin, StdinOnce: o.StdinOnce, AutoRemove: o.AutoRemove, NoPivot: o.NoPivot,
-		Request: o.Request, Spec: o.Spec, Tuning: o.Tuning, CreatedAt: time.Now(), Name: o.Name, Net: o.Net, Restart: o.Restart,
+		Request: o.Request, Spec: o.Spec, Tuning: o.Tuning, Forbidden: o.Forbidden, CreatedAt: time.Now(), Name: o.Name, Net: o.Net, Restart: o.Restart,
 		HealthCheck: effectiveCheck(r.HealthCheck, o.HealthCheck), StopTimeout: o.StopTimeout, Init: o.Init, InitBinary: o.InitBinary,
 		TakeVolumes: o.AutoRemove || o.Pod != "",
 	}

@@ -65,8 +65,10 @@ func (e *Engine) undo(ctx context.Context, l *live) error {
 
 // remove is the undo of everything: from whatever state, it tries every resource, joins the errors, and deletes the
 // record last. While something stays, so does the record, and remove can be called again. The caller has the lock.
-func (e *Engine) remove(ctx context.Context, l *live) error {
+func (e *Engine) remove(ctx context.Context, l *live) (err error) {
 	l.at("removing it")
+	l.leaves(nil)
+	defer func() { l.leaves(err) }()
 	l.noRestart()
 	if s := l.state(); s != Removing && s != Creating { // what is being made is removed after a crash just the same
 		if err := e.note(l, func(c *Container) { c.State = Removing }); err != nil {

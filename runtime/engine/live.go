@@ -24,6 +24,7 @@ type live struct {
 	rec   Container
 	procs map[string]*proc // by exec id; the first process has none
 	gone  bool             // removed: the record is deleted
+	left  error            // why the last removal has not succeeded
 	doing string           // the stage of the operation under way, for messages
 
 	restart context.CancelFunc       // of the start that its policy will make; nil: none is planned
@@ -32,6 +33,8 @@ type live struct {
 	checkUp chan chan<- HealthResult // takes wishes for a check at once; nil: nothing checks it
 
 	shipping *shipping // of its log; nil: none has begun
+
+	forbidden forbidden // system calls that were refused
 
 	told     bool          // plugins have been asked for it
 	stopTold chan struct{} // closed when plugins know of its exit; nil: nobody tells them
@@ -106,6 +109,9 @@ func (l *live) seen() Container {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	c := l.rec
+	if l.left != nil {
+		c.Left = l.left.Error()
+	}
 	c.Restarting = l.restart != nil && c.State == Exited
 	if l.health != nil {
 		h := *l.health

@@ -26,6 +26,7 @@ type livePod struct {
 	rec    Pod
 	ending bool   // no container is made in it or started any more
 	gone   bool   // removed: the record is deleted
+	left   error  // why the last removal has not succeeded
 	doing  string // the stage of the operation under way, for messages
 }
 
@@ -139,6 +140,9 @@ func podLock(k key) string { return "pod/" + k.String() }
 // seen is the record as clients see it: a pod whose shared PID namespace has lost its first process is not ready.
 func (e *Engine) seen(p *livePod) Pod {
 	rec := p.record()
+	if left := p.why(); left != nil {
+		rec.Left = left.Error()
+	}
 	if rec.State == PodReady && rec.PID == ModePod {
 		if l := e.exactly(rec.Namespace, rec.ID); l == nil || l.state() != Running && l.state() != Paused {
 			rec.State = PodStopped

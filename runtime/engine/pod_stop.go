@@ -91,8 +91,10 @@ func (e *Engine) undoPod(ctx context.Context, p *livePod) error {
 
 // removePod is the undo of everything: from whatever state, it tries every resource, joins the errors, and deletes the
 // record last. The caller has the lock.
-func (e *Engine) removePod(ctx context.Context, p *livePod) error {
+func (e *Engine) removePod(ctx context.Context, p *livePod) (err error) {
 	p.end()
+	p.leaves(nil)
+	defer func() { p.leaves(err) }()
 	before := p.record().State
 	if before != PodCreating && before != PodRemoving { // what is being made is removed after a crash just the same
 		if err := e.savePod(p, func(rec *Pod) { rec.State = PodRemoving }); err != nil {

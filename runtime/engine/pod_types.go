@@ -77,6 +77,7 @@ type Pod struct {
 	Namespace  string              `json:"namespace"`
 	State      PodState            `json:"state"`
 	CreatedAt  time.Time           `json:"createdAt"`
+	Left       string              `json:"-"`                    // why its last removal has not succeeded, as a container's
 	Attachment *network.Attachment `json:"attachment,omitempty"` // with a network of its own, until it is stopped
 }
 

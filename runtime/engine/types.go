@@ -40,43 +40,47 @@ const (
 // Container is the record of a container. What is on the host because of it (snapshot, bundle, mounts, cgroup,
 // processes, log files) is found from it alone.
 type Container struct {
-	ID           string              `json:"id"`
-	Namespace    string              `json:"namespace"`
-	State        State               `json:"state"`
-	Image        string              `json:"image,omitempty"`        // normalised reference
-	ImageDigest  string              `json:"imageDigest,omitempty"`  // of the manifest
-	ConfigDigest string              `json:"configDigest,omitempty"` // digest of the image's config
-	ChainID      string              `json:"chainID,omitempty"`
-	Snapshotter  string              `json:"snapshotter,omitempty"`
-	Snapshot     string              `json:"snapshot,omitempty"`
-	Runtime      string              `json:"runtime,omitempty"`
-	Supervisor   string              `json:"supervisor"` // the group it runs in
-	Pod          string              `json:"pod,omitempty"`
-	Role         string              `json:"role,omitempty"`  // RolePause, or empty
-	Key          string              `json:"key,omitempty"`   // as CreateOptions has it
-	InPod        string              `json:"inPod,omitempty"` // what it is called in its pod
-	Front        json.RawMessage     `json:"front,omitempty"`
-	Labels       map[string]string   `json:"labels,omitempty"`
-	Log          wire.Log            `json:"log"`              // what its supervisor writes
-	Logging      driver.Choice       `json:"logging,omitzero"` // that its client has made; none of pods, and of old records
-	Stdin        bool                `json:"stdin,omitempty"`
-	StdinOnce    bool                `json:"stdinOnce,omitempty"`
-	AutoRemove   bool                `json:"autoRemove,omitempty"`
-	NoPivot      bool                `json:"noPivot,omitempty"`
-	KeepSnapshot bool                `json:"keepSnapshot,omitempty"` // Remove leaves the snapshot
-	TakeVolumes  bool                `json:"takeVolumes,omitempty"`  // Remove takes its anonymous volumes with it
-	Request      *spec.Request       `json:"request,omitempty"`
-	Spec         *specs.Spec         `json:"spec,omitempty"`    // given whole by the client, instead of a request
-	Changes      json.RawMessage     `json:"changes,omitempty"` // of plugins, to the document of the request
-	Tuning       *tuning.Wish        `json:"tuning,omitempty"`  // of its processors, while it runs
-	ImageConfig  ocispec.ImageConfig `json:"imageConfig"`
-	CreatedAt    time.Time           `json:"createdAt"`
-	StartedAt    time.Time           `json:"startedAt,omitzero"`
-	PID          int                 `json:"pid,omitempty"`       // while running or paused
-	StartTime    uint64              `json:"startTime,omitempty"` // of PID, field 22 of /proc/PID/stat
-	CgroupPaths  map[string]string   `json:"cgroupPaths,omitempty"`
-	Exit         *wire.Exit          `json:"exit,omitempty"`
-	Warnings     []string            `json:"warnings,omitempty"`
+	ID           string            `json:"id"`
+	Namespace    string            `json:"namespace"`
+	State        State             `json:"state"`
+	Image        string            `json:"image,omitempty"`        // normalised reference
+	ImageDigest  string            `json:"imageDigest,omitempty"`  // of the manifest
+	ConfigDigest string            `json:"configDigest,omitempty"` // digest of the image's config
+	ChainID      string            `json:"chainID,omitempty"`
+	Snapshotter  string            `json:"snapshotter,omitempty"`
+	Snapshot     string            `json:"snapshot,omitempty"`
+	Runtime      string            `json:"runtime,omitempty"`
+	Supervisor   string            `json:"supervisor"` // the group it runs in
+	Pod          string            `json:"pod,omitempty"`
+	Role         string            `json:"role,omitempty"`  // RolePause, or empty
+	Key          string            `json:"key,omitempty"`   // as CreateOptions has it
+	InPod        string            `json:"inPod,omitempty"` // what it is called in its pod
+	Front        json.RawMessage   `json:"front,omitempty"`
+	Labels       map[string]string `json:"labels,omitempty"`
+	Log          wire.Log          `json:"log"`              // what its supervisor writes
+	Logging      driver.Choice     `json:"logging,omitzero"` // that its client has made; none of pods, and of old records
+	Stdin        bool              `json:"stdin,omitempty"`
+	StdinOnce    bool              `json:"stdinOnce,omitempty"`
+	AutoRemove   bool              `json:"autoRemove,omitempty"`
+	NoPivot      bool              `json:"noPivot,omitempty"`
+	KeepSnapshot bool              `json:"keepSnapshot,omitempty"` // Remove leaves the snapshot
+	TakeVolumes  bool              `json:"takeVolumes,omitempty"`  // Remove takes its anonymous volumes with it
+	Request      *spec.Request     `json:"request,omitempty"`
+	Spec         *specs.Spec       `json:"spec,omitempty"`    // given whole by the client, instead of a request
+	Changes      json.RawMessage   `json:"changes,omitempty"` // of plugins, to the document of the request
+	Tuning       *tuning.Wish      `json:"tuning,omitempty"`  // of its processors, while it runs
+	// Forbidden says what becomes of it when it makes a system call that its filter forbids: ForbiddenLog, ForbiddenStop, or
+	// nothing but that the call is refused. ForbiddenCalls are those for which it was stopped.
+	Forbidden      string              `json:"forbidden,omitempty"`
+	ForbiddenCalls string              `json:"forbiddenCalls,omitempty"`
+	ImageConfig    ocispec.ImageConfig `json:"imageConfig"`
+	CreatedAt      time.Time           `json:"createdAt"`
+	StartedAt      time.Time           `json:"startedAt,omitzero"`
+	PID            int                 `json:"pid,omitempty"`       // while running or paused
+	StartTime      uint64              `json:"startTime,omitempty"` // of PID, field 22 of /proc/PID/stat
+	CgroupPaths    map[string]string   `json:"cgroupPaths,omitempty"`
+	Exit           *wire.Exit          `json:"exit,omitempty"`
+	Warnings       []string            `json:"warnings,omitempty"`
 
 	Name         string               `json:"name,omitempty"` // unique in the namespace
 	Net          NetworkOptions       `json:"net,omitzero"`
@@ -92,6 +96,7 @@ type Container struct {
 	// What is known only in memory, where a record is answered to a client.
 	Restarting bool         `json:"-"` // it has exited, and its policy will start it again
 	Health     *Health      `json:"-"` // nil: nothing checks it
+	Left       string       `json:"-"` // why its last removal has not succeeded; "": none was tried, or one is under way
 	Shipping   *ship.Status `json:"-"` // of its log; nil: it stays here
 }
 
@@ -123,6 +128,8 @@ type CreateOptions struct {
 	// Front is what the front end keeps with the container, and nobody else reads.
 	Front  json.RawMessage
 	Tuning *tuning.Wish // of its processors, while it runs; nil: none
+	// Forbidden is ForbiddenLog, ForbiddenStop or empty.
+	Forbidden string
 
 	VolumesFrom  []string // CONTAINER[:ro|rw]: whose mounts it gets too
 	ImageVolumes string   // what becomes of the volumes that the image declares, one of ImageVolumes…

@@ -88,6 +88,7 @@ func (s *Service) mark(ctx context.Context, o CollectOptions) (liveSet, error) {
 		return live, err
 	}
 	for _, e := range images {
+		live.blobs[e.Value.Signatures] = true
 		if err := s.markImage(ctx, e.Namespace, e.Value.Target, live); err != nil {
 			return live, fmt.Errorf("image %s: %w", e.Key, err)
 		}
@@ -234,6 +235,9 @@ func (s *Service) sweepSnapshots(ctx context.Context, live liveSet, dryRun bool,
 				if errdefs.IsFailedPrecondition(err) {
 					done, err = false, nil // it has got a child meanwhile
 				}
+				if errdefs.IsUnavailable(err) {
+					break // the records stay until its snapshotter answers; Cleanup says so
+				}
 				errs = append(errs, err)
 			}
 			if done {
@@ -242,6 +246,10 @@ func (s *Service) sweepSnapshots(ctx context.Context, live liveSet, dryRun bool,
 		}
 		if !dryRun {
 			_, err := sn.Cleanup(ctx)
+			if errdefs.IsUnavailable(err) {
+				s.Log.WarnContext(ctx, "garbage stays for the next collection", "snapshotter", sn.Name(), "error", err)
+				err = nil
+			}
 			errs = append(errs, err)
 		}
 	}

@@ -89,14 +89,27 @@ func (s *Service) imageProblems(ctx context.Context, _ bool) ([]Problem, error) 
 	var problems []Problem
 	for _, e := range entries {
 		st := s.status(ctx, e.Namespace, e.Value, s.Snapshotters[s.Default])
-		if st.Status == Complete || (st.Status == Incomplete && st.Unpacked) { // its layers were discarded on purpose
-			continue
+		if st.Status == Complete || st.Status == Incomplete && s.unpackedAnywhere(ctx, e.Namespace, e.Value) {
+			continue // its layers were discarded on purpose, or are fetched as they are read
 		}
 		problems = append(problems, Problem{Kind: "image", Object: e.Namespace + "/" + e.Key,
 			Problem: fmt.Sprintf("%s: %d of %d blobs are there: %s", st.Status, st.Present, st.Required, st.Problem),
 			Remedy:  "pull it again, or delete it"})
 	}
 	return problems, nil
+}
+
+func (s *Service) unpackedAnywhere(ctx context.Context, ns string, img Image) bool {
+	r, err := s.resolve(ctx, ns, img, "")
+	if err != nil {
+		return false
+	}
+	for _, sn := range s.Snapshotters {
+		if s.isUnpacked(ctx, sn, ns, r.ChainID) {
+			return true
+		}
+	}
+	return false
 }
 
 func (s *Service) snapshotProblems(ctx context.Context, repair bool) ([]Problem, error) {
@@ -110,7 +123,12 @@ func (s *Service) snapshotProblems(ctx context.Context, repair bool) ([]Problem,
 		}
 		for _, i := range infos {
 			k := snapshot.Key{Namespace: i.Namespace, Name: i.Name}
-			if _, err := sn.Usage(ctx, k); errdefs.IsDataLoss(err) {
+			_, err := sn.Usage(ctx, k)
+			if errdefs.IsUnavailable(err) {
+				problems = append(problems, Problem{Kind: "snapshot", Object: n, Problem: err.Error(), Remedy: "start it"})
+				break
+			}
+			if errdefs.IsDataLoss(err) {
 				problems = append(problems, Problem{Kind: "snapshot", Object: n + "/" + k.String(), Problem: err.Error(),
 					Remedy: "remove the containers on it, and unpack the image again"})
 			}
@@ -119,7 +137,9 @@ func (s *Service) snapshotProblems(ctx context.Context, repair bool) ([]Problem,
 			continue
 		}
 		freed, err := sn.Cleanup(ctx)
-		errs = append(errs, err)
+		if !errdefs.IsUnavailable(err) {
+			errs = append(errs, err)
+		}
 		if freed > 0 {
 			problems = append(problems, Problem{Kind: "snapshot", Object: n, Problem: fmt.Sprintf("%d directories or records were left over", freed),
 				Remedy: "remove them", Repaired: err == nil})

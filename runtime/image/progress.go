@@ -19,6 +19,7 @@ const (
 	StagePushing   = "pushing"
 	StageExists    = "exists"
 	StageMounted   = "mounted"
+	StageLazy      = "lazy" // not fetched: the snapshotter does it as it is read
 	StageDone      = "done"
 )
 

@@ -2,9 +2,12 @@ package image
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
+	"github.com/containerd/errdefs"
+	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/minirt/mini/internal/failpoint"
@@ -24,6 +27,8 @@ type PullOptions struct {
 	Snapshotter   string // "": the default
 	MaxConcurrent int    // downloads of this pull at once; 0: the configuration's
 	MetadataOnly  bool   // manifests and configs only
+	// PolicyNamespace is the namespace of Kubernetes whose signature policy counts; "": the general one.
+	PolicyNamespace string
 }
 
 // Pull brings an image from its registry, unpacks it, and then makes its name. All layers are fetched, verified,
@@ -31,13 +36,38 @@ type PullOptions struct {
 // written when everything it needs is on the disk to stay.
 //
 // Errors: ErrNotFound, ErrUnauthenticated, ErrUnavailable, ErrDataLoss (wrong bytes), ErrResourceExhausted (rate limit, disk
-// full), ErrInvalidArgument, ErrPermissionDenied (a verifier refuses it).
+// full), ErrInvalidArgument, ErrPermissionDenied (a verifier refuses it, trust.ErrSignature: a policy does, or a layer is
+// encrypted and there is no key), ErrFailedPrecondition (the policy cannot be used).
 func (s *Service) Pull(ctx context.Context, ns string, o PullOptions, progress func(Progress)) (Image, error) {
 	if carried, err := s.embedded(ctx, ns, o.Name); err != nil {
 		return Image{}, err
 	} else if carried {
 		return s.Get(ctx, ns, o.Name)
 	}
+	names, err := s.shortNames(o.Name)
+	if err != nil {
+		return Image{}, err
+	}
+	if len(names) == 0 {
+		return s.pull(ctx, ns, o, progress)
+	}
+	var failed []error
+	for _, o.Name = range names {
+		img, err := s.pull(ctx, ns, o, progress)
+		if err == nil {
+			return img, nil
+		}
+		failed = append(failed, err)
+		// A registry that does not have it, or does not say, is not the one that is meant.
+		if !errdefs.IsNotFound(err) && !errdefs.IsUnavailable(err) && !errdefs.IsUnauthorized(err) {
+			break
+		}
+	}
+	return Image{}, errors.Join(failed...)
+}
+
+// pull brings the image of a whole name.
+func (s *Service) pull(ctx context.Context, ns string, o PullOptions, progress func(Progress)) (Image, error) {
 	t, err := s.newTransfer(ns, o, progress)
 	if err != nil {
 		return Image{}, err
@@ -50,7 +80,7 @@ func (s *Service) Pull(ctx context.Context, ns string, o PullOptions, progress f
 	if err := failpoint.Hit("pull-before-record"); err != nil {
 		return Image{}, err
 	}
-	img, err := s.write(ns, Image{Name: t.ref.String(), Target: target, Labels: o.Labels})
+	img, err := s.write(ns, Image{Name: t.ref.String(), Target: target, Labels: o.Labels, Signatures: t.signatures})
 	if err != nil {
 		return Image{}, err
 	}
@@ -100,6 +130,8 @@ type transfer struct {
 	progress func(Progress)
 	slots    chan struct{} // of this pull alone
 	leaves   []func()
+
+	signatures digest.Digest // the blob with those that a policy has seen
 }
 
 func (s *Service) newTransfer(ns string, o PullOptions, progress func(Progress)) (*transfer, error) {
@@ -135,8 +167,10 @@ func (t *transfer) bring(ctx context.Context) (target ocispec.Descriptor, err er
 	}{
 		{"resolve", func() error { target, err = t.registry.Resolve(ctx, t.ref); return err }, "pull-resolved"},
 		{"verify", func() error { return t.verify(ctx, target) }, ""},
+		{"trust", func() error { return t.trust(ctx, target) }, ""},
 		{"documents", func() error { manifests, err = t.documents(ctx, target); return err }, ""},
 		{"plan", func() error { u, err = t.unpacking(ctx, manifests); return err }, ""},
+		{"offer", func() error { return u.offer(ctx, t.ref) }, "pull-offered"},
 		{"layers", func() error { return t.layers(ctx, manifests, u) }, ""},
 		{"sources", func() error { return t.noteSources(ctx, manifests) }, "pull-before-sync"},
 		{"sync", func() error { return t.s.sync(ctx, u) }, "pull-after-sync"},

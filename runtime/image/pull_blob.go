@@ -64,7 +64,7 @@ func (s *Service) bringBlob(ctx context.Context, d ocispec.Descriptor, from *ori
 		}
 	}
 	if from == nil {
-		return fmt.Errorf("layer %s is not in the content: pull the image again: %w", d.Digest, errdefs.ErrNotFound)
+		return fmt.Errorf("layer %s is not in the content: pull the image again, for this snapshotter: %w", d.Digest, errdefs.ErrNotFound)
 	}
 	report(progressOf(d, StageWaiting, 0))
 	if from.slots != nil {
@@ -125,18 +125,20 @@ func (s *Service) download(ctx context.Context, d ocispec.Descriptor, from *orig
 	if err := g.open(w.Path(), w.Offset()); err != nil {
 		return err
 	}
-	body, err := from.registry.Fetch(ctx, from.ref, d, w.Offset())
+	watching, watch, stop := s.watch(ctx, d)
+	defer stop()
+	body, err := s.fetch(watching, from, d, w.Offset())
 	if err != nil {
-		return err
+		return stalled(watching, err)
 	}
 	defer func() { _ = body.Close() }()
-	if err := receive(ctx, w, body, d, g, report); err != nil {
-		return err
+	if err := receive(watching, w, watch.of(body), d, g, report); err != nil {
+		return stalled(watching, err)
 	}
 	report(progressOf(d, StageVerifying, d.Size))
 	if err := w.Commit(ctx, d.Size, d.Digest); err != nil && !errdefs.IsAlreadyExists(err) {
 		if errdefs.IsDataLoss(err) {
-			from.registry.Reject(body)
+			s.reject(from, body)
 			return fmt.Errorf("blob %s (%s) from %s: %w", d.Digest, d.MediaType, hostOf(body, from.ref), err)
 		}
 		return err
@@ -180,7 +182,8 @@ func receive(ctx context.Context, w *content.Writer, body io.Reader, d ocispec.D
 	}
 }
 
-// layers fetches all layers and applies those that are to be unpacked, all at once. The first failure ends the others.
+// layers fetches all layers but the lazy ones, and applies those that are to be unpacked, all at once. The first failure
+// ends the others.
 func (t *transfer) layers(ctx context.Context, manifests []described, u *unpacking) error {
 	if t.o.MetadataOnly {
 		return nil
@@ -191,7 +194,7 @@ func (t *transfer) layers(ctx context.Context, manifests []described, u *unpacki
 	seen := map[digest.Digest]bool{}
 	for _, m := range manifests {
 		for _, d := range m.manifest.Layers {
-			if seen[d.Digest] {
+			if seen[d.Digest] || u.lazy[d.Digest] {
 				continue
 			}
 			seen[d.Digest] = true

@@ -43,6 +43,9 @@ func (s *Service) write(ns string, img Image) (Image, error) {
 			labels := map[string]string{}
 			maps.Copy(labels, old.Labels)
 			maps.Copy(labels, img.Labels)
+			if img.Signatures != "" || old.Target.Digest != img.Target.Digest {
+				old.Signatures = img.Signatures
+			}
 			old.Target, old.Labels, old.UpdatedAt = img.Target, labels, now
 			return nil
 		})
@@ -71,7 +74,7 @@ func (s *Service) Tag(ctx context.Context, ns, source, target string, force bool
 	if old, err := s.Images.Get(ns, ref.String()); err == nil && !force && old.Target.Digest != img.Target.Digest {
 		return Image{}, fmt.Errorf("name %s already points to %s: use force to move it: %w", ref, old.Target.Digest, errdefs.ErrAlreadyExists)
 	}
-	made, err := s.write(ns, Image{Name: ref.String(), Target: img.Target, Labels: img.Labels})
+	made, err := s.write(ns, Image{Name: ref.String(), Target: img.Target, Labels: img.Labels, Signatures: img.Signatures})
 	if err == nil {
 		s.publish(ns, "tag", made.Name, map[string]string{"source": img.Name, "digest": img.Target.Digest.String()})
 	}

@@ -25,7 +25,8 @@ type Resolved struct {
 	ConfigDigest digest.Digest // the image's id
 	ChainID      string        // "" for an image without layers
 	HealthCheck  *oci.HealthCheck
-	Unpacked     bool // for the default snapshotter, in the namespace asked for
+	Encrypted    []ocispec.Descriptor // the layers that need keys
+	Unpacked     bool                 // for the default snapshotter, in the namespace asked for
 }
 
 // Get finds an image: by name (completed as Docker does), by target digest, or by an unambiguous prefix of its id. A
@@ -54,6 +55,9 @@ func (s *Service) find(ctx context.Context, ns, ref string) (found []Image, byID
 
 func (s *Service) byName(ns, ref string) (Image, bool, error) {
 	candidates := []string{ref}
+	if short, err := s.shortNames(ref); err == nil { // one that is ambiguous is found by what it is called here
+		candidates = append(candidates, short...)
+	}
 	if r, err := name.Parse(ref); err == nil && r.String() != ref {
 		candidates = append(candidates, r.String())
 	}
@@ -82,6 +86,14 @@ func (s *Service) byName(ns, ref string) (Image, bool, error) {
 		}
 	}
 	return Image{}, false, nil
+}
+
+// shortNames lists what a name without a registry may stand for.
+func (s *Service) shortNames(ref string) ([]string, error) {
+	if s.ShortNames == nil {
+		return nil, nil
+	}
+	return s.ShortNames(ref)
 }
 
 // byID finds the images whose id (the config's digest for this host) or target digest begins with ref.
@@ -172,6 +184,7 @@ func (s *Service) resolve(ctx context.Context, ns string, img Image, platform st
 	if err != nil {
 		return Resolved{}, fmt.Errorf("image %s: %w", img.Name, err)
 	}
+	r.Encrypted = encrypted(m.Layers)
 	if oci.IsArtifact(m) {
 		return Resolved{}, fmt.Errorf("image %s is an artifact of type %s, not something to run: %w", img.Name, oci.ArtifactType(m), errdefs.ErrFailedPrecondition)
 	}

@@ -33,11 +33,13 @@ import (
 
 // Image is the record of an image: a name in a namespace, and what it points to.
 type Image struct {
-	Name      string             `json:"name"`
-	Target    ocispec.Descriptor `json:"target"`
-	Labels    map[string]string  `json:"labels,omitempty"`
-	CreatedAt time.Time          `json:"createdAt"`
-	UpdatedAt time.Time          `json:"updatedAt"`
+	Name   string             `json:"name"`
+	Target ocispec.Descriptor `json:"target"`
+	Labels map[string]string  `json:"labels,omitempty"`
+	// Signatures is the blob with those that a policy saw when the image was pulled; "": none, see trust.go.
+	Signatures digest.Digest `json:"signatures,omitempty"`
+	CreatedAt  time.Time     `json:"createdAt"`
+	UpdatedAt  time.Time     `json:"updatedAt"`
 }
 
 // Content is what the service wants of the content store; *content.Store is one.
@@ -61,6 +63,8 @@ type Registry interface {
 	Resolve(ctx context.Context, ref name.Ref) (ocispec.Descriptor, error)
 	Manifest(ctx context.Context, ref name.Ref, d ocispec.Descriptor) ([]byte, error)
 	Fetch(ctx context.Context, ref name.Ref, d ocispec.Descriptor, offset int64) (io.ReadCloser, error)
+	// FetchPart opens the bytes from an offset up to an end. ErrNotImplemented: the host has only the whole.
+	FetchPart(ctx context.Context, ref name.Ref, d ocispec.Descriptor, offset, end int64) (io.ReadCloser, error)
 	// Reject says that what a Fetch delivered was wrong; the next one prefers another host.
 	Reject(fetched io.ReadCloser)
 	PushBlob(ctx context.Context, ref name.Ref, d ocispec.Descriptor, open func(offset int64) (io.ReadCloser, error), o registry.PushOptions) (registry.Pushed, error)
@@ -79,7 +83,9 @@ type Verifier interface {
 type RegistryOptions struct {
 	Override *registry.HostOverride
 	HostsDir string // besides the configured ones, and before them
-	Trace    bool
+	// Namespace of Kubernetes and name of the image that it pulls: credentials may be kept for them alone.
+	Namespace, Image string
+	Trace            bool
 }
 
 // Records is what the service wants of the table of images; *store.Table[Image] is one.
@@ -94,10 +100,14 @@ type Records interface {
 
 // Config is what an administrator sets. Zero values mean the defaults.
 type Config struct {
-	MaxDownloads int           // blobs fetched at once, by all pulls together; default 6
-	MaxUploads   int           // blobs pushed at once by one push; default 4
-	MaxUnpacks   int           // layers applied at once; default one more than there are CPUs
-	LeaseExpiry  time.Duration // how long what an interrupted pull has brought is kept for the next try; default 1 h, at least a minute
+	MaxDownloads int   // blobs fetched at once, by all pulls together; default 6
+	MaxUploads   int   // blobs pushed at once by one push; default 4
+	MaxUnpacks   int   // layers applied at once; default one more than there are CPUs
+	PartSize     int64 // blobs that are larger are fetched in parts of so many bytes, four at a time, held in memory; 0: in one
+	NoSync       bool  // what was pulled is not written to the disk before its name is: a power cut may leave it hollow
+	// ProgressTimeout ends a pull when no byte of a blob that is being fetched has arrived for so long; 0: never.
+	ProgressTimeout time.Duration
+	LeaseExpiry     time.Duration // how long what an interrupted pull has brought is kept for the next try; default 1 h, at least a minute
 }
 
 func (c Config) withDefaults() Config {
@@ -122,13 +132,16 @@ type Deps struct {
 	Snapshotters map[string]snapshot.Snapshotter
 	Default      string // name of the snapshotter used when none is asked for
 	NewRegistry  func(RegistryOptions) Registry
-	Images       Records
-	Leases       Leases
-	Events       interface{ Publish(events.Event) }
-	Embedded     Embedded // zero: none
-	Verifier     Verifier // nil: every image may be pulled
-	Config       Config
-	Log          *slog.Logger
+	// ShortNames completes a name without a registry otherwise than Docker does, best name first; nil, or no name: as Docker.
+	ShortNames func(ref string) ([]string, error)
+	Images     Records
+	Leases     Leases
+	Events     interface{ Publish(events.Event) }
+	Embedded   Embedded // zero: none
+	Verifier   Verifier // nil: every image may be pulled
+	Judge      Judge    // nil: every image may be pulled and run, and none that is encrypted can be unpacked
+	Config     Config
+	Log        *slog.Logger
 }
 
 // Service keeps images. Its methods may be called concurrently.

@@ -26,7 +26,8 @@ func (s *Service) Unpack(ctx context.Context, ns, ref, snapshotter, platform str
 		return "", err
 	}
 	if s.isUnpacked(ctx, sn, ns, r.ChainID) {
-		return r.ChainID, nil
+		_, err := s.keys(ctx, r.Encrypted) // to use an image is to have its keys
+		return r.ChainID, err
 	}
 	h := s.hold(ns)
 	defer h.release()
@@ -58,11 +59,13 @@ func (s *Service) unpack(ctx context.Context, ns string, sn snapshot.Snapshotter
 
 // chain is the layers of one manifest and what they are called when unpacked.
 type chain struct {
-	layers  []ocispec.Descriptor
-	diffIDs []digest.Digest
-	ids     []digest.Digest // chain IDs
-	have    int             // layers that were unpacked before
-	ready   []*applied      // per layer, nil for those that were there or that are applied on their parents
+	manifest digest.Digest
+	layers   []ocispec.Descriptor
+	diffIDs  []digest.Digest
+	ids      []digest.Digest // chain IDs
+	have     int             // layers that were unpacked before, or that the snapshotter has taken
+	ready    []*applied      // per layer, nil for those that were there or that are applied on their parents
+	keys     layerKeys
 }
 
 // unpacking is the work of making committed layers of some chains: apply, then (after a sync) commit.
@@ -71,16 +74,20 @@ type unpacking struct {
 	ns     string
 	sn     snapshot.Snapshotter
 	chains []*chain
+	lazy   map[digest.Digest]bool // layers whose bytes are not needed: the snapshotter fetches what is read of them
 	report func(Progress)
 	leaves []func()
 }
 
 // newUnpacking plans: which layers of which chains are missing. From here on they are held.
 func (s *Service) newUnpacking(ctx context.Context, ns string, sn snapshot.Snapshotter, manifests []described, h *held, report func(Progress)) (*unpacking, error) {
-	u := &unpacking{s: s, ns: ns, sn: sn, report: report}
+	u := &unpacking{s: s, ns: ns, sn: sn, lazy: map[digest.Digest]bool{}, report: report}
 	var names []string
 	for _, m := range manifests {
 		c, err := chainOf(m)
+		if err == nil && c != nil {
+			c.keys, err = s.keys(ctx, encrypted(c.layers))
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -108,11 +115,8 @@ func chainOf(m described) (*chain, error) {
 	if m.config == nil {
 		return nil, nil
 	}
-	c := &chain{diffIDs: m.config.RootFS.DiffIDs}
+	c := &chain{manifest: m.Digest, diffIDs: m.config.RootFS.DiffIDs}
 	for _, l := range m.manifest.Layers {
-		if oci.IsEncrypted(l.MediaType) {
-			return nil, fmt.Errorf("layer %s is encrypted (%s): pull without unpacking, and decrypt the image: %w", l.Digest, l.MediaType, errdefs.ErrNotImplemented)
-		}
 		if !oci.IsLayer(l.MediaType) {
 			return nil, nil
 		}
@@ -135,6 +139,7 @@ func (u *unpacking) look(ctx context.Context, c *chain) error {
 		}
 		if ok {
 			c.have = i
+			u.lazyIn(ctx, c)
 			return nil
 		}
 	}
@@ -261,6 +266,9 @@ func forHost(manifests []described) []described {
 
 // sync makes blobs and layers durable, before anything refers to them.
 func (s *Service) sync(ctx context.Context, u *unpacking) error {
+	if s.config.NoSync {
+		return nil
+	}
 	err := s.Content.Sync(ctx)
 	if u != nil && len(u.chains) > 0 {
 		err = errors.Join(err, u.sn.Sync(ctx))

@@ -7,6 +7,7 @@ import (
 	"hash"
 	"io"
 	"path/filepath"
+	"sync"
 	"sync/atomic"
 
 	"github.com/containerd/errdefs"
@@ -43,7 +44,7 @@ func (u *unpacking) join(ctx context.Context, layers snapshot.LayerStore, c *cha
 		a := &applied{layers: layers, key: snapshot.Key{Namespace: u.ns, Name: extractName()}}
 		a.release = u.s.pins.hold(snapshotPin(layers.Name(), a.key.Name))
 		return work[*applied]{a, func(ctx context.Context, a *applied, report func(Progress)) error {
-			return u.s.applyAlone(ctx, a, c.layers[i], c.diffIDs[i], from, report)
+			return u.s.applyAlone(ctx, a, c.layer(i), from, report)
 		}}
 	})
 }
@@ -62,8 +63,8 @@ func (s *Service) discard(a *applied) {
 }
 
 // applyAlone applies a layer while it is being fetched.
-func (s *Service) applyAlone(ctx context.Context, a *applied, d ocispec.Descriptor, diffID digest.Digest, from *origin, report func(Progress)) error {
-	blob, leave := s.joinBlob(ctx, d, from, func(Progress) {})
+func (s *Service) applyAlone(ctx context.Context, a *applied, l layerOf, from *origin, report func(Progress)) error {
+	blob, leave := s.joinBlob(ctx, l.Descriptor, from, func(Progress) {})
 	defer leave()
 	if err := blob.state.started(ctx); err != nil {
 		return err
@@ -74,7 +75,7 @@ func (s *Service) applyAlone(ctx context.Context, a *applied, d ocispec.Descript
 	defer s.unpacks.Release(1)
 	for try := 1; ; try++ {
 		round := blob.state.rounds()
-		err := s.applyOnce(ctx, a, d, diffID, blob.state, report)
+		err := s.applyOnce(ctx, a, l, blob.state, report)
 		if errors.Is(err, layer.ErrNeedsParent) {
 			a.needsParent, err = true, s.remove(ctx, a)
 		}
@@ -101,13 +102,13 @@ func (s *Service) remove(ctx context.Context, a *applied) error {
 	return nil
 }
 
-func (s *Service) applyOnce(ctx context.Context, a *applied, d ocispec.Descriptor, diffID digest.Digest, g *growing, report func(Progress)) error {
+func (s *Service) applyOnce(ctx context.Context, a *applied, l layerOf, g *growing, report func(Progress)) error {
 	dir, err := a.layers.PrepareLayer(ctx, a.key)
 	if err != nil {
 		return err
 	}
 	o := layer.ApplyOptions{Whiteouts: layer.Overlay, UserXattr: a.layers.UserXattr()}
-	return s.applyTo(ctx, dir, d, diffID, g.reader(ctx), o, report)
+	return s.applyTo(ctx, dir, l, g.reader(ctx), o, report)
 }
 
 // onParent applies a layer to a snapshot of its parent and commits it, synced.
@@ -143,7 +144,7 @@ func (u *unpacking) onParent(ctx context.Context, c *chain, i int, from *origin)
 		}
 	}()
 	err = mount.Temp(ctx, mounts, func(root string) error {
-		return u.s.applyTo(ctx, root, c.layers[i], c.diffIDs[i], blob.state.reader(ctx), layer.ApplyOptions{}, u.report)
+		return u.s.applyTo(ctx, root, c.layer(i), blob.state.reader(ctx), layer.ApplyOptions{}, u.report)
 	})
 	if err != nil {
 		return err
@@ -167,26 +168,44 @@ func ignoreNotFound(err error) error {
 	return err
 }
 
-// applyTo decompresses a layer, applies it to a directory and verifies its diff ID.
-func (s *Service) applyTo(ctx context.Context, dir string, d ocispec.Descriptor, diffID digest.Digest, r io.Reader, o layer.ApplyOptions, report func(Progress)) (err error) {
-	counted := &countingReader{r: r, m: meter{report: report, d: d, stage: StageUnpacking}}
-	plain, _, err := layer.Decompress(counted)
+// layerOf is a layer as the config and the keys know it.
+type layerOf struct {
+	ocispec.Descriptor
+	diffID digest.Digest
+	keys   layerKeys
+}
+
+func (c *chain) layer(i int) layerOf { return layerOf{c.layers[i], c.diffIDs[i], c.keys} }
+
+// applyTo decrypts and decompresses a layer, applies it to a directory and verifies its diff ID.
+func (s *Service) applyTo(ctx context.Context, dir string, d layerOf, r io.Reader, o layer.ApplyOptions, report func(Progress)) (err error) {
+	counted := &countingReader{r: r, m: meter{report: report, d: d.Descriptor, stage: StageUnpacking}}
+	packed, err := d.keys.open(counted, d.Descriptor)
+	if err != nil {
+		return err
+	}
+	plain, _, err := layer.Decompress(packed)
 	if err != nil {
 		return fmt.Errorf("layer %s: %w", d.Digest, err)
 	}
-	defer func() { _ = plain.Close() }()
-	sum := diffID.Algorithm().Hash()
+	closePlain := sync.OnceFunc(func() { _ = plain.Close() })
+	defer closePlain()
+	sum := d.diffID.Algorithm().Hash()
 	result, err := layer.Apply(ctx, dir, &hashingReader{plain, sum}, o)
 	if err != nil {
 		return fmt.Errorf("layer %s: %w", d.Digest, writing(filepath.Dir(dir), err))
 	}
+	closePlain() // nothing reads ahead any more
+	if err := d.keys.end(packed, d.Descriptor); err != nil {
+		return fmt.Errorf("layer %s: %w", d.Digest, err)
+	}
 	for _, dropped := range result.Dropped {
 		report(Progress{Item: d.Digest.String(), Kind: "layer", Stage: StageUnpacking, Total: d.Size, Message: dropped})
 	}
-	if got := digest.NewDigest(diffID.Algorithm(), sum); got != diffID {
-		return fmt.Errorf("layer %s: its uncompressed digest is %s, the image's config says %s: %w", d.Digest, got, diffID, errdefs.ErrDataLoss)
+	if got := digest.NewDigest(d.diffID.Algorithm(), sum); got != d.diffID {
+		return fmt.Errorf("layer %s: its uncompressed digest is %s, the image's config says %s: %w", d.Digest, got, d.diffID, errdefs.ErrDataLoss)
 	}
-	report(progressOf(d, StageDone, d.Size))
+	report(progressOf(d.Descriptor, StageDone, d.Size))
 	return nil
 }
 

@@ -6,32 +6,22 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
-	"os"
-	"path/filepath"
-	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/containerd/errdefs"
-	"golang.org/x/sys/unix"
-
 	"github.com/minirt/mini/internal/failpoint"
 )
 
 // Ledger is the part of a snapshotter that does not depend on how a root filesystem is put together: which snapshots
-// there are, and which directory belongs to which.
-//
-//	root/snapshots/N           a directory, whole
-//	root/snapshots/N.new       one being made
-//	root/snapshots/N.removing  one being deleted
-//
-// N counts up and is not used again while the daemon runs.
+// there are, and what in the backing belongs to which. The numbers that it gives to what it has made count up, and are
+// not used again while the daemon runs.
 //
 // Of a snapshot that is not committed, the record may be lost in a power cut, or come back after its removal: what has
-// but one of record and directory is cleared away by Cleanup.
+// but one of record and backing is cleared away by Cleanup.
 type Ledger struct {
-	dir     string
+	backing Backing
 	records Records
 	log     *slog.Logger
 	next    atomic.Uint64
@@ -40,63 +30,30 @@ type Ledger struct {
 	// that there is none.
 	refs sync.RWMutex
 	mu   sync.Mutex
-	busy map[uint64]struct{} // directories being made or deleted
+	busy map[uint64]struct{} // what is being made or deleted
 }
 
-// OpenLedger opens the directory, which it makes if need be, and clears away what a crash has left.
-func OpenLedger(ctx context.Context, root string, records Records, log *slog.Logger) (*Ledger, error) {
-	l := &Ledger{dir: filepath.Join(root, "snapshots"), records: records, log: log, busy: map[uint64]struct{}{}}
-	// Others must not read layers: they contain set-user-ID programs of images.
-	if err := os.MkdirAll(l.dir, 0o700); err != nil {
-		return nil, fmt.Errorf("snapshot directory: %w", err)
-	}
-	last, err := l.lastNumber()
-	if err != nil {
-		return nil, err
-	}
-	l.next.Store(last)
-	freed, err := l.Cleanup(ctx)
-	if err != nil {
-		log.WarnContext(ctx, "leftovers of snapshots could not all be removed", "root", root, "error", err)
-	}
-	if freed > 0 {
-		log.InfoContext(ctx, "removed leftovers of snapshots", "root", root, "count", freed)
-	}
-	return l, nil
-}
-
-func (l *Ledger) lastNumber() (uint64, error) {
-	last := uint64(0)
-	names, err := l.names()
-	if err != nil {
-		return 0, err
-	}
-	for _, name := range names {
-		if n, _, ok := parseDir(name); ok {
-			last = max(last, n)
-		}
-	}
+// OpenLedger opens the ledger of a backing and clears away what a crash has left. Numbers go on after last and after
+// those in the records.
+func OpenLedger(ctx context.Context, b Backing, last uint64, records Records, log *slog.Logger) (*Ledger, error) {
+	l := &Ledger{backing: b, records: records, log: log, busy: map[uint64]struct{}{}}
 	entries, err := l.records.List("")
 	if err != nil && len(entries) == 0 {
-		return 0, fmt.Errorf("records of snapshots: %w", err)
+		return nil, fmt.Errorf("records of snapshots: %w", err)
 	}
 	for _, e := range entries {
 		last = max(last, e.Value.Dir)
 	}
-	return last, nil
-}
-
-func (l *Ledger) names() ([]string, error) {
-	dir, err := os.Open(l.dir)
+	l.next.Store(last)
+	freed, err := l.Cleanup(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("snapshot directory: %w", err)
+		log.WarnContext(ctx, "leftovers of snapshots could not all be removed", "in", b, "error", err)
 	}
-	defer dir.Close()
-	return dir.Readdirnames(-1)
+	if freed > 0 {
+		log.InfoContext(ctx, "removed leftovers of snapshots", "in", b, "count", freed)
+	}
+	return l, nil
 }
-
-// Dir is the path of a directory by its number.
-func (l *Ledger) Dir(n uint64) string { return filepath.Join(l.dir, strconv.FormatUint(n, 10)) }
 
 func (l *Ledger) begin(n uint64) {
 	l.mu.Lock()
@@ -117,6 +74,14 @@ func (l *Ledger) isBusy(n uint64) bool {
 	return busy
 }
 
+// Temporary gives do a number for something in the backing that has no record. When do has ended, Cleanup may delete it.
+func (l *Ledger) Temporary(do func(n uint64) error) error {
+	n := l.next.Add(1)
+	l.begin(n)
+	defer l.end(n)
+	return do(n)
+}
+
 // busyNow tells of a directory whether it is being made or deleted at the time of this call, not at that of the question.
 func (l *Ledger) busyNow() func(n uint64) bool {
 	l.mu.Lock()
@@ -128,9 +93,12 @@ func (l *Ledger) busyNow() func(n uint64) bool {
 	}
 }
 
-// New makes a snapshot. fill puts into its directory, named dir, what it needs; without fill there is no directory. The
-// order: record, directory under a provisional name, its final name.
-func (l *Ledger) New(ctx context.Context, key Key, kind Kind, parent string, opts Options, fill func(dir string, chain []Record) error) (Record, []Record, error) {
+// Fill makes what belongs to a new snapshot, whose record is r, in the place that the backing has named.
+type Fill func(at string, r Record, chain []Record) error
+
+// New makes a snapshot. Without fill nothing but the record belongs to it. The order: record, filled in a place that does
+// not count, which then counts.
+func (l *Ledger) New(ctx context.Context, key Key, kind Kind, parent string, opts Options, fill Fill) (Record, []Record, error) {
 	if err := ctx.Err(); err != nil {
 		return Record{}, nil, err
 	}
@@ -151,12 +119,23 @@ func (l *Ledger) New(ctx context.Context, key Key, kind Kind, parent string, opt
 	if err != nil || fill == nil {
 		return r, chain, err
 	}
-	if err := l.fill(r.Dir, func(dir string) error { return fill(dir, chain) }); err != nil {
-		undo := errors.Join(l.removeDir(r.Dir), l.records.Delete(key.Namespace, key.Name))
-		return r, nil, errors.Join(fmt.Errorf("snapshot %s: %w", key, err), undo)
+	if err := l.fill(ctx, r, func(at string) error { return fill(at, r, chain) }); err != nil {
+		return r, nil, errors.Join(fmt.Errorf("snapshot %s: %w", key, err), l.undo(ctx, key, r))
 	}
 	return r, chain, nil
 }
+
+// undo takes back what could not be made. Where the backing does not let go of it, the record stays: it is for Remove.
+func (l *Ledger) undo(ctx context.Context, key Key, r Record) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTimeout)
+	defer cancel()
+	if err := l.backing.Delete(ctx, r); err != nil {
+		return err
+	}
+	return l.records.Delete(key.Namespace, key.Name)
+}
+
+const undoTimeout = 30 * time.Second
 
 // announce writes the record of a new snapshot while its parent cannot go away.
 func (l *Ledger) announce(key Key, r Record) ([]Record, error) {
@@ -172,22 +151,16 @@ func (l *Ledger) announce(key Key, r Record) ([]Record, error) {
 	return chain, nil
 }
 
-func (l *Ledger) fill(n uint64, do func(dir string) error) error {
+func (l *Ledger) fill(ctx context.Context, r Record, do func(at string) error) error {
 	if err := failpoint.Hit("snapshot-recorded"); err != nil {
 		return err
 	}
-	final := l.Dir(n)
-	provisional := final + newSuffix
-	if err := os.Mkdir(provisional, 0o700); err != nil {
-		return err
-	}
-	if err := do(provisional); err != nil {
-		return err
-	}
-	if err := failpoint.Hit("snapshot-filled"); err != nil {
-		return err
-	}
-	return os.Rename(provisional, final)
+	return l.backing.Make(ctx, r, func(at string) error {
+		if err := do(at); err != nil {
+			return err
+		}
+		return failpoint.Hit("snapshot-filled")
+	})
 }
 
 // parents are the committed snapshots from the named one down, the topmost first; none for "".
@@ -229,9 +202,9 @@ func (l *Ledger) Get(key Key) (Record, []Record, error) {
 	return r, chain, nil
 }
 
-// Commit renames an active snapshot and makes it committed. change, if any, is the last thing done to its directory
-// before; parent is what it will lie on, and has to be a committed snapshot.
-func (l *Ledger) Commit(ctx context.Context, ns, name, active string, labels map[string]string, parent func(r Record) string, change func(r Record, chain []Record) error) error {
+// Commit renames an active snapshot and makes it committed. change is the last thing done to it before, and may change what
+// the record says of the backing; parent is what it will lie on, and has to be a committed snapshot.
+func (l *Ledger) Commit(ctx context.Context, ns, name, active string, labels map[string]string, parent func(r Record) string, change func(r *Record, chain []Record) error) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -256,34 +229,19 @@ func (l *Ledger) Commit(ctx context.Context, ns, name, active string, labels map
 	if err != nil {
 		return fmt.Errorf("commit snapshot %s: %w", key, err)
 	}
-	if err := change(r, chain); err != nil {
+	if err := change(&r, chain); err != nil {
 		return fmt.Errorf("commit snapshot %s: %w", key, err)
 	}
 	if err := failpoint.Hit("snapshot-committing"); err != nil {
 		return err
 	}
-	err = l.records.Move(ns, active, name, func(r *Record) error {
-		r.Kind, r.Parent, r.Labels, r.UpdatedAt, r.Volatile = Committed, on, labels, time.Now().UTC(), false
+	err = l.records.Move(ns, active, name, func(to *Record) error {
+		to.Kind, to.Parent, to.Labels, to.UpdatedAt, to.Volatile = Committed, on, labels, time.Now().UTC(), false
+		to.Backend, to.Usage = r.Backend, r.Usage
 		return nil
 	})
 	if err != nil {
 		return fmt.Errorf("commit snapshot %s as %s: %w", key, name, err)
-	}
-	return nil
-}
-
-// Sync is Snapshotter.Sync.
-func (l *Ledger) Sync(ctx context.Context) error {
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	dir, err := os.Open(l.dir)
-	if err != nil {
-		return fmt.Errorf("sync snapshots: %w", err)
-	}
-	defer dir.Close()
-	if err := unix.Syncfs(int(dir.Fd())); err != nil {
-		return fmt.Errorf("sync snapshots in %s: %w", l.dir, err)
 	}
 	return nil
 }

@@ -33,21 +33,36 @@ func TestFindLeftovers(t *testing.T) {
 	for _, test := range []struct {
 		name    string
 		dirs    []string
+		named   []Held // whole
 		entries []store.Entry[Record]
 		busy    uint64
 		want    string
 	}{
-		{"all is well", []string{"1", "2"}, []store.Entry[Record]{record("a", "x", "", 1), record("b", "x", "", 1), record("a", "y", "x", 2), record("a", "view", "x", 0)}, 0, "{[] [] []}"},
-		{"no record", []string{"1", "2.new", "3.removing", "README"}, nil, 0, "{[1 2.new 3.removing] [] []}"},
-		{"no directory", nil, []store.Entry[Record]{record("a", "x", "", 1)}, 0, "{[] [{a x}] []}"},
-		{"not finished", []string{"1.new"}, []store.Entry[Record]{record("a", "x", "", 1)}, 0, "{[1.new] [{a x}] []}"},
-		{"half removed", []string{"1.removing"}, []store.Entry[Record]{record("a", "x", "", 1)}, 0, "{[1.removing] [{a x}] []}"},
-		{"being made", []string{"1.new"}, []store.Entry[Record]{record("a", "x", "", 1)}, 1, "{[] [] []}"},
-		{"whole, and an old attempt", []string{"1", "1.new"}, []store.Entry[Record]{record("a", "x", "", 1)}, 0, "{[1.new] [] []}"},
-		{"lost", nil, []store.Entry[Record]{record("a", "x", "", 1), record("a", "view", "x", 0)}, 0, "{[] [] [{a x}]}"},
+		{"all is well", []string{"1", "2"}, nil, []store.Entry[Record]{record("a", "x", "", 1), record("b", "x", "", 1), record("a", "y", "x", 2), record("a", "view", "x", 0)}, 0, "[] [] []"},
+		{"no record", []string{"1", "2.new", "3.removing", "README"}, nil, nil, 0, "[1 2.new 3.removing] [] []"},
+		{"no directory", nil, nil, []store.Entry[Record]{record("a", "x", "", 1)}, 0, "[] [a/x] []"},
+		{"not finished", []string{"1.new"}, nil, []store.Entry[Record]{record("a", "x", "", 1)}, 0, "[1.new] [a/x] []"},
+		{"half removed", []string{"1.removing"}, nil, []store.Entry[Record]{record("a", "x", "", 1)}, 0, "[1.removing] [a/x] []"},
+		{"being made", []string{"1.new"}, nil, []store.Entry[Record]{record("a", "x", "", 1)}, 1, "[] [] []"},
+		{"whole, and an old attempt", []string{"1", "1.new"}, nil, []store.Entry[Record]{record("a", "x", "", 1)}, 0, "[1.new] [] []"},
+		{"lost", nil, nil, []store.Entry[Record]{record("a", "x", "", 1), record("a", "view", "x", 0)}, 0, "[] [] [a/x]"},
+		{"named", nil, []Held{{Dir: 7, Backend: "chain", Place: "chain"}}, []store.Entry[Record]{{Namespace: "a", Key: "x", Value: Record{Dir: 9, Backend: "chain"}}}, 0, "[] [] []"},
+		{"named, without a record", nil, []Held{{Dir: 7, Backend: "chain", Place: "chain"}}, nil, 0, "[chain] [] []"},
+		{"a name that is gone", nil, nil, []store.Entry[Record]{{Namespace: "a", Key: "x", Value: Record{Dir: 9, Backend: "chain"}}}, 0, "[] [a/x] []"},
 	} {
 		busy := func(n uint64) bool { return n != 0 && n == test.busy }
-		if got := fmt.Sprint(findLeftovers(test.dirs, test.entries, busy)); got != test.want {
+		var all []Held
+		for _, name := range test.dirs {
+			if n, suffix, ok := parseDir(name); ok {
+				all = append(all, Held{Dir: n, Place: name, Whole: suffix == ""})
+			}
+		}
+		found := findLeftovers(append(all, test.named...), test.entries, busy)
+		var places []string
+		for _, h := range found.held {
+			places = append(places, h.Place)
+		}
+		if got := fmt.Sprint(places, found.records, found.lost); got != test.want {
 			t.Errorf("%s: %s, want %s", test.name, got, test.want)
 		}
 	}
@@ -57,25 +72,25 @@ func TestFindLeftovers(t *testing.T) {
 func TestRecordsInStore(t *testing.T) {
 	ctx, log := context.Background(), slog.New(slog.DiscardHandler)
 	root := t.TempDir()
-	openStore := func() (*store.Store, *Ledger) {
+	openStore := func() (*store.Store, *Directories) {
 		s, err := store.Open(ctx, store.Options{Path: filepath.Join(root, "meta.db"), Logger: log})
 		if err != nil {
 			t.Fatal(err)
 		}
-		l, err := OpenLedger(ctx, root, NewRecords(s, "test"), log)
+		l, err := OpenDirectories(ctx, root, NewRecords(s, "test"), log, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
 		return s, l
 	}
 	s, l := openStore()
-	fill := func(string, []Record) error { return nil }
+	fill := func(string, Record, []Record) error { return nil }
 	_, _, err := l.New(ctx, Key{"ns", "active"}, Active, "", Options{Labels: map[string]string{"a": "b"}}, fill)
 	if err != nil {
 		t.Fatal(err)
 	}
 	none := func(Record) string { return "" }
-	nothing := func(Record, []Record) error { return nil }
+	nothing := func(*Record, []Record) error { return nil }
 	if err := l.Commit(ctx, "ns", "layer", "active", nil, none, nothing); err != nil {
 		t.Fatal(err)
 	}
@@ -102,12 +117,12 @@ func TestNewUndoes(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer s.Close()
-	l, err := OpenLedger(ctx, root, NewRecords(s, "test"), log)
+	l, err := OpenDirectories(ctx, root, NewRecords(s, "test"), log, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	failure := errors.New("disk full")
-	_, _, err = l.New(ctx, Key{"ns", "x"}, Active, "", Options{}, func(dir string, _ []Record) error {
+	_, _, err = l.New(ctx, Key{"ns", "x"}, Active, "", Options{}, func(dir string, _ Record, _ []Record) error {
 		return errors.Join(os.WriteFile(filepath.Join(dir, "half"), nil, 0o644), failure)
 	})
 	if !errors.Is(err, failure) {
@@ -116,7 +131,7 @@ func TestNewUndoes(t *testing.T) {
 	if _, err := l.Info(ctx, Key{"ns", "x"}); !errors.Is(err, errdefs.ErrNotFound) {
 		t.Errorf("the record: %v", err)
 	}
-	if names, err := l.names(); err != nil || len(names) != 0 {
-		t.Errorf("directories %v, %v", names, err)
+	if left, err := l.files.List(ctx); err != nil || len(left) != 0 {
+		t.Errorf("directories %v, %v", left, err)
 	}
 }

@@ -51,8 +51,8 @@ func (l *Ledger) SetLabels(_ context.Context, key Key, labels map[string]string,
 	return r.info(key), nil
 }
 
-// Usage is Snapshotter.Usage; sub is where in the snapshot's directory its files are.
-func (l *Ledger) Usage(ctx context.Context, key Key, sub string) (Usage, error) {
+// Counted is Snapshotter.Usage: what count says of a snapshot that has something of its own, kept for a committed one.
+func (l *Ledger) Counted(key Key, count func(r Record) (Usage, error)) (Usage, error) {
 	r, err := l.records.Get(key.Namespace, key.Name)
 	if err != nil {
 		return Usage{}, fmt.Errorf("snapshot %s: %w", key, err)
@@ -63,7 +63,7 @@ func (l *Ledger) Usage(ctx context.Context, key Key, sub string) (Usage, error) 
 		}
 		return *r.Usage, nil
 	}
-	u, err := Count(ctx, filepath.Join(l.Dir(r.Dir), sub))
+	u, err := count(r)
 	if err != nil {
 		return Usage{}, fmt.Errorf("usage of snapshot %s: %w", key, err)
 	}
@@ -132,12 +132,20 @@ func (l *Ledger) Adopt(ctx context.Context, ns, chainID string) (bool, error) {
 	now := time.Now().UTC()
 	for _, layer := range slices.Backward(missing) {
 		r := layer.record
-		r.Labels, r.CreatedAt, r.UpdatedAt = nil, now, now
+		r.Labels, r.CreatedAt, r.UpdatedAt = inherited(r.Labels), now, now
 		if err := l.records.Create(ns, layer.name, r); err != nil && !errors.Is(err, errdefs.ErrAlreadyExists) {
 			return false, fmt.Errorf("adopt layer %s: %w", layer.name, err)
 		}
 	}
 	return true, nil
+}
+
+// inherited are the labels that tell of the files, which are the same in every namespace.
+func inherited(labels map[string]string) map[string]string {
+	if v, ok := labels[LazyLabel]; ok {
+		return map[string]string{LazyLabel: v}
+	}
+	return nil
 }
 
 type named struct {

@@ -12,9 +12,11 @@ import (
 type Record struct {
 	Kind   Kind   `json:"kind"`
 	Parent string `json:"parent,omitempty"`
-	// Dir is the number of its directory; 0: it has none. The records of a committed layer in several namespaces have the
-	// same.
-	Dir       uint64            `json:"dir,omitempty"`
+	// Dir is the number of what belongs to it in the backing; 0: nothing does. The records of a committed layer in several
+	// namespaces have the same.
+	Dir uint64 `json:"dir,omitempty"`
+	// Backend is its name there, where the backing has chosen that.
+	Backend   string            `json:"backend,omitempty"`
 	Labels    map[string]string `json:"labels,omitempty"`
 	CreatedAt time.Time         `json:"created"`
 	UpdatedAt time.Time         `json:"updated"`

@@ -1,14 +1,11 @@
 package snapshot
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"slices"
-	"strconv"
-	"strings"
 
 	"github.com/containerd/errdefs"
 
@@ -16,29 +13,13 @@ import (
 	"github.com/minirt/mini/runtime/store"
 )
 
-const (
-	newSuffix      = ".new"
-	removingSuffix = ".removing"
-)
-
-// parseDir takes a directory's name apart.
-func parseDir(name string) (n uint64, suffix string, ok bool) {
-	number, suffix := name, ""
-	if i := strings.IndexByte(name, '.'); i >= 0 {
-		number, suffix = name[:i], name[i:]
-	}
-	n, err := strconv.ParseUint(number, 10, 64)
-	ok = err == nil && n > 0 && strconv.FormatUint(n, 10) == number && (suffix == "" || suffix == newSuffix || suffix == removingSuffix)
-	return n, suffix, ok
-}
-
-// Remove is Snapshotter.Remove: the directory is renamed, so that it is not taken for whole any more, then deleted, then
-// the record goes. A crash in between leaves a record without its directory, and Cleanup goes on from there.
+// Remove is Snapshotter.Remove: what belongs to the snapshot is doomed, so that it is not taken for whole any more, then
+// deleted, then the record goes. A crash in between leaves a record of nothing, and Cleanup goes on from there.
 func (l *Ledger) Remove(ctx context.Context, key Key) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	r, last, err := l.doom(key)
+	r, last, err := l.doom(ctx, key)
 	if err != nil {
 		return err
 	}
@@ -47,7 +28,7 @@ func (l *Ledger) Remove(ctx context.Context, key Key) error {
 		if err := failpoint.Hit("snapshot-doomed"); err != nil {
 			return err
 		}
-		if err := os.RemoveAll(l.Dir(r.Dir) + removingSuffix); err != nil {
+		if err := l.backing.Delete(ctx, r); err != nil {
 			return fmt.Errorf("remove snapshot %s: %w", key, err)
 		}
 		if err := failpoint.Hit("snapshot-emptied"); err != nil {
@@ -64,8 +45,8 @@ func (l *Ledger) Remove(ctx context.Context, key Key) error {
 	return nil
 }
 
-// doom decides that a snapshot goes, and from then on nobody can refer to its directory. last: nobody else does.
-func (l *Ledger) doom(key Key) (r Record, last bool, err error) {
+// doom decides that a snapshot goes, and from then on nobody can refer to its files. last: nobody else does.
+func (l *Ledger) doom(ctx context.Context, key Key) (r Record, last bool, err error) {
 	l.refs.Lock()
 	defer l.refs.Unlock()
 	r, err = l.records.Get(key.Namespace, key.Name)
@@ -86,7 +67,7 @@ func (l *Ledger) doom(key Key) (r Record, last bool, err error) {
 			if e.Namespace == key.Namespace && e.Value.Parent == key.Name {
 				return r, false, fmt.Errorf("remove snapshot %s: it is the parent of %s, remove that first: %w", key, e.Key, errdefs.ErrFailedPrecondition)
 			}
-			if other != key && e.Value.Dir == r.Dir {
+			if other != key && e.Value.shares(r) {
 				last = false
 			}
 		}
@@ -99,102 +80,104 @@ func (l *Ledger) doom(key Key) (r Record, last bool, err error) {
 		return r, false, err
 	}
 	l.begin(r.Dir)
-	err = os.Rename(l.Dir(r.Dir), l.Dir(r.Dir)+removingSuffix)
-	if errors.Is(err, os.ErrNotExist) {
-		err = l.removeDir(r.Dir) // a removal that stopped half way
-	}
-	if err != nil {
+	if err := l.backing.Doom(ctx, r); err != nil {
 		l.end(r.Dir)
 		return r, false, fmt.Errorf("remove snapshot %s: %w", key, err)
 	}
 	return r, true, nil
 }
 
-// removeDir deletes a directory under whatever name it has.
-func (l *Ledger) removeDir(n uint64) error {
-	return errors.Join(os.RemoveAll(l.Dir(n)+removingSuffix), os.RemoveAll(l.Dir(n)+newSuffix), os.RemoveAll(l.Dir(n)))
+// shares: both records stand for the same files.
+func (r Record) shares(o Record) bool {
+	return r.Dir == o.Dir || r.Backend != "" && r.Backend == o.Backend
 }
 
 // leftovers is what Cleanup has found to do.
 type leftovers struct {
-	dirs    []string // names to delete
-	records []Key    // to delete: what they announced was never finished, or its removal was not
-	lost    []Key    // records whose directory is gone though others lie on them
+	held    []Held // to delete
+	records []Key  // to delete: what they announced was never finished, or its removal was not
+	lost    []Key  // records of which nothing is there though others lie on them
 }
 
-// findLeftovers compares directories with records. Both lists are of one moment at which nothing was being made but busy.
-func findLeftovers(names []string, entries []store.Entry[Record], busy func(uint64) bool) leftovers {
+// findLeftovers compares the backing with the records. Both lists are of one moment at which nothing was being made but
+// busy.
+func findLeftovers(all []Held, entries []store.Entry[Record], busy func(uint64) bool) leftovers {
 	var out leftovers
-	wanted, whole := map[uint64]bool{}, map[uint64]bool{}
+	wanted, named := map[uint64]bool{}, map[string]bool{}
+	whole := map[uint64]bool{}
+	wholeNamed := map[string]bool{}
 	parents := map[Key]bool{}
 	for _, e := range entries {
 		wanted[e.Value.Dir] = true
+		named[e.Value.Backend] = true
 		parents[Key{e.Namespace, e.Value.Parent}] = true
 	}
-	for _, name := range names {
-		n, suffix, ok := parseDir(name)
-		if !ok || busy(n) {
-			continue
+	for _, h := range all {
+		switch {
+		case busy(h.Dir):
+		case h.Backend != "" && named[h.Backend]:
+			wholeNamed[h.Backend] = true
+		case h.Backend == "" && h.Whole && wanted[h.Dir]:
+			whole[h.Dir] = true
+		default:
+			out.held = append(out.held, h)
 		}
-		if suffix == "" && wanted[n] {
-			whole[n] = true
-			continue
-		}
-		out.dirs = append(out.dirs, name)
 	}
 	for _, e := range entries {
-		key := Key{e.Namespace, e.Key}
+		key, r := Key{e.Namespace, e.Key}, e.Value
 		switch {
-		case e.Value.Dir == 0, whole[e.Value.Dir], busy(e.Value.Dir):
+		case r.Dir == 0, whole[r.Dir], r.Backend != "" && wholeNamed[r.Backend], busy(r.Dir):
 		case parents[key]:
 			out.lost = append(out.lost, key)
 		default:
 			out.records = append(out.records, key)
 		}
 	}
-	slices.Sort(out.dirs)
+	slices.SortFunc(out.held, func(a, b Held) int {
+		return cmp.Or(cmp.Compare(a.Dir, b.Dir), cmp.Compare(a.Place, b.Place))
+	})
 	return out
 }
 
 // Cleanup is Snapshotter.Cleanup.
 func (l *Ledger) Cleanup(ctx context.Context) (freed int, err error) {
-	found, err := l.look()
+	found, err := l.look(ctx)
 	if err != nil {
 		return 0, err
 	}
 	var errs []error
-	for _, name := range found.dirs {
+	for _, h := range slices.Backward(found.held) { // children are younger than their parents
 		if err := ctx.Err(); err != nil {
 			return freed, errors.Join(append(errs, err)...)
 		}
-		if err := os.RemoveAll(filepath.Join(l.dir, name)); err != nil {
+		if err := l.backing.Discard(ctx, h); err != nil {
 			errs = append(errs, fmt.Errorf("leftover of a snapshot: %w", err))
 			continue
 		}
 		freed++
 	}
 	for _, key := range found.lost {
-		errs = append(errs, fmt.Errorf("snapshot %s: its directory is gone and others lie on it: %w", key, errdefs.ErrDataLoss))
+		errs = append(errs, fmt.Errorf("snapshot %s: its files are gone and others lie on it: %w", key, errdefs.ErrDataLoss))
 	}
 	return freed + len(found.records), errors.Join(errs...)
 }
 
-// look finds the leftovers, deletes the records among them, and gives the directories names that nobody uses, all while
-// nothing new can refer to them.
-func (l *Ledger) look() (leftovers, error) {
+// look finds the leftovers, deletes the records among them, and gives what nobody uses, all while nothing new can refer to
+// it.
+func (l *Ledger) look(ctx context.Context) (leftovers, error) {
 	l.refs.Lock()
 	defer l.refs.Unlock()
-	busy := l.busyNow() // before the names: what is finished in between would have a record and no directory among them
-	names, err := l.names()
+	busy := l.busyNow() // before the list: what is finished in between would have a record and not be in it
+	all, err := l.backing.List(ctx)
 	if err != nil {
 		return leftovers{}, err
 	}
-	// Without a list that is complete, the directory of an unreadable record would be taken for a leftover.
+	// Without a list that is complete, the files of an unreadable record would be taken for a leftover.
 	entries, err := l.records.List("")
 	if err != nil {
 		return leftovers{}, fmt.Errorf("records of snapshots, without which nothing is removed: %w", err)
 	}
-	found := findLeftovers(names, entries, busy)
+	found := findLeftovers(all, entries, busy)
 	for _, key := range found.records {
 		if err := l.records.Delete(key.Namespace, key.Name); err != nil {
 			return leftovers{}, err

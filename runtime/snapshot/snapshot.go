@@ -1,8 +1,8 @@
 // Package snapshot keeps root filesystems: the unpacked layers of images, and the writable ones of containers on top.
 //
-// The contract of a snapshotter is the interface Snapshotter below; runtime/snapshot/overlay and runtime/snapshot/native
-// are two, and runtime/snapshot/snapshottest holds what both must do. What is common to them, the records and the
-// directories that belong to them, is the Ledger here. Images, leases and what is garbage are not known here.
+// The contract of a snapshotter is the interface Snapshotter below. Each of the packages below is one, and
+// runtime/snapshot/snapshottest holds what all must do. What is common to them, the records and the directories that
+// belong to them, is the Ledger here. Images, leases and what is garbage are not known here.
 package snapshot
 
 import (
@@ -75,7 +75,7 @@ type Usage struct {
 // (the parent or the snapshot is of a kind that cannot do this), ErrFailedPrecondition (it still has children),
 // ErrDataLoss (the record is there and the files are not).
 type Snapshotter interface {
-	// Name is the snapshotter's: "overlay", "native".
+	// Name is the snapshotter's: "overlay", "native", …
 	Name() string
 
 	// Prepare makes an active snapshot on top of the parent, or an empty one for "". The mounts given are for mount.All; the
@@ -135,6 +135,18 @@ type LayerStore interface {
 	CommitLayer(ctx context.Context, ns, chainID, parentChainID string, key Key, labels map[string]string) error
 	// UserXattr is for layer.ApplyOptions.
 	UserXattr() bool
+}
+
+// LazyLabel is on a committed snapshot whose bytes were not brought: its snapshotter fetches what is read when it is read.
+const LazyLabel = "minid.lazy"
+
+// Lazy is a snapshotter that may have a layer without its bytes being brought.
+type Lazy interface {
+	Snapshotter
+	// Offer makes the committed layer chainID on top of the committed parentChainID ("": it is the lowest) if the snapshotter
+	// can have it by itself, and says whether it has. key, in the same namespace, is the snapshot's until it is committed.
+	// wanted says where the layer is, in containerd's labels; the new snapshot gets labels, and LazyLabel.
+	Offer(ctx context.Context, key Key, chainID, parentChainID string, wanted, labels map[string]string) (bool, error)
 }
 
 // Differ is a snapshotter that can tell what a snapshot has changed against its parent, without mounting anything.

@@ -40,10 +40,10 @@ type container struct {
 		OOM          bool
 		Reason       string
 	}
-	Snapshot string
-	Bundle   string
-	LogPath  string `json:"log_path"`
-	Warnings []string
+	Snapshot, Snapshotter string
+	Bundle                string
+	LogPath               string `json:"log_path"`
+	Warnings              []string
 }
 
 func inspect(t *testing.T, d *testenv.DaemonProcess, id string) container {

@@ -55,6 +55,8 @@ type Settings struct {
 	DisableProcMount          bool // /proc is masked whatever the client says
 	HostNetworkDisableSELinux bool // pods with the host's network have no label
 
+	PodMetrics []string // groups of them that are told; empty, or all: every one
+
 	Classes Classes
 	// Housekeeping are the processors, of a container's, that keep the interrupts; nil: the first one.
 	Housekeeping func(cpus []int) []int

@@ -1,6 +1,8 @@
 package policy
 
 import (
+	"cmp"
+
 	v1 "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/minirt/mini/runtime/engine"
@@ -11,6 +13,12 @@ const runtimeDefault = "default"
 
 // seccomp says what the words of the client mean here.
 func (c *making) seccomp() error {
+	if action, ok := c.annotation(seccompNotifier); ok {
+		if action != engine.ForbiddenLog && action != engine.ForbiddenStop && action != "" {
+			return invalid("annotation %s: %.64q: there are log and stop", seccompNotifier.name, action)
+		}
+		c.o.Forbidden = cmp.Or(action, engine.ForbiddenLog)
+	}
 	s := c.config.GetLinux().GetSecurityContext()
 	//lint:ignore SA1019 older kubelets send nothing else
 	silent := s.GetSeccomp() == nil && s.GetSeccompProfilePath() == ""

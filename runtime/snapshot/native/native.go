@@ -27,10 +27,54 @@ type Options struct {
 	Root    string           // absolute; made if it is not there
 	Records snapshot.Records // see snapshot.NewRecords
 	Log     *slog.Logger
+	Trees   Trees // nil: ordinary directories
+}
+
+// Trees are how whole trees are made.
+type Trees interface {
+	// Name is the snapshotter's with these trees.
+	Name() string
+	// New makes an empty one.
+	New(dir string) error
+	// Copy makes one that is as from, with the owners' ids mapped.
+	Copy(ctx context.Context, from, to string, opts snapshot.Options) error
+	// Clear makes a directory with a tree in it, in any state, ready to be deleted.
+	Clear(dir string) error
+	// Usage is what a tree has for itself; parent is empty, or what it was copied of.
+	Usage(ctx context.Context, parent, dir string) (snapshot.Usage, error)
 }
 
 // Store is the snapshotter.
-type Store struct{ *snapshot.Ledger }
+type Store struct {
+	*snapshot.Directories
+	trees Trees
+}
+
+// directories are ordinary trees.
+type directories struct{}
+
+func (directories) Name() string         { return Name }
+func (directories) New(dir string) error { return os.Mkdir(dir, 0o755) }
+func (directories) Clear(string) error   { return nil }
+
+func (directories) Copy(ctx context.Context, from, to string, opts snapshot.Options) error {
+	if err := os.Mkdir(to, 0o755); err != nil {
+		return err
+	}
+	err := treecopy.Copy(ctx, from, to, treecopy.Options{
+		UID: func(id uint32) uint32 { return snapshot.HostID(id, opts.UIDMap) },
+		GID: func(id uint32) uint32 { return snapshot.HostID(id, opts.GIDMap) },
+	})
+	if err != nil {
+		return fmt.Errorf("copy the parent: %w", err)
+	}
+	return nil
+}
+
+// Usage counts whole, shared blocks too.
+func (directories) Usage(ctx context.Context, _, dir string) (snapshot.Usage, error) {
+	return snapshot.Count(ctx, dir)
+}
 
 var (
 	_ snapshot.Snapshotter = (*Store)(nil)
@@ -43,15 +87,18 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	if !filepath.IsAbs(o.Root) {
 		return nil, fmt.Errorf("root of the native snapshotter, %q, is not an absolute path: %w", o.Root, errdefs.ErrInvalidArgument)
 	}
-	ledger, err := snapshot.OpenLedger(ctx, o.Root, o.Records, o.Log)
+	if o.Trees == nil {
+		o.Trees = directories{}
+	}
+	ledger, err := snapshot.OpenDirectories(ctx, o.Root, o.Records, o.Log, o.Trees.Clear)
 	if err != nil {
 		return nil, err
 	}
-	return &Store{ledger}, nil
+	return &Store{ledger, o.Trees}, nil
 }
 
 // Name implements snapshot.Snapshotter.
-func (s *Store) Name() string { return Name }
+func (s *Store) Name() string { return s.trees.Name() }
 
 // Close implements snapshot.Snapshotter.
 func (s *Store) Close() error { return nil }
@@ -60,7 +107,7 @@ func (s *Store) fs(dir uint64) string { return filepath.Join(s.Dir(dir), "fs") }
 
 // Prepare implements snapshot.Snapshotter.
 func (s *Store) Prepare(ctx context.Context, key snapshot.Key, parent string, opts snapshot.Options) ([]mount.Mount, error) {
-	r, _, err := s.New(ctx, key, snapshot.Active, parent, opts, func(dir string, chain []snapshot.Record) error {
+	r, _, err := s.New(ctx, key, snapshot.Active, parent, opts, func(dir string, _ snapshot.Record, chain []snapshot.Record) error {
 		return s.fill(ctx, filepath.Join(dir, "fs"), chain, opts)
 	})
 	if err != nil {
@@ -71,18 +118,11 @@ func (s *Store) Prepare(ctx context.Context, key snapshot.Key, parent string, op
 
 // fill copies the parent. A mapping of ids is applied to the copy's owners.
 func (s *Store) fill(ctx context.Context, root string, chain []snapshot.Record, opts snapshot.Options) error {
-	if err := os.Mkdir(root, 0o755); err != nil {
-		return err
-	}
 	if len(chain) > 0 {
-		err := treecopy.Copy(ctx, s.fs(chain[0].Dir), root, treecopy.Options{
-			UID: func(id uint32) uint32 { return snapshot.HostID(id, opts.UIDMap) },
-			GID: func(id uint32) uint32 { return snapshot.HostID(id, opts.GIDMap) },
-		})
-		if err != nil {
-			return fmt.Errorf("copy the parent: %w", err)
-		}
-		return nil
+		return s.trees.Copy(ctx, s.fs(chain[0].Dir), root, opts)
+	}
+	if err := s.trees.New(root); err != nil {
+		return err
 	}
 	if err := os.Chmod(root, 0o755); err != nil { // whatever the umask
 		return err
@@ -96,7 +136,9 @@ func (s *Store) fill(ctx context.Context, root string, chain []snapshot.Record, 
 
 // View implements snapshot.Snapshotter. A view of a layer is that layer, mounted read-only.
 func (s *Store) View(ctx context.Context, key snapshot.Key, parent string, opts snapshot.Options) ([]mount.Mount, error) {
-	fill := func(dir string, _ []snapshot.Record) error { return os.Mkdir(filepath.Join(dir, "fs"), 0o755) }
+	fill := func(dir string, _ snapshot.Record, _ []snapshot.Record) error {
+		return s.trees.New(filepath.Join(dir, "fs"))
+	}
 	if parent != "" {
 		fill = nil
 	}
@@ -136,9 +178,9 @@ func bind(dir, mode string, more ...string) []mount.Mount {
 // Commit implements snapshot.Snapshotter.
 func (s *Store) Commit(ctx context.Context, ns, name, active string, labels map[string]string) error {
 	same := func(r snapshot.Record) string { return r.Parent }
-	return s.Ledger.Commit(ctx, ns, name, active, labels, same, func(r snapshot.Record, _ []snapshot.Record) error {
-		if len(r.UIDMap) > 0 {
-			return fmt.Errorf("its files belong to the ids of a user namespace; use the layer that Diff makes of it: %w", errdefs.ErrInvalidArgument)
+	return s.Ledger.Commit(ctx, ns, name, active, labels, same, func(r *snapshot.Record, _ []snapshot.Record) error {
+		if err := snapshot.Uncommittable(*r); err != nil {
+			return err
 		}
 		if _, err := os.Stat(s.fs(r.Dir)); err != nil {
 			return fmt.Errorf("its files: %w: %w", err, errdefs.ErrDataLoss)
@@ -147,9 +189,19 @@ func (s *Store) Commit(ctx context.Context, ns, name, active string, labels map[
 	})
 }
 
-// Usage implements snapshot.Snapshotter. A copy counts whole, shared blocks too.
+// Usage implements snapshot.Snapshotter.
 func (s *Store) Usage(ctx context.Context, key snapshot.Key) (snapshot.Usage, error) {
-	return s.Ledger.Usage(ctx, key, "fs")
+	return s.Counted(key, func(r snapshot.Record) (snapshot.Usage, error) {
+		parent := ""
+		if r.Parent != "" {
+			_, chain, err := s.Get(key)
+			if err != nil {
+				return snapshot.Usage{}, err
+			}
+			parent = s.fs(chain[0].Dir)
+		}
+		return s.trees.Usage(ctx, parent, s.fs(r.Dir))
+	})
 }
 
 // Diff implements snapshot.Differ.

@@ -25,3 +25,13 @@ func TestContract(t *testing.T) {
 	}
 	snapshottest.Run(t, open)
 }
+
+func TestKilled(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("needs root")
+	}
+	snapshottest.Suite{Open: open}.Killed(t, snapshottest.Points()...)
+}
+
+// TestLife is what TestKilled kills.
+func TestLife(t *testing.T) { snapshottest.Suite{Open: open}.Life(t) }

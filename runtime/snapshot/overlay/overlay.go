@@ -37,14 +37,30 @@ type Options struct {
 	// UserXattr makes overlayfs keep its attributes in user.overlay.* (Linux 5.11). In a user namespace, where it cannot
 	// write its usual ones, that is so in any case.
 	UserXattr bool
+	// Packer keeps committed layers in another form than directories of files; nil: it does not.
+	Packer Packer
+}
+
+// Packer has a form of its own for committed layers.
+type Packer interface {
+	// Name is the snapshotter's with this form.
+	Name() string
+	// Pack makes the packed form of the files dir/fs in dir, durably. It may have been done before; the files go later.
+	Pack(ctx context.Context, dir string) error
+	// Show gives the directory in which a packed layer's files are seen, until Hide. ErrDataLoss when it is not there.
+	Show(dir string) (string, error)
+	Hide(dir string) error
+	// Usage is what the packed form takes.
+	Usage(dir string) (snapshot.Usage, error)
 }
 
 // Store is the snapshotter.
 type Store struct {
-	*snapshot.Ledger
+	*snapshot.Directories
 	options   []string // of every overlay
 	volatile  bool     // the kernel knows the option (Linux 5.10)
 	userXattr bool
+	packer    Packer // or nil
 }
 
 var (
@@ -62,7 +78,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	if err := os.MkdirAll(o.Root, 0o700); err != nil {
 		return nil, fmt.Errorf("root of the overlay snapshotter: %w", err)
 	}
-	s := &Store{userXattr: o.UserXattr || inUserNamespace()}
+	s := &Store{userXattr: o.UserXattr || inUserNamespace(), packer: o.Packer}
 	s.options = append(s.options, defaultOptions(os.ReadFile)...)
 	if s.userXattr {
 		s.options = append(s.options, "userxattr")
@@ -73,11 +89,15 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 			o.Root, err, errdefs.ErrNotImplemented)
 	}
 	s.volatile = s.probe(ctx, o.Root, "volatile") == nil
-	ledger, err := snapshot.OpenLedger(ctx, o.Root, o.Records, o.Log)
+	var clear snapshot.Clear
+	if o.Packer != nil {
+		clear = o.Packer.Hide
+	}
+	directories, err := snapshot.OpenDirectories(ctx, o.Root, o.Records, o.Log, clear)
 	if err != nil {
 		return nil, err
 	}
-	s.Ledger = ledger
+	s.Directories = directories
 	return s, nil
 }
 
@@ -140,19 +160,34 @@ func (s *Store) probe(ctx context.Context, root string, options ...string) (err 
 }
 
 // Name implements snapshot.Snapshotter.
-func (s *Store) Name() string { return Name }
+func (s *Store) Name() string {
+	if s.packer != nil {
+		return s.packer.Name()
+	}
+	return Name
+}
 
 // UserXattr implements snapshot.LayerStore.
 func (s *Store) UserXattr() bool { return s.userXattr }
 
-// Close implements snapshot.Snapshotter.
-func (s *Store) Close() error { return nil }
+// Close implements snapshot.Snapshotter. Packed layers are not shown any more; overlays have them without that.
+func (s *Store) Close() error {
+	if s.packer == nil {
+		return nil
+	}
+	all, err := s.Directories.Held(context.Background())
+	errs := []error{err}
+	for _, h := range all {
+		errs = append(errs, s.packer.Hide(h.Place))
+	}
+	return errors.Join(errs...)
+}
 
 func (s *Store) fs(dir uint64) string { return filepath.Join(s.Dir(dir), "fs") }
 
 // Prepare implements snapshot.Snapshotter.
 func (s *Store) Prepare(ctx context.Context, key snapshot.Key, parent string, opts snapshot.Options) ([]mount.Mount, error) {
-	r, chain, err := s.New(ctx, key, snapshot.Active, parent, opts, func(dir string, chain []snapshot.Record) error {
+	r, chain, err := s.New(ctx, key, snapshot.Active, parent, opts, func(dir string, _ snapshot.Record, chain []snapshot.Record) error {
 		return s.fill(dir, chain, opts)
 	})
 	if err != nil {
@@ -163,7 +198,7 @@ func (s *Store) Prepare(ctx context.Context, key snapshot.Key, parent string, op
 
 // View implements snapshot.Snapshotter. Only a view of nothing needs a directory.
 func (s *Store) View(ctx context.Context, key snapshot.Key, parent string, opts snapshot.Options) ([]mount.Mount, error) {
-	fill := func(dir string, chain []snapshot.Record) error { return s.fill(dir, chain, opts) }
+	fill := func(dir string, _ snapshot.Record, chain []snapshot.Record) error { return s.fill(dir, chain, opts) }
 	if parent != "" {
 		fill = nil
 	}
@@ -186,8 +221,12 @@ func (s *Store) fill(dir string, chain []snapshot.Record, opts snapshot.Options)
 	}
 	stat := unix.Stat_t{Mode: 0o755}
 	if len(chain) > 0 {
-		if err := unix.Stat(s.fs(chain[0].Dir), &stat); err != nil {
-			return fmt.Errorf("topmost layer %s: %w: %w", s.fs(chain[0].Dir), err, errdefs.ErrDataLoss)
+		top, err := s.lowers(chain[:1])
+		if err != nil {
+			return err
+		}
+		if err := unix.Stat(top[0], &stat); err != nil {
+			return fmt.Errorf("topmost layer %s: %w: %w", top[0], err, errdefs.ErrDataLoss)
 		}
 	}
 	uid, gid := snapshot.HostID(stat.Uid, opts.UIDMap), snapshot.HostID(stat.Gid, opts.GIDMap)
@@ -214,9 +253,9 @@ func (s *Store) Mounts(_ context.Context, key snapshot.Key) ([]mount.Mount, erro
 // mounts says how a snapshot is put together. An overlay needs a lower layer, and two of them if there is no upper; with
 // fewer, a bind mount shows the same.
 func (s *Store) mounts(r snapshot.Record, chain []snapshot.Record) ([]mount.Mount, error) {
-	lower := make([]string, len(chain))
-	for i, parent := range chain {
-		lower[i] = s.fs(parent.Dir)
+	lower, err := s.lowers(chain)
+	if err != nil {
+		return nil, err
 	}
 	mapped := mount.IDMapOptions(r.UIDMap, r.GIDMap)
 	switch {
@@ -262,16 +301,49 @@ func (s *Store) overlay(lower []string, dir string) mount.Mount {
 // Commit implements snapshot.Snapshotter.
 func (s *Store) Commit(ctx context.Context, ns, name, active string, labels map[string]string) error {
 	same := func(r snapshot.Record) string { return r.Parent }
-	return s.Ledger.Commit(ctx, ns, name, active, labels, same, func(r snapshot.Record, _ []snapshot.Record) error {
-		if len(r.UIDMap) > 0 {
-			return fmt.Errorf("its files belong to the ids of a user namespace; use the layer that Diff makes of it: %w", errdefs.ErrInvalidArgument)
-		}
-		return s.dropWork(r)
+	return s.commit(ctx, ns, name, active, labels, same, func(r snapshot.Record, _ []snapshot.Record) error {
+		return snapshot.Uncommittable(r)
 	})
 }
 
-// dropWork removes overlayfs' scratch, which a committed layer does not need.
-func (s *Store) dropWork(r snapshot.Record) error {
+// commit makes a layer of what is in a snapshot's directory; check is asked before.
+func (s *Store) commit(ctx context.Context, ns, name, active string, labels map[string]string, parent func(snapshot.Record) string, check func(snapshot.Record, []snapshot.Record) error) error {
+	var dir uint64
+	err := s.Ledger.Commit(ctx, ns, name, active, labels, parent, func(r *snapshot.Record, chain []snapshot.Record) error {
+		dir = r.Dir
+		if err := check(*r, chain); err != nil {
+			return err
+		}
+		return s.seal(ctx, *r)
+	})
+	if err != nil || s.packer == nil {
+		return err
+	}
+	// They are in the packed form. What a crash keeps from being deleted goes when that is shown.
+	return errors.Join(os.RemoveAll(s.fs(dir)), os.RemoveAll(filepath.Join(s.Dir(dir), "work")))
+}
+
+// lowers are the directories of committed layers.
+func (s *Store) lowers(chain []snapshot.Record) ([]string, error) {
+	lower := make([]string, len(chain))
+	for i, parent := range chain {
+		lower[i] = s.fs(parent.Dir)
+		if s.packer == nil {
+			continue
+		}
+		var err error
+		if lower[i], err = s.packer.Show(s.Dir(parent.Dir)); err != nil {
+			return nil, err
+		}
+	}
+	return lower, nil
+}
+
+// seal makes a layer of the files in a snapshot's directory. It removes overlayfs' scratch, which that does not need.
+func (s *Store) seal(ctx context.Context, r snapshot.Record) error {
+	if s.packer != nil {
+		return s.packer.Pack(ctx, s.Dir(r.Dir))
+	}
 	if _, err := os.Stat(s.fs(r.Dir)); err != nil {
 		return fmt.Errorf("its files: %w: %w", err, errdefs.ErrDataLoss)
 	}
@@ -280,7 +352,7 @@ func (s *Store) dropWork(r snapshot.Record) error {
 
 // PrepareLayer implements snapshot.LayerStore.
 func (s *Store) PrepareLayer(ctx context.Context, key snapshot.Key) (string, error) {
-	r, _, err := s.New(ctx, key, snapshot.Active, "", snapshot.Options{}, func(dir string, chain []snapshot.Record) error {
+	r, _, err := s.New(ctx, key, snapshot.Active, "", snapshot.Options{}, func(dir string, _ snapshot.Record, chain []snapshot.Record) error {
 		return s.fill(dir, chain, snapshot.Options{})
 	})
 	return s.fs(r.Dir), err
@@ -292,21 +364,26 @@ func (s *Store) CommitLayer(ctx context.Context, ns, chainID, parentChainID stri
 		return fmt.Errorf("commit layer %s: snapshot %s is not in namespace %s: %w", chainID, key, ns, errdefs.ErrInvalidArgument)
 	}
 	parent := func(snapshot.Record) string { return parentChainID }
-	return s.Ledger.Commit(ctx, ns, chainID, key.Name, labels, parent, func(r snapshot.Record, chain []snapshot.Record) error {
-		lower := make([]string, len(chain))
-		for i, parent := range chain {
-			lower[i] = s.fs(parent.Dir)
-		}
-		if err := layer.Inherit(s.fs(r.Dir), lower, s.userXattr); err != nil {
+	return s.commit(ctx, ns, chainID, key.Name, labels, parent, func(r snapshot.Record, chain []snapshot.Record) error {
+		lower, err := s.lowers(chain)
+		if err != nil {
 			return err
 		}
-		return s.dropWork(r)
+		return layer.Inherit(s.fs(r.Dir), lower, s.userXattr)
 	})
 }
 
 // Usage implements snapshot.Snapshotter.
 func (s *Store) Usage(ctx context.Context, key snapshot.Key) (snapshot.Usage, error) {
-	return s.Ledger.Usage(ctx, key, "fs")
+	if s.packer != nil {
+		return s.Counted(key, func(r snapshot.Record) (snapshot.Usage, error) {
+			if r.Kind == snapshot.Committed {
+				return s.packer.Usage(s.Dir(r.Dir))
+			}
+			return snapshot.Count(ctx, s.fs(r.Dir))
+		})
+	}
+	return s.Directories.Usage(ctx, key, "fs")
 }
 
 // Diff implements snapshot.Differ.
@@ -323,7 +400,15 @@ func (s *Store) Compare(ctx context.Context, key snapshot.Key, do func(snapshot.
 	if r.Kind == snapshot.View {
 		return fmt.Errorf("diff of snapshot %s: a view changes nothing: %w", key, errdefs.ErrInvalidArgument)
 	}
-	c := snapshot.Compared{Upper: s.fs(r.Dir), UpperDirectory: true, UIDMap: r.UIDMap, GIDMap: r.GIDMap}
+	upper := s.fs(r.Dir)
+	if r.Kind == snapshot.Committed {
+		own, err := s.lowers([]snapshot.Record{r})
+		if err != nil {
+			return fmt.Errorf("diff of snapshot %s: %w", key, err)
+		}
+		upper = own[0]
+	}
+	c := snapshot.Compared{Upper: upper, UpperDirectory: true, UIDMap: r.UIDMap, GIDMap: r.GIDMap}
 	if len(chain) == 0 {
 		err = do(c)
 	} else {

@@ -17,10 +17,10 @@ import (
 // bench is one snapshotter under test.
 type bench struct {
 	snapshot.Snapshotter
+	Suite
 	ctx     context.Context
 	root    string
 	records *Memory
-	open    Open
 }
 
 func key(name string) snapshot.Key { return snapshot.Key{Namespace: "test", Name: name} }
@@ -112,12 +112,15 @@ func contents(t *testing.T, root string) string {
 func (b *bench) reopen(t *testing.T) {
 	t.Helper()
 	must(t, b.Close())
-	b.Snapshotter = b.open(t, b.root, b.records)
+	b.Snapshotter = b.Suite.Open(t, b.root, b.records)
 }
 
-// dirs are the names in the snapshot directory.
+// dirs are the names of what belongs to snapshots.
 func (b *bench) dirs(t *testing.T) []string {
 	t.Helper()
+	if b.Held != nil {
+		return b.Held(t, b.root)
+	}
 	entries, err := os.ReadDir(filepath.Join(b.root, "snapshots"))
 	must(t, err)
 	var names []string

@@ -19,8 +19,27 @@ import (
 // Open makes or opens a snapshotter on a directory and its records, as after a restart.
 type Open func(t *testing.T, root string, records snapshot.Records) snapshot.Snapshotter
 
-// Run runs the contract. The tests mount, and need root.
+// Suite is a snapshotter under test.
+type Suite struct {
+	Open Open
+	// Root makes the directory of one test; nil: a temporary one.
+	Root func(t *testing.T) string
+	// Held names what is there of snapshots; nil: the directories in root/snapshots.
+	Held func(t *testing.T, root string) []string
+	// Blocks are what the smallest snapshot takes by itself, in bytes, for snapshotters that make filesystems.
+	Blocks int64
+	// Mapless: there are no snapshots with ids mapped.
+	Mapless bool
+}
+
+// Run runs the contract on a snapshotter of directories. The tests mount, and need root.
 func Run(t *testing.T, open Open) {
+	t.Helper()
+	Suite{Open: open}.Run(t)
+}
+
+// Run runs the contract.
+func (s Suite) Run(t *testing.T) {
 	t.Helper()
 	for _, test := range []struct {
 		name string
@@ -42,8 +61,8 @@ func Run(t *testing.T, open Open) {
 		{"layers by themselves", testLayerStore},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			b := &bench{ctx: context.Background(), root: t.TempDir(), records: NewRecords(), open: open}
-			b.Snapshotter = open(t, b.root, b.records)
+			b := &bench{ctx: context.Background(), root: s.root(t), records: NewRecords(), Suite: s}
+			b.Snapshotter = s.Open(t, b.root, b.records)
 			test.run(t, b)
 			if err := b.Close(); err != nil {
 				t.Error(err)

@@ -1,0 +1,130 @@
+package daemon
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"os"
+	"os/exec"
+	"path"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/minirt/mini/oci/name"
+	"github.com/minirt/mini/runtime/trust"
+)
+
+const trustProgram = "minid-trust"
+
+// ImageConfig says which images may be used, and what is done with them.
+type ImageConfig struct {
+	SignaturePolicy      string   `toml:"signature_policy" comment:"A file as in containers-policy.json(5), e.g. /etc/containers/policy.json: how images must be signed to be pulled, and to be run in pods. Read at each question. Empty: not at all."`
+	SignaturePolicyDir   string   `toml:"signature_policy_dir" comment:"NAMESPACE.json in it is the policy for the pods of a namespace of Kubernetes instead."`
+	RegistriesD          string   `toml:"registries_d" comment:"A directory as in containers-registries.d(5): where signatures are kept beside registries. Those that cosign puts into the registry are always found."`
+	DecryptionKeysPath   string   `toml:"decryption_keys_path" comment:"A directory of private keys that open encrypted layers (PEM or DER for JWE and PKCS#7, with its certificate for the latter; PGP). Read at each question."`
+	KeyProviderConfig    string   `toml:"key_provider_config" comment:"A file as ocicrypt reads it (OCICRYPT_KEYPROVIDER_CONFIG), of programs and services that open keys. Empty: none."`
+	TrustProgram         string   `toml:"trust_program" comment:"What judges signatures and opens keys. Empty: minid-trust beside minid, else in $PATH."`
+	PullProgressTimeout  Duration `toml:"pull_progress_timeout" comment:"A pull fails when no byte of a layer that is being fetched has arrived for so long. \"0s\": never."`
+	LayerPartSize        Size     `toml:"layer_part_size" comment:"Layers that are larger are fetched in parts of this size, four at a time, which are held in memory: for registries that are slow for one connection. 0: each by one request."`
+	MaxConcurrentUnpacks int      `toml:"max_concurrent_unpacks" comment:"Layers that are unpacked at once, by all pulls together. 0: one more than there are processors."`
+	SyncFS               bool     `toml:"sync_fs" comment:"false: an image has its name before it is on the disk. A power cut may then leave one that is not whole."`
+	SeparatePullCgroup   string   `toml:"separate_pull_cgroup" comment:"Only empty: pulls are the work of minid itself, and its own cgroup bounds them."`
+	PinnedImages         []string `toml:"pinned_images" comment:"Names of images that a kubelet is told never to remove: whole, with * at the end, or with * at both ends."`
+}
+
+func defaultImage() ImageConfig {
+	return ImageConfig{
+		SignaturePolicyDir: "/etc/minid/policies", RegistriesD: "/etc/containers/registries.d", DecryptionKeysPath: "/etc/minid/keys",
+		PullProgressTimeout: Duration(5 * time.Minute), SyncFS: true, PinnedImages: []string{},
+	}
+}
+
+// checkImage complains of what cannot be meant of images.
+func (c Config) checkImage(bad func(key, format string, args ...any), absolute func(key, path string)) {
+	for key, value := range map[string]string{
+		"image.signature_policy": c.Image.SignaturePolicy, "image.signature_policy_dir": c.Image.SignaturePolicyDir,
+		"image.registries_d": c.Image.RegistriesD, "image.decryption_keys_path": c.Image.DecryptionKeysPath,
+		"image.key_provider_config": c.Image.KeyProviderConfig, "image.trust_program": c.Image.TrustProgram,
+		"registry.namespaced_auth_dir": c.Registry.NamespacedAuthDir, "registry.registries_conf": c.Registry.RegistriesConf,
+	} {
+		absolute(key, value)
+	}
+	if c.Image.SeparatePullCgroup != "" {
+		bad("image.separate_pull_cgroup", "%q: pulls are the work of minid itself and have no cgroup of their own: limit that of minid (its systemd unit's MemoryMax and CPUQuota)", c.Image.SeparatePullCgroup)
+	}
+	if n := c.Image.LayerPartSize; n != 0 && (n < 1<<20 || n > 1<<30) {
+		bad("image.layer_part_size", "%d bytes is neither 0 nor between 1MiB and 1GiB", n)
+	}
+	if n := c.Image.MaxConcurrentUnpacks; n < 0 || n > 64 {
+		bad("image.max_concurrent_unpacks", "%d is not between 0 and 64", n)
+	}
+	if d := time.Duration(c.Image.PullProgressTimeout); d != 0 && d < time.Second {
+		bad("image.pull_progress_timeout", "%s is less than a second: write e.g. \"5m\", or \"0s\" for never", d)
+	}
+	for _, p := range c.Image.PinnedImages {
+		if strings.Contains(strings.Trim(p, "*"), "*") || strings.HasPrefix(p, "*") && !strings.HasSuffix(p, "*") || strings.Trim(p, "*") == "" {
+			bad("image.pinned_images", "%q is neither a name, nor one with * at its end or at both ends", p)
+		}
+	}
+}
+
+// trustSettings are what images are judged by.
+func (c Config) trustSettings() trust.Settings {
+	return trust.Settings{
+		Policy: c.Image.SignaturePolicy, PolicyDir: c.Image.SignaturePolicyDir, RegistriesD: c.Image.RegistriesD,
+		KeysDir: c.Image.DecryptionKeysPath, KeyProvider: c.Image.KeyProviderConfig,
+	}
+}
+
+// newJudge makes the one who asks minid-trust. That the program is not there is told when there is a question for it.
+func newJudge(d *Daemon) (*trust.Judge, error) {
+	program := d.Config.Image.TrustProgram
+	if program == "" {
+		program = trustProgram
+		if self, err := os.Executable(); err == nil {
+			if beside, err := exec.LookPath(filepath.Join(filepath.Dir(self), trustProgram)); err == nil {
+				program = beside
+			}
+		}
+	}
+	return trust.Open(trust.Options{Settings: d.Config.trustSettings(), Program: program, State: filepath.Join(d.Config.State, "trust"), Log: d.Log})
+}
+
+// pinned tells whether the configuration pins an image, as CRI-O's pinned_images do: a name, as Docker would complete it,
+// is compared whole; PREFIX* with the beginning; *WORD* with any part.
+func (d *Daemon) pinned(image string) bool {
+	for _, p := range d.config.Load().Image.PinnedImages {
+		word := strings.Trim(p, "*")
+		switch {
+		case strings.HasPrefix(p, "*"):
+			if strings.Contains(image, word) {
+				return true
+			}
+		case strings.HasSuffix(p, "*"):
+			if strings.HasPrefix(image, word) {
+				return true
+			}
+		default:
+			if ref, err := name.Parse(p); err == nil && ref.String() == image {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// authFile is the file with the credentials that are kept for one image and namespace alone, or for a namespace, as
+// CRI-O's credential provider writes them; "": there is none.
+func (r RegistryConfig) authFile(namespace, image string) string {
+	if r.NamespacedAuthDir == "" || namespace == "" || path.Base(namespace) != namespace {
+		return ""
+	}
+	sum := sha256.Sum256([]byte(image))
+	for _, file := range []string{namespace + "-" + hex.EncodeToString(sum[:]), namespace} {
+		file = filepath.Join(r.NamespacedAuthDir, file+".json")
+		if info, err := os.Stat(file); err == nil && info.Mode().IsRegular() {
+			return file
+		}
+	}
+	return ""
+}
