@@ -16,7 +16,10 @@ func cpCommand() *cli.Command {
 	return &cli.Command{
 		Name: "cp", Usage: "copy files between a container, running or not, and this machine; with minid", ArgsUsage: usage,
 		Description: "What ends with /. is the contents of a directory. Nothing in the container is run for it.",
-		Flags:       []cli.Flag{&cli.BoolFlag{Name: "archive", Aliases: []string{"a"}, Usage: "keep the numbers of users and groups"}},
+		Flags: []cli.Flag{
+			&cli.BoolFlag{Name: "archive", Aliases: []string{"a"}, Usage: "into a container: for the user that it runs as; out of one: keep the numbers of users and groups"},
+			&cli.BoolFlag{Name: "follow-link", Aliases: []string{"L"}, Usage: "copy what a link leads to"},
+		},
 		Action: func(c *cli.Context) error {
 			if err := icli.Args(c, 2, 2, usage); err != nil {
 				return err
@@ -31,22 +34,21 @@ func cpCommand() *cli.Command {
 }
 
 func runCp(c *cli.Context, d *client.Client, from, to files.Place) error {
-	id := from.Container + to.Container
-	target, err := findContainer(c.Context, d, id)
+	target, err := findContainer(c.Context, d, from.Container+to.Container)
 	if err != nil {
 		return err
 	}
-	return files.In(c.Context, d, target, func(root string) error {
-		roots := [2]string{"", ""}
-		if from.Container != "" {
-			roots[0] = root
-		} else {
-			roots[1] = root
-		}
-		k := files.Copier{Owners: c.Bool("archive"), Skipped: func(name string) { warn(c, "cp: %s is neither file, directory nor link: left out", name) }}
-		if err := k.CopyPath(roots[0], from.Path, roots[1], to.Path); err != nil {
-			return fmt.Errorf("cp: %w", err)
-		}
-		return nil
-	})
+	if from.Container != "" {
+		from.Container = target.Id
+	} else {
+		to.Container = target.Id
+	}
+	k := files.Copier{
+		Client: d, Namespace: target.Namespace, Archive: c.Bool("archive"), Follow: c.Bool("follow-link"),
+		Skipped: func(what string) { warn(c, "cp: %s", what) },
+	}
+	if _, err := k.Copy(c.Context, from, to); err != nil {
+		return fmt.Errorf("cp: %w", err)
+	}
+	return nil
 }

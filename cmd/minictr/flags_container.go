@@ -12,6 +12,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	icli "github.com/minirt/mini/cmd/internal/cli"
+	"github.com/minirt/mini/cmd/internal/limits"
 	"github.com/minirt/mini/oci/spec"
 )
 
@@ -71,21 +72,14 @@ func filesystemFlags() []cli.Flag {
 
 // resourceFlags limit the container.
 func resourceFlags() []cli.Flag {
-	return []cli.Flag{
+	return append(limits.List(), []cli.Flag{
 		&cli.StringFlag{Name: "memory-limit", Usage: "`SIZE` of memory, for example 64MiB or a number of bytes"},
 		&cli.StringFlag{Name: "memory-swap", Usage: "`SIZE` of memory and swap together; -1: no limit"},
-		&cli.Float64Flag{Name: "cpus", Usage: "number of CPUs' time"},
-		&cli.Int64Flag{Name: "cpu-quota", Usage: "microseconds of CPU time per period"},
-		&cli.Uint64Flag{Name: "cpu-period", Usage: "period in microseconds"},
-		&cli.Uint64Flag{Name: "cpu-shares", Usage: "relative weight, 1024 by default"},
-		&cli.StringFlag{Name: "cpuset-cpus", Usage: "`LIST` of CPUs, for example 0-1"},
-		&cli.StringFlag{Name: "cpuset-mems", Usage: "`LIST` of memory nodes"},
-		&cli.Int64Flag{Name: "pids-limit", Usage: "largest number of processes"},
 		&cli.StringSliceFlag{Name: "hugepage-limit", Usage: "`PAGESIZE=SIZE`, for example 2MB=64MiB"},
 		&cli.StringSliceFlag{Name: "unified", Usage: "cgroup v2 `FILE=VALUE`"},
 		&cli.StringFlag{Name: "cgroup", Usage: "parent `CGROUP` of the container's"},
 		&cli.StringFlag{Name: "rdt-class", Usage: "Intel RDT `CLASS`"},
-	}
+	}...)
 }
 
 // request turns the flags into what the container shall be. args are the command's, after image and id.

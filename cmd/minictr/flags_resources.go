@@ -10,6 +10,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	icli "github.com/minirt/mini/cmd/internal/cli"
+	"github.com/minirt/mini/cmd/internal/limits"
 	"github.com/minirt/mini/oci/spec"
 )
 
@@ -115,11 +116,8 @@ func resources(c *cli.Context) (*specs.LinuxResources, error) {
 	if err := memoryFlags(c, res); err != nil {
 		return nil, err
 	}
-	if err := cpuFlags(c, res); err != nil {
+	if err := limits.Read(c, res); err != nil {
 		return nil, err
-	}
-	if n := c.Int64("pids-limit"); n != 0 {
-		res.Pids = &specs.LinuxPids{Limit: &n}
 	}
 	for _, s := range c.StringSlice("hugepage-limit") {
 		page, size, ok := strings.Cut(s, "=")
@@ -150,34 +148,6 @@ func memoryFlags(c *cli.Context, res *specs.LinuxResources) error {
 	}
 	if limit != nil || swap != nil {
 		res.Memory = &specs.LinuxMemory{Limit: limit, Swap: swap}
-	}
-	return nil
-}
-
-// cpuFlags reads the CPU limits; --cpus is a quota in a period of 100 ms.
-func cpuFlags(c *cli.Context, res *specs.LinuxResources) error {
-	cpu := &specs.LinuxCPU{Cpus: c.String("cpuset-cpus"), Mems: c.String("cpuset-mems")}
-	if n := c.Uint64("cpu-shares"); n > 0 {
-		cpu.Shares = &n
-	}
-	if n := c.Uint64("cpu-period"); n > 0 {
-		cpu.Period = &n
-	}
-	if n := c.Int64("cpu-quota"); n != 0 {
-		cpu.Quota = &n
-	}
-	if n := c.Float64("cpus"); n != 0 {
-		if cpu.Quota != nil {
-			return fmt.Errorf("--cpus and --cpu-quota say the same: give one")
-		}
-		if n < 0.01 {
-			return fmt.Errorf("--cpus %g: the least is 0.01", n)
-		}
-		period, quota := uint64(100000), int64(n*100000)
-		cpu.Period, cpu.Quota = &period, &quota
-	}
-	if cpu.Cpus != "" || cpu.Mems != "" || cpu.Shares != nil || cpu.Period != nil || cpu.Quota != nil {
-		res.CPU = cpu
 	}
 	return nil
 }

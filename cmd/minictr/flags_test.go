@@ -66,7 +66,7 @@ func TestRunFlagsRefused(t *testing.T) {
 		"--mount typ=bind":                  `unknown key "typ"`,
 		"--memory-limit many":               "for example 64MiB",
 		"--cpus 0.5 --cpu-quota 5":          "give one",
-		"--cpus 0.001":                      "least is 0.01",
+		"--cpus 0.001":                      "from 0.01 up",
 		"--uidmap 0:1":                      "CONTAINER:HOST:LENGTH",
 		"--uidmap 0:x:1":                    "not a number",
 		"--umask 9":                         "octal",

@@ -46,6 +46,7 @@ func runRun(c *cli.Context, d *daemon) error {
 	req.AutoRemove = c.Bool("rm")
 	req.Stdin = req.Stdin || !detach
 	req.StdinOnce = !detach
+	req.StartFollows = true
 	made, err := d.Containers.Create(c.Context, req)
 	if err != nil {
 		return icli.StartError(err)

@@ -41,9 +41,14 @@ func versionCommand() *cli.Command {
 func infoCommand() *cli.Command {
 	return &cli.Command{
 		Name: "info", Usage: "print what the daemon says of itself and its host, as JSON",
+		Flags: []cli.Flag{&cli.BoolFlag{Name: "config", Usage: "print the configuration that it has in force instead, as TOML"}},
 		Action: with(func(c *cli.Context, d *daemon) error {
-			i, err := d.System.Info(c.Context, &api.InfoRequest{})
+			i, err := d.System.Info(c.Context, &api.InfoRequest{Config: c.Bool("config")})
 			if err != nil {
+				return err
+			}
+			if c.Bool("config") {
+				_, err := fmt.Fprint(c.App.Writer, i.Config)
 				return err
 			}
 			return icli.PrintJSON(c.App.Writer, i)

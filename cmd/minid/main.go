@@ -36,7 +36,7 @@ func main() {
 		&cli.StringFlag{Name: "log-level", Aliases: []string{"l"}, Usage: "debug, info, warn or error, over the configuration"},
 	}
 	app.Action = serve
-	app.Commands = []*cli.Command{configCommand(), upgradeCommand(), versionCommand()}
+	app.Commands = []*cli.Command{configCommand(), upgradeCommand(), wipeCommand(), versionCommand()}
 	if err := app.Run(os.Args); err != nil {
 		fmt.Fprintln(os.Stderr, "minid:", grpcx.Message(err))
 		os.Exit(1)
@@ -68,6 +68,9 @@ func serve(c *cli.Context) error {
 	defer stop()
 	reload := make(chan os.Signal, 1)
 	signal.Notify(reload, syscall.SIGHUP)
+	stacks := make(chan os.Signal, 1)
+	signal.Notify(stacks, syscall.SIGUSR1)
+	go dumpStacks(stacks, config.State, log)
 	d, err := daemon.Open(ctx, daemon.Options{
 		Config: config, Path: c.Path("config"), Overrides: overrides(c), Version: c.App.Version, Revision: revision(), Log: log, Level: level,
 	})

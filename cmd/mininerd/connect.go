@@ -61,7 +61,7 @@ func each(usage string, quiet bool, act func(c *cli.Context, d *daemon, name str
 
 // missing says that a container is not there as docker does, for scripts that look for its words.
 func missing(err error, name string) error {
-	if !errdefs.IsNotFound(err) || !strings.Contains(err.Error(), name) || strings.Contains(err.Error(), "exec \"") {
+	if !errdefs.IsNotFound(err) || !strings.Contains(err.Error(), "container "+name+": not in namespace") {
 		return err
 	}
 	return fmt.Errorf("%s: %s: %w", view.NoSuchContainer, name, errdefs.ErrNotFound)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 
 	"github.com/containerd/errdefs"
 	"github.com/urfave/cli/v2"
@@ -54,7 +55,7 @@ func runExec(c *cli.Context, d *daemon) error {
 	if c.Bool("detach") {
 		_, err = d.Processes.Exec(c.Context, x)
 	} else {
-		s := icli.Session{Client: d.Client, Terminal: c.Bool("tty"), Stdin: stdin, DetachKeys: c.String("detach-keys"), KeepSignal: true}
+		s := icli.Session{Client: d.Client, Terminal: c.Bool("tty"), Stdin: stdin, DetachKeys: detachKeys(c), KeepSignal: true}
 		err = s.Run(c.Context, &api.AttachOpen{Namespace: d.ns, Id: name, Exec: x})
 	}
 	return execError(err, name)
@@ -65,6 +66,9 @@ func execError(err error, name string) error {
 	var coded icli.CodedError
 	if errors.As(icli.StartError(err), &coded) {
 		if coded.Code == icli.CodeDaemon {
+			if !errdefs.IsFailedPrecondition(err) && strings.Contains(err.Error(), "execute in container") { // it knows no such user, say
+				return icli.CodedError{Err: err, Code: icli.CodeNotExecutable}
+			}
 			if errdefs.IsFailedPrecondition(err) {
 				return fmt.Errorf("container %s is not running: %w", name, err)
 			}

@@ -1,109 +1,26 @@
 package main
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"fmt"
 	"time"
 
 	"github.com/containerd/errdefs"
-	"github.com/docker/go-units"
-	"github.com/opencontainers/go-digest"
-	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/urfave/cli/v2"
 
 	"github.com/minirt/mini/cmd/mininerd/format"
+	"github.com/minirt/mini/cmd/mininerd/options"
 	"github.com/minirt/mini/cmd/mininerd/view"
-	"github.com/minirt/mini/oci/image"
 	"github.com/minirt/mini/runtime/api"
 )
-
-// localImage reads what an image's content tells: an image whose content is not all there tells less.
-func (d *daemon) localImage(ctx context.Context, i *api.Image) (view.LocalImage, error) {
-	out := view.LocalImage{Image: i, Bytes: i.Size}
-	if i.Id == "" {
-		return out, nil
-	}
-	data, err := d.blob(ctx, i.Id)
-	if errdefs.IsNotFound(err) {
-		return out, nil
-	}
-	if err == nil {
-		err = json.Unmarshal(data, &out.Config)
-	}
-	if err != nil {
-		return out, fmt.Errorf("configuration of image %s: %w", i.Name, err)
-	}
-	if i.Unpacked {
-		u, err := d.Images.Usage(ctx, &api.UsageRequest{Namespace: d.ns, Name: i.Name})
-		if err == nil {
-			out.Bytes = u.SnapshotSize
-		} else if !errdefs.IsNotFound(err) {
-			return out, err
-		}
-	}
-	return out, nil
-}
-
-// layers reads the layers of the manifest for this host.
-func (d *daemon) layers(ctx context.Context, i *api.Image) ([]view.Layer, error) {
-	read := func(ctx context.Context, blob ocispec.Descriptor) ([]byte, error) {
-		return d.blob(ctx, blob.Digest.String())
-	}
-	want, err := image.ParseWant(nil, false)
-	if err != nil {
-		return nil, err
-	}
-	target := ocispec.Descriptor{MediaType: i.Target.MediaType, Digest: digest.Digest(i.Target.Digest), Size: i.Target.Size}
-	manifests, err := image.Manifests(ctx, read, target, want)
-	if err != nil || len(manifests) == 0 {
-		return nil, err
-	}
-	data, err := read(ctx, manifests[0])
-	if err != nil {
-		return nil, err
-	}
-	m, err := image.ParseManifest(manifests[0].MediaType, data)
-	if err != nil {
-		return nil, err
-	}
-	var all []view.Layer
-	for _, l := range m.Layers {
-		all = append(all, view.Layer{Digest: l.Digest.String(), Size: l.Size})
-	}
-	return all, nil
-}
-
-func (d *daemon) blob(ctx context.Context, name string) ([]byte, error) {
-	var b bytes.Buffer
-	err := d.ReadBlob(ctx, &api.ReadContentRequest{Namespace: d.ns, Digest: name}, &b)
-	return b.Bytes(), err
-}
-
-// localImages are all images of the namespace.
-func (d *daemon) localImages(ctx context.Context) ([]view.LocalImage, error) {
-	list, err := d.Images.List(ctx, &api.ListImagesRequest{Namespace: d.ns})
-	if err != nil {
-		return nil, err
-	}
-	var all []view.LocalImage
-	for _, i := range list.Images {
-		one, err := d.localImage(ctx, i)
-		if err != nil {
-			return nil, err
-		}
-		all = append(all, one)
-	}
-	return all, nil
-}
 
 func imagesCommand(name string, aliases ...string) *cli.Command {
 	return &cli.Command{
 		Name: name, Aliases: aliases, Usage: "list images", ArgsUsage: "[REPOSITORY[:TAG]]",
 		Flags: []cli.Flag{
 			&cli.BoolFlag{Name: "all", Aliases: []string{"a"}, Usage: "docker's flag for images of a build's steps, of which there are none"},
-			&cli.BoolFlag{Name: "digests", Usage: "print the digests"},
+			&cli.BoolFlag{Name: "digests", Usage: "print the digests"}, &cli.BoolFlag{Name: "names", Usage: "print the whole names"},
+			&cli.BoolFlag{Name: "tree", Usage: "print the platforms of each"},
 			filterFlag(view.ImageFilterKeys()), formatFlag(), noTruncFlag(), quietFlag("print the ids only"),
 		},
 		Action: with(0, 1, "[REPOSITORY[:TAG]]", func(c *cli.Context, d *daemon) error {
@@ -115,23 +32,30 @@ func imagesCommand(name string, aliases ...string) *cli.Command {
 			if err != nil {
 				return err
 			}
+			if c.Bool("tree") && (c.Bool("quiet") || c.Bool("no-trunc") || c.Bool("digests") || c.String("format") != "") {
+				return fmt.Errorf("conflicting options: --tree with --quiet, --no-trunc, --digests or --format: %w", errdefs.ErrInvalidArgument)
+			}
 			now := time.Now()
 			list, err := view.Images(all, filters, c.Args().First(), now)
 			if err != nil {
 				return err
 			}
+			if c.Bool("tree") {
+				return printTree(c, d, list)
+			}
 			var rows []view.Image
 			for _, i := range list {
 				rows = append(rows, view.ImageRow(i, c.Bool("no-trunc"), now))
-			}
-			if c.Bool("quiet") && c.String("format") == "" {
-				return format.List(c.App.Writer, "{{.ID}}", "", view.ImageHeader(), rows)
 			}
 			columns := view.ImageColumns
 			if c.Bool("digests") {
 				columns = view.ImageDigestColumns
 			}
-			return format.List(c.App.Writer, c.String("format"), columns, view.ImageHeader(), rows)
+			if c.Bool("names") {
+				columns = `{{.Name}}\t` + columns
+			}
+			text := rowFormat(c, "image_id", func(f dockerFile) string { return f.ImagesFormat })
+			return format.List(c.App.Writer, text, columns, view.ImageHeader(), rows)
 		}),
 	}
 }
@@ -139,7 +63,12 @@ func imagesCommand(name string, aliases ...string) *cli.Command {
 func removeImagesCommand(name string, aliases ...string) *cli.Command {
 	return &cli.Command{
 		Name: name, Aliases: aliases, Usage: "remove images", ArgsUsage: "IMAGE...",
-		Flags: []cli.Flag{&cli.BoolFlag{Name: "force", Aliases: []string{"f"}, Usage: "by an id that has several names: remove them all; and though containers were made of it"}},
+		Flags: []cli.Flag{
+			&cli.BoolFlag{Name: "force", Aliases: []string{"f"}, Usage: "by an id that has several names: remove them all; and though containers were made of it"},
+			&cli.BoolFlag{Name: "async", Usage: "do not wait until the space is free"},
+			options.SilentSwitch("no-prune"), // there are no untagged parents
+			options.RefusedFlag("platform", "an image is removed whole"),
+		},
 		Action: each("IMAGE...", true, func(c *cli.Context, d *daemon, name string) error {
 			i, err := d.Images.Get(c.Context, &api.GetImageRequest{Namespace: d.ns, Name: name})
 			if errdefs.IsNotFound(err) {
@@ -175,7 +104,7 @@ func (d *daemon) unused(ctx context.Context, i *api.Image, word string) error {
 }
 
 func (d *daemon) removeImage(c *cli.Context, i *api.Image, name string) error {
-	gone, err := d.Images.Delete(c.Context, &api.DeleteImageRequest{Namespace: d.ns, Name: name, Force: c.Bool("force"), Sync: true})
+	gone, err := d.Images.Delete(c.Context, &api.DeleteImageRequest{Namespace: d.ns, Name: name, Force: c.Bool("force"), Sync: !c.Bool("async")})
 	if err != nil {
 		return err
 	}
@@ -209,23 +138,16 @@ func historyCommand() *cli.Command {
 	return &cli.Command{
 		Name: "history", Usage: "list the steps that made an image", ArgsUsage: "IMAGE",
 		Flags: []cli.Flag{
-			formatFlag(), noTruncFlag(), quietFlag("print the ids only"),
+			formatFlag(), noTruncFlag(), quietFlag("print the ids only"), onePlatformFlag(),
 			&cli.BoolFlag{Name: "human", Aliases: []string{"H"}, Value: true, Usage: "sizes and times as people read them"},
 		},
 		Action: with(1, 1, "IMAGE", func(c *cli.Context, d *daemon) error {
 			name := c.Args().First()
-			i, err := d.Images.Get(c.Context, &api.GetImageRequest{Namespace: d.ns, Name: name})
-			if errdefs.IsNotFound(err) {
-				return fmt.Errorf("%s: %s: %w", view.NoSuchImage, name, errdefs.ErrNotFound)
-			}
+			local, err := d.findImage(c.Context, name, c.String("platform"))
 			if err != nil {
 				return err
 			}
-			local, err := d.localImage(c.Context, i)
-			if err != nil {
-				return err
-			}
-			if local.Layers, err = d.layers(c.Context, i); err != nil {
+			if local.Layers, err = d.layers(c.Context, local, c.String("platform")); err != nil {
 				return err
 			}
 			rows := view.HistoryRows(local, c.Bool("no-trunc"), c.Bool("human"), time.Now())
@@ -236,36 +158,4 @@ func historyCommand() *cli.Command {
 			return format.List(c.App.Writer, text, view.HistoryColumns, view.HistoryHeader(), rows)
 		}),
 	}
-}
-
-func imagePruneCommand() *cli.Command {
-	return &cli.Command{
-		Name: "prune", Usage: "remove images that no container uses: those without a tag, or with -a all",
-		Flags: []cli.Flag{&cli.BoolFlag{Name: "all", Aliases: []string{"a"}, Usage: "those with a tag too"}, forceFlag()},
-		Action: with(0, 0, "", func(c *cli.Context, d *daemon) error {
-			what := "This will remove all dangling images."
-			if c.Bool("all") {
-				what = "This will remove all images without at least one container associated to them."
-			}
-			if ok, err := confirmed(c, what); !ok {
-				return err
-			}
-			return pruneImages(c, d)
-		}),
-	}
-}
-
-func pruneImages(c *cli.Context, d *daemon) error {
-	gone, err := d.Images.Prune(c.Context, &api.PruneImagesRequest{Namespace: d.ns, All: c.Bool("all")})
-	if err != nil {
-		return err
-	}
-	if len(gone.Deleted) > 0 {
-		fmt.Fprintln(c.App.Writer, "Deleted Images:")
-	}
-	for _, n := range gone.Deleted {
-		fmt.Fprintln(c.App.Writer, "untagged:", withTag(n))
-	}
-	fmt.Fprintf(c.App.Writer, "\nTotal reclaimed space: %s\n", units.HumanSize(float64(gone.Bytes)))
-	return nil
 }

@@ -94,7 +94,13 @@ func inspectVerb(object string, find func(*cli.Context, *daemon, string) (any, e
 func containerInspectCommand() *cli.Command {
 	return inspectVerb("container", inspectContainer, sizeFlag())
 }
-func imageInspectCommand() *cli.Command { return inspectVerb("image", inspectImage) }
+func imageInspectCommand() *cli.Command {
+	return inspectVerb("image", inspectImage, onePlatformFlag())
+}
+
+func onePlatformFlag() cli.Flag {
+	return &cli.StringFlag{Name: "platform", Usage: "`OS/ARCH[/VARIANT]` of the image to tell of"}
+}
 
 // native is a container as the daemon has it, with its documents as documents.
 type native struct {
@@ -142,19 +148,13 @@ func (d *daemon) imageSize(ctx context.Context, of *api.Container) (int64, error
 }
 
 func inspectImage(c *cli.Context, d *daemon, name string) (any, error) {
-	i, err := d.Images.Get(c.Context, &api.GetImageRequest{Namespace: d.ns, Name: name})
-	if errdefs.IsNotFound(err) {
-		return nil, fmt.Errorf("%s: %s: %w", view.NoSuchImage, name, errdefs.ErrNotFound)
-	}
+	local, err := d.findImage(c.Context, name, c.String("platform"))
 	if err != nil {
 		return nil, err
 	}
+	i := local.Image
 	if c.String("mode") == "native" {
 		return i, nil
-	}
-	local, err := d.localImage(c.Context, i)
-	if err != nil {
-		return nil, err
 	}
 	all, err := d.Images.List(c.Context, &api.ListImagesRequest{Namespace: d.ns})
 	if err != nil {

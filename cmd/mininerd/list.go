@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
@@ -33,7 +32,8 @@ func runList(c *cli.Context, d *daemon) error {
 	if err != nil {
 		return err
 	}
-	size := c.Bool("size") || strings.Contains(c.String("format"), ".Size")
+	text := rowFormat(c, "container_id", func(f dockerFile) string { return f.PsFormat })
+	size := c.Bool("size") || strings.Contains(text, ".Size")
 	all, err := d.Containers.List(c.Context, &api.ListContainersRequest{Namespace: d.ns, Size: size})
 	if err != nil {
 		return err
@@ -46,22 +46,38 @@ func runList(c *cli.Context, d *daemon) error {
 	if err != nil {
 		return err
 	}
-	if c.Bool("quiet") && c.String("format") == "" {
-		for _, one := range list {
-			fmt.Fprintln(c.App.Writer, view.ShortID(one.Id, c.Bool("no-trunc")))
-		}
-		return nil
-	}
-	now := time.Now()
-	var rows []view.Container
-	for _, one := range list {
-		rows = append(rows, view.ContainerRow(one, c.Bool("no-trunc"), now))
+	rows, err := containerRows(c, d, list, size)
+	if err != nil {
+		return err
 	}
 	columns := view.ContainerColumns
 	if c.Bool("size") {
 		columns = view.ContainerSizeColumns
 	}
-	return format.List(c.App.Writer, c.String("format"), columns, view.ContainerHeader(), rows)
+	return format.List(c.App.Writer, text, columns, view.ContainerHeader(), rows)
+}
+
+// containerRows are those of the containers; with their sizes, what their images take is told too.
+func containerRows(c *cli.Context, d *daemon, list []*api.Container, size bool) ([]view.Container, error) {
+	now := time.Now()
+	images := map[string]int64{} // sizes by name
+	var rows []view.Container
+	for _, one := range list {
+		row := view.ContainerRow(one, c.Bool("no-trunc"), now)
+		if size {
+			whole, known := images[one.Image]
+			if !known {
+				var err error
+				if whole, err = d.imageSize(c.Context, one); err != nil {
+					return nil, err
+				}
+				images[one.Image] = whole
+			}
+			row.Size = view.WrittenAndWhole(one, whole)
+		}
+		rows = append(rows, row)
+	}
+	return rows, nil
 }
 
 func topCommand() *cli.Command {
@@ -99,53 +115,4 @@ func portCommand() *cli.Command {
 			return nil
 		}),
 	}
-}
-
-func containerPruneCommand() *cli.Command {
-	return &cli.Command{
-		Name: "prune", Usage: "remove all containers that do not run",
-		Flags: []cli.Flag{forceFlag(), pruneFilterFlag()},
-		Action: with(0, 0, "", func(c *cli.Context, d *daemon) error {
-			if ok, err := confirmed(c, "This will remove all stopped containers."); !ok {
-				return err
-			}
-			removed, err := pruneContainers(c, d)
-			if len(removed) > 0 {
-				fmt.Fprintln(c.App.Writer, "Deleted Containers:")
-				for _, id := range removed {
-					fmt.Fprintln(c.App.Writer, id)
-				}
-			}
-			return err
-		}),
-	}
-}
-
-// pruneContainers removes what does not run, and what was only made.
-func pruneContainers(c *cli.Context, d *daemon) ([]string, error) {
-	filters, err := view.ParseFilters(c.StringSlice("filter"), view.PruneFilterKeys()...)
-	if err != nil {
-		return nil, err
-	}
-	all, err := d.Containers.List(c.Context, &api.ListContainersRequest{Namespace: d.ns})
-	if err != nil {
-		return nil, err
-	}
-	list, err := view.Prunable(all.Containers, filters, time.Now())
-	if err != nil {
-		return nil, err
-	}
-	var removed []string
-	for _, one := range list {
-		_, err := d.Containers.Delete(c.Context, &api.DeleteContainerRequest{Namespace: d.ns, Id: one.Id})
-		switch {
-		case errdefs.IsNotFound(err):
-		case err != nil:
-			return removed, err
-		default:
-			removed = append(removed, one.Id)
-		}
-	}
-	slices.Sort(removed)
-	return removed, nil
 }

@@ -34,13 +34,15 @@ func newApp() *cli.App {
 	app.Commands = append(containerVerbs(), imageVerbs()...)
 	app.Commands = append(app.Commands,
 		imagesCommand("images"), removeImagesCommand("rmi"), inspectCommand(), loginCommand(), logoutCommand(),
-		eventsCommand(), infoCommand(), versionCommand(),
+		eventsCommand(), infoCommand(), versionCommand(), searchCommand(), manifestCommand(), checkpointCommand(), apparmorCommand(),
 		&cli.Command{Name: "container", Usage: "work with containers", Subcommands: append(containerVerbs(), containerInspectCommand(), containerPruneCommand())},
 		&cli.Command{Name: "image", Usage: "work with images", Subcommands: append(imageVerbs(),
-			imagesCommand("ls", "list"), removeImagesCommand("rm", "remove"), imageInspectCommand(), imagePruneCommand())},
+			append(refusedImageCommands(), imagesCommand("ls", "list"), removeImagesCommand("rm", "remove"), imageInspectCommand(), imagePruneCommand())...)},
 		networkCommand(), volumeCommand(), namespaceCommand(), systemCommand(), icli.CompletionCommand(), icli.ManCommand(),
 	)
+	app.Commands = append(app.Commands, refusedCommands()...)
 	wrongFlags(app)
+	completeNames(app.Commands)
 	return app
 }
 
@@ -49,14 +51,14 @@ func containerVerbs() []*cli.Command {
 	return []*cli.Command{
 		runCommand(), createCommand(), startCommand(), stopCommand(), restartCommand(), killCommand(), removeCommand(), pauseCommand(),
 		unpauseCommand(), waitCommand(), renameCommand(), updateCommand(), execCommand(), attachCommand(), logsCommand(), listCommand(),
-		topCommand(), statsCommand(), portCommand(), copyCommand(), diffCommand(), exportCommand(),
+		topCommand(), statsCommand(), healthcheckCommand(), portCommand(), copyCommand(), diffCommand(), exportCommand(), commitCommand(),
 	}
 }
 
 // imageVerbs stand at the top and below "image".
 func imageVerbs() []*cli.Command {
 	return []*cli.Command{
-		pullCommand(), pushCommand(), tagCommand(), saveCommand(), loadCommand(), historyCommand(),
+		pullCommand(), pushCommand(), tagCommand(), saveCommand(), loadCommand(), importCommand(), historyCommand(),
 	}
 }
 

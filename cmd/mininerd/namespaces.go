@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/containerd/errdefs"
 	"github.com/urfave/cli/v2"
 
 	"github.com/minirt/mini/cmd/mininerd/format"
@@ -32,7 +33,9 @@ func namespaceCommand() *cli.Command {
 			})},
 			namespaceListCommand(),
 			inspectVerb("namespace", inspectNamespace),
-			{Name: "remove", Aliases: []string{"rm"}, Usage: "remove namespaces that are empty", ArgsUsage: "NAMESPACE...", Action: each("NAMESPACE...", false, func(c *cli.Context, d *daemon, name string) error {
+			{Name: "remove", Aliases: []string{"rm"}, Usage: "remove namespaces that are empty", ArgsUsage: "NAMESPACE...", Flags: []cli.Flag{
+				options.SilentSwitch("cgroup", "c"), // a namespace has no cgroup of its own
+			}, Action: each("NAMESPACE...", false, func(c *cli.Context, d *daemon, name string) error {
 				_, err := d.Namespaces.Delete(c.Context, &api.DeleteNamespaceRequest{Name: name})
 				return err
 			})},
@@ -40,12 +43,17 @@ func namespaceCommand() *cli.Command {
 	}
 }
 
+// tableOrFlag is formatFlag with a letter.
+func tableOrFlag() cli.Flag {
+	return &cli.StringFlag{Name: "format", Aliases: []string{"f"}, Usage: "`FORMAT`: table, 'table TEMPLATE', json, or a Go template"}
+}
+
 // namespaceRow is a row of namespace ls.
 type namespaceRow struct{ Name, Containers, Images string }
 
 func namespaceListCommand() *cli.Command {
 	return &cli.Command{
-		Name: "ls", Aliases: []string{"list"}, Usage: "list namespaces", Flags: []cli.Flag{formatFlag(), quietFlag("print the names only")},
+		Name: "ls", Aliases: []string{"list"}, Usage: "list namespaces", Flags: []cli.Flag{tableOrFlag(), quietFlag("print the names only")},
 		Action: with(0, 0, "", func(c *cli.Context, d *daemon) error {
 			r, err := d.Namespaces.List(c.Context, &api.ListNamespacesRequest{})
 			if err != nil {
@@ -86,5 +94,5 @@ func inspectNamespace(c *cli.Context, d *daemon, name string) (any, error) {
 			}{n.Name, n.Labels}, nil
 		}
 	}
-	return nil, fmt.Errorf("no such namespace: %s", name)
+	return nil, fmt.Errorf("No such namespace: %s: %w", name, errdefs.ErrNotFound) //nolint:staticcheck // as docker says it of other objects
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/containerd/errdefs"
 	"github.com/urfave/cli/v2"
@@ -18,7 +19,7 @@ func networkCommand() *cli.Command {
 	return &cli.Command{
 		Name: "network", Usage: "work with networks",
 		Subcommands: []*cli.Command{
-			networkCreateCommand(), networkListCommand(), inspectVerb("network", inspectNetwork), networkRemoveCommand(), networkPruneCommand(),
+			networkCreateCommand(), networkListCommand(), inspectVerb("network", inspectNetwork, &cli.BoolFlag{Name: "verbose", Aliases: []string{"v"}, Usage: "of no effect: there is no more to tell without a swarm"}), networkRemoveCommand(), networkPruneCommand(),
 			networkConnectCommand(), networkDisconnectCommand(),
 		},
 	}
@@ -36,6 +37,15 @@ func networkCreateCommand() *cli.Command {
 			&cli.StringSliceFlag{Name: "label", Usage: "set a label `KEY[=VALUE]`"},
 			&cli.BoolFlag{Name: "internal", Usage: "no way out of it"},
 			&cli.BoolFlag{Name: "ipv6", Usage: "IPv6 addresses too"},
+			&cli.BoolFlag{Name: "ipv4", Value: true, Usage: "IPv4 addresses; --ipv4=false: IPv6 alone"},
+			&cli.StringSliceFlag{Name: "aux-address", Usage: "`NAME=ADDRESS` that something else has in a subnet"},
+			&cli.StringFlag{Name: "ipam-driver", Value: "default", Usage: "who gives addresses: `DRIVER` default, the only one"},
+			&cli.StringSliceFlag{Name: "ipam-opt", Usage: "`KEY=VALUE` for the IPAM driver, which has none"},
+			&cli.BoolFlag{Name: "attachable", Usage: "of no effect: every network is"},
+			&cli.StringFlag{Name: "scope", Usage: "`SCOPE`: local"},
+			&cli.BoolFlag{Name: "ingress", Usage: "of a swarm, which there is none of"},
+			&cli.BoolFlag{Name: "config-only", Usage: "a configuration for other networks, which is not known"},
+			&cli.StringFlag{Name: "config-from", Usage: "`NETWORK` to take the configuration from, which is not known"},
 		},
 		Action: with(1, 1, "NETWORK", func(c *cli.Context, d *daemon) error {
 			r, err := options.NetworkRequest(c)
@@ -65,10 +75,7 @@ func networkListCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			text := c.String("format")
-			if c.Bool("quiet") && text == "" {
-				text = "{{.ID}}"
-			}
+			text := rowFormat(c, "network_id", func(f dockerFile) string { return f.NetworksFormat })
 			return format.List(c.App.Writer, text, view.NetworkColumns, view.NetworkHeader(), view.NetworkRows(r.Networks, filters, c.Bool("no-trunc")))
 		}),
 	}
@@ -113,7 +120,7 @@ func networkRemoveCommand() *cli.Command {
 
 func networkPruneCommand() *cli.Command {
 	return &cli.Command{
-		Name: "prune", Usage: "remove the networks that no container is in", Flags: []cli.Flag{forceFlag()},
+		Name: "prune", Usage: "remove the networks that no container is in", Flags: []cli.Flag{forceFlag(), networkPruneFlag()},
 		Action: with(0, 0, "", func(c *cli.Context, d *daemon) error {
 			if ok, err := confirmed(c, "This will remove all custom networks not used by at least one container."); !ok {
 				return err
@@ -123,8 +130,18 @@ func networkPruneCommand() *cli.Command {
 	}
 }
 
+// networkPruneFlag has no letter: -f is --force there.
+func networkPruneFlag() cli.Flag {
+	return &cli.StringSliceFlag{Name: "filter", Usage: "`KEY=VALUE`: until=TIME, label=KEY[=VALUE], label!=KEY[=VALUE]"}
+}
+
 func pruneNetworks(c *cli.Context, d *daemon) error {
-	r, err := d.Networks.Prune(c.Context, &api.PruneNetworksRequest{Namespace: d.ns})
+	request, err := options.PruneNetworks(c.StringSlice("filter"), time.Now())
+	if err != nil {
+		return err
+	}
+	request.Namespace = d.ns
+	r, err := d.Networks.Prune(c.Context, request)
 	if err != nil {
 		return err
 	}
@@ -141,12 +158,19 @@ func networkConnectCommand() *cli.Command {
 			&cli.StringSliceFlag{Name: "alias", Usage: "one more `NAME` of the container in it"},
 			&cli.StringFlag{Name: "ip", Usage: "IPv4 `ADDRESS`"}, &cli.StringFlag{Name: "ip6", Usage: "IPv6 `ADDRESS`"},
 			&cli.StringSliceFlag{Name: "link", Usage: "`CONTAINER[:ALIAS]`: a name for another container"},
+			&cli.StringSliceFlag{Name: "link-local-ip", Usage: "one more `ADDRESS`, a link-local one"},
+			&cli.StringSliceFlag{Name: "driver-opt", Usage: "`KEY=VALUE` for the network's driver"},
 		},
 		Action: with(2, 2, "NETWORK CONTAINER", func(c *cli.Context, d *daemon) error {
-			_, err := d.Containers.Connect(c.Context, &api.ConnectRequest{
+			more, err := options.Pairs("--driver-opt", c.StringSlice("driver-opt"))
+			if err != nil {
+				return err
+			}
+			_, err = d.Containers.Connect(c.Context, &api.ConnectRequest{
 				Namespace: d.ns, Id: c.Args().Get(1),
 				Network: &api.NetworkAttachment{
 					Network: c.Args().First(), Aliases: c.StringSlice("alias"), Ip: c.String("ip"), Ip6: c.String("ip6"), Links: c.StringSlice("link"),
+					LinkLocalIps: c.StringSlice("link-local-ip"), DriverOptions: more,
 				},
 			})
 			return err

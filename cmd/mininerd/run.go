@@ -41,7 +41,7 @@ func createCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			made, err := create(c, d, streams)
+			made, err := create(c, d, streams, false)
 			if err != nil {
 				return err
 			}
@@ -67,7 +67,12 @@ func runCommand() *cli.Command {
 // daemonFault gives what is not the process's own end docker's codes: 125, or 126 and 127 for a process that cannot be
 // started.
 func daemonFault(act cli.ActionFunc) cli.ActionFunc {
-	return func(c *cli.Context) error { return icli.StartError(act(c)) }
+	return func(c *cli.Context) error {
+		if err := icli.Args(c, 1, -1, runUsage); err != nil {
+			return err // docker has 1 for that
+		}
+		return icli.StartError(act(c))
+	}
 }
 
 // streams are what is attached to.
@@ -94,7 +99,7 @@ func attachedStreams(c *cli.Context) (streams, error) {
 }
 
 func run(c *cli.Context, d *daemon) error {
-	if _, err := client.ParseDetachKeys(c.String("detach-keys")); err != nil { // before anything is made
+	if _, err := client.ParseDetachKeys(detachKeys(c)); err != nil { // before anything is made
 		return err
 	}
 	s, err := attachedStreams(c)
@@ -104,7 +109,7 @@ func run(c *cli.Context, d *daemon) error {
 	if s.stdin && c.Bool("tty") && !isTerminal(os.Stdin) {
 		return icli.CodedError{Err: errors.New("the input device is not a TTY"), Code: 1}
 	}
-	made, err := create(c, d, s)
+	made, err := create(c, d, s, true)
 	if err != nil {
 		return err
 	}
@@ -122,7 +127,7 @@ func run(c *cli.Context, d *daemon) error {
 	}
 	var pidError error
 	session := icli.Session{
-		Client: d.Client, Terminal: c.Bool("tty"), Stdin: s.stdin, DetachKeys: c.String("detach-keys"),
+		Client: d.Client, Terminal: c.Bool("tty"), Stdin: s.stdin, DetachKeys: detachKeys(c),
 		NoStdout: !s.stdout, NoStderr: !s.stderr, KeepSignal: !c.Bool("sig-proxy"),
 		Opened: func(o *api.AttachOpened) { pidError = writePid(c, o.Pid) },
 	}
@@ -141,10 +146,11 @@ func writePid(c *cli.Context, pid int64) error {
 	return os.WriteFile(c.String("pidfile"), []byte(strconv.FormatInt(pid, 10)), 0o644)
 }
 
-// create makes the container of the command line, after its image was pulled where that is wanted.
-func create(c *cli.Context, d *daemon, s streams) (*api.Container, error) {
+// create makes the container of the command line, after its image was pulled where that is wanted; starting says that a
+// start follows.
+func create(c *cli.Context, d *daemon, s streams, starting bool) (*api.Container, error) {
 	args := c.Args().Slice()
-	req, err := options.ContainerRequest(c, args[0], args[1:])
+	req, err := options.ContainerRequest(c, args[0], args[1:], proxyVariables(c))
 	if err != nil {
 		return nil, err
 	}
@@ -155,7 +161,7 @@ func create(c *cli.Context, d *daemon, s streams) (*api.Container, error) {
 	if req.Kept, err = kept(c, s); err != nil {
 		return nil, err
 	}
-	req.StdinOnce = s.stdin
+	req.StdinOnce, req.StartFollows = s.stdin, starting
 	warn(c, options.Discarded(c))
 	cid, err := newIDFile(c.String("cidfile"))
 	if err != nil {

@@ -25,9 +25,13 @@ func startCommand() *cli.Command {
 		Flags: []cli.Flag{
 			&cli.BoolFlag{Name: "attach", Aliases: []string{"a"}, Usage: "attach to its outputs"},
 			&cli.BoolFlag{Name: "interactive", Aliases: []string{"i"}, Usage: "attach to its standard input"},
+			&cli.StringFlag{Name: "checkpoint", Usage: "go on from this `CHECKPOINT`"}, checkpointDirFlag(),
 			icli.DetachKeysFlag(),
 		},
 		Action: func(c *cli.Context) error {
+			if c.String("checkpoint") != "" {
+				return startCheckpoint(c)
+			}
 			if !c.Bool("attach") && !c.Bool("interactive") {
 				return each(containers, false, func(c *cli.Context, d *daemon, name string) error {
 					started, err := d.Containers.Start(c.Context, d.request(name))
@@ -43,6 +47,25 @@ func startCommand() *cli.Command {
 			})(c)
 		},
 	}
+}
+
+// startCheckpoint starts a container where a checkpoint has left it.
+func startCheckpoint(c *cli.Context) error {
+	if c.Bool("attach") || c.Bool("interactive") {
+		return fmt.Errorf("conflicting options: --checkpoint with --attach or --interactive: attach to it when it runs: %w", errdefs.ErrInvalidArgument)
+	}
+	if c.NArg() > 1 {
+		return errors.New("you cannot start multiple containers from a checkpoint")
+	}
+	return each(containers, false, func(c *cli.Context, d *daemon, name string) error {
+		dir, err := checkpointDir(c)
+		if err != nil {
+			return err
+		}
+		started, err := d.Containers.Restore(c.Context, &api.RestoreRequest{Namespace: d.ns, Id: name, Name: c.String("checkpoint"), Dir: dir})
+		warn(c, started.GetWarnings())
+		return err
+	})(c)
 }
 
 func attachCommand() *cli.Command {
@@ -75,7 +98,7 @@ func attach(c *cli.Context, d *daemon, name string, stdin, start bool) error {
 		}
 	}
 	s := icli.Session{
-		Client: d.Client, Terminal: hasTerminal(got.Spec), Stdin: stdin, DetachKeys: c.String("detach-keys"), KeepSignal: c.IsSet("sig-proxy") && !c.Bool("sig-proxy"),
+		Client: d.Client, Terminal: hasTerminal(got.Spec), Stdin: stdin, DetachKeys: detachKeys(c), KeepSignal: c.IsSet("sig-proxy") && !c.Bool("sig-proxy"),
 	}
 	return s.Run(c.Context, &api.AttachOpen{Namespace: d.ns, Id: got.Id, Start: start})
 }
@@ -113,6 +136,9 @@ func stopCommand() *cli.Command {
 		Name: "stop", Usage: "stop running containers", ArgsUsage: containers, Flags: stopFlags(),
 		Action: each(containers, false, func(c *cli.Context, d *daemon, name string) error {
 			r, err := d.stopRequest(c, name)
+			if err == nil {
+				err = d.warnOfPod(c, name, "its kubelet may start another in its place")
+			}
 			if err == nil {
 				_, err = d.Containers.Stop(c.Context, r)
 			}
@@ -166,6 +192,9 @@ func removeCommand() *cli.Command {
 			&cli.BoolFlag{Name: "volumes", Aliases: []string{"v"}, Usage: "the volumes without a name too, unless others have them"},
 		},
 		Action: each(containers, false, func(c *cli.Context, d *daemon, name string) error {
+			if err := d.spareMember(c, name); err != nil {
+				return err
+			}
 			_, err := d.Containers.Delete(c.Context, &api.DeleteContainerRequest{Namespace: d.ns, Id: name, Force: c.Bool("force"), Volumes: c.Bool("volumes")})
 			if errdefs.IsFailedPrecondition(err) && !c.Bool("force") {
 				return fmt.Errorf("cannot remove container %q: container is running: stop the container before removing or force remove: %w", name, errdefs.ErrFailedPrecondition)
@@ -217,7 +246,14 @@ func renameCommand() *cli.Command {
 		Name: "rename", Usage: "give a container another name", ArgsUsage: "CONTAINER NEW_NAME",
 		Action: with(2, 2, "CONTAINER NEW_NAME", func(c *cli.Context, d *daemon) error {
 			name := c.Args().First()
-			_, err := d.Containers.Rename(c.Context, &api.RenameRequest{Namespace: d.ns, Id: name, Name: c.Args().Get(1)})
+			got, err := d.Containers.Get(c.Context, d.request(name))
+			if err != nil {
+				return missing(err, name)
+			}
+			if got.Name == c.Args().Get(1) {
+				return fmt.Errorf("renaming a container with the same name as its current name: %w", errdefs.ErrInvalidArgument)
+			}
+			_, err = d.Containers.Rename(c.Context, &api.RenameRequest{Namespace: d.ns, Id: name, Name: c.Args().Get(1)})
 			if err != nil {
 				return missing(err, name)
 			}
@@ -229,7 +265,7 @@ func renameCommand() *cli.Command {
 func updateCommand() *cli.Command {
 	return &cli.Command{
 		Name: "update", Usage: "change the limits and the restart policy of containers", ArgsUsage: containers,
-		Flags: append(options.ResourceFlags(), &cli.StringFlag{Name: "restart", Usage: "`POLICY`: no, always, unless-stopped, on-failure[:RETRIES]"}),
+		Flags: append(options.ResourceFlags(), options.RefusedFlag("kernel-memory", "Linux has no such limit since 5.16"), &cli.StringFlag{Name: "restart", Usage: "`POLICY`: no, always, unless-stopped, on-failure[:RETRIES]"}),
 		Action: func(c *cli.Context) error {
 			r, err := updateRequest(c)
 			if err != nil {

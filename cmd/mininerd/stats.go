@@ -39,6 +39,7 @@ func runStats(c *cli.Context, d *daemon) error {
 		return err
 	}
 	live := !c.Bool("no-stream")
+	shape := rowFormat(c, "", func(f dockerFile) string { return f.StatsFormat })
 	for {
 		select {
 		case <-c.Context.Done():
@@ -53,7 +54,7 @@ func runStats(c *cli.Context, d *daemon) error {
 			return err
 		}
 		var picture bytes.Buffer
-		if err := format.List(&picture, c.String("format"), view.StatsColumns, view.StatsHeader(), rows); err != nil {
+		if err := format.List(&picture, shape, view.StatsColumns, view.StatsHeader(), rows); err != nil {
 			return err
 		}
 		text := picture.String()

@@ -5,8 +5,6 @@ import (
 	"runtime"
 	"time"
 
-	"github.com/containerd/errdefs"
-	"github.com/docker/go-units"
 	"github.com/urfave/cli/v2"
 
 	"github.com/minirt/mini/cmd/mininerd/format"
@@ -44,15 +42,12 @@ func eventsCommand() *cli.Command {
 				return err
 			}
 			err = d.Events(c.Context, r, func(e *api.Event) error {
-				event := view.EventOf(e)
-				if !event.Match(filters) {
-					return nil
+				for _, event := range view.EventsOf(e) {
+					if err := printEvent(c, event, filters); err != nil {
+						return err
+					}
 				}
-				if text := c.String("format"); text != "" {
-					return format.One(c.App.Writer, text, event)
-				}
-				_, err := fmt.Fprintln(c.App.Writer, event)
-				return err
+				return nil
 			})
 			if c.Context.Err() != nil {
 				return nil // an interrupt is how it ends
@@ -60,6 +55,17 @@ func eventsCommand() *cli.Command {
 			return err
 		}),
 	}
+}
+
+func printEvent(c *cli.Context, event view.Event, filters view.Filters) error {
+	if !event.Match(filters) {
+		return nil
+	}
+	if text := c.String("format"); text != "" {
+		return format.One(c.App.Writer, text, event)
+	}
+	_, err := fmt.Fprintln(c.App.Writer, event)
+	return err
 }
 
 func infoCommand() *cli.Command {
@@ -78,17 +84,7 @@ func infoCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			list, err := d.Containers.List(c.Context, &api.ListContainersRequest{Namespace: d.ns})
-			if err != nil {
-				return err
-			}
-			paused := int64(0)
-			for _, one := range list.Containers {
-				if one.State == "paused" {
-					paused++
-				}
-			}
-			out := view.InfoOf(i, v, paused)
+			out := view.InfoOf(i, v)
 			if text := c.String("format"); text != "" {
 				return format.One(c.App.Writer, text, out)
 			}
@@ -135,99 +131,5 @@ func versionCommand() *cli.Command {
 			}
 			return err
 		},
-	}
-}
-
-// disk is a row of system df.
-type disk struct{ Type, TotalCount, Active, Size, Reclaimable string }
-
-func diskCommand() *cli.Command {
-	return &cli.Command{
-		Name: "df", Usage: "tell what takes the disk", Flags: []cli.Flag{formatFlag()},
-		Action: with(0, 0, "", func(c *cli.Context, d *daemon) error {
-			rows, err := d.disk(c)
-			if err != nil {
-				return err
-			}
-			header := disk{"TYPE", "TOTAL", "ACTIVE", "SIZE", "RECLAIMABLE"}
-			return format.List(c.App.Writer, c.String("format"), `{{.Type}}\t{{.TotalCount}}\t{{.Active}}\t{{.Size}}\t{{.Reclaimable}}`, header, rows)
-		}),
-	}
-}
-
-func (d *daemon) disk(c *cli.Context) ([]disk, error) {
-	images, err := d.localImages(c.Context)
-	if err != nil {
-		return nil, err
-	}
-	list, err := d.Containers.List(c.Context, &api.ListContainersRequest{Namespace: d.ns, Size: true})
-	if err != nil {
-		return nil, err
-	}
-	used := map[string]bool{}
-	running := 0
-	var written, idle int64
-	for _, one := range list.Containers {
-		used[one.Image] = true
-		size := one.Size.GetSize()
-		written += size
-		if one.State == "running" || one.State == "paused" {
-			running++
-		} else {
-			idle += size
-		}
-	}
-	active := map[string]bool{}
-	sizes := map[string]int64{}
-	for _, i := range images {
-		sizes[i.Id] = i.Bytes
-		if used[i.Name] {
-			active[i.Id] = true
-		}
-	}
-	var total, free int64
-	for id, size := range sizes {
-		total += size
-		if !active[id] {
-			free += size
-		}
-	}
-	return []disk{
-		diskRow("Images", len(sizes), len(active), total, free), diskRow("Containers", len(list.Containers), running, written, idle),
-	}, nil
-}
-
-func diskRow(kind string, count, active int, total, free int64) disk {
-	share := ""
-	if total > 0 {
-		share = fmt.Sprintf(" (%d%%)", free*100/total)
-	}
-	return disk{kind, fmt.Sprint(count), fmt.Sprint(active), units.HumanSize(float64(total)), units.HumanSize(float64(free)) + share}
-}
-
-func systemPruneCommand() *cli.Command {
-	return &cli.Command{
-		Name: "prune", Usage: "remove containers that do not run, networks and images that no container uses",
-		Flags: []cli.Flag{&cli.BoolFlag{Name: "all", Aliases: []string{"a"}, Usage: "images with a tag too"}, forceFlag(), pruneFilterFlag()},
-		Action: with(0, 0, "", func(c *cli.Context, d *daemon) error {
-			if ok, err := confirmed(c, "This will remove: all stopped containers, all networks not used by at least one container, and unused images."); !ok {
-				return err
-			}
-			removed, err := pruneContainers(c, d)
-			if len(removed) > 0 {
-				fmt.Fprintln(c.App.Writer, "Deleted Containers:")
-				for _, id := range removed {
-					fmt.Fprintln(c.App.Writer, id)
-				}
-				fmt.Fprintln(c.App.Writer)
-			}
-			if err != nil {
-				return err
-			}
-			if err := pruneNetworks(c, d); err != nil && !errdefs.IsNotImplemented(err) {
-				return err
-			}
-			return pruneImages(c, d)
-		}),
 	}
 }

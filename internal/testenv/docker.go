@@ -50,8 +50,11 @@ func StartDocker(t testing.TB, flags ...string) *Dockerd {
 		_ = cmd.Process.Signal(os.Interrupt)
 		<-ended
 		// dockerd makes its data a mount of its own where the one above is private, and leaves it.
-		if err := unix.Unmount(filepath.Join(dir, "data"), unix.MNT_DETACH); err != nil && !errors.Is(err, unix.EINVAL) { // EINVAL: it is none
-			t.Errorf("unmount dockerd's data: %v", err)
+		for _, left := range []string{"data", "exec/netns/default"} { // the second is there when it has had networks
+			err := unix.Unmount(filepath.Join(dir, left), unix.MNT_DETACH)
+			if err != nil && !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENOENT) { // EINVAL: it is none
+				t.Errorf("unmount what dockerd has left: %v", err)
+			}
 		}
 	})
 	Eventually(t, 60*time.Second, "dockerd answers", func() bool {

@@ -6,6 +6,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -39,6 +40,7 @@ func Stargz(t testing.TB) *StargzSnapshotter {
 	stargzProgram(t)
 	dir := Dir(t)
 	s := &StargzSnapshotter{Socket: filepath.Join(dir, "stargz.sock"), Root: filepath.Join(dir, "stargz"), t: t}
+	t.Cleanup(s.unmount)
 	Leftovers(t, s.Root)
 	s.Start()
 	t.Cleanup(s.Kill)
@@ -79,6 +81,17 @@ func (s *StargzSnapshotter) Start() {
 func (s *StargzSnapshotter) Kill() {
 	_ = s.process.Kill() // it may have ended
 	<-s.done
+}
+
+// unmount takes away the mounts that a failed test has left, which nobody serves any more.
+func (s *StargzSnapshotter) unmount() {
+	for item := range look() {
+		if at, ok := strings.CutPrefix(item, "mount "); ok && strings.HasPrefix(at, s.Root) {
+			if err := syscall.Unmount(at, syscall.MNT_DETACH); err != nil {
+				s.t.Errorf("unmount %s: %v", at, err)
+			}
+		}
+	}
 }
 
 // Log is what it has written so far.

@@ -33,3 +33,14 @@ func IndexToOCI(x ocispec.Index) ocispec.Index {
 	}
 	return x
 }
+
+// ManifestToDocker returns a manifest with Docker's media types, as far as Docker has them.
+func ManifestToDocker(m ocispec.Manifest) ocispec.Manifest {
+	m.MediaType, m.ArtifactType, m.Annotations = DockerManifest, "", nil
+	m.Config.MediaType = DockerConfig
+	m.Layers = slices.Clone(m.Layers)
+	for i := range m.Layers {
+		m.Layers[i].MediaType = ToDocker(m.Layers[i].MediaType)
+	}
+	return m
+}

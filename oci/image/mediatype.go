@@ -134,3 +134,13 @@ func ToOCI(mediaType string) string {
 	}
 	return mediaType
 }
+
+// ToDocker translates an OCI media type to Docker's, where it has one.
+func ToDocker(mediaType string) string {
+	for _, docker := range []string{DockerList, DockerManifest, DockerConfig, DockerLayer, DockerLayerGzip, DockerLayerZstd, DockerForeign, DockerForeignGzip} {
+		if ToOCI(docker) == mediaType {
+			return docker
+		}
+	}
+	return mediaType
+}

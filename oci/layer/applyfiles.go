@@ -161,6 +161,11 @@ func writeAll(fd int, data []byte) error {
 func (a *applier) again(to place, do func() error) error {
 	err := do()
 	if errors.Is(err, unix.EEXIST) {
+		if a.o.files != nil {
+			if err := a.replaceable(to); err != nil {
+				return err
+			}
+		}
 		if err := a.clear(to); err != nil {
 			return err
 		}

@@ -121,11 +121,19 @@ func (a *applier) whole(to place, h *tar.Header, contents io.Reader) (done bool,
 	return true, nil
 }
 
-// replaceable refuses a directory in a file's place before anything is written.
+// replaceable refuses what a file cannot take the place of, before anything is written. What something is mounted on is
+// among that: in a mount namespace that is not this thread's, the kernel would let it be removed, and take the mount away
+// from who uses it (Linux 3.18).
 func (a *applier) replaceable(to place) error {
-	var stat unix.Stat_t
-	if err := unix.Fstatat(to.parent, to.base, &stat, unix.AT_SYMLINK_NOFOLLOW); err == nil && stat.Mode&unix.S_IFMT == unix.S_IFDIR {
+	var stat unix.Statx_t
+	err := unix.Statx(to.parent, to.base, unix.AT_SYMLINK_NOFOLLOW|unix.AT_NO_AUTOMOUNT, unix.STATX_TYPE, &stat)
+	switch {
+	case err != nil: // there is nothing, or it says itself what is wrong
+		return nil
+	case stat.Mode&unix.S_IFMT == unix.S_IFDIR:
 		return a.clear(to) // refuses it
+	case stat.Attributes&unix.STATX_ATTR_MOUNT_ROOT != 0:
+		return fmt.Errorf("something is mounted there: %w", unix.EBUSY)
 	}
 	return nil
 }

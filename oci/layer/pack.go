@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"path"
 	"strings"
 	"time"
@@ -19,6 +20,9 @@ type PackOptions struct {
 	As string
 	// UIDMap and GIDMap are those of the user namespace that the tree belongs to; its owners are mapped back.
 	UIDMap, GIDMap []IDMap
+	// Enter, unless nil, is asked of each directory that another file system is mounted on whether what is in there belongs
+	// to the archive. The one that is named is not asked of.
+	Enter func(dir *os.File) bool
 	// Skipped, unless nil, is told of what tar has no place for: sockets.
 	Skipped func(name string)
 }
@@ -42,9 +46,9 @@ func Pack(ctx context.Context, w io.Writer, root, name string, o PackOptions) er
 		return err
 	}
 	if o.As == "" && f.kind() == unix.S_IFDIR {
-		err = p.directory(name, "")
+		err = p.directory(name, "", f.stat.Dev)
 	} else {
-		err = p.entry(name, o.As, f)
+		err = p.entry(name, o.As, f, f.stat.Dev)
 	}
 	if err != nil {
 		return err
@@ -71,8 +75,8 @@ func (p *packer) stat(name string) (file, error) {
 // packTries is how often a file is looked at that is another one when it is opened.
 const packTries = 5
 
-// entry writes one file, and what is in it.
-func (p *packer) entry(name, as string, f file) error {
+// entry writes one file, and what is in it; dev is the file system of the directory that it is in.
+func (p *packer) entry(name, as string, f file, dev uint64) error {
 	if err := p.ctx.Err(); err != nil {
 		return err
 	}
@@ -91,14 +95,26 @@ func (p *packer) entry(name, as string, f file) error {
 	if err != nil {
 		return fmt.Errorf("archive %q: %w", as, err)
 	}
-	if f.kind() != unix.S_IFDIR {
+	if f.kind() != unix.S_IFDIR || f.stat.Dev != dev && !p.enters(name) {
 		return nil
 	}
-	return p.directory(name, as)
+	return p.directory(name, as, f.stat.Dev)
+}
+
+func (p *packer) enters(name string) bool {
+	if p.o.Enter == nil {
+		return true
+	}
+	dir, err := p.tree.open(name, unix.O_PATH|unix.O_DIRECTORY)
+	if err != nil {
+		return true // it says itself what is wrong
+	}
+	defer dir.Close()
+	return p.o.Enter(dir)
 }
 
 // directory writes what is in one.
-func (p *packer) directory(name, as string) error {
+func (p *packer) directory(name, as string, dev uint64) error {
 	names, err := p.tree.names(name)
 	if gone(err) {
 		return nil
@@ -114,7 +130,7 @@ func (p *packer) directory(name, as string) error {
 	for _, n := range names {
 		f, err := p.stat(join(name, n))
 		if err == nil {
-			err = p.entry(join(name, n), as+n, f)
+			err = p.entry(join(name, n), as+n, f, dev)
 		}
 		if err != nil && !gone(err) {
 			return err

@@ -266,7 +266,11 @@ func ShortNames(path, ref string) ([]string, error) {
 		repository, version = ref[:i], ref[i:]
 	}
 	if alias := f.aliases[repository]; alias != "" && f.shortMode != shortDisabled {
-		return []string{alias + version}, nil
+		full, err := name.Parse(alias + version)
+		if err != nil {
+			return nil, fmt.Errorf("alias %q in %s: %w", repository, path, err)
+		}
+		return []string{full.String()}, nil
 	}
 	if len(f.search) > 1 && (f.shortMode == shortEnforcing || f.shortMode == "") {
 		return nil, fmt.Errorf("image %q has no registry in its name, and %s has several to search (%s): write the whole name, or make an alias in it, or set short-name-mode = \"permissive\": %w",

@@ -136,7 +136,7 @@ func TestShortNames(t *testing.T) {
 	write(path+".d/10-mode.conf", "short-name-mode = \"permissive\"\n[aliases]\n\"other\" = \"quay.example/other\"")
 	for ref, want := range map[string]string{
 		"busybox": "quay.example/busybox:latest docker.io/library/busybox:latest", "team/x:1": "quay.example/team/x:1 docker.io/team/x:1",
-		"tool": "tools.example/infra/tool", "tool:2": "tools.example/infra/tool:2", "other": "quay.example/other",
+		"tool": "tools.example/infra/tool:latest", "tool:2": "tools.example/infra/tool:2", "other": "quay.example/other:latest",
 		"a.example/x": "", "localhost/x": "", "docker.io/library/x": "", strings.Repeat("a", 64): "",
 	} {
 		if got := ask(ref); got != want {

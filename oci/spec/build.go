@@ -95,6 +95,7 @@ func rules() []rule {
 		{"paths", pathsRule},
 		{"cgroup", cgroupRule},
 		{"resources", resourcesRule},
+		{"block devices' limits", blockLimitsRule},
 		{"devices", devicesRule},
 		{"network devices", netDevicesRule},
 		{"sysctls", sysctlsRule},

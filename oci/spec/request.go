@@ -48,6 +48,7 @@ type Request struct {
 
 	// Limits.
 	Resources    *specs.LinuxResources  `json:"resources,omitempty"`
+	BlockLimits  []BlockLimit           `json:"blockLimits,omitempty"`
 	CgroupParent string                 `json:"cgroupParent,omitempty"`
 	Rlimits      []specs.POSIXRlimit    `json:"rlimits,omitempty"`
 	OOMScoreAdj  *int                   `json:"oomScoreAdj,omitempty"`

@@ -28,6 +28,7 @@ type PathRequest struct {
 	Namespace     string                 `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
 	Id            string                 `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`
 	Path          string                 `protobuf:"bytes,3,opt,name=path,proto3" json:"path,omitempty"`
+	As            string                 `protobuf:"bytes,4,opt,name=as,proto3" json:"as,omitempty"` // for Download: what the archive calls it instead
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -79,6 +80,13 @@ func (x *PathRequest) GetId() string {
 func (x *PathRequest) GetPath() string {
 	if x != nil {
 		return x.Path
+	}
+	return ""
+}
+
+func (x *PathRequest) GetAs() string {
+	if x != nil {
+		return x.As
 	}
 	return ""
 }
@@ -711,11 +719,12 @@ var File_archives_proto protoreflect.FileDescriptor
 
 const file_archives_proto_rawDesc = "" +
 	"\n" +
-	"\x0earchives.proto\x12\bminid.v1\x1a\vminid.proto\"O\n" +
+	"\x0earchives.proto\x12\bminid.v1\x1a\vminid.proto\"_\n" +
 	"\vPathRequest\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12\x12\n" +
-	"\x04path\x18\x03 \x01(\tR\x04path\"\x88\x01\n" +
+	"\x04path\x18\x03 \x01(\tR\x04path\x12\x0e\n" +
+	"\x02as\x18\x04 \x01(\tR\x02as\"\x88\x01\n" +
 	"\bPathInfo\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04size\x18\x02 \x01(\x03R\x04size\x12\x12\n" +

@@ -1,4 +1,5 @@
-// Package api is the native API of minid: minid.proto, a file for each of some services, and the Go code made of them. Nothing here is written by hand but
+// Package api is the native API of minid: minid.proto, a file for each of some services, and the
+// Go code made of them. Nothing here is written by hand but
 // the .proto files; the server is in runtime/server, the client in runtime/client.
 package api
 

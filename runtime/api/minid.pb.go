@@ -135,6 +135,7 @@ func (x *VersionResponse) GetApiVersion() string {
 
 type InfoRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
+	Config        bool                   `protobuf:"varint,1,opt,name=config,proto3" json:"config,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -169,6 +170,13 @@ func (*InfoRequest) Descriptor() ([]byte, []int) {
 	return file_minid_proto_rawDescGZIP(), []int{2}
 }
 
+func (x *InfoRequest) GetConfig() bool {
+	if x != nil {
+		return x.Config
+	}
+	return false
+}
+
 type InfoResponse struct {
 	state             protoimpl.MessageState `protogen:"open.v1"`
 	Name              string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"` // the daemon's own name
@@ -199,6 +207,7 @@ type InfoResponse struct {
 	ContainersPaused  int64                  `protobuf:"varint,26,opt,name=containers_paused,json=containersPaused,proto3" json:"containers_paused,omitempty"`
 	Runtimes          []string               `protobuf:"bytes,27,rep,name=runtimes,proto3" json:"runtimes,omitempty"` // beside the one that is built in
 	Time              int64                  `protobuf:"varint,28,opt,name=time,proto3" json:"time,omitempty"`        // of the answer
+	Config            string                 `protobuf:"bytes,30,opt,name=config,proto3" json:"config,omitempty"`     // in TOML, when it is asked for
 	Plugins           []*PluginInfo          `protobuf:"bytes,29,rep,name=plugins,proto3" json:"plugins,omitempty"`
 	unknownFields     protoimpl.UnknownFields
 	sizeCache         protoimpl.SizeCache
@@ -428,6 +437,13 @@ func (x *InfoResponse) GetTime() int64 {
 		return x.Time
 	}
 	return 0
+}
+
+func (x *InfoResponse) GetConfig() string {
+	if x != nil {
+		return x.Config
+	}
+	return ""
 }
 
 func (x *InfoResponse) GetPlugins() []*PluginInfo {
@@ -6561,7 +6577,9 @@ type NetworkAttachment struct {
 	Ip            string                 `protobuf:"bytes,3,opt,name=ip,proto3" json:"ip,omitempty"` // empty: any
 	Ip6           string                 `protobuf:"bytes,4,opt,name=ip6,proto3" json:"ip6,omitempty"`
 	Mac           string                 `protobuf:"bytes,5,opt,name=mac,proto3" json:"mac,omitempty"`
-	Links         []string               `protobuf:"bytes,6,rep,name=links,proto3" json:"links,omitempty"` // CONTAINER[:ALIAS]
+	Links         []string               `protobuf:"bytes,6,rep,name=links,proto3" json:"links,omitempty"`                                                                                                                // CONTAINER[:ALIAS]
+	LinkLocalIps  []string               `protobuf:"bytes,7,rep,name=link_local_ips,json=linkLocalIps,proto3" json:"link_local_ips,omitempty"`                                                                            // more addresses, which nobody else is asked about
+	DriverOptions map[string]string      `protobuf:"bytes,8,rep,name=driver_options,json=driverOptions,proto3" json:"driver_options,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"` // com.docker.network.endpoint.ifname is the name of the interface
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -6634,6 +6652,20 @@ func (x *NetworkAttachment) GetMac() string {
 func (x *NetworkAttachment) GetLinks() []string {
 	if x != nil {
 		return x.Links
+	}
+	return nil
+}
+
+func (x *NetworkAttachment) GetLinkLocalIps() []string {
+	if x != nil {
+		return x.LinkLocalIps
+	}
+	return nil
+}
+
+func (x *NetworkAttachment) GetDriverOptions() map[string]string {
+	if x != nil {
+		return x.DriverOptions
 	}
 	return nil
 }
@@ -7142,13 +7174,14 @@ type CreateContainerRequest struct {
 	Dns            *DNSSettings           `protobuf:"bytes,24,opt,name=dns,proto3" json:"dns,omitempty"`
 	ExtraHosts     []string               `protobuf:"bytes,25,rep,name=extra_hosts,json=extraHosts,proto3" json:"extra_hosts,omitempty"` // NAME:IP, or NAME:host-gateway
 	Restart        *RestartPolicy         `protobuf:"bytes,26,opt,name=restart,proto3" json:"restart,omitempty"`
-	Health         *HealthCheck           `protobuf:"bytes,27,opt,name=health,proto3" json:"health,omitempty"`                                 // unset: the image's
-	StopTimeout    int64                  `protobuf:"varint,28,opt,name=stop_timeout,json=stopTimeout,proto3" json:"stop_timeout,omitempty"`   // 0: 10 s; negative: no end
-	VolumesFrom    []string               `protobuf:"bytes,30,rep,name=volumes_from,json=volumesFrom,proto3" json:"volumes_from,omitempty"`    // CONTAINER[:ro|rw]: whose mounts it gets too
-	ImageVolumes   string                 `protobuf:"bytes,31,opt,name=image_volumes,json=imageVolumes,proto3" json:"image_volumes,omitempty"` // what becomes of the volumes that the image declares: empty for nothing, copy, bind or mkdir
-	Init           bool                   `protobuf:"varint,29,opt,name=init,proto3" json:"init,omitempty"`                                    // a small init is its first process, which forwards signals and reaps
-	InitBinary     string                 `protobuf:"bytes,41,opt,name=init_binary,json=initBinary,proto3" json:"init_binary,omitempty"`       // on the daemon's machine; empty: its own
-	Kept           []byte                 `protobuf:"bytes,40,opt,name=kept,proto3" json:"kept,omitempty"`                                     // JSON that the client keeps with the container, and that nobody else reads
+	Health         *HealthCheck           `protobuf:"bytes,27,opt,name=health,proto3" json:"health,omitempty"`                                  // unset: the image's
+	StopTimeout    int64                  `protobuf:"varint,28,opt,name=stop_timeout,json=stopTimeout,proto3" json:"stop_timeout,omitempty"`    // 0: 10 s; negative: no end
+	VolumesFrom    []string               `protobuf:"bytes,30,rep,name=volumes_from,json=volumesFrom,proto3" json:"volumes_from,omitempty"`     // CONTAINER[:ro|rw]: whose mounts it gets too
+	ImageVolumes   string                 `protobuf:"bytes,31,opt,name=image_volumes,json=imageVolumes,proto3" json:"image_volumes,omitempty"`  // what becomes of the volumes that the image declares: empty for nothing, copy, bind or mkdir
+	Init           bool                   `protobuf:"varint,29,opt,name=init,proto3" json:"init,omitempty"`                                     // a small init is its first process, which forwards signals and reaps
+	InitBinary     string                 `protobuf:"bytes,41,opt,name=init_binary,json=initBinary,proto3" json:"init_binary,omitempty"`        // on the daemon's machine; empty: its own
+	Kept           []byte                 `protobuf:"bytes,40,opt,name=kept,proto3" json:"kept,omitempty"`                                      // JSON that the client keeps with the container, and that nobody else reads
+	StartFollows   bool                   `protobuf:"varint,60,opt,name=start_follows,json=startFollows,proto3" json:"start_follows,omitempty"` // it is started next, by the same client: should the daemon end before, it is removed at its next start
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -7412,6 +7445,13 @@ func (x *CreateContainerRequest) GetKept() []byte {
 		return x.Kept
 	}
 	return nil
+}
+
+func (x *CreateContainerRequest) GetStartFollows() bool {
+	if x != nil {
+		return x.StartFollows
+	}
+	return false
 }
 
 type LogConfig struct {
@@ -9360,6 +9400,7 @@ type Subnet struct {
 	Subnet        string                 `protobuf:"bytes,1,opt,name=subnet,proto3" json:"subnet,omitempty"`
 	Gateway       string                 `protobuf:"bytes,2,opt,name=gateway,proto3" json:"gateway,omitempty"`
 	IpRange       string                 `protobuf:"bytes,3,opt,name=ip_range,json=ipRange,proto3" json:"ip_range,omitempty"`
+	Auxiliary     map[string]string      `protobuf:"bytes,4,rep,name=auxiliary,proto3" json:"auxiliary,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -9413,6 +9454,13 @@ func (x *Subnet) GetIpRange() string {
 		return x.IpRange
 	}
 	return ""
+}
+
+func (x *Subnet) GetAuxiliary() map[string]string {
+	if x != nil {
+		return x.Auxiliary
+	}
+	return nil
 }
 
 type NetworkMember struct {
@@ -9485,6 +9533,7 @@ type CreateNetworkRequest struct {
 	Subnets       []*Subnet              `protobuf:"bytes,6,rep,name=subnets,proto3" json:"subnets,omitempty"`
 	Internal      bool                   `protobuf:"varint,7,opt,name=internal,proto3" json:"internal,omitempty"`
 	Ipv6          bool                   `protobuf:"varint,8,opt,name=ipv6,proto3" json:"ipv6,omitempty"`
+	NoIpv4        bool                   `protobuf:"varint,9,opt,name=no_ipv4,json=noIpv4,proto3" json:"no_ipv4,omitempty"` // IPv6 addresses alone
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -9571,6 +9620,13 @@ func (x *CreateNetworkRequest) GetInternal() bool {
 func (x *CreateNetworkRequest) GetIpv6() bool {
 	if x != nil {
 		return x.Ipv6
+	}
+	return false
+}
+
+func (x *CreateNetworkRequest) GetNoIpv4() bool {
+	if x != nil {
+		return x.NoIpv4
 	}
 	return false
 }
@@ -9763,6 +9819,7 @@ type PruneNetworksRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Namespace     string                 `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
 	Filters       []string               `protobuf:"bytes,2,rep,name=filters,proto3" json:"filters,omitempty"`
+	Until         int64                  `protobuf:"varint,3,opt,name=until,proto3" json:"until,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -9809,6 +9866,13 @@ func (x *PruneNetworksRequest) GetFilters() []string {
 		return x.Filters
 	}
 	return nil
+}
+
+func (x *PruneNetworksRequest) GetUntil() int64 {
+	if x != nil {
+		return x.Until
+	}
+	return 0
 }
 
 type PruneNetworksResponse struct {
@@ -11007,8 +11071,9 @@ const file_minid_proto_rawDesc = "" +
 	"\n" +
 	"go_version\x18\x03 \x01(\tR\tgoVersion\x12\x1f\n" +
 	"\vapi_version\x18\x04 \x01(\tR\n" +
-	"apiVersion\"\r\n" +
-	"\vInfoRequest\"\xd9\a\n" +
+	"apiVersion\"%\n" +
+	"\vInfoRequest\x12\x16\n" +
+	"\x06config\x18\x01 \x01(\bR\x06config\"\xf1\a\n" +
 	"\fInfoResponse\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04uuid\x18\x02 \x01(\tR\x04uuid\x12\x10\n" +
@@ -11043,7 +11108,8 @@ const file_minid_proto_rawDesc = "" +
 	"tcpAddress\x12+\n" +
 	"\x11containers_paused\x18\x1a \x01(\x03R\x10containersPaused\x12\x1a\n" +
 	"\bruntimes\x18\x1b \x03(\tR\bruntimes\x12\x12\n" +
-	"\x04time\x18\x1c \x01(\x03R\x04time\x12.\n" +
+	"\x04time\x18\x1c \x01(\x03R\x04time\x12\x16\n" +
+	"\x06config\x18\x1e \x01(\tR\x06config\x12.\n" +
 	"\aplugins\x18\x1d \x03(\v2\x14.minid.v1.PluginInfoR\aplugins\x1a;\n" +
 	"\rFeaturesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
@@ -11605,14 +11671,19 @@ const file_minid_proto_rawDesc = "" +
 	"\x03ips\x18\x04 \x03(\tR\x03ips\x12\x1a\n" +
 	"\bgateways\x18\x05 \x03(\tR\bgateways\x12\x10\n" +
 	"\x03mac\x18\x06 \x01(\tR\x03mac\x12\x18\n" +
-	"\aaliases\x18\a \x03(\tR\aaliases\"\x91\x01\n" +
+	"\aaliases\x18\a \x03(\tR\aaliases\"\xd0\x02\n" +
 	"\x11NetworkAttachment\x12\x18\n" +
 	"\anetwork\x18\x01 \x01(\tR\anetwork\x12\x18\n" +
 	"\aaliases\x18\x02 \x03(\tR\aaliases\x12\x0e\n" +
 	"\x02ip\x18\x03 \x01(\tR\x02ip\x12\x10\n" +
 	"\x03ip6\x18\x04 \x01(\tR\x03ip6\x12\x10\n" +
 	"\x03mac\x18\x05 \x01(\tR\x03mac\x12\x14\n" +
-	"\x05links\x18\x06 \x03(\tR\x05links\"\x88\x01\n" +
+	"\x05links\x18\x06 \x03(\tR\x05links\x12$\n" +
+	"\x0elink_local_ips\x18\a \x03(\tR\flinkLocalIps\x12U\n" +
+	"\x0edriver_options\x18\b \x03(\v2..minid.v1.NetworkAttachment.DriverOptionsEntryR\rdriverOptions\x1a@\n" +
+	"\x12DriverOptionsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x88\x01\n" +
 	"\rPublishedPort\x12\x1a\n" +
 	"\bprotocol\x18\x01 \x01(\tR\bprotocol\x12\x17\n" +
 	"\ahost_ip\x18\x02 \x01(\tR\x06hostIp\x12\x1b\n" +
@@ -11648,7 +11719,7 @@ const file_minid_proto_rawDesc = "" +
 	"\x06signal\x18\x03 \x01(\x05R\x06signal\x12\x12\n" +
 	"\x04time\x18\x04 \x01(\x03R\x04time\x12\x10\n" +
 	"\x03oom\x18\x05 \x01(\bR\x03oom\x12\x16\n" +
-	"\x06reason\x18\x06 \x01(\tR\x06reason\"\x9a\n" +
+	"\x06reason\x18\x06 \x01(\tR\x06reason\"\xbf\n" +
 	"\n" +
 	"\x16CreateContainerRequest\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x0e\n" +
@@ -11691,7 +11762,8 @@ const file_minid_proto_rawDesc = "" +
 	"\x04init\x18\x1d \x01(\bR\x04init\x12\x1f\n" +
 	"\vinit_binary\x18) \x01(\tR\n" +
 	"initBinary\x12\x12\n" +
-	"\x04kept\x18( \x01(\fR\x04kept\x1a9\n" +
+	"\x04kept\x18( \x01(\fR\x04kept\x12#\n" +
+	"\rstart_follows\x18< \x01(\bR\fstartFollows\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1aA\n" +
@@ -11866,15 +11938,19 @@ const file_minid_proto_rawDesc = "" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a:\n" +
 	"\fOptionsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"U\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xd2\x01\n" +
 	"\x06Subnet\x12\x16\n" +
 	"\x06subnet\x18\x01 \x01(\tR\x06subnet\x12\x18\n" +
 	"\agateway\x18\x02 \x01(\tR\agateway\x12\x19\n" +
-	"\bip_range\x18\x03 \x01(\tR\aipRange\"i\n" +
+	"\bip_range\x18\x03 \x01(\tR\aipRange\x12=\n" +
+	"\tauxiliary\x18\x04 \x03(\v2\x1f.minid.v1.Subnet.AuxiliaryEntryR\tauxiliary\x1a<\n" +
+	"\x0eAuxiliaryEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"i\n" +
 	"\rNetworkMember\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x124\n" +
-	"\bendpoint\x18\x03 \x01(\v2\x18.minid.v1.EndpointStatusR\bendpoint\"\xbe\x03\n" +
+	"\bendpoint\x18\x03 \x01(\v2\x18.minid.v1.EndpointStatusR\bendpoint\"\xd7\x03\n" +
 	"\x14CreateNetworkRequest\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x16\n" +
@@ -11883,7 +11959,8 @@ const file_minid_proto_rawDesc = "" +
 	"\aoptions\x18\x05 \x03(\v2+.minid.v1.CreateNetworkRequest.OptionsEntryR\aoptions\x12*\n" +
 	"\asubnets\x18\x06 \x03(\v2\x10.minid.v1.SubnetR\asubnets\x12\x1a\n" +
 	"\binternal\x18\a \x01(\bR\binternal\x12\x12\n" +
-	"\x04ipv6\x18\b \x01(\bR\x04ipv6\x1a9\n" +
+	"\x04ipv6\x18\b \x01(\bR\x04ipv6\x12\x17\n" +
+	"\ano_ipv4\x18\t \x01(\bR\x06noIpv4\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a:\n" +
@@ -11898,10 +11975,11 @@ const file_minid_proto_rawDesc = "" +
 	"\afilters\x18\x02 \x03(\tR\afilters\"E\n" +
 	"\x14ListNetworksResponse\x12-\n" +
 	"\bnetworks\x18\x01 \x03(\v2\x11.minid.v1.NetworkR\bnetworks\"\x17\n" +
-	"\x15RemoveNetworkResponse\"N\n" +
+	"\x15RemoveNetworkResponse\"d\n" +
 	"\x14PruneNetworksRequest\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x18\n" +
-	"\afilters\x18\x02 \x03(\tR\afilters\"1\n" +
+	"\afilters\x18\x02 \x03(\tR\afilters\x12\x14\n" +
+	"\x05until\x18\x03 \x01(\x03R\x05until\"1\n" +
 	"\x15PruneNetworksResponse\x12\x18\n" +
 	"\aremoved\x18\x01 \x03(\tR\aremoved\"W\n" +
 	"\x0eProcessRequest\x12\x1c\n" +
@@ -12097,7 +12175,7 @@ func file_minid_proto_rawDescGZIP() []byte {
 	return file_minid_proto_rawDescData
 }
 
-var file_minid_proto_msgTypes = make([]protoimpl.MessageInfo, 188)
+var file_minid_proto_msgTypes = make([]protoimpl.MessageInfo, 190)
 var file_minid_proto_goTypes = []any{
 	(*VersionRequest)(nil),            // 0: minid.v1.VersionRequest
 	(*VersionResponse)(nil),           // 1: minid.v1.VersionResponse
@@ -12278,15 +12356,17 @@ var file_minid_proto_goTypes = []any{
 	nil,                               // 176: minid.v1.Lease.LabelsEntry
 	nil,                               // 177: minid.v1.CreateLeaseRequest.LabelsEntry
 	nil,                               // 178: minid.v1.Container.LabelsEntry
-	nil,                               // 179: minid.v1.CreateContainerRequest.LabelsEntry
-	nil,                               // 180: minid.v1.CreateContainerRequest.SnapshotLabelsEntry
-	nil,                               // 181: minid.v1.LogConfig.OptionsEntry
-	nil,                               // 182: minid.v1.SetContainerLabelsRequest.LabelsEntry
-	nil,                               // 183: minid.v1.LogEntry.AttributesEntry
-	nil,                               // 184: minid.v1.Network.LabelsEntry
-	nil,                               // 185: minid.v1.Network.OptionsEntry
-	nil,                               // 186: minid.v1.CreateNetworkRequest.LabelsEntry
-	nil,                               // 187: minid.v1.CreateNetworkRequest.OptionsEntry
+	nil,                               // 179: minid.v1.NetworkAttachment.DriverOptionsEntry
+	nil,                               // 180: minid.v1.CreateContainerRequest.LabelsEntry
+	nil,                               // 181: minid.v1.CreateContainerRequest.SnapshotLabelsEntry
+	nil,                               // 182: minid.v1.LogConfig.OptionsEntry
+	nil,                               // 183: minid.v1.SetContainerLabelsRequest.LabelsEntry
+	nil,                               // 184: minid.v1.LogEntry.AttributesEntry
+	nil,                               // 185: minid.v1.Network.LabelsEntry
+	nil,                               // 186: minid.v1.Network.OptionsEntry
+	nil,                               // 187: minid.v1.Subnet.AuxiliaryEntry
+	nil,                               // 188: minid.v1.CreateNetworkRequest.LabelsEntry
+	nil,                               // 189: minid.v1.CreateNetworkRequest.OptionsEntry
 }
 var file_minid_proto_depIdxs = []int32{
 	5,   // 0: minid.v1.InfoResponse.supervisors:type_name -> minid.v1.SupervisorInfo
@@ -12347,224 +12427,226 @@ var file_minid_proto_depIdxs = []int32{
 	104, // 55: minid.v1.Container.log_shipping:type_name -> minid.v1.LogShipping
 	95,  // 56: minid.v1.Container.asked_ports:type_name -> minid.v1.PublishedPort
 	92,  // 57: minid.v1.Container.member:type_name -> minid.v1.PodMember
-	100, // 58: minid.v1.Health.log:type_name -> minid.v1.HealthResult
-	179, // 59: minid.v1.CreateContainerRequest.labels:type_name -> minid.v1.CreateContainerRequest.LabelsEntry
-	103, // 60: minid.v1.CreateContainerRequest.log:type_name -> minid.v1.LogConfig
-	180, // 61: minid.v1.CreateContainerRequest.snapshot_labels:type_name -> minid.v1.CreateContainerRequest.SnapshotLabelsEntry
-	94,  // 62: minid.v1.CreateContainerRequest.networks:type_name -> minid.v1.NetworkAttachment
-	95,  // 63: minid.v1.CreateContainerRequest.ports:type_name -> minid.v1.PublishedPort
-	96,  // 64: minid.v1.CreateContainerRequest.dns:type_name -> minid.v1.DNSSettings
-	97,  // 65: minid.v1.CreateContainerRequest.restart:type_name -> minid.v1.RestartPolicy
-	98,  // 66: minid.v1.CreateContainerRequest.health:type_name -> minid.v1.HealthCheck
-	181, // 67: minid.v1.LogConfig.options:type_name -> minid.v1.LogConfig.OptionsEntry
-	94,  // 68: minid.v1.ConnectRequest.network:type_name -> minid.v1.NetworkAttachment
-	91,  // 69: minid.v1.ListContainersResponse.containers:type_name -> minid.v1.Container
-	182, // 70: minid.v1.SetContainerLabelsRequest.labels:type_name -> minid.v1.SetContainerLabelsRequest.LabelsEntry
-	101, // 71: minid.v1.DeleteContainerResponse.exit:type_name -> minid.v1.Exit
-	97,  // 72: minid.v1.UpdateContainerRequest.restart:type_name -> minid.v1.RestartPolicy
-	119, // 73: minid.v1.StatsResponse.stats:type_name -> minid.v1.ContainerStats
-	121, // 74: minid.v1.TopResponse.processes:type_name -> minid.v1.ProcessInfo
-	183, // 75: minid.v1.LogEntry.attributes:type_name -> minid.v1.LogEntry.AttributesEntry
-	25,  // 76: minid.v1.CheckpointResponse.image:type_name -> minid.v1.Image
-	184, // 77: minid.v1.Network.labels:type_name -> minid.v1.Network.LabelsEntry
-	185, // 78: minid.v1.Network.options:type_name -> minid.v1.Network.OptionsEntry
-	132, // 79: minid.v1.Network.subnets:type_name -> minid.v1.Subnet
-	133, // 80: minid.v1.Network.containers:type_name -> minid.v1.NetworkMember
-	93,  // 81: minid.v1.NetworkMember.endpoint:type_name -> minid.v1.EndpointStatus
-	186, // 82: minid.v1.CreateNetworkRequest.labels:type_name -> minid.v1.CreateNetworkRequest.LabelsEntry
-	187, // 83: minid.v1.CreateNetworkRequest.options:type_name -> minid.v1.CreateNetworkRequest.OptionsEntry
-	132, // 84: minid.v1.CreateNetworkRequest.subnets:type_name -> minid.v1.Subnet
-	131, // 85: minid.v1.ListNetworksResponse.networks:type_name -> minid.v1.Network
-	103, // 86: minid.v1.ExecRequest.log:type_name -> minid.v1.LogConfig
-	146, // 87: minid.v1.ListProcessesResponse.processes:type_name -> minid.v1.Process
-	101, // 88: minid.v1.Process.exit:type_name -> minid.v1.Exit
-	153, // 89: minid.v1.AttachInput.open:type_name -> minid.v1.AttachOpen
-	154, // 90: minid.v1.AttachInput.resize:type_name -> minid.v1.TerminalSize
-	142, // 91: minid.v1.AttachOpen.exec:type_name -> minid.v1.ExecRequest
-	154, // 92: minid.v1.AttachOpen.size:type_name -> minid.v1.TerminalSize
-	156, // 93: minid.v1.AttachOutput.opened:type_name -> minid.v1.AttachOpened
-	101, // 94: minid.v1.AttachOutput.exit:type_name -> minid.v1.Exit
-	0,   // 95: minid.v1.System.Version:input_type -> minid.v1.VersionRequest
-	2,   // 96: minid.v1.System.Info:input_type -> minid.v1.InfoRequest
-	6,   // 97: minid.v1.System.Check:input_type -> minid.v1.CheckRequest
-	9,   // 98: minid.v1.System.CollectGarbage:input_type -> minid.v1.CollectGarbageRequest
-	11,  // 99: minid.v1.System.UpgradeSupervisor:input_type -> minid.v1.UpgradeSupervisorRequest
-	13,  // 100: minid.v1.System.Reload:input_type -> minid.v1.ReloadRequest
-	15,  // 101: minid.v1.System.Subscribe:input_type -> minid.v1.SubscribeRequest
-	18,  // 102: minid.v1.Namespaces.Create:input_type -> minid.v1.CreateNamespaceRequest
-	19,  // 103: minid.v1.Namespaces.List:input_type -> minid.v1.ListNamespacesRequest
-	21,  // 104: minid.v1.Namespaces.Delete:input_type -> minid.v1.DeleteNamespaceRequest
-	23,  // 105: minid.v1.Namespaces.SetLabels:input_type -> minid.v1.SetNamespaceLabelsRequest
-	26,  // 106: minid.v1.Images.List:input_type -> minid.v1.ListImagesRequest
-	28,  // 107: minid.v1.Images.Get:input_type -> minid.v1.GetImageRequest
-	30,  // 108: minid.v1.Images.Pull:input_type -> minid.v1.PullRequest
-	31,  // 109: minid.v1.Images.Push:input_type -> minid.v1.PushRequest
-	33,  // 110: minid.v1.Images.Tag:input_type -> minid.v1.TagRequest
-	34,  // 111: minid.v1.Images.SetLabels:input_type -> minid.v1.SetImageLabelsRequest
-	35,  // 112: minid.v1.Images.Delete:input_type -> minid.v1.DeleteImageRequest
-	37,  // 113: minid.v1.Images.Prune:input_type -> minid.v1.PruneImagesRequest
-	40,  // 114: minid.v1.Images.Import:input_type -> minid.v1.ImportRequest
-	43,  // 115: minid.v1.Images.Export:input_type -> minid.v1.ExportRequest
-	45,  // 116: minid.v1.Images.Check:input_type -> minid.v1.CheckImagesRequest
-	48,  // 117: minid.v1.Images.Usage:input_type -> minid.v1.UsageRequest
-	50,  // 118: minid.v1.Images.Unpack:input_type -> minid.v1.UnpackRequest
-	51,  // 119: minid.v1.Images.Convert:input_type -> minid.v1.ConvertRequest
-	52,  // 120: minid.v1.Images.Mount:input_type -> minid.v1.MountImageRequest
-	53,  // 121: minid.v1.Images.Unmount:input_type -> minid.v1.UnmountImageRequest
-	56,  // 122: minid.v1.Content.List:input_type -> minid.v1.ListContentRequest
-	57,  // 123: minid.v1.Content.Info:input_type -> minid.v1.ContentInfoRequest
-	58,  // 124: minid.v1.Content.Read:input_type -> minid.v1.ReadContentRequest
-	59,  // 125: minid.v1.Content.Write:input_type -> minid.v1.WriteContentRequest
-	61,  // 126: minid.v1.Content.Active:input_type -> minid.v1.ActiveRequest
-	64,  // 127: minid.v1.Content.Abort:input_type -> minid.v1.AbortRequest
-	66,  // 128: minid.v1.Content.Delete:input_type -> minid.v1.DeleteContentRequest
-	68,  // 129: minid.v1.Content.SetLabels:input_type -> minid.v1.SetContentLabelsRequest
-	30,  // 130: minid.v1.Content.Fetch:input_type -> minid.v1.PullRequest
-	69,  // 131: minid.v1.Content.FetchBlob:input_type -> minid.v1.FetchBlobRequest
-	70,  // 132: minid.v1.Content.PushObject:input_type -> minid.v1.PushObjectRequest
-	74,  // 133: minid.v1.Snapshots.List:input_type -> minid.v1.ListSnapshotsRequest
-	76,  // 134: minid.v1.Snapshots.Info:input_type -> minid.v1.SnapshotRequest
-	77,  // 135: minid.v1.Snapshots.Prepare:input_type -> minid.v1.PrepareSnapshotRequest
-	77,  // 136: minid.v1.Snapshots.View:input_type -> minid.v1.PrepareSnapshotRequest
-	76,  // 137: minid.v1.Snapshots.Mounts:input_type -> minid.v1.SnapshotRequest
-	78,  // 138: minid.v1.Snapshots.Commit:input_type -> minid.v1.CommitSnapshotRequest
-	76,  // 139: minid.v1.Snapshots.Remove:input_type -> minid.v1.SnapshotRequest
-	76,  // 140: minid.v1.Snapshots.Usage:input_type -> minid.v1.SnapshotRequest
-	81,  // 141: minid.v1.Snapshots.SetLabels:input_type -> minid.v1.SetSnapshotLabelsRequest
-	82,  // 142: minid.v1.Snapshots.Diff:input_type -> minid.v1.DiffRequest
-	85,  // 143: minid.v1.Leases.Create:input_type -> minid.v1.CreateLeaseRequest
-	86,  // 144: minid.v1.Leases.List:input_type -> minid.v1.ListLeasesRequest
-	88,  // 145: minid.v1.Leases.Delete:input_type -> minid.v1.DeleteLeaseRequest
-	90,  // 146: minid.v1.Leases.AddResource:input_type -> minid.v1.LeaseResourceRequest
-	102, // 147: minid.v1.Containers.Create:input_type -> minid.v1.CreateContainerRequest
-	109, // 148: minid.v1.Containers.List:input_type -> minid.v1.ListContainersRequest
-	105, // 149: minid.v1.Containers.Get:input_type -> minid.v1.ContainerRequest
-	111, // 150: minid.v1.Containers.SetLabels:input_type -> minid.v1.SetContainerLabelsRequest
-	112, // 151: minid.v1.Containers.Delete:input_type -> minid.v1.DeleteContainerRequest
-	105, // 152: minid.v1.Containers.Start:input_type -> minid.v1.ContainerRequest
-	105, // 153: minid.v1.Containers.Pause:input_type -> minid.v1.ContainerRequest
-	105, // 154: minid.v1.Containers.Resume:input_type -> minid.v1.ContainerRequest
-	116, // 155: minid.v1.Containers.Update:input_type -> minid.v1.UpdateContainerRequest
-	117, // 156: minid.v1.Containers.Stats:input_type -> minid.v1.StatsRequest
-	105, // 157: minid.v1.Containers.Top:input_type -> minid.v1.ContainerRequest
-	122, // 158: minid.v1.Containers.Logs:input_type -> minid.v1.LogsRequest
-	105, // 159: minid.v1.Containers.ReopenLog:input_type -> minid.v1.ContainerRequest
-	106, // 160: minid.v1.Containers.Stop:input_type -> minid.v1.StopRequest
-	106, // 161: minid.v1.Containers.Restart:input_type -> minid.v1.StopRequest
-	107, // 162: minid.v1.Containers.Rename:input_type -> minid.v1.RenameRequest
-	108, // 163: minid.v1.Containers.Connect:input_type -> minid.v1.ConnectRequest
-	108, // 164: minid.v1.Containers.Disconnect:input_type -> minid.v1.ConnectRequest
-	124, // 165: minid.v1.Containers.Checkpoint:input_type -> minid.v1.CheckpointRequest
-	126, // 166: minid.v1.Containers.Restore:input_type -> minid.v1.RestoreRequest
-	127, // 167: minid.v1.Containers.ListCheckpoints:input_type -> minid.v1.ListCheckpointsRequest
-	129, // 168: minid.v1.Containers.RemoveCheckpoint:input_type -> minid.v1.RemoveCheckpointRequest
-	105, // 169: minid.v1.Containers.CheckHealth:input_type -> minid.v1.ContainerRequest
-	134, // 170: minid.v1.Networks.Create:input_type -> minid.v1.CreateNetworkRequest
-	136, // 171: minid.v1.Networks.List:input_type -> minid.v1.ListNetworksRequest
-	135, // 172: minid.v1.Networks.Inspect:input_type -> minid.v1.NetworkRequest
-	135, // 173: minid.v1.Networks.Remove:input_type -> minid.v1.NetworkRequest
-	139, // 174: minid.v1.Networks.Prune:input_type -> minid.v1.PruneNetworksRequest
-	142, // 175: minid.v1.Processes.Exec:input_type -> minid.v1.ExecRequest
-	144, // 176: minid.v1.Processes.List:input_type -> minid.v1.ListProcessesRequest
-	147, // 177: minid.v1.Processes.Signal:input_type -> minid.v1.SignalRequest
-	149, // 178: minid.v1.Processes.Resize:input_type -> minid.v1.ResizeRequest
-	141, // 179: minid.v1.Processes.CloseStdin:input_type -> minid.v1.ProcessRequest
-	141, // 180: minid.v1.Processes.Wait:input_type -> minid.v1.ProcessRequest
-	141, // 181: minid.v1.Processes.Delete:input_type -> minid.v1.ProcessRequest
-	152, // 182: minid.v1.Processes.Attach:input_type -> minid.v1.AttachInput
-	1,   // 183: minid.v1.System.Version:output_type -> minid.v1.VersionResponse
-	3,   // 184: minid.v1.System.Info:output_type -> minid.v1.InfoResponse
-	7,   // 185: minid.v1.System.Check:output_type -> minid.v1.CheckResponse
-	10,  // 186: minid.v1.System.CollectGarbage:output_type -> minid.v1.CollectGarbageResponse
-	12,  // 187: minid.v1.System.UpgradeSupervisor:output_type -> minid.v1.UpgradeSupervisorResponse
-	14,  // 188: minid.v1.System.Reload:output_type -> minid.v1.ReloadResponse
-	16,  // 189: minid.v1.System.Subscribe:output_type -> minid.v1.Event
-	17,  // 190: minid.v1.Namespaces.Create:output_type -> minid.v1.Namespace
-	20,  // 191: minid.v1.Namespaces.List:output_type -> minid.v1.ListNamespacesResponse
-	22,  // 192: minid.v1.Namespaces.Delete:output_type -> minid.v1.DeleteNamespaceResponse
-	17,  // 193: minid.v1.Namespaces.SetLabels:output_type -> minid.v1.Namespace
-	27,  // 194: minid.v1.Images.List:output_type -> minid.v1.ListImagesResponse
-	25,  // 195: minid.v1.Images.Get:output_type -> minid.v1.Image
-	32,  // 196: minid.v1.Images.Pull:output_type -> minid.v1.Progress
-	32,  // 197: minid.v1.Images.Push:output_type -> minid.v1.Progress
-	25,  // 198: minid.v1.Images.Tag:output_type -> minid.v1.Image
-	25,  // 199: minid.v1.Images.SetLabels:output_type -> minid.v1.Image
-	36,  // 200: minid.v1.Images.Delete:output_type -> minid.v1.DeleteImageResponse
-	39,  // 201: minid.v1.Images.Prune:output_type -> minid.v1.PruneImagesResponse
-	42,  // 202: minid.v1.Images.Import:output_type -> minid.v1.ImportResponse
-	44,  // 203: minid.v1.Images.Export:output_type -> minid.v1.DataChunk
-	47,  // 204: minid.v1.Images.Check:output_type -> minid.v1.CheckImagesResponse
-	49,  // 205: minid.v1.Images.Usage:output_type -> minid.v1.UsageResponse
-	32,  // 206: minid.v1.Images.Unpack:output_type -> minid.v1.Progress
-	25,  // 207: minid.v1.Images.Convert:output_type -> minid.v1.Image
-	73,  // 208: minid.v1.Images.Mount:output_type -> minid.v1.MountsResponse
-	54,  // 209: minid.v1.Images.Unmount:output_type -> minid.v1.UnmountImageResponse
-	55,  // 210: minid.v1.Content.List:output_type -> minid.v1.ContentInfo
-	55,  // 211: minid.v1.Content.Info:output_type -> minid.v1.ContentInfo
-	44,  // 212: minid.v1.Content.Read:output_type -> minid.v1.DataChunk
-	60,  // 213: minid.v1.Content.Write:output_type -> minid.v1.WriteContentResponse
-	62,  // 214: minid.v1.Content.Active:output_type -> minid.v1.ActiveResponse
-	65,  // 215: minid.v1.Content.Abort:output_type -> minid.v1.AbortResponse
-	67,  // 216: minid.v1.Content.Delete:output_type -> minid.v1.DeleteContentResponse
-	55,  // 217: minid.v1.Content.SetLabels:output_type -> minid.v1.ContentInfo
-	32,  // 218: minid.v1.Content.Fetch:output_type -> minid.v1.Progress
-	32,  // 219: minid.v1.Content.FetchBlob:output_type -> minid.v1.Progress
-	32,  // 220: minid.v1.Content.PushObject:output_type -> minid.v1.Progress
-	75,  // 221: minid.v1.Snapshots.List:output_type -> minid.v1.ListSnapshotsResponse
-	71,  // 222: minid.v1.Snapshots.Info:output_type -> minid.v1.Snapshot
-	73,  // 223: minid.v1.Snapshots.Prepare:output_type -> minid.v1.MountsResponse
-	73,  // 224: minid.v1.Snapshots.View:output_type -> minid.v1.MountsResponse
-	73,  // 225: minid.v1.Snapshots.Mounts:output_type -> minid.v1.MountsResponse
-	71,  // 226: minid.v1.Snapshots.Commit:output_type -> minid.v1.Snapshot
-	79,  // 227: minid.v1.Snapshots.Remove:output_type -> minid.v1.RemoveSnapshotResponse
-	80,  // 228: minid.v1.Snapshots.Usage:output_type -> minid.v1.SnapshotUsage
-	71,  // 229: minid.v1.Snapshots.SetLabels:output_type -> minid.v1.Snapshot
-	24,  // 230: minid.v1.Snapshots.Diff:output_type -> minid.v1.Descriptor
-	83,  // 231: minid.v1.Leases.Create:output_type -> minid.v1.Lease
-	87,  // 232: minid.v1.Leases.List:output_type -> minid.v1.ListLeasesResponse
-	89,  // 233: minid.v1.Leases.Delete:output_type -> minid.v1.DeleteLeaseResponse
-	83,  // 234: minid.v1.Leases.AddResource:output_type -> minid.v1.Lease
-	91,  // 235: minid.v1.Containers.Create:output_type -> minid.v1.Container
-	110, // 236: minid.v1.Containers.List:output_type -> minid.v1.ListContainersResponse
-	91,  // 237: minid.v1.Containers.Get:output_type -> minid.v1.Container
-	91,  // 238: minid.v1.Containers.SetLabels:output_type -> minid.v1.Container
-	113, // 239: minid.v1.Containers.Delete:output_type -> minid.v1.DeleteContainerResponse
-	114, // 240: minid.v1.Containers.Start:output_type -> minid.v1.StartResponse
-	115, // 241: minid.v1.Containers.Pause:output_type -> minid.v1.ContainerActionResponse
-	115, // 242: minid.v1.Containers.Resume:output_type -> minid.v1.ContainerActionResponse
-	115, // 243: minid.v1.Containers.Update:output_type -> minid.v1.ContainerActionResponse
-	118, // 244: minid.v1.Containers.Stats:output_type -> minid.v1.StatsResponse
-	120, // 245: minid.v1.Containers.Top:output_type -> minid.v1.TopResponse
-	123, // 246: minid.v1.Containers.Logs:output_type -> minid.v1.LogEntry
-	115, // 247: minid.v1.Containers.ReopenLog:output_type -> minid.v1.ContainerActionResponse
-	115, // 248: minid.v1.Containers.Stop:output_type -> minid.v1.ContainerActionResponse
-	114, // 249: minid.v1.Containers.Restart:output_type -> minid.v1.StartResponse
-	91,  // 250: minid.v1.Containers.Rename:output_type -> minid.v1.Container
-	91,  // 251: minid.v1.Containers.Connect:output_type -> minid.v1.Container
-	91,  // 252: minid.v1.Containers.Disconnect:output_type -> minid.v1.Container
-	125, // 253: minid.v1.Containers.Checkpoint:output_type -> minid.v1.CheckpointResponse
-	114, // 254: minid.v1.Containers.Restore:output_type -> minid.v1.StartResponse
-	128, // 255: minid.v1.Containers.ListCheckpoints:output_type -> minid.v1.ListCheckpointsResponse
-	130, // 256: minid.v1.Containers.RemoveCheckpoint:output_type -> minid.v1.RemoveCheckpointResponse
-	100, // 257: minid.v1.Containers.CheckHealth:output_type -> minid.v1.HealthResult
-	131, // 258: minid.v1.Networks.Create:output_type -> minid.v1.Network
-	137, // 259: minid.v1.Networks.List:output_type -> minid.v1.ListNetworksResponse
-	131, // 260: minid.v1.Networks.Inspect:output_type -> minid.v1.Network
-	138, // 261: minid.v1.Networks.Remove:output_type -> minid.v1.RemoveNetworkResponse
-	140, // 262: minid.v1.Networks.Prune:output_type -> minid.v1.PruneNetworksResponse
-	143, // 263: minid.v1.Processes.Exec:output_type -> minid.v1.ExecResponse
-	145, // 264: minid.v1.Processes.List:output_type -> minid.v1.ListProcessesResponse
-	148, // 265: minid.v1.Processes.Signal:output_type -> minid.v1.SignalResponse
-	150, // 266: minid.v1.Processes.Resize:output_type -> minid.v1.ResizeResponse
-	151, // 267: minid.v1.Processes.CloseStdin:output_type -> minid.v1.CloseStdinResponse
-	101, // 268: minid.v1.Processes.Wait:output_type -> minid.v1.Exit
-	101, // 269: minid.v1.Processes.Delete:output_type -> minid.v1.Exit
-	155, // 270: minid.v1.Processes.Attach:output_type -> minid.v1.AttachOutput
-	183, // [183:271] is the sub-list for method output_type
-	95,  // [95:183] is the sub-list for method input_type
-	95,  // [95:95] is the sub-list for extension type_name
-	95,  // [95:95] is the sub-list for extension extendee
-	0,   // [0:95] is the sub-list for field type_name
+	179, // 58: minid.v1.NetworkAttachment.driver_options:type_name -> minid.v1.NetworkAttachment.DriverOptionsEntry
+	100, // 59: minid.v1.Health.log:type_name -> minid.v1.HealthResult
+	180, // 60: minid.v1.CreateContainerRequest.labels:type_name -> minid.v1.CreateContainerRequest.LabelsEntry
+	103, // 61: minid.v1.CreateContainerRequest.log:type_name -> minid.v1.LogConfig
+	181, // 62: minid.v1.CreateContainerRequest.snapshot_labels:type_name -> minid.v1.CreateContainerRequest.SnapshotLabelsEntry
+	94,  // 63: minid.v1.CreateContainerRequest.networks:type_name -> minid.v1.NetworkAttachment
+	95,  // 64: minid.v1.CreateContainerRequest.ports:type_name -> minid.v1.PublishedPort
+	96,  // 65: minid.v1.CreateContainerRequest.dns:type_name -> minid.v1.DNSSettings
+	97,  // 66: minid.v1.CreateContainerRequest.restart:type_name -> minid.v1.RestartPolicy
+	98,  // 67: minid.v1.CreateContainerRequest.health:type_name -> minid.v1.HealthCheck
+	182, // 68: minid.v1.LogConfig.options:type_name -> minid.v1.LogConfig.OptionsEntry
+	94,  // 69: minid.v1.ConnectRequest.network:type_name -> minid.v1.NetworkAttachment
+	91,  // 70: minid.v1.ListContainersResponse.containers:type_name -> minid.v1.Container
+	183, // 71: minid.v1.SetContainerLabelsRequest.labels:type_name -> minid.v1.SetContainerLabelsRequest.LabelsEntry
+	101, // 72: minid.v1.DeleteContainerResponse.exit:type_name -> minid.v1.Exit
+	97,  // 73: minid.v1.UpdateContainerRequest.restart:type_name -> minid.v1.RestartPolicy
+	119, // 74: minid.v1.StatsResponse.stats:type_name -> minid.v1.ContainerStats
+	121, // 75: minid.v1.TopResponse.processes:type_name -> minid.v1.ProcessInfo
+	184, // 76: minid.v1.LogEntry.attributes:type_name -> minid.v1.LogEntry.AttributesEntry
+	25,  // 77: minid.v1.CheckpointResponse.image:type_name -> minid.v1.Image
+	185, // 78: minid.v1.Network.labels:type_name -> minid.v1.Network.LabelsEntry
+	186, // 79: minid.v1.Network.options:type_name -> minid.v1.Network.OptionsEntry
+	132, // 80: minid.v1.Network.subnets:type_name -> minid.v1.Subnet
+	133, // 81: minid.v1.Network.containers:type_name -> minid.v1.NetworkMember
+	187, // 82: minid.v1.Subnet.auxiliary:type_name -> minid.v1.Subnet.AuxiliaryEntry
+	93,  // 83: minid.v1.NetworkMember.endpoint:type_name -> minid.v1.EndpointStatus
+	188, // 84: minid.v1.CreateNetworkRequest.labels:type_name -> minid.v1.CreateNetworkRequest.LabelsEntry
+	189, // 85: minid.v1.CreateNetworkRequest.options:type_name -> minid.v1.CreateNetworkRequest.OptionsEntry
+	132, // 86: minid.v1.CreateNetworkRequest.subnets:type_name -> minid.v1.Subnet
+	131, // 87: minid.v1.ListNetworksResponse.networks:type_name -> minid.v1.Network
+	103, // 88: minid.v1.ExecRequest.log:type_name -> minid.v1.LogConfig
+	146, // 89: minid.v1.ListProcessesResponse.processes:type_name -> minid.v1.Process
+	101, // 90: minid.v1.Process.exit:type_name -> minid.v1.Exit
+	153, // 91: minid.v1.AttachInput.open:type_name -> minid.v1.AttachOpen
+	154, // 92: minid.v1.AttachInput.resize:type_name -> minid.v1.TerminalSize
+	142, // 93: minid.v1.AttachOpen.exec:type_name -> minid.v1.ExecRequest
+	154, // 94: minid.v1.AttachOpen.size:type_name -> minid.v1.TerminalSize
+	156, // 95: minid.v1.AttachOutput.opened:type_name -> minid.v1.AttachOpened
+	101, // 96: minid.v1.AttachOutput.exit:type_name -> minid.v1.Exit
+	0,   // 97: minid.v1.System.Version:input_type -> minid.v1.VersionRequest
+	2,   // 98: minid.v1.System.Info:input_type -> minid.v1.InfoRequest
+	6,   // 99: minid.v1.System.Check:input_type -> minid.v1.CheckRequest
+	9,   // 100: minid.v1.System.CollectGarbage:input_type -> minid.v1.CollectGarbageRequest
+	11,  // 101: minid.v1.System.UpgradeSupervisor:input_type -> minid.v1.UpgradeSupervisorRequest
+	13,  // 102: minid.v1.System.Reload:input_type -> minid.v1.ReloadRequest
+	15,  // 103: minid.v1.System.Subscribe:input_type -> minid.v1.SubscribeRequest
+	18,  // 104: minid.v1.Namespaces.Create:input_type -> minid.v1.CreateNamespaceRequest
+	19,  // 105: minid.v1.Namespaces.List:input_type -> minid.v1.ListNamespacesRequest
+	21,  // 106: minid.v1.Namespaces.Delete:input_type -> minid.v1.DeleteNamespaceRequest
+	23,  // 107: minid.v1.Namespaces.SetLabels:input_type -> minid.v1.SetNamespaceLabelsRequest
+	26,  // 108: minid.v1.Images.List:input_type -> minid.v1.ListImagesRequest
+	28,  // 109: minid.v1.Images.Get:input_type -> minid.v1.GetImageRequest
+	30,  // 110: minid.v1.Images.Pull:input_type -> minid.v1.PullRequest
+	31,  // 111: minid.v1.Images.Push:input_type -> minid.v1.PushRequest
+	33,  // 112: minid.v1.Images.Tag:input_type -> minid.v1.TagRequest
+	34,  // 113: minid.v1.Images.SetLabels:input_type -> minid.v1.SetImageLabelsRequest
+	35,  // 114: minid.v1.Images.Delete:input_type -> minid.v1.DeleteImageRequest
+	37,  // 115: minid.v1.Images.Prune:input_type -> minid.v1.PruneImagesRequest
+	40,  // 116: minid.v1.Images.Import:input_type -> minid.v1.ImportRequest
+	43,  // 117: minid.v1.Images.Export:input_type -> minid.v1.ExportRequest
+	45,  // 118: minid.v1.Images.Check:input_type -> minid.v1.CheckImagesRequest
+	48,  // 119: minid.v1.Images.Usage:input_type -> minid.v1.UsageRequest
+	50,  // 120: minid.v1.Images.Unpack:input_type -> minid.v1.UnpackRequest
+	51,  // 121: minid.v1.Images.Convert:input_type -> minid.v1.ConvertRequest
+	52,  // 122: minid.v1.Images.Mount:input_type -> minid.v1.MountImageRequest
+	53,  // 123: minid.v1.Images.Unmount:input_type -> minid.v1.UnmountImageRequest
+	56,  // 124: minid.v1.Content.List:input_type -> minid.v1.ListContentRequest
+	57,  // 125: minid.v1.Content.Info:input_type -> minid.v1.ContentInfoRequest
+	58,  // 126: minid.v1.Content.Read:input_type -> minid.v1.ReadContentRequest
+	59,  // 127: minid.v1.Content.Write:input_type -> minid.v1.WriteContentRequest
+	61,  // 128: minid.v1.Content.Active:input_type -> minid.v1.ActiveRequest
+	64,  // 129: minid.v1.Content.Abort:input_type -> minid.v1.AbortRequest
+	66,  // 130: minid.v1.Content.Delete:input_type -> minid.v1.DeleteContentRequest
+	68,  // 131: minid.v1.Content.SetLabels:input_type -> minid.v1.SetContentLabelsRequest
+	30,  // 132: minid.v1.Content.Fetch:input_type -> minid.v1.PullRequest
+	69,  // 133: minid.v1.Content.FetchBlob:input_type -> minid.v1.FetchBlobRequest
+	70,  // 134: minid.v1.Content.PushObject:input_type -> minid.v1.PushObjectRequest
+	74,  // 135: minid.v1.Snapshots.List:input_type -> minid.v1.ListSnapshotsRequest
+	76,  // 136: minid.v1.Snapshots.Info:input_type -> minid.v1.SnapshotRequest
+	77,  // 137: minid.v1.Snapshots.Prepare:input_type -> minid.v1.PrepareSnapshotRequest
+	77,  // 138: minid.v1.Snapshots.View:input_type -> minid.v1.PrepareSnapshotRequest
+	76,  // 139: minid.v1.Snapshots.Mounts:input_type -> minid.v1.SnapshotRequest
+	78,  // 140: minid.v1.Snapshots.Commit:input_type -> minid.v1.CommitSnapshotRequest
+	76,  // 141: minid.v1.Snapshots.Remove:input_type -> minid.v1.SnapshotRequest
+	76,  // 142: minid.v1.Snapshots.Usage:input_type -> minid.v1.SnapshotRequest
+	81,  // 143: minid.v1.Snapshots.SetLabels:input_type -> minid.v1.SetSnapshotLabelsRequest
+	82,  // 144: minid.v1.Snapshots.Diff:input_type -> minid.v1.DiffRequest
+	85,  // 145: minid.v1.Leases.Create:input_type -> minid.v1.CreateLeaseRequest
+	86,  // 146: minid.v1.Leases.List:input_type -> minid.v1.ListLeasesRequest
+	88,  // 147: minid.v1.Leases.Delete:input_type -> minid.v1.DeleteLeaseRequest
+	90,  // 148: minid.v1.Leases.AddResource:input_type -> minid.v1.LeaseResourceRequest
+	102, // 149: minid.v1.Containers.Create:input_type -> minid.v1.CreateContainerRequest
+	109, // 150: minid.v1.Containers.List:input_type -> minid.v1.ListContainersRequest
+	105, // 151: minid.v1.Containers.Get:input_type -> minid.v1.ContainerRequest
+	111, // 152: minid.v1.Containers.SetLabels:input_type -> minid.v1.SetContainerLabelsRequest
+	112, // 153: minid.v1.Containers.Delete:input_type -> minid.v1.DeleteContainerRequest
+	105, // 154: minid.v1.Containers.Start:input_type -> minid.v1.ContainerRequest
+	105, // 155: minid.v1.Containers.Pause:input_type -> minid.v1.ContainerRequest
+	105, // 156: minid.v1.Containers.Resume:input_type -> minid.v1.ContainerRequest
+	116, // 157: minid.v1.Containers.Update:input_type -> minid.v1.UpdateContainerRequest
+	117, // 158: minid.v1.Containers.Stats:input_type -> minid.v1.StatsRequest
+	105, // 159: minid.v1.Containers.Top:input_type -> minid.v1.ContainerRequest
+	122, // 160: minid.v1.Containers.Logs:input_type -> minid.v1.LogsRequest
+	105, // 161: minid.v1.Containers.ReopenLog:input_type -> minid.v1.ContainerRequest
+	106, // 162: minid.v1.Containers.Stop:input_type -> minid.v1.StopRequest
+	106, // 163: minid.v1.Containers.Restart:input_type -> minid.v1.StopRequest
+	107, // 164: minid.v1.Containers.Rename:input_type -> minid.v1.RenameRequest
+	108, // 165: minid.v1.Containers.Connect:input_type -> minid.v1.ConnectRequest
+	108, // 166: minid.v1.Containers.Disconnect:input_type -> minid.v1.ConnectRequest
+	124, // 167: minid.v1.Containers.Checkpoint:input_type -> minid.v1.CheckpointRequest
+	126, // 168: minid.v1.Containers.Restore:input_type -> minid.v1.RestoreRequest
+	127, // 169: minid.v1.Containers.ListCheckpoints:input_type -> minid.v1.ListCheckpointsRequest
+	129, // 170: minid.v1.Containers.RemoveCheckpoint:input_type -> minid.v1.RemoveCheckpointRequest
+	105, // 171: minid.v1.Containers.CheckHealth:input_type -> minid.v1.ContainerRequest
+	134, // 172: minid.v1.Networks.Create:input_type -> minid.v1.CreateNetworkRequest
+	136, // 173: minid.v1.Networks.List:input_type -> minid.v1.ListNetworksRequest
+	135, // 174: minid.v1.Networks.Inspect:input_type -> minid.v1.NetworkRequest
+	135, // 175: minid.v1.Networks.Remove:input_type -> minid.v1.NetworkRequest
+	139, // 176: minid.v1.Networks.Prune:input_type -> minid.v1.PruneNetworksRequest
+	142, // 177: minid.v1.Processes.Exec:input_type -> minid.v1.ExecRequest
+	144, // 178: minid.v1.Processes.List:input_type -> minid.v1.ListProcessesRequest
+	147, // 179: minid.v1.Processes.Signal:input_type -> minid.v1.SignalRequest
+	149, // 180: minid.v1.Processes.Resize:input_type -> minid.v1.ResizeRequest
+	141, // 181: minid.v1.Processes.CloseStdin:input_type -> minid.v1.ProcessRequest
+	141, // 182: minid.v1.Processes.Wait:input_type -> minid.v1.ProcessRequest
+	141, // 183: minid.v1.Processes.Delete:input_type -> minid.v1.ProcessRequest
+	152, // 184: minid.v1.Processes.Attach:input_type -> minid.v1.AttachInput
+	1,   // 185: minid.v1.System.Version:output_type -> minid.v1.VersionResponse
+	3,   // 186: minid.v1.System.Info:output_type -> minid.v1.InfoResponse
+	7,   // 187: minid.v1.System.Check:output_type -> minid.v1.CheckResponse
+	10,  // 188: minid.v1.System.CollectGarbage:output_type -> minid.v1.CollectGarbageResponse
+	12,  // 189: minid.v1.System.UpgradeSupervisor:output_type -> minid.v1.UpgradeSupervisorResponse
+	14,  // 190: minid.v1.System.Reload:output_type -> minid.v1.ReloadResponse
+	16,  // 191: minid.v1.System.Subscribe:output_type -> minid.v1.Event
+	17,  // 192: minid.v1.Namespaces.Create:output_type -> minid.v1.Namespace
+	20,  // 193: minid.v1.Namespaces.List:output_type -> minid.v1.ListNamespacesResponse
+	22,  // 194: minid.v1.Namespaces.Delete:output_type -> minid.v1.DeleteNamespaceResponse
+	17,  // 195: minid.v1.Namespaces.SetLabels:output_type -> minid.v1.Namespace
+	27,  // 196: minid.v1.Images.List:output_type -> minid.v1.ListImagesResponse
+	25,  // 197: minid.v1.Images.Get:output_type -> minid.v1.Image
+	32,  // 198: minid.v1.Images.Pull:output_type -> minid.v1.Progress
+	32,  // 199: minid.v1.Images.Push:output_type -> minid.v1.Progress
+	25,  // 200: minid.v1.Images.Tag:output_type -> minid.v1.Image
+	25,  // 201: minid.v1.Images.SetLabels:output_type -> minid.v1.Image
+	36,  // 202: minid.v1.Images.Delete:output_type -> minid.v1.DeleteImageResponse
+	39,  // 203: minid.v1.Images.Prune:output_type -> minid.v1.PruneImagesResponse
+	42,  // 204: minid.v1.Images.Import:output_type -> minid.v1.ImportResponse
+	44,  // 205: minid.v1.Images.Export:output_type -> minid.v1.DataChunk
+	47,  // 206: minid.v1.Images.Check:output_type -> minid.v1.CheckImagesResponse
+	49,  // 207: minid.v1.Images.Usage:output_type -> minid.v1.UsageResponse
+	32,  // 208: minid.v1.Images.Unpack:output_type -> minid.v1.Progress
+	25,  // 209: minid.v1.Images.Convert:output_type -> minid.v1.Image
+	73,  // 210: minid.v1.Images.Mount:output_type -> minid.v1.MountsResponse
+	54,  // 211: minid.v1.Images.Unmount:output_type -> minid.v1.UnmountImageResponse
+	55,  // 212: minid.v1.Content.List:output_type -> minid.v1.ContentInfo
+	55,  // 213: minid.v1.Content.Info:output_type -> minid.v1.ContentInfo
+	44,  // 214: minid.v1.Content.Read:output_type -> minid.v1.DataChunk
+	60,  // 215: minid.v1.Content.Write:output_type -> minid.v1.WriteContentResponse
+	62,  // 216: minid.v1.Content.Active:output_type -> minid.v1.ActiveResponse
+	65,  // 217: minid.v1.Content.Abort:output_type -> minid.v1.AbortResponse
+	67,  // 218: minid.v1.Content.Delete:output_type -> minid.v1.DeleteContentResponse
+	55,  // 219: minid.v1.Content.SetLabels:output_type -> minid.v1.ContentInfo
+	32,  // 220: minid.v1.Content.Fetch:output_type -> minid.v1.Progress
+	32,  // 221: minid.v1.Content.FetchBlob:output_type -> minid.v1.Progress
+	32,  // 222: minid.v1.Content.PushObject:output_type -> minid.v1.Progress
+	75,  // 223: minid.v1.Snapshots.List:output_type -> minid.v1.ListSnapshotsResponse
+	71,  // 224: minid.v1.Snapshots.Info:output_type -> minid.v1.Snapshot
+	73,  // 225: minid.v1.Snapshots.Prepare:output_type -> minid.v1.MountsResponse
+	73,  // 226: minid.v1.Snapshots.View:output_type -> minid.v1.MountsResponse
+	73,  // 227: minid.v1.Snapshots.Mounts:output_type -> minid.v1.MountsResponse
+	71,  // 228: minid.v1.Snapshots.Commit:output_type -> minid.v1.Snapshot
+	79,  // 229: minid.v1.Snapshots.Remove:output_type -> minid.v1.RemoveSnapshotResponse
+	80,  // 230: minid.v1.Snapshots.Usage:output_type -> minid.v1.SnapshotUsage
+	71,  // 231: minid.v1.Snapshots.SetLabels:output_type -> minid.v1.Snapshot
+	24,  // 232: minid.v1.Snapshots.Diff:output_type -> minid.v1.Descriptor
+	83,  // 233: minid.v1.Leases.Create:output_type -> minid.v1.Lease
+	87,  // 234: minid.v1.Leases.List:output_type -> minid.v1.ListLeasesResponse
+	89,  // 235: minid.v1.Leases.Delete:output_type -> minid.v1.DeleteLeaseResponse
+	83,  // 236: minid.v1.Leases.AddResource:output_type -> minid.v1.Lease
+	91,  // 237: minid.v1.Containers.Create:output_type -> minid.v1.Container
+	110, // 238: minid.v1.Containers.List:output_type -> minid.v1.ListContainersResponse
+	91,  // 239: minid.v1.Containers.Get:output_type -> minid.v1.Container
+	91,  // 240: minid.v1.Containers.SetLabels:output_type -> minid.v1.Container
+	113, // 241: minid.v1.Containers.Delete:output_type -> minid.v1.DeleteContainerResponse
+	114, // 242: minid.v1.Containers.Start:output_type -> minid.v1.StartResponse
+	115, // 243: minid.v1.Containers.Pause:output_type -> minid.v1.ContainerActionResponse
+	115, // 244: minid.v1.Containers.Resume:output_type -> minid.v1.ContainerActionResponse
+	115, // 245: minid.v1.Containers.Update:output_type -> minid.v1.ContainerActionResponse
+	118, // 246: minid.v1.Containers.Stats:output_type -> minid.v1.StatsResponse
+	120, // 247: minid.v1.Containers.Top:output_type -> minid.v1.TopResponse
+	123, // 248: minid.v1.Containers.Logs:output_type -> minid.v1.LogEntry
+	115, // 249: minid.v1.Containers.ReopenLog:output_type -> minid.v1.ContainerActionResponse
+	115, // 250: minid.v1.Containers.Stop:output_type -> minid.v1.ContainerActionResponse
+	114, // 251: minid.v1.Containers.Restart:output_type -> minid.v1.StartResponse
+	91,  // 252: minid.v1.Containers.Rename:output_type -> minid.v1.Container
+	91,  // 253: minid.v1.Containers.Connect:output_type -> minid.v1.Container
+	91,  // 254: minid.v1.Containers.Disconnect:output_type -> minid.v1.Container
+	125, // 255: minid.v1.Containers.Checkpoint:output_type -> minid.v1.CheckpointResponse
+	114, // 256: minid.v1.Containers.Restore:output_type -> minid.v1.StartResponse
+	128, // 257: minid.v1.Containers.ListCheckpoints:output_type -> minid.v1.ListCheckpointsResponse
+	130, // 258: minid.v1.Containers.RemoveCheckpoint:output_type -> minid.v1.RemoveCheckpointResponse
+	100, // 259: minid.v1.Containers.CheckHealth:output_type -> minid.v1.HealthResult
+	131, // 260: minid.v1.Networks.Create:output_type -> minid.v1.Network
+	137, // 261: minid.v1.Networks.List:output_type -> minid.v1.ListNetworksResponse
+	131, // 262: minid.v1.Networks.Inspect:output_type -> minid.v1.Network
+	138, // 263: minid.v1.Networks.Remove:output_type -> minid.v1.RemoveNetworkResponse
+	140, // 264: minid.v1.Networks.Prune:output_type -> minid.v1.PruneNetworksResponse
+	143, // 265: minid.v1.Processes.Exec:output_type -> minid.v1.ExecResponse
+	145, // 266: minid.v1.Processes.List:output_type -> minid.v1.ListProcessesResponse
+	148, // 267: minid.v1.Processes.Signal:output_type -> minid.v1.SignalResponse
+	150, // 268: minid.v1.Processes.Resize:output_type -> minid.v1.ResizeResponse
+	151, // 269: minid.v1.Processes.CloseStdin:output_type -> minid.v1.CloseStdinResponse
+	101, // 270: minid.v1.Processes.Wait:output_type -> minid.v1.Exit
+	101, // 271: minid.v1.Processes.Delete:output_type -> minid.v1.Exit
+	155, // 272: minid.v1.Processes.Attach:output_type -> minid.v1.AttachOutput
+	185, // [185:273] is the sub-list for method output_type
+	97,  // [97:185] is the sub-list for method input_type
+	97,  // [97:97] is the sub-list for extension type_name
+	97,  // [97:97] is the sub-list for extension extendee
+	0,   // [0:97] is the sub-list for field type_name
 }
 
 func init() { file_minid_proto_init() }
@@ -12594,7 +12676,7 @@ func file_minid_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_minid_proto_rawDesc), len(file_minid_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   188,
+			NumMessages:   190,
 			NumExtensions: 0,
 			NumServices:   9,
 		},

@@ -92,12 +92,18 @@ func (c *Classes) loadRDT(file string) error {
 	return nil
 }
 
-// BlockIO is what the class of a container means; nil: it has none. An unknown class is ErrInvalidArgument.
+// BlockIO is what the class of a container means, by its annotations and its pod's; nil: it has none. An unknown class is
+// ErrInvalidArgument.
 func (c *Classes) BlockIO(container string, own, pod map[string]string) (*specs.LinuxBlockIO, error) {
 	class, err := blockio.ContainerClassFromAnnotations(container, own, pod)
 	if err != nil || class == "" {
 		return nil, err
 	}
+	return c.BlockIOClass(class)
+}
+
+// BlockIOClass is what a class means; nil: nothing, where the configuration lets containers run without.
+func (c *Classes) BlockIOClass(class string) (*specs.LinuxBlockIO, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.config.BlockIOFile == "" {

@@ -58,6 +58,7 @@ type Client struct {
 	Volumes    api.VolumesClient
 	Containers api.ContainersClient
 	Processes  api.ProcessesClient
+	Archives   api.ArchivesClient
 	Health     healthpb.HealthClient
 
 	conn    *grpc.ClientConn
@@ -116,6 +117,7 @@ func (c *Client) services() {
 	c.Processes = api.NewProcessesClient(c.conn)
 	c.Networks = api.NewNetworksClient(c.conn)
 	c.Volumes = api.NewVolumesClient(c.conn)
+	c.Archives = api.NewArchivesClient(c.conn)
 	c.Health = healthpb.NewHealthClient(c.conn)
 }
 

@@ -29,9 +29,12 @@ func (s *imageServer) PullImage(ctx context.Context, r *v1.PullImageRequest) (*v
 		return nil, err
 	}
 	namespace := r.GetSandboxConfig().GetMetadata().GetNamespace()
+	options := image.RegistryOptions{Override: credentials}
+	if credentials == nil {
+		options.DockerConfig = s.Policy().AuthFile(namespace, ref)
+	}
 	pulled, err := s.Images.Pull(ctx, Namespace, image.PullOptions{
-		Name: ref, Snapshotter: s.pullSnapshotter(r), PolicyNamespace: namespace,
-		Registry: image.RegistryOptions{Override: credentials, Namespace: namespace, Image: ref},
+		Name: ref, PolicyNamespace: namespace, Snapshotter: s.pullSnapshotter(r), Registry: options,
 	}, nil)
 	if err != nil {
 		return nil, imageError(err)

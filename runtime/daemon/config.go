@@ -71,7 +71,6 @@ type RegistryConfig struct {
 	ConfigPath             string `toml:"config_path" comment:"Directories with a directory for each registry and its hosts.toml, separated by colons."`
 	RegistriesConf         string `toml:"registries_conf" comment:"A file as in containers-registries.conf(5), with the files of its directory NAME.d: mirrors, other locations, blocked registries, short names. Read at each request; config_path says in any case how a host is reached. Empty: none."`
 	DockerConfig           string `toml:"docker_config" comment:"Docker's config.json, or its directory, for credentials. Empty: $DOCKER_CONFIG or ~/.docker."`
-	NamespacedAuthDir      string `toml:"namespaced_auth_dir" comment:"NAMESPACE-SHA256.json (of the image's name) or NAMESPACE.json in it is used instead of docker_config when a pod's image is pulled. Empty: none."`
 	MaxConcurrentDownloads int    `toml:"max_concurrent_downloads"`
 }
 

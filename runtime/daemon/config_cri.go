@@ -67,6 +67,7 @@ type CRIConfig struct {
 	RDTFile       string `toml:"rdt_config_file" comment:"Classes of cache and memory bandwidth (Intel RDT)."`
 	IgnoreRDT     bool   `toml:"ignore_rdt_not_enabled_errors"`
 
+	NamespacedAuthDir  string   `toml:"namespaced_auth_dir" comment:"Credentials of a Kubernetes namespace, over docker_config: NAMESPACE-SHA256.json for one image, by the hash of its name, or NAMESPACE.json, as config.json has them. Empty: none."`
 	IncludedPodMetrics []string `toml:"included_pod_metrics" comment:"all, or groups of ListPodSandboxMetrics: cpu, memory, hugetlb, oom, disk, diskIO, process, pressure, spec, network."`
 
 	Workloads map[string]Workload `toml:"workloads" comment:"Kinds of pods, by name: [cri.workloads.management] activation_annotation = \"target.workload.openshift.io/management\""`
@@ -105,6 +106,7 @@ func (c Config) checkCRI(bad func(key, format string, args ...any), absolute fun
 	for key, p := range map[string]string{
 		"seccomp_profile": r.SeccompProfile, "privileged_seccomp_profile": r.PrivilegedSeccompProfile, "tuning_root": r.TuningRoot,
 		"irqbalance_config_file": r.IRQBalanceFile, "blockio_config_file": r.BlockIOFile, "rdt_config_file": r.RDTFile,
+		"namespaced_auth_dir": r.NamespacedAuthDir,
 	} {
 		absolute("cri."+key, p)
 	}
@@ -172,7 +174,7 @@ func (c Config) policy() (*policy.Settings, error) {
 		MaxLogLine:   r.MaxLogLine, LogSizeMax: int64(r.LogSizeMax), SharedCPUs: r.SharedCPUs, RejectAbsentSources: r.RejectAbsentSources,
 		DeviceOwnership: r.DeviceOwnership, TolerateMissingHugetlb: r.TolerateMissingHugetlb, DisableHugetlb: r.DisableHugetlb,
 		DisableProcMount: r.DisableProcMount, HostNetworkDisableSELinux: r.HostNetworkNoSELinux,
-		PodMetrics:   r.IncludedPodMetrics,
+		PodMetrics: r.IncludedPodMetrics, NamespacedAuth: r.NamespacedAuthDir,
 		Housekeeping: func(cpus []int) []int { return tuning.Housekeeping(r.TuningRoot, cpus) },
 	}
 	for name, w := range r.Workloads {

@@ -1,11 +1,8 @@
 package daemon
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
 	"os"
 	"os/exec"
-	"path"
 	"path/filepath"
 	"strings"
 	"time"
@@ -45,7 +42,7 @@ func (c Config) checkImage(bad func(key, format string, args ...any), absolute f
 		"image.signature_policy": c.Image.SignaturePolicy, "image.signature_policy_dir": c.Image.SignaturePolicyDir,
 		"image.registries_d": c.Image.RegistriesD, "image.decryption_keys_path": c.Image.DecryptionKeysPath,
 		"image.key_provider_config": c.Image.KeyProviderConfig, "image.trust_program": c.Image.TrustProgram,
-		"registry.namespaced_auth_dir": c.Registry.NamespacedAuthDir, "registry.registries_conf": c.Registry.RegistriesConf,
+		"registry.registries_conf": c.Registry.RegistriesConf,
 	} {
 		absolute(key, value)
 	}
@@ -111,20 +108,4 @@ func (d *Daemon) pinned(image string) bool {
 		}
 	}
 	return false
-}
-
-// authFile is the file with the credentials that are kept for one image and namespace alone, or for a namespace, as
-// CRI-O's credential provider writes them; "": there is none.
-func (r RegistryConfig) authFile(namespace, image string) string {
-	if r.NamespacedAuthDir == "" || namespace == "" || path.Base(namespace) != namespace {
-		return ""
-	}
-	sum := sha256.Sum256([]byte(image))
-	for _, file := range []string{namespace + "-" + hex.EncodeToString(sum[:]), namespace} {
-		file = filepath.Join(r.NamespacedAuthDir, file+".json")
-		if info, err := os.Stat(file); err == nil && info.Mode().IsRegular() {
-			return file
-		}
-	}
-	return ""
 }

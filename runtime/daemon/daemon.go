@@ -77,6 +77,8 @@ type Daemon struct {
 	host      spec.Host
 	paced     chan struct{} // the interval of the collections has changed
 	closers   undo.Stack
+	orderly   bool // the end is not a failure's
+	lost      bool // the machine went down under the daemon before
 
 	listener     net.Listener
 	remote       net.Listener                     // for clients on other machines; nil: none
@@ -139,6 +141,9 @@ func (d *Daemon) openDirectories(context.Context) error {
 	}
 	d.closers.Add(unlock)
 	if d.uuid, err = identity(d.Config.Root); err != nil {
+		return err
+	}
+	if d.lost, err = d.checkLastRun(); err != nil {
 		return err
 	}
 	if d.listener, err = listen(d.Config.Address); err != nil {
@@ -364,6 +369,9 @@ func (d *Daemon) Serve(ctx context.Context, reload <-chan os.Signal) error {
 	var tidying sync.WaitGroup
 	tidying.Go(func() { d.collectGarbage(collectCtx) })
 	tidying.Go(func() { d.rest(collectCtx) })
+	if d.lost {
+		tidying.Go(func() { d.checkAfterLoss(collectCtx) })
+	}
 	d.closers.Add(func(context.Context) error {
 		stopCollecting()
 		tidying.Wait()
@@ -383,6 +391,7 @@ func (d *Daemon) Serve(ctx context.Context, reload <-chan os.Signal) error {
 			return errors.Join(err, d.closers.Run(ctx))
 		case <-ctx.Done():
 			d.notify(sd.SdNotifyStopping)
+			d.orderly = true
 			d.Log.Info("stopping; containers run on", "containers", d.engine.Counts().Running)
 			return d.closers.Run(ctx)
 		}

@@ -26,7 +26,11 @@ func (d *Daemon) Version() *api.VersionResponse {
 }
 
 // Info tells what this daemon is and has.
-func (d *Daemon) Info(ctx context.Context) (*api.InfoResponse, error) {
+func (d *Daemon) Info(ctx context.Context, r *api.InfoRequest) (*api.InfoResponse, error) {
+	config := ""
+	if r.GetConfig() {
+		config = d.config.Load().String()
+	}
 	images, err := d.images.List(ctx, "")
 	if err != nil {
 		return nil, err
@@ -45,7 +49,7 @@ func (d *Daemon) Info(ctx context.Context) (*api.InfoResponse, error) {
 		tcp = d.remote.Addr().String()
 	}
 	return &api.InfoResponse{
-		Hostname: hostname, OperatingSystem: operatingSystem(), Cpus: int64(goruntime.NumCPU()), Memory: memory, TcpAddress: tcp,
+		Config: config, Hostname: hostname, OperatingSystem: operatingSystem(), Cpus: int64(goruntime.NumCPU()), Memory: memory, TcpAddress: tcp,
 		Name: d.Config.Name, Uuid: d.uuid, Pid: int64(os.Getpid()), Root: d.Config.Root, State: d.Config.State, Address: d.Config.Address,
 		Kernel: d.host.Kernel, Os: goruntime.GOOS, Arch: goruntime.GOARCH, CgroupMode: d.host.CgroupMode, CgroupDriver: d.host.CgroupDriver,
 		Snapshotter: d.snapshotters.fallback, SupervisorScope: d.Config.Supervisor.Scope, Supervisors: d.Supervisors(ctx), Features: d.features(),

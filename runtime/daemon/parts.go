@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -41,15 +42,10 @@ func supervisorBinary(configured string) (string, error) {
 
 // newRegistry makes a client for one request. Those that say nothing of the registry share one, and its connections.
 func (d *Daemon) newRegistry(o image.RegistryOptions) image.Registry {
-	c := *d.config.Load()
-	if own := c.Registry.authFile(o.Namespace, o.Image); own != "" {
-		c.Registry.DockerConfig = own
-		return registryClient(c, o, d.Options.Version, d.Log)
-	}
-	if o.Namespace, o.Image = "", ""; o == (image.RegistryOptions{}) {
+	if o == (image.RegistryOptions{}) {
 		return d.registry.Load()
 	}
-	return registryClient(c, o, d.Options.Version, d.Log)
+	return registryClient(*d.config.Load(), o, d.Options.Version, d.Log)
 }
 
 // shortNames completes the name of an image that has no registry in it.
@@ -63,7 +59,7 @@ func registryClient(c Config, o image.RegistryOptions, version string, log *slog
 		dirs = append([]string{o.HostsDir}, dirs...)
 	}
 	return registry.New(registry.Options{
-		HostsDirs: dirs, RegistriesConf: c.Registry.RegistriesConf, DockerConfig: c.Registry.DockerConfig, Override: o.Override, UserAgent: "minid/" + version, Logger: log, Trace: o.Trace,
+		HostsDirs: dirs, RegistriesConf: c.Registry.RegistriesConf, DockerConfig: cmp.Or(o.DockerConfig, c.Registry.DockerConfig), Override: o.Override, UserAgent: "minid/" + version, Logger: log, Trace: o.Trace,
 	})
 }
 

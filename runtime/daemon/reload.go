@@ -8,7 +8,7 @@ import (
 
 // reloadable are the keys that a running daemon obeys at once; a table stands for all its keys.
 var reloadable = [...]string{
-	"log_level", "registry.config_path", "registry.docker_config", "registry.namespaced_auth_dir", "registry.registries_conf", "gc.interval",
+	"log_level", "registry.config_path", "registry.docker_config", "registry.registries_conf", "gc.interval",
 	"image", "cri", "default_runtime", "runtimes",
 }
 

@@ -12,7 +12,6 @@ import (
 	"github.com/containerd/errdefs"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
-	"github.com/minirt/mini/internal/id"
 	"github.com/minirt/mini/internal/mount"
 	"github.com/minirt/mini/oci/layer"
 	"github.com/minirt/mini/runtime/image"
@@ -76,14 +75,14 @@ func (e *Engine) compare(ctx context.Context, c Container, do func(snapshot.Comp
 	if err != nil || info.Parent == "" {
 		return errors.Join(err, do(pair))
 	}
-	view := snapshot.Key{Namespace: c.Namespace, Name: "compare-" + id.New()[:16]}
-	mounts, err := sn.View(ctx, view, info.Parent, snapshot.Options{Labels: map[string]string{image.MountLabel: view.Name}})
+	if err := e.removeComparison(ctx, c); err != nil { // what a crash has left
+		return err
+	}
+	mounts, err := sn.View(ctx, comparisonKey(c), info.Parent, snapshot.Options{})
 	if err != nil {
 		return err
 	}
-	defer func() {
-		err = errors.Join(err, sn.Remove(context.WithoutCancel(ctx), view)) // a collection does it, should this one not come to it
-	}()
+	defer func() { err = errors.Join(err, e.removeComparison(context.WithoutCancel(ctx), c)) }()
 	if len(mounts) != 1 {
 		return fmt.Errorf("a view of its image has %d mounts, want one: %w", len(mounts), errdefs.ErrNotImplemented)
 	}
@@ -94,6 +93,23 @@ func (e *Engine) compare(ctx context.Context, c Container, do func(snapshot.Comp
 	defer lower.Close()
 	pair.Lower = fmt.Sprintf("/proc/self/fd/%d", lower.Fd())
 	return do(pair)
+}
+
+// comparisonKey is a view of what a container was made of, where compare needs one. It is the container's: nobody else makes
+// it while that is locked, and it goes with it.
+func comparisonKey(c Container) snapshot.Key {
+	return snapshot.Key{Namespace: c.Namespace, Name: c.ID + "-comparison"}
+}
+
+func (e *Engine) removeComparison(ctx context.Context, c Container) error {
+	sn := e.Snapshotters[c.Snapshotter]
+	if _, ok := sn.(snapshot.Comparer); ok || c.Snapshot == "" || sn == nil {
+		return nil
+	}
+	if err := sn.Remove(ctx, comparisonKey(c)); err != nil && !errdefs.IsNotFound(err) {
+		return err
+	}
+	return nil
 }
 
 // mountPoints are the names that the runtime makes in a root filesystem to mount what every container has. What a client

@@ -201,5 +201,21 @@ func cgroupRoots() []string {
 
 // CollectGarbage deletes the content and the snapshots that no image, lease or container refers to.
 func (e *Engine) CollectGarbage(ctx context.Context, dryRun bool) (image.Collected, error) {
+	if !dryRun {
+		e.removeHalves(ctx)
+	}
 	return e.Images.CollectGarbage(ctx, image.CollectOptions{DryRun: dryRun, Used: e.usedImages()})
+}
+
+// removeHalves tries again to remove what could not be removed wholly: its snapshotter, or what else it has, may answer now.
+func (e *Engine) removeHalves(ctx context.Context) {
+	containers, err := e.List(ctx, "")
+	if err != nil {
+		e.Log.Warn("what is half removed stays so until the next collection", "error", err)
+	}
+	for _, c := range containers {
+		if c.State == Creating || c.State == Removing {
+			e.checkHalf(ctx, c, true)
+		}
+	}
 }

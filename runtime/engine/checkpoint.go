@@ -169,25 +169,6 @@ func (e *Engine) changes(c Container) (func(context.Context, io.Writer) error, e
 	}, nil
 }
 
-// freeze lets the processes of a container stand still until thaw. The record says nothing of it: nobody else comes
-// between while the container is locked.
-func (e *Engine) freeze(ctx context.Context, l *live) (thaw func(), err error) {
-	if p, err := l.proc(""); l.state() != Running || err != nil || p.ended() != nil {
-		return func() {}, nil
-	}
-	err = e.sandboxes.Pause(ctx, process(l, ""))
-	if errdefs.IsNotFound(err) || errdefs.IsFailedPrecondition(err) {
-		return func() {}, nil // it has just ended
-	}
-	return func() {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), killTimeout)
-		defer cancel()
-		if err := e.sandboxes.Resume(ctx, process(l, "")); err != nil {
-			e.Log.Warn("a container stays frozen after its checkpoint", "id", l.key.id, "error", err)
-		}
-	}, err
-}
-
 // RestoreOptions is what a client says of a container that is made of a checkpoint.
 type RestoreOptions struct {
 	Image          string // the checkpoint

@@ -8,6 +8,7 @@ import (
 
 	"github.com/containerd/errdefs"
 
+	"github.com/minirt/mini/internal/failpoint"
 	"github.com/minirt/mini/internal/id"
 	"github.com/minirt/mini/runtime/network"
 )
@@ -79,6 +80,9 @@ func named(name string, r network.Record) bool {
 // connect joins the network, when the container runs, and records it.
 func (e *Engine) connect(ctx context.Context, l *live, to network.Record, wanted NetworkAttachment) error {
 	c := l.record()
+	if err := wanted.check(); err != nil {
+		return err
+	}
 	if place(c, to) >= 0 {
 		return fmt.Errorf("it is in it already: %w", errdefs.ErrAlreadyExists)
 	}
@@ -100,7 +104,10 @@ func (e *Engine) connect(ctx context.Context, l *live, to network.Record, wanted
 		}
 		attachments = append(attachments, a)
 	}
-	err := e.save(l, func(c *Container) { c.Net.Mode, c.Net.Networks, c.Attachments = "", networks, attachments })
+	err := failpoint.Hit("connect-attached")
+	if err == nil {
+		err = e.save(l, func(c *Container) { c.Net.Mode, c.Net.Networks, c.Attachments = "", networks, attachments })
+	}
 	if err != nil {
 		if runs {
 			err = errors.Join(err, e.Network.Detach(context.WithoutCancel(ctx), r, &attachments[len(attachments)-1]))
@@ -143,12 +150,15 @@ func (e *Engine) disconnect(ctx context.Context, l *live, from network.Record) e
 		attachments = slices.Delete(attachments, at, at+1)
 	}
 	networks := slices.Delete(slices.Clone(c.Net.Networks), at, at+1)
-	err := e.save(l, func(c *Container) {
-		c.Net.Networks, c.Attachments = networks, attachments
-		if len(networks) == 0 {
-			c.Net.Mode = NetworkNone
-		}
-	})
+	err := failpoint.Hit("disconnect-detached")
+	if err == nil {
+		err = e.save(l, func(c *Container) {
+			c.Net.Networks, c.Attachments = networks, attachments
+			if len(networks) == 0 {
+				c.Net.Mode = NetworkNone
+			}
+		})
+	}
 	if err != nil {
 		return err
 	}

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -75,7 +76,7 @@ func (t *tree) open(name string, flags uint64) (*os.File, error) {
 func pathError(name string, err error) error {
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return fmt.Errorf("no such path: %s: %w", name, errdefs.ErrNotFound)
+		return fmt.Errorf("could not find the file %s: %w", name, errdefs.ErrNotFound)
 	case errors.Is(err, unix.ENOTDIR):
 		return fmt.Errorf("%s: not a directory: %w", name, errdefs.ErrInvalidArgument)
 	case errors.Is(err, unix.ELOOP):
@@ -140,12 +141,15 @@ func inContainer(id string, err error) error {
 	if err == nil {
 		return nil
 	}
+	if errdefs.IsNotFound(err) {
+		return fmt.Errorf("%s in container %s: %w", strings.TrimSuffix(err.Error(), ": "+errdefs.ErrNotFound.Error()), id, errdefs.ErrNotFound)
+	}
 	return fmt.Errorf("container %s: %w", id, err)
 }
 
 // CopyFrom archives a file of a container, or a directory with all below it. begin is told what it is before anything is
-// written. The archive calls it by the last element of the path.
-func (e *Engine) CopyFrom(ctx context.Context, ns, id, name string, begin func(PathInfo) error, w io.Writer) error {
+// written. The archive calls it as is asked for, or by the last element of the path.
+func (e *Engine) CopyFrom(ctx context.Context, ns, id, name, as string, begin func(PathInfo) error, w io.Writer) error {
 	t, err := e.filesOf(ctx, ns, id)
 	if err != nil {
 		return err
@@ -164,7 +168,7 @@ func (e *Engine) CopyFrom(ctx context.Context, ns, id, name string, begin func(P
 		return err
 	}
 	err = layer.Pack(ctx, w, fmt.Sprintf("/proc/self/fd/%d", s.dir.Fd()), s.base, layer.PackOptions{
-		As: s.as, UIDMap: t.uid, GIDMap: t.gid,
+		As: cmp.Or(as, s.as), UIDMap: t.uid, GIDMap: t.gid, Enter: t.enter,
 		Skipped: func(name string) { e.Log.Debug("a socket is not copied", "container", id, "name", name) },
 	})
 	if err != nil {
@@ -216,10 +220,8 @@ func (t *tree) writable(name string) error {
 		return err
 	}
 	defer dir.Close()
-	var stat, top unix.Statx_t
-	const mask = unix.STATX_MNT_ID | unix.STATX_TYPE
-	err = errors.Join(unix.Statx(int(dir.Fd()), "", unix.AT_EMPTY_PATH, mask, &stat), unix.Statx(int(t.Fd()), "", unix.AT_EMPTY_PATH, mask, &top))
-	if err != nil {
+	var stat unix.Stat_t
+	if err := unix.Fstat(int(dir.Fd()), &stat); err != nil {
 		return pathError(name, err)
 	}
 	if stat.Mode&unix.S_IFMT != unix.S_IFDIR {
@@ -229,10 +231,11 @@ func (t *tree) writable(name string) error {
 	if err := unix.Fstatfs(int(dir.Fd()), &mounted); err != nil {
 		return pathError(name, err)
 	}
-	switch {
-	case mounted.Flags&unix.ST_RDONLY == 0:
+	if mounted.Flags&unix.ST_RDONLY == 0 {
 		return nil
-	case stat.Mnt_id == top.Mnt_id:
+	}
+	at, _ := mountID(dir)
+	if top, ok := mountID(t.File); ok && at == top {
 		return fmt.Errorf("container rootfs is marked read-only: %w", errdefs.ErrFailedPrecondition)
 	}
 	return fmt.Errorf("mounted volume is marked read-only: %w", errdefs.ErrFailedPrecondition)

@@ -40,6 +40,7 @@ func crashes() []crash {
 		{"create-bundled=kill", ""},
 		{"start-bundled=kill", "plain created"},
 		{"start-running=kill", "plain running"},
+		{"frozen=kill", "plain running"},
 		{"remove-recorded=kill", ""},
 		{"remove-stopped=kill", ""},
 		{"remove-unmounted=kill", ""},
@@ -59,11 +60,14 @@ func crashes() []crash {
 		{"remove-unmounted=3*kill", ""},
 		{"remove-before-record=4*kill", ""},
 		{"pod-before-record=kill", ""},
+		{"endpoint-attached=kill", "net created"},
 		{"start-joined=kill", "net created"},
 		{"start-running=5*kill", "net running"},
 		{"remove-stopped=5*kill", ""},
 		{"network-recorded=kill", ""},
 		{"network-made=kill", ""},
+		{"connect-attached=kill", "both running, network red ready"},
+		{"disconnect-detached=kill", "both running, network red ready"},
 		{"network-removing=kill", ""},
 		{"volume-recorded=kill", "volume keep"},
 		{"volume-recorded=2*kill", "volume keep"},
@@ -217,6 +221,11 @@ func TestLife(t *testing.T) {
 		if err != nil {
 			return err
 		}
+		if id == "plain" {
+			if _, err := w.Commit(t.Context(), ns, id, CommitOptions{Name: "made:1"}); err != nil {
+				return err
+			}
+		}
 		if auto {
 			w.sandboxes.exit(t, id, "", 0)
 			_, err = p.Wait(t.Context())
@@ -235,7 +244,7 @@ func TestLife(t *testing.T) {
 	if again := w.RemovePod(t.Context(), ns, "pod"); again != nil && !errdefs.IsNotFound(again) {
 		t.Errorf("the pod: %v after %v", again, err)
 	}
-	for _, id := range []string{"plain", "auto", "net", "vol"} { // what has failed before
+	for _, id := range []string{"plain", "auto", "net", "both", "vol"} { // what has failed before
 		if _, again := w.Delete(t.Context(), ns, id, DeleteOptions{Force: true}); again != nil && !errdefs.IsNotFound(again) {
 			t.Errorf("%s: %v after %v", id, again, err)
 		}
@@ -251,12 +260,30 @@ func TestLife(t *testing.T) {
 	w.shut()
 }
 
-// liveNetwork makes a network and removes it.
+// liveNetwork makes a network, which a container joins and leaves, and removes it.
 func (w *world) liveNetwork() error {
-	if _, err := w.CreateNetwork(context.Background(), ns, NewNetwork{Name: "red"}); err != nil {
+	ctx := context.Background()
+	if _, err := w.CreateNetwork(ctx, ns, NewNetwork{Name: "red"}); err != nil {
 		return err
 	}
-	_, err := w.RemoveNetwork(context.Background(), ns, "red")
+	o := w.imaged("both")
+	o.Net = NetworkOptions{Mode: NetworkBridge}
+	_, err := w.Create(ctx, ns, o)
+	if err == nil {
+		_, err = w.Start(ctx, ns, "both", StartOptions{})
+	}
+	if err == nil {
+		_, err = w.Connect(ctx, ns, "both", NetworkAttachment{Network: "red"})
+	}
+	if err == nil {
+		_, err = w.Disconnect(ctx, ns, "both", "red")
+	}
+	if err == nil {
+		_, err = w.Delete(ctx, ns, "both", DeleteOptions{Force: true})
+	}
+	if err == nil {
+		_, err = w.RemoveNetwork(ctx, ns, "red")
+	}
 	return err
 }
 

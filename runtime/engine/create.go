@@ -130,12 +130,7 @@ func (e *Engine) byKey(ns, name string) *live {
 	}
 	e.mu.RLock()
 	defer e.mu.RUnlock()
-	for k, l := range e.containers {
-		if k.ns == ns && l.name == name {
-			return l
-		}
-	}
-	return nil
+	return e.keys[key{ns, name}]
 }
 
 // clearHalf removes a container that a crash has left half made or half removed, and says whether it was one: nobody else
@@ -200,6 +195,7 @@ func (e *Engine) newRecord(ns string, o CreateOptions, r image.Resolved) (Contai
 	if len(imageMounts(c)) > 0 {
 		c.Snapshotter = o.Snapshotter
 	}
+	c.StartFollows = o.StartFollows
 	if ref, err := name.Parse(c.Image); err == nil {
 		c.Image = ref.String()
 	}
@@ -241,6 +237,7 @@ func (e *Engine) reserve(ctx context.Context, c Container, generate bool) (*live
 	l.show(l.rec)
 	e.mu.Lock()
 	e.containers[k] = l
+	e.keys.put(k.ns, l.name, l)
 	e.mu.Unlock()
 	return l, unlock, nil
 }

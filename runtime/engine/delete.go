@@ -220,7 +220,7 @@ func (e *Engine) settleExecs(ctx context.Context, l *live) {
 }
 
 func (e *Engine) removeSnapshot(ctx context.Context, c Container) error {
-	if err := e.removeImageViews(ctx, c); err != nil {
+	if err := errors.Join(e.removeImageViews(ctx, c), e.removeComparison(ctx, c)); err != nil {
 		return err
 	}
 	if c.Snapshot == "" || c.KeepSnapshot {
@@ -250,6 +250,7 @@ func (e *Engine) forget(l *live) error {
 	}
 	e.mu.Lock()
 	delete(e.containers, l.key)
+	e.keys.drop(l.key.ns, l.name, l)
 	e.mu.Unlock()
 	e.freeName(l, l.record().Name)
 	if announced {

@@ -66,20 +66,22 @@ func (e *Engine) attachAll(ctx context.Context, l *live) error {
 			return err
 		}
 		r := e.endpointRequest(c, i)
-		if !to.Internal { // nothing of an internal network is published, as with Docker
+		if !to.Internal && !to.OnParent() { // nothing of the others is published, as with Docker
 			r.Ports, published = published, nil
 		}
 		a, err := e.attachTo(ctx, to, wanted, r)
 		if err != nil {
 			return fmt.Errorf("join network %s: %w", wanted.Network, err)
 		}
-		err = e.note(l, func(c *Container) { c.Attachments = append(c.Attachments[:i:i], a) })
+		if err = failpoint.Hit("endpoint-attached"); err == nil {
+			err = e.note(l, func(c *Container) { c.Attachments = append(c.Attachments[:i:i], a) })
+		}
 		if err != nil {
 			return errors.Join(err, e.Network.Detach(context.WithoutCancel(ctx), r, &a))
 		}
 	}
 	if len(published) > 0 {
-		e.Log.Warn("ports are not published: all networks of the container are internal", "id", c.ID)
+		e.Log.Warn("ports are not published: the host does not stand between the container's networks and others", "id", c.ID)
 	}
 	return nil
 }
@@ -109,7 +111,10 @@ func (e *Engine) attachTo(ctx context.Context, to network.Record, wanted Network
 			r.Addresses = append(r.Addresses, ip)
 		}
 	}
-	r.MAC = wanted.MAC
+	r.MAC, r.LinkLocal = wanted.MAC, wanted.LinkLocal
+	if name := wanted.DriverOptions[interfaceName]; name != "" {
+		r.Interface = name
+	}
 	switch {
 	case len(r.Addresses) > 0 && to.IsDefault(): // its subnet changes with the node's
 		return network.Attachment{}, fmt.Errorf("addresses can be chosen in networks that users have made, not in this one: %w", errdefs.ErrInvalidArgument)

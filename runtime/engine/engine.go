@@ -9,6 +9,7 @@ package engine
 import (
 	"context"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/netip"
 	"os"
@@ -19,10 +20,12 @@ import (
 	"time"
 
 	"github.com/containerd/errdefs"
+	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/minirt/mini/internal/keylock"
+	oci "github.com/minirt/mini/oci/image"
 	"github.com/minirt/mini/oci/spec"
 	"github.com/minirt/mini/runtime/events"
 	"github.com/minirt/mini/runtime/image"
@@ -62,6 +65,7 @@ type Images interface {
 	SaveCheckpoint(ctx context.Context, ns, name string, c image.Checkpoint) (image.Image, error)
 	LoadCheckpoint(ctx context.Context, ns, name string) (image.SavedCheckpoint, error)
 	NameBase(ns, name string, base ocispec.Descriptor) (image.Image, error)
+	CommitLayer(ctx context.Context, ns string, base digest.Digest, o image.LayerOptions, configure func(*oci.Config) error, write func(context.Context, io.Writer) error) (image.Image, error)
 }
 
 // Deps are the engine's collaborators.
@@ -108,7 +112,9 @@ type Engine struct {
 	mu         sync.RWMutex
 	containers map[key]*live
 	names      map[key]*live // by name; who is in containers keeps its own
+	keys       keyed[*live]
 	pods       map[key]*livePod
+	podKeys    keyed[*livePod]
 }
 
 // Network is what the engine wants of the pods' network; *network.Network is one.
@@ -176,7 +182,10 @@ func New(d Deps) (*Engine, error) {
 		return nil, fmt.Errorf("snapshotter %q is not one of this daemon's: %w", d.Snapshotter, errdefs.ErrInvalidArgument)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	return &Engine{Deps: d, volumeFiles: volume.NewLocal(filepath.Join(d.Root, "volumes")), ctx: ctx, close: cancel, recovered: make(chan struct{}), closing: make(chan struct{}, closers), containers: map[key]*live{}, names: map[key]*live{}, pods: map[key]*livePod{}}, nil
+	return &Engine{
+		Deps: d, volumeFiles: volume.NewLocal(filepath.Join(d.Root, "volumes")), ctx: ctx, close: cancel, recovered: make(chan struct{}), closing: make(chan struct{}, closers),
+		containers: map[key]*live{}, names: map[key]*live{}, keys: keyed[*live]{}, pods: map[key]*livePod{}, podKeys: keyed[*livePod]{},
+	}, nil
 }
 
 // Close ends the engine's background work. Containers go on.
@@ -214,16 +223,18 @@ func (e *Engine) locked(ctx context.Context, ns, id string) (*live, func(), erro
 }
 
 // Get returns a container by its name, its id or an unambiguous prefix of that.
-func (e *Engine) Get(_ context.Context, ns, id string) (Container, error) {
+func (e *Engine) Get(ctx context.Context, ns, id string) (Container, error) {
 	l, err := e.find(ns, id)
 	if err != nil {
 		return Container{}, err
 	}
-	return l.seen(), nil
+	one := []Container{l.seen()}
+	e.withNetworkIDs(ctx, ns, one)
+	return one[0], nil
 }
 
 // List returns the containers of a namespace, or of all when ns is empty, the oldest first.
-func (e *Engine) List(_ context.Context, ns string) ([]Container, error) {
+func (e *Engine) List(ctx context.Context, ns string) ([]Container, error) {
 	e.mu.RLock()
 	lives := make([]*live, 0, len(e.containers))
 	for k, l := range e.containers {
@@ -242,6 +253,9 @@ func (e *Engine) List(_ context.Context, ns string) ([]Container, error) {
 		}
 		return list[i].ID < list[j].ID
 	})
+	if ns != "" { // else nobody asks for networks
+		e.withNetworkIDs(ctx, ns, list)
+	}
 	return list, nil
 }
 

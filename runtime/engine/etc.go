@@ -11,7 +11,6 @@ import (
 
 	"github.com/containerd/errdefs"
 
-	"github.com/minirt/mini/internal/id"
 	"github.com/minirt/mini/oci/spec"
 	"github.com/minirt/mini/runtime/network"
 	"github.com/minirt/mini/runtime/pin"
@@ -51,6 +50,7 @@ func (e *Engine) inNetwork(c Container, r spec.Request) (spec.Request, error) {
 		}
 	case len(c.Net.Networks) > 0:
 		ns["network"] = "path:" + e.netns(c)
+		r.Env = slices.Concat(e.linkEnv(c), r.Env)
 		if len(r.UIDMap) > 0 {
 			ns["user"] = sharedNamespace(e.Bundle(c), pin.User)
 		}
@@ -184,31 +184,6 @@ func extraHosts(asked []string, gateway netip.Addr) ([]string, error) {
 		}
 	}
 	return lines, nil
-}
-
-// linked are the lines of the hosts file for the containers that this one is linked to, as far as they run.
-func (e *Engine) linked(c Container) []string {
-	var lines []string
-	for _, n := range c.Net.Networks {
-		for _, link := range n.Links {
-			name, alias, _ := strings.Cut(link, ":")
-			l, err := e.find(c.Namespace, name)
-			if err != nil {
-				continue
-			}
-			other := l.record()
-			names := []string{orID(other), id.Short(other.ID)}
-			if alias != "" && alias != names[0] {
-				names = append([]string{alias}, names...)
-			}
-			for _, a := range other.Attachments {
-				for _, ip := range a.IPs {
-					lines = append(lines, fmt.Sprintf("%s\t%s", ip, strings.Join(names, " ")))
-				}
-			}
-		}
-	}
-	return lines
 }
 
 // The resolver's files of the host: where systemd-resolved answers on a loopback address, it keeps the real servers apart.

@@ -41,6 +41,26 @@ type NetworkAttachment struct {
 	IP6     netip.Addr `json:"ip6,omitzero"`
 	MAC     string     `json:"mac,omitempty"`
 	Links   []string   `json:"links,omitempty"` // CONTAINER[:ALIAS]
+	// LinkLocal are more addresses of the interface.
+	LinkLocal     []netip.Addr      `json:"linkLocal,omitempty"`
+	DriverOptions map[string]string `json:"driverOptions,omitempty"`
+}
+
+// interfaceName is the option of an endpoint that names its interface; Docker's.
+const interfaceName = "com.docker.network.endpoint.ifname"
+
+func (a NetworkAttachment) check() error {
+	for _, ip := range a.LinkLocal {
+		if !ip.IsLinkLocalUnicast() {
+			return fmt.Errorf("network %s: invalid link local IP address: %s: use one of 169.254.0.0/16 or fe80::/64: %w", a.Network, ip, errdefs.ErrInvalidArgument)
+		}
+	}
+	if name, ok := a.DriverOptions[interfaceName]; ok {
+		if err := network.CheckLink(name); err != nil {
+			return fmt.Errorf("network %s: %s=%s: %w: %w", a.Network, interfaceName, name, err, errdefs.ErrInvalidArgument)
+		}
+	}
+	return nil
 }
 
 // managed says whether the daemon looks after the container's network and its files in /etc.
@@ -120,6 +140,9 @@ func (n *NetworkOptions) complete() error {
 	for i, a := range n.Networks {
 		if a.Network == "" || a.Network == NetworkNone || a.Network == NetworkHost {
 			return fmt.Errorf("network %q is not one to be in together with others: %w", a.Network, errdefs.ErrInvalidArgument)
+		}
+		if err := a.check(); err != nil {
+			return err
 		}
 		if slices.ContainsFunc(n.Networks[:i], func(b NetworkAttachment) bool { return a.Network == b.Network }) {
 			return fmt.Errorf("network %s is given twice: %w", a.Network, errdefs.ErrInvalidArgument)

@@ -30,6 +30,9 @@ func (e *Engine) find(ns, id string) (*live, error) {
 	if id == "" {
 		return nil, fmt.Errorf("container id is empty: name one: %w", errdefs.ErrInvalidArgument)
 	}
+	if strings.HasPrefix(id, inPodScheme) {
+		return e.findInPod(ns, id)
+	}
 	e.mu.RLock()
 	defer e.mu.RUnlock()
 	if l := e.containers[key{ns, id}]; l != nil {

@@ -23,6 +23,7 @@ type NewNetwork struct {
 	Subnets  []network.Subnet  // at most one of each family; none: chosen
 	Internal bool              // no way out of it
 	IPv6     bool              // with a subnet of IPv6, which is chosen when none is given
+	NoIPv4   bool              // with no other
 }
 
 var networkName = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}$`)
@@ -48,7 +49,7 @@ func (e *Engine) CreateNetwork(ctx context.Context, ns string, o NewNetwork) (Ne
 	}
 	rec := network.Record{
 		ID: id.New(), Namespace: ns, Name: o.Name, Driver: o.Driver, Labels: o.Labels, Options: o.Options, Subnets: o.Subnets,
-		Internal: o.Internal, IPv6: o.IPv6, CreatedAt: time.Now(), State: network.NetworkCreating,
+		Internal: o.Internal, IPv6: o.IPv6, NoIPv4: o.NoIPv4, CreatedAt: time.Now(), State: network.NetworkCreating,
 	}
 	if rec.Driver == "" {
 		rec.Driver = network.DriverBridge

@@ -185,17 +185,18 @@ func (e *Engine) livePods(ns string) []*livePod {
 	return lives
 }
 
-// podByKey finds the pod that a client has named so.
+// podByKey finds the pod that a client has named so, unless it is being removed: another may be made meanwhile.
 func (e *Engine) podByKey(ns, name string) *livePod {
 	if name == "" {
 		return nil
 	}
-	for _, p := range e.livePods(ns) {
-		if rec := p.record(); rec.Key == name && rec.State != PodRemoving {
-			return p
-		}
+	e.mu.RLock()
+	p := e.podKeys[key{ns, name}]
+	e.mu.RUnlock()
+	if p == nil || p.record().State == PodRemoving {
+		return nil
 	}
-	return nil
+	return p
 }
 
 // inPod are the containers of a pod, the holder of its PID namespace among them.

@@ -27,7 +27,11 @@ func (e *Engine) loadPods() (all bool, err error) {
 	defer e.mu.Unlock()
 	for _, r := range records {
 		k := key{r.Namespace, r.Key}
-		e.pods[k] = &livePod{key: k, rec: r.Value}
+		p := &livePod{key: k, rec: r.Value}
+		e.pods[k] = p
+		if e.podKeys[key{k.ns, r.Value.Key}] == nil || r.Value.State != PodRemoving { // the one that stays
+			e.podKeys.put(k.ns, r.Value.Key, p)
+		}
 	}
 	return all, nil
 }

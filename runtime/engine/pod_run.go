@@ -162,6 +162,7 @@ func (e *Engine) reservePod(ctx context.Context, rec Pod) (*livePod, func(), err
 	p := &livePod{key: k, rec: rec}
 	e.mu.Lock()
 	e.pods[k] = p
+	e.podKeys.put(k.ns, rec.Key, p)
 	e.mu.Unlock()
 	e.publishPod(p, "create")
 	return p, unlock, nil

@@ -191,12 +191,14 @@ func (e *Engine) forgetPod(ctx context.Context, p *livePod, before PodState) err
 	p.mu.Lock()
 	err := e.Pods.DeleteSoon(p.key.ns, p.key.id)
 	p.gone = err == nil // no save comes between, which would bring the record back
+	name := p.rec.Key
 	p.mu.Unlock()
 	if err != nil {
 		return fmt.Errorf("delete the record: %w", err)
 	}
 	e.mu.Lock()
 	delete(e.pods, p.key)
+	e.podKeys.drop(p.key.ns, name, p)
 	e.mu.Unlock()
 	e.publishPod(p, "delete")
 	e.tellForgotten(ctx, p.record(), before)

@@ -40,6 +40,7 @@ func (e *Engine) Recover(ctx context.Context) error {
 		k := key{r.Namespace, r.Key}
 		l := &live{key: k, pod: c.Pod, name: c.Key, rec: c, procs: map[string]*proc{}}
 		e.containers[k] = l
+		e.keys.put(k.ns, l.name, l)
 		if c.Name != "" {
 			e.names[key{k.ns, c.Name}] = l
 		}
@@ -107,6 +108,11 @@ func (e *Engine) settle(l *live, r sandbox.Recovered) (remove bool) {
 		return false // as it is recorded, until the supervisor answers
 	}
 	switch r.Action {
+	case sandbox.ActionIdle:
+		// Who would have started it has lost its connection with the last daemon; and one that removes itself has no end
+		// but that of its process.
+		c := l.record()
+		return r.Exec == "" && s == Created && (c.StartFollows || c.AutoRemove)
 	case sandbox.ActionKeep, sandbox.ActionAdopt:
 		e.settleLive(l, r)
 	case sandbox.ActionExited:
@@ -140,23 +146,23 @@ func (e *Engine) settleLive(l *live, r sandbox.Recovered) {
 		return
 	}
 	state := Running
-	if r.State == string(Paused) {
+	c := l.record()
+	if r.State == string(Paused) && !e.thawLeft(l) {
 		state = Paused
 	}
-	c := l.record()
 	p.mu.Lock()
 	if p.pid == 0 {
 		p.pid = c.PID
 	}
 	p.mu.Unlock()
-	if c.State == state && c.PID == r.PID || r.Err != nil {
+	if c.State == state && c.PID == r.PID && !c.Frozen || r.Err != nil {
 		return
 	}
 	err := e.note(l, func(c *Container) {
 		if c.PID == 0 { // the crash came between its start and the record of it
 			c.StartedAt = time.Now()
 		}
-		c.State, c.PID, c.StartTime, c.Exit = state, r.PID, r.StartTime, nil
+		c.State, c.PID, c.StartTime, c.Exit, c.Frozen = state, r.PID, r.StartTime, nil, false
 		if r.CgroupPaths != nil {
 			c.CgroupPaths = r.CgroupPaths
 		}

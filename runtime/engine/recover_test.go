@@ -114,6 +114,30 @@ func TestRecover(t *testing.T) {
 	})
 }
 
+// TestRecoverUndoesARun is about containers that were made for a start that did not come.
+func TestRecoverUndoesARun(t *testing.T) {
+	in(t, func(t *testing.T, w *world) {
+		w.leave("follows", Created, func(c *Container) { c.StartFollows = true })
+		w.leave("once", Created, func(c *Container) { c.AutoRemove = true })
+		w.leave("kept", Created, nil)
+		w.leave("ran", Exited, func(c *Container) { c.StartFollows = true })
+		w.sandboxes.script = func(known []sandbox.Known) (all []sandbox.Recovered, err error) {
+			for _, k := range known {
+				all = append(all, sandbox.Recovered{Process: k.Process, Action: sandbox.ActionIdle})
+			}
+			return all, nil
+		}
+		w.again()
+		w.recover()
+		w.background.Wait()
+		for id, want := range map[string]string{"follows": "removed", "once": "removed", "kept": "created", "ran": "exited code 1"} {
+			if got := w.outcome(id); got != want {
+				t.Errorf("%s: %s, want %s", id, got, want)
+			}
+		}
+	})
+}
+
 func TestRecoverKeepsWhatRuns(t *testing.T) {
 	in(t, func(t *testing.T, w *world) {
 		w.create(w.imaged("c"))

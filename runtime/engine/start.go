@@ -49,7 +49,7 @@ func (e *Engine) startLocked(ctx context.Context, l *live, o StartOptions) (Proc
 	if err != nil {
 		return Process{}, fmt.Errorf("start container %s: %w", l.key.id, err)
 	}
-	if err := e.requirePod(l.record(), "start a container in it"); err != nil {
+	if err := errors.Join(e.requirePod(l.record(), "start a container in it"), e.checkLinks(l.record())); err != nil {
 		return Process{}, err
 	}
 	if err := e.readyBundle(ctx, l); err != nil {
@@ -199,7 +199,7 @@ func (e *Engine) readyBundle(ctx context.Context, l *live) error {
 	}
 	_, err := os.Stat(filepath.Join(dir, "config.json"))
 	switch {
-	case os.IsNotExist(err) || c.Request != nil && joins(c.Request.Namespaces) || c.Net.joined() != "":
+	case os.IsNotExist(err) || c.Request != nil && joins(c.Request.Namespaces) || c.Net.joined() != "" || hasLinks(c):
 		l.at("writing its bundle")
 		_, err = e.writeBundle(ctx, c)
 		return err

@@ -4,10 +4,12 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"path"
 	"slices"
 
 	"github.com/containerd/errdefs"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
 
 	"github.com/minirt/mini/internal/mount"
 	"github.com/minirt/mini/oci/bundle"
@@ -22,6 +24,7 @@ type tree struct {
 	*os.File
 	uid, gid []layer.IDMap // of its user namespace
 	user     *layer.Owner  // that it runs as; nil: nobody is named
+	made     []string      // targets of mounts whose files are the kernel's or the runtime's
 }
 
 // path is good for the system calls of this process.
@@ -122,7 +125,7 @@ func (e *Engine) rootOf(ctx context.Context, c Container, s *specs.Spec) (string
 func bound(s *specs.Spec) []mount.Mount {
 	var out []mount.Mount
 	for _, m := range s.Mounts {
-		if m.Type != "bind" && !slices.Contains(m.Options, "bind") && !slices.Contains(m.Options, "rbind") {
+		if !isBind(m) {
 			continue
 		}
 		uids, gids := m.UIDMappings, m.GIDMappings
@@ -144,5 +147,51 @@ func newTree(c Container, s *specs.Spec) *tree {
 	if named := c.ImageConfig.User != "" || c.Request != nil && c.Request.User != ""; named && s.Process != nil {
 		t.user = &layer.Owner{UID: int(s.Process.User.UID), GID: int(s.Process.User.GID)}
 	}
+	asked := map[string]bool{}
+	if c.Request != nil {
+		for target := range c.Request.Tmpfs {
+			asked[path.Clean(target)] = true
+		}
+		for _, m := range c.Request.Mounts {
+			asked[path.Clean(m.Target)] = true
+		}
+	}
+	for _, m := range s.Mounts {
+		if !isBind(m) && !asked[path.Clean(m.Destination)] {
+			t.made = append(t.made, m.Destination)
+		}
+	}
 	return t
+}
+
+// enter says whether what is mounted on a directory is copied with what it is in. What every container has mounted, as
+// /proc and /dev, is copied only when it is named.
+func (t *tree) enter(dir *os.File) bool {
+	at, ok := mountID(dir)
+	if !ok {
+		return true
+	}
+	for _, target := range t.made {
+		f, err := t.open(target, unix.O_PATH)
+		if err != nil {
+			continue
+		}
+		made, ok := mountID(f)
+		f.Close()
+		if ok && made == at {
+			return false
+		}
+	}
+	return true
+}
+
+// mountID tells one mount from another (Linux 5.8).
+func mountID(f *os.File) (uint64, bool) {
+	var stat unix.Statx_t
+	err := unix.Statx(int(f.Fd()), "", unix.AT_EMPTY_PATH, unix.STATX_MNT_ID, &stat)
+	return stat.Mnt_id, err == nil && stat.Mask&unix.STATX_MNT_ID != 0
+}
+
+func isBind(m specs.Mount) bool {
+	return m.Type == "bind" || slices.Contains(m.Options, "bind") || slices.Contains(m.Options, "rbind")
 }

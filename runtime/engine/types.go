@@ -62,6 +62,7 @@ type Container struct {
 	Stdin        bool              `json:"stdin,omitempty"`
 	StdinOnce    bool              `json:"stdinOnce,omitempty"`
 	AutoRemove   bool              `json:"autoRemove,omitempty"`
+	StartFollows bool              `json:"startFollows,omitempty"`
 	NoPivot      bool              `json:"noPivot,omitempty"`
 	KeepSnapshot bool              `json:"keepSnapshot,omitempty"` // Remove leaves the snapshot
 	TakeVolumes  bool              `json:"takeVolumes,omitempty"`  // Remove takes its anonymous volumes with it
@@ -92,12 +93,14 @@ type Container struct {
 	StopTimeout  time.Duration        `json:"stopTimeout,omitempty"` // 0: DefaultStopTimeout; negative: no end
 	Init         bool                 `json:"init,omitempty"`
 	InitBinary   string               `json:"initBinary,omitempty"` // on the host; empty: the daemon's own
+	Frozen       bool                 `json:"frozen,omitempty"`     // by the daemon, while it reads its files: see freeze
 
 	// What is known only in memory, where a record is answered to a client.
 	Restarting bool         `json:"-"` // it has exited, and its policy will start it again
 	Health     *Health      `json:"-"` // nil: nothing checks it
 	Left       string       `json:"-"` // why its last removal has not succeeded; "": none was tried, or one is under way
 	Shipping   *ship.Status `json:"-"` // of its log; nil: it stays here
+	NetworkIDs []string     `json:"-"` // of Net.Networks; empty: there is none of that name
 }
 
 // CreateOptions is what a client says of a new container.
@@ -116,8 +119,10 @@ type CreateOptions struct {
 	Stdin          bool
 	StdinOnce      bool
 	AutoRemove     bool
-	NoPivot        bool
-	Supervisor     string // the group, with supervisor scope "pod"; empty: the id
+	// StartFollows says that who makes it starts it next: until then the daemon's end undoes it.
+	StartFollows bool
+	NoPivot      bool
+	Supervisor   string // the group, with supervisor scope "pod"; empty: the id
 	// Pod is the id of the pod that the container joins: its namespaces, files, cgroup and runtime are the default.
 	Pod  string
 	Role string // RolePause, or empty

@@ -1,9 +1,11 @@
 package engine
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -14,10 +16,12 @@ import (
 	"testing/synctest"
 
 	"github.com/containerd/errdefs"
+	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/minirt/mini/internal/mount"
 	"github.com/minirt/mini/internal/testenv"
+	oci "github.com/minirt/mini/oci/image"
 	"github.com/minirt/mini/oci/spec"
 	"github.com/minirt/mini/runtime/events"
 	"github.com/minirt/mini/runtime/image"
@@ -280,6 +284,10 @@ func (r *record) want(t *testing.T, want ...string) {
 // images has one image of one layer, unpacked.
 type images struct {
 	resolve, unpack error
+
+	committed oci.Config // of the last commit
+	layer     bytes.Buffer
+	history   ocispec.History
 }
 
 var _ Images = (*images)(nil)
@@ -307,6 +315,14 @@ func (i *images) SaveCheckpoint(context.Context, string, string, image.Checkpoin
 
 func (i *images) LoadCheckpoint(context.Context, string, string) (image.SavedCheckpoint, error) {
 	return image.SavedCheckpoint{}, errdefs.ErrNotImplemented
+}
+
+func (i *images) CommitLayer(ctx context.Context, _ string, _ digest.Digest, o image.LayerOptions, configure func(*oci.Config) error, write func(context.Context, io.Writer) error) (image.Image, error) {
+	if err := errors.Join(configure(&i.committed), write(ctx, &i.layer)); err != nil {
+		return image.Image{}, err
+	}
+	i.history = o.History
+	return image.Image{Name: o.Name}, nil
 }
 
 func (i *images) NameBase(string, string, ocispec.Descriptor) (image.Image, error) {

@@ -71,10 +71,11 @@ func (s *Service) saveCheckpoint(ctx context.Context, h *held, c Checkpoint) (oc
 		if part.write == nil {
 			continue
 		}
-		d, err := s.putPacked(ctx, h, part.mediaType, part.write)
+		d, _, err := s.putPacked(ctx, h, layer.Gzip, part.write)
 		if err != nil {
 			return none, err
 		}
+		d.MediaType = part.mediaType
 		m.Layers = append(m.Layers, d)
 	}
 	first, err := s.putJSON(ctx, h, ocispec.MediaTypeImageManifest, m)
@@ -111,32 +112,6 @@ func (s *Service) putDocument(ctx context.Context, h *held, mediaType string, da
 		return d, err
 	}
 	return d, s.store(ctx, d, bytes.NewReader(data))
-}
-
-// putPacked stores what write writes, packed by gzip.
-func (s *Service) putPacked(ctx context.Context, h *held, mediaType string, write func(context.Context, io.Writer) error) (ocispec.Descriptor, error) {
-	r, w := io.Pipe()
-	written := make(chan struct{})
-	go func() {
-		defer close(written)
-		pack, err := layer.Compress(w, layer.Gzip)
-		if err == nil {
-			err = write(ctx, pack)
-			err = errors.Join(err, pack.Close())
-		}
-		w.CloseWithError(err)
-	}()
-	d, err := s.put(ctx, h, "", -1, r)
-	r.CloseWithError(err) // lets the writer end
-	<-written
-	if err != nil {
-		return ocispec.Descriptor{}, err
-	}
-	if err := h.content(ctx, d); err != nil {
-		return ocispec.Descriptor{}, err
-	}
-	info, err := s.Content.Info(ctx, d)
-	return ocispec.Descriptor{MediaType: mediaType, Digest: d, Size: info.Size}, err
 }
 
 // SavedCheckpoint is a checkpoint as it is stored.

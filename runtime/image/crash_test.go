@@ -20,6 +20,7 @@ import (
 const (
 	crashDir = "MINI_TEST_CRASH_DIR"
 	crashRef = "MINI_TEST_CRASH_REF"
+	crashTo  = "MINI_TEST_CRASH_TO" // a layer is put on top of the image, under this name; empty: it is pulled
 )
 
 // TestMain is also the process that TestKilledPull kills.
@@ -29,7 +30,9 @@ func TestMain(m *testing.M) {
 		os.Exit(m.Run())
 	}
 	h, err := open(context.Background(), dir, nil)
-	if err == nil {
+	if to := os.Getenv(crashTo); err == nil && to != "" {
+		_, err = h.layered(os.Getenv(crashRef), to)
+	} else if err == nil {
 		_, err = h.Pull(context.Background(), ns, PullOptions{Name: os.Getenv(crashRef)}, nil)
 	}
 	if err != nil {
@@ -46,7 +49,7 @@ func TestKilledPull(t *testing.T) {
 	r := registrytest.New(t, registrytest.Options{})
 	three().put(r, "a", "1")
 	ref := r.Host() + "/a:1"
-	for _, point := range []string{"pull-resolved", "pull-layer-fetched", "pull-layer-fetched=2*", "pull-layer-applied", "pull-layer-applied=3*",
+	for _, point := range []string{"pull-resolved", "pull-offered", "pull-layer-fetched", "pull-layer-fetched=2*", "pull-layer-applied", "pull-layer-applied=3*",
 		"pull-before-sync", "pull-after-sync", "pull-before-record", "pull-after-record", "snapshot-recorded", "snapshot-filled"} {
 		t.Run(point, func(t *testing.T) {
 			for _, again := range []bool{true, false} {
@@ -91,14 +94,14 @@ func killedPull(t *testing.T, point, ref string, again bool) {
 	}
 }
 
-func kill(t *testing.T, point, dir, ref string) {
+func kill(t *testing.T, point, dir, ref string, env ...string) {
 	t.Helper()
 	action := point + "=kill"
 	if point[len(point)-1] == '*' {
 		action = point + "kill"
 	}
 	cmd := exec.Command(os.Args[0]) //nolint:gosec // this test's own binary
-	cmd.Env = append(os.Environ(), crashDir+"="+dir, crashRef+"="+ref, failpoint.Env+"="+action)
+	cmd.Env = append(append(os.Environ(), env...), crashDir+"="+dir, crashRef+"="+ref, failpoint.Env+"="+action)
 	out, err := cmd.CombinedOutput()
 	var exit *exec.ExitError
 	if !errors.As(err, &exit) || exit.Sys().(syscall.WaitStatus).Signal() != syscall.SIGKILL {

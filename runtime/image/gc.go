@@ -297,7 +297,7 @@ func garbage(infos []snapshot.Info, inUse func(snapshot.Info) bool) []snapshot.K
 }
 
 func leftover(i snapshot.Info) bool {
-	_, mounted := i.Labels[MountLabel]
+	_, mounted := i.Labels[mountLabel]
 	return mounted || strings.HasPrefix(i.Name, extractPrefix)
 }
 

@@ -289,7 +289,7 @@ func TestGarbageOrder(t *testing.T) {
 	}
 	infos := []snapshot.Info{
 		info("a", "", snapshot.Committed, nil), info("b", "a", snapshot.Committed, nil), info("c", "b", snapshot.Committed, nil),
-		info("container", "a", snapshot.Active, nil), info("extract-1", "c", snapshot.Active, nil), info("m", "c", snapshot.View, map[string]string{MountLabel: "m"}),
+		info("container", "a", snapshot.Active, nil), info("extract-1", "c", snapshot.Active, nil), info("m", "c", snapshot.View, map[string]string{mountLabel: "m"}),
 		info("pinned", "", snapshot.Committed, map[string]string{rootLabel: "1"}),
 	}
 	names := func(use string) (s string) {

@@ -8,6 +8,7 @@ import (
 	"github.com/containerd/errdefs"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	oci "github.com/minirt/mini/oci/image"
 	"github.com/minirt/mini/oci/name"
 	"github.com/minirt/mini/runtime/snapshot"
 )
@@ -48,7 +49,7 @@ func (u *unpacking) offer(ctx context.Context, ref name.Ref) error {
 		return nil
 	}
 	for _, c := range u.chains {
-		for c.have < len(c.ids) {
+		for c.have < len(c.ids) && !oci.IsEncrypted(c.layers[c.have].MediaType) {
 			has, err := u.offerLayer(ctx, lazy, c, ref)
 			if errdefs.IsUnavailable(err) || ctx.Err() != nil {
 				return err

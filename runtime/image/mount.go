@@ -14,8 +14,8 @@ import (
 	"github.com/minirt/mini/runtime/store"
 )
 
-// MountLabel marks the snapshots that Mount made, and others that nobody comes back to. Without a live lease they are garbage.
-const MountLabel = "minid.mount"
+// mountLabel marks the snapshots that Mount made. Without a live lease they are garbage.
+const mountLabel = "minid.mount"
 
 // mountExpiry is how long a mounted image is kept when nothing else is asked for.
 const mountExpiry = 24 * time.Hour
@@ -51,7 +51,7 @@ func (s *Service) Mount(ctx context.Context, ns string, o MountOptions) (key str
 	}
 	labels := map[string]string{}
 	maps.Copy(labels, o.Labels)
-	labels[MountLabel] = key
+	labels[mountLabel] = key
 	prepare := sn.View
 	if o.Writable {
 		prepare = sn.Prepare
@@ -72,7 +72,7 @@ func (s *Service) leaseMount(ns, snapshotter, key string, expiry time.Duration) 
 	if err := s.Leases.Delete(ns, mountLease(key)); err != nil { // of a snapshot of that name before
 		return err
 	}
-	l, err := s.Leases.Create(ns, mountLease(key), map[string]string{MountLabel: key}, expiry)
+	l, err := s.Leases.Create(ns, mountLease(key), map[string]string{mountLabel: key}, expiry)
 	if err != nil {
 		return err
 	}

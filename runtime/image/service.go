@@ -83,9 +83,9 @@ type Verifier interface {
 type RegistryOptions struct {
 	Override *registry.HostOverride
 	HostsDir string // besides the configured ones, and before them
-	// Namespace of Kubernetes and name of the image that it pulls: credentials may be kept for them alone.
-	Namespace, Image string
-	Trace            bool
+	// DockerConfig is a file with credentials, as config.json, over the configured one; empty: that.
+	DockerConfig string
+	Trace        bool
 }
 
 // Records is what the service wants of the table of images; *store.Table[Image] is one.

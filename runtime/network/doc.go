@@ -25,6 +25,7 @@
 //	bridge   the built-in provider: bridges, veth pairs, spare interfaces made ahead, bandwidth; users' networks
 //	dns      the names of containers in users' networks
 //	ipam     addresses of a subnet, in memory
+//	relay    ports of the host that the kernel does not forward from, as on ::1
 //	ports    who holds which port of the host, in memory
 //	rules    the daemon's nftables table: decided as text, applied over netlink
 package network

@@ -27,6 +27,7 @@ type Request struct {
 	Interface    string       // in the container; empty is eth0. AttachTo only, like the next two
 	Addresses    []netip.Addr // static ones, at most one of each family; the others are chosen
 	MAC          string       // empty: made from the address
+	LinkLocal    []netip.Addr // more addresses of the interface, which nobody is asked about; AttachTo only
 	IPRanges     [][]IPRange  // for CNI plugins with the capability ipRanges
 	Annotations  map[string]string
 	Labels       map[string]string
@@ -82,6 +83,8 @@ type Attachment struct {
 	Ports    []Port       `json:"ports,omitempty"`
 	DNS      DNS          `json:"dns,omitzero"` // as the network wants it; empty: no opinion
 	CNI      []CNIRecord  `json:"cni,omitempty"`
+	// Inside is the path of the namespace, where a DNS server listens in it.
+	Inside string `json:"inside,omitempty"`
 	// Upstreams are asked for names that the network does not know; empty: the host's resolvers.
 	Upstreams []string `json:"upstreams,omitempty"`
 }
@@ -95,6 +98,7 @@ type Link struct {
 	MTU           int            `json:"mtu,omitempty"`
 	Addresses     []netip.Prefix `json:"addresses,omitempty"` // with the length of the subnet
 	Gateways      []netip.Addr   `json:"gateways,omitempty"`  // that default routes go by
+	LinkLocal     []netip.Addr   `json:"link_local,omitempty"`
 	Bandwidth     Bandwidth      `json:"bandwidth,omitzero"`
 }
 

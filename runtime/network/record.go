@@ -8,8 +8,12 @@ import (
 	"time"
 )
 
-// DriverBridge is the driver of networks that users make.
-const DriverBridge = "bridge"
+// The drivers of networks that users make.
+const (
+	DriverBridge  = "bridge"
+	DriverMacvlan = "macvlan"
+	DriverIPvlan  = "ipvlan"
+)
 
 // The networks that are always there. Default is the built-in network, which pods without CNI have too; the others stand
 // for no network of the container's own.
@@ -31,6 +35,7 @@ type Record struct {
 	Subnets   []Subnet          `json:"subnets,omitempty"` // at most one of each family
 	Internal  bool              `json:"internal,omitempty"`
 	IPv6      bool              `json:"ipv6,omitempty"`
+	NoIPv4    bool              `json:"no_ipv4,omitempty"`
 	CreatedAt time.Time         `json:"created_at"`
 	State     RecordState       `json:"state"`
 }
@@ -50,6 +55,8 @@ type Subnet struct {
 	Subnet  netip.Prefix `json:"subnet"`
 	Gateway netip.Addr   `json:"gateway,omitzero"`  // the host's; the first address when not given
 	Range   netip.Prefix `json:"ip_range,omitzero"` // where addresses are chosen from; all when not given
+	// Auxiliary are addresses that others have, by name; containers get none of them.
+	Auxiliary map[string]netip.Addr `json:"auxiliary,omitempty"`
 }
 
 // PredefinedID is the id of one of the networks that are always there.
@@ -57,6 +64,9 @@ func PredefinedID(name string) string {
 	sum := sha256.Sum256([]byte("predefined network " + name))
 	return hex.EncodeToString(sum[:])
 }
+
+// OnParent says whether the containers of a network hang on a link of the host, in place of a bridge.
+func (r Record) OnParent() bool { return r.Driver == DriverMacvlan || r.Driver == DriverIPvlan }
 
 // IsDefault says whether a record is that of the default network.
 func (r Record) IsDefault() bool { return r.ID == PredefinedID(Default) }
@@ -115,7 +125,7 @@ func (n *Networks) AttachTo(ctx context.Context, to Record, r Request) (Attachme
 
 // plain says whether an attachment that was prepared will do.
 func (r Request) plain() bool {
-	return (r.Interface == "" || r.Interface == DefaultInterface) && len(r.Addresses) == 0 && r.MAC == ""
+	return (r.Interface == "" || r.Interface == DefaultInterface) && len(r.Addresses) == 0 && r.MAC == "" && len(r.LinkLocal) == 0
 }
 
 func (r Request) in(to Record) Request {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/containerd/errdefs"
 	"github.com/containerd/nri/pkg/adaptation"
 	"github.com/containerd/nri/pkg/api"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -54,6 +55,9 @@ func (a *Adaptation) Create(ctx context.Context, p plugin.Pod, c plugin.Containe
 	adjustment := answer.GetAdjust().Strip()
 	if r := adjustment.GetLinux().GetResources(); r != nil {
 		adjusted.Resources = asked(r)
+		if adjusted.Resources, err = a.blockIO(adjusted.Resources, r); err != nil {
+			return plugin.Adjusted{}, err
+		}
 		adjustment.Linux.Resources = nil
 		adjustment = adjustment.Strip()
 	}
@@ -62,6 +66,26 @@ func (a *Adaptation) Create(ctx context.Context, p plugin.Pod, c plugin.Containe
 	}
 	adjusted.Changes, err = protojson.Marshal(adjustment)
 	return adjusted, err
+}
+
+// blockIO adds to limits what the class of block I/O means that a plugin asks for.
+func (a *Adaptation) blockIO(limits *specs.LinuxResources, r *api.LinuxResources) (*specs.LinuxResources, error) {
+	class := r.GetBlockioClass().Get()
+	if class == nil || *class == "" {
+		return limits, nil
+	}
+	if a.BlockIO == nil {
+		return nil, fmt.Errorf("a plugin asks for the block I/O class %q, and there are none here: %w", *class, errdefs.ErrFailedPrecondition)
+	}
+	means, err := a.BlockIO(*class)
+	if err != nil || means == nil {
+		return limits, err
+	}
+	if limits == nil {
+		limits = &specs.LinuxResources{}
+	}
+	limits.BlockIO = means
+	return limits, nil
 }
 
 // removed are the marks of environment variables that plugins have taken away: the library does so in the request, and

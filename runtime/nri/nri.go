@@ -16,6 +16,7 @@ import (
 	"github.com/containerd/nri/pkg/adaptation"
 	nrilog "github.com/containerd/nri/pkg/log"
 	"github.com/containerd/nri/plugins/default-validator/builtin"
+	specs "github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/minirt/mini/oci/spec"
 	"github.com/minirt/mini/runtime/plugin"
@@ -45,7 +46,9 @@ type Options struct {
 	RequestTimeout      time.Duration // one that has not answered by then is dropped
 	Validator           Validator
 	CDI                 spec.CDI // nil: plugins cannot ask for CDI devices
-	Log                 *slog.Logger
+	// BlockIO is what a class of block I/O means; nil: plugins cannot ask for one.
+	BlockIO func(class string) (*specs.LinuxBlockIO, error)
+	Log     *slog.Logger
 }
 
 // Runtime is what plugins see and change of it; *engine.Engine is one.

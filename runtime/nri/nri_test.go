@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/containerd/errdefs"
+	"github.com/containerd/nri/pkg/api"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/minirt/mini/runtime/nri/nritest"
@@ -262,4 +263,29 @@ func text(t *testing.T, v any) string {
 		t.Fatal(err)
 	}
 	return string(data)
+}
+
+// TestBlockIOClass: what a plugin's class means is the configuration's word.
+func TestBlockIOClass(t *testing.T) {
+	weight := uint16(30)
+	a := &Adaptation{Options: Options{BlockIO: func(class string) (*specs.LinuxBlockIO, error) {
+		if class != "slow" {
+			return nil, errdefs.ErrInvalidArgument
+		}
+		return &specs.LinuxBlockIO{Weight: &weight}, nil
+	}}}
+	ask := func(class string) *api.LinuxResources { return &api.LinuxResources{BlockioClass: api.String(class)} }
+	if got, err := a.blockIO(nil, ask("slow")); err != nil || *got.BlockIO.Weight != weight {
+		t.Errorf("a class: %+v, %v", got, err)
+	}
+	if got, err := a.blockIO(nil, &api.LinuxResources{}); err != nil || got != nil {
+		t.Errorf("no class: %+v, %v", got, err)
+	}
+	if _, err := a.blockIO(nil, ask("other")); !errdefs.IsInvalidArgument(err) {
+		t.Errorf("an unknown class: %v", err)
+	}
+	a.BlockIO = nil
+	if _, err := a.blockIO(nil, ask("slow")); !errdefs.IsFailedPrecondition(err) {
+		t.Errorf("where there are no classes: %v", err)
+	}
 }

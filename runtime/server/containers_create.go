@@ -24,7 +24,8 @@ func (s *containersServer) Create(ctx context.Context, r *api.CreateContainerReq
 		AutoRemove: r.AutoRemove, NoPivot: r.NoPivot, Supervisor: r.Supervisor,
 		Name: r.Name, GenerateName: r.GenerateName, StopTimeout: time.Duration(r.StopTimeout), Init: r.Init,
 		Restart:     engine.RestartPolicy{Name: r.Restart.GetName(), MaxRetries: int(r.Restart.GetMaxRetries())},
-		HealthCheck: healthCheckOf(r.Health), Front: r.Kept, InitBinary: r.InitBinary, VolumesFrom: r.VolumesFrom, ImageVolumes: r.ImageVolumes,
+		HealthCheck: healthCheckOf(r.Health), Front: r.Kept, InitBinary: r.InitBinary, StartFollows: r.StartFollows,
+		VolumesFrom: r.VolumesFrom, ImageVolumes: r.ImageVolumes,
 	}
 	if len(r.Kept) > 0 && !json.Valid(r.Kept) {
 		return nil, fmt.Errorf("what is to be kept with the container is not JSON: %w", errdefs.ErrInvalidArgument)
@@ -76,13 +77,22 @@ func networkOf(r *api.CreateContainerRequest) (engine.NetworkOptions, error) {
 }
 
 func attachmentOf(a *api.NetworkAttachment) (engine.NetworkAttachment, error) {
-	out := engine.NetworkAttachment{Network: a.GetNetwork(), Aliases: a.GetAliases(), MAC: a.GetMac(), Links: a.GetLinks()}
+	out := engine.NetworkAttachment{Network: a.GetNetwork(), Aliases: a.GetAliases(), MAC: a.GetMac(), Links: a.GetLinks(), DriverOptions: a.GetDriverOptions()}
 	var err error
 	if out.IP, err = addressOf("address in network "+out.Network, a.GetIp()); err != nil {
 		return out, err
 	}
-	out.IP6, err = addressOf("address in network "+out.Network, a.GetIp6())
-	return out, err
+	if out.IP6, err = addressOf("address in network "+out.Network, a.GetIp6()); err != nil {
+		return out, err
+	}
+	for _, text := range a.GetLinkLocalIps() {
+		ip, err := addressOf("link-local address", text)
+		if err != nil {
+			return out, err
+		}
+		out.LinkLocal = append(out.LinkLocal, ip)
+	}
+	return out, nil
 }
 
 func portOf(p *api.PublishedPort) (network.Port, error) {

@@ -83,7 +83,10 @@ func modeOf(n engine.NetworkOptions) string {
 func endpointsOf(c engine.Container) []*api.EndpointStatus {
 	var all []*api.EndpointStatus
 	for i, n := range c.Net.Networks {
-		s := &api.EndpointStatus{Network: n.Network, NetworkId: n.Network, Aliases: n.Aliases, Mac: n.MAC}
+		s := &api.EndpointStatus{Network: n.Network, Aliases: n.Aliases, Mac: n.MAC}
+		if i < len(c.NetworkIDs) {
+			s.NetworkId = c.NetworkIDs[i]
+		}
 		if i < len(c.Attachments) {
 			fillEndpoint(s, c.Attachments[i])
 		}

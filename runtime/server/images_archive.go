@@ -26,7 +26,7 @@ func (s *imagesServer) Import(stream grpc.ClientStreamingServer[api.ImportReques
 	if err := s.Namespaces.Ensure(ns); err != nil {
 		return err
 	}
-	images, err := s.Images.Import(stream.Context(), ns, &importReader{stream: stream, rest: first.Data}, image.ImportOptions{
+	images, err := s.Images.Import(stream.Context(), ns, &received[api.ImportRequest]{recv: stream.Recv, data: (*api.ImportRequest).GetData, rest: first.Data}, image.ImportOptions{
 		BaseName: o.BaseName, IndexName: o.IndexName, Digests: o.Digests, SkipDigestForNamed: o.SkipDigestForNamed,
 		Platforms: o.Platforms, AllPlatforms: o.AllPlatforms, NoUnpack: o.NoUnpack, Snapshotter: o.Snapshotter, Labels: o.Labels,
 		CompressBlobs: o.CompressBlobs, DiscardUnpackedLayers: o.DiscardUnpackedLayers,
@@ -39,25 +39,6 @@ func (s *imagesServer) Import(stream grpc.ClientStreamingServer[api.ImportReques
 		out.Images = append(out.Images, s.view(stream.Context(), ns, i))
 	}
 	return stream.SendAndClose(out)
-}
-
-// importReader is the archive that comes in pieces.
-type importReader struct {
-	stream grpc.ClientStreamingServer[api.ImportRequest, api.ImportResponse]
-	rest   []byte
-}
-
-func (r *importReader) Read(p []byte) (int, error) {
-	for len(r.rest) == 0 {
-		m, err := r.stream.Recv()
-		if err != nil {
-			return 0, err // io.EOF at the end
-		}
-		r.rest = m.Data
-	}
-	n := copy(p, r.rest)
-	r.rest = r.rest[n:]
-	return n, nil
 }
 
 func (s *imagesServer) Export(r *api.ExportRequest, stream grpc.ServerStreamingServer[api.DataChunk]) error {

@@ -28,7 +28,7 @@ type networksServer struct {
 }
 
 func (s *networksServer) Create(ctx context.Context, r *api.CreateNetworkRequest) (*api.Network, error) {
-	o := engine.NewNetwork{Name: r.Name, Driver: r.Driver, Labels: r.Labels, Options: r.Options, Internal: r.Internal, IPv6: r.Ipv6}
+	o := engine.NewNetwork{Name: r.Name, Driver: r.Driver, Labels: r.Labels, Options: r.Options, Internal: r.Internal, IPv6: r.Ipv6, NoIPv4: r.NoIpv4}
 	for _, asked := range r.Subnets {
 		subnet, err := subnetOf(asked)
 		if err != nil {
@@ -81,7 +81,9 @@ func (s *networksServer) Prune(ctx context.Context, r *api.PruneNetworksRequest)
 	if err != nil {
 		return nil, err
 	}
-	removed, err := s.Engine.PruneNetworks(ctx, namespace(r), match)
+	removed, err := s.Engine.PruneNetworks(ctx, namespace(r), func(n network.Record) bool {
+		return match(n) && (r.Until == 0 || n.CreatedAt.UnixNano() < r.Until)
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -131,6 +133,16 @@ func subnetOf(s *api.Subnet) (network.Subnet, error) {
 			return out, fmt.Errorf("range of addresses %q: write it like 172.20.5.0/24: %w", s.IpRange, errdefs.ErrInvalidArgument)
 		}
 	}
+	for name, text := range s.Auxiliary {
+		addr, err := netip.ParseAddr(text)
+		if err != nil {
+			return out, fmt.Errorf("auxiliary address %s=%q: not an address: %w", name, text, errdefs.ErrInvalidArgument)
+		}
+		if out.Auxiliary == nil {
+			out.Auxiliary = map[string]netip.Addr{}
+		}
+		out.Auxiliary[name] = addr
+	}
 	return out, nil
 }
 
@@ -146,6 +158,12 @@ func networkInfoOf(n engine.NetworkInfo) *api.Network {
 		}
 		if s.Range.IsValid() {
 			subnet.IpRange = s.Range.String()
+		}
+		for name, addr := range s.Auxiliary {
+			if subnet.Auxiliary == nil {
+				subnet.Auxiliary = map[string]string{}
+			}
+			subnet.Auxiliary[name] = addr.String()
 		}
 		out.Subnets = append(out.Subnets, subnet)
 	}

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"maps"
 	"slices"
@@ -17,6 +18,7 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"google.golang.org/grpc"
 
+	"github.com/minirt/mini/oci/layer"
 	"github.com/minirt/mini/runtime/api"
 	"github.com/minirt/mini/runtime/content"
 	"github.com/minirt/mini/runtime/engine"
@@ -69,6 +71,12 @@ type Engine interface {
 	Pod(ctx context.Context, ns, id string) (engine.Pod, error)
 	CheckpointImage(ctx context.Context, ns, id string, o engine.CheckpointImageOptions) (image.Image, error)
 	RestoreImage(ctx context.Context, ns string, o engine.RestoreOptions) (engine.Container, error)
+	StatPath(ctx context.Context, ns, id, path string) (engine.PathInfo, error)
+	CopyFrom(ctx context.Context, ns, id, path, as string, begin func(engine.PathInfo) error, w io.Writer) error
+	CopyTo(ctx context.Context, ns, id, path string, r io.Reader, o engine.CopyToOptions) error
+	Changes(ctx context.Context, ns, id string) ([]layer.Change, error)
+	Export(ctx context.Context, ns, id string, w io.Writer) error
+	Commit(ctx context.Context, ns, id string, o engine.CommitOptions) (image.Image, error)
 	Check(ctx context.Context, repair, quick bool) ([]engine.Problem, int, error)
 	CollectGarbage(ctx context.Context, dryRun bool) (image.Collected, error)
 	Upgrade(ctx context.Context) error
@@ -79,7 +87,7 @@ type Engine interface {
 // Daemon is what only the daemon knows of itself.
 type Daemon interface {
 	Version() *api.VersionResponse
-	Info(ctx context.Context) (*api.InfoResponse, error)
+	Info(ctx context.Context, r *api.InfoRequest) (*api.InfoResponse, error)
 	Supervisors(ctx context.Context) []*api.SupervisorInfo
 	Reload(ctx context.Context) (changed, needRestart []string, err error)
 }
@@ -133,6 +141,7 @@ func Register(r grpc.ServiceRegistrar, d Deps) {
 	api.RegisterProcessesServer(r, &processesServer{Deps: d})
 	api.RegisterNetworksServer(r, &networksServer{Deps: d})
 	api.RegisterVolumesServer(r, &volumesServer{Deps: d})
+	api.RegisterArchivesServer(r, &archivesServer{Deps: d})
 }
 
 const defaultNamespace = "default"

@@ -20,8 +20,8 @@ func (s *systemServer) Version(context.Context, *api.VersionRequest) (*api.Versi
 	return s.Daemon.Version(), nil
 }
 
-func (s *systemServer) Info(ctx context.Context, _ *api.InfoRequest) (*api.InfoResponse, error) {
-	return s.Daemon.Info(ctx)
+func (s *systemServer) Info(ctx context.Context, r *api.InfoRequest) (*api.InfoResponse, error) {
+	return s.Daemon.Info(ctx, r)
 }
 
 func (s *systemServer) Check(ctx context.Context, r *api.CheckRequest) (*api.CheckResponse, error) {

@@ -162,6 +162,9 @@ func TestLazyPull(t *testing.T) {
 		t.Errorf("a second pull had %d bytes sent", now-again)
 	}
 	refused(t, d.Try("run", "--rm", image.ref, "x", "true"), "pull the image again")
+	// The kernel maps no ids of a FUSE filesystem that does not ask for it (Linux 6.12).
+	refused(t, d.Try("run", "--rm", "--snapshotter", "stargz", "--uidmap", "0:100000:65536", "--gidmap", "0:100000:65536", image.ref, "mapped", "true"),
+		"does not support idmapped mounts")
 	lazyDiff(t, d, image.ref)
 	lazyOutage(t, d, s, image.ref, run)
 	// What is not eStargz is unpacked as by any other snapshotter.

@@ -331,7 +331,14 @@ func volumeRestart(t *testing.T, v volumes) {
 	if out := v.d.Minictr("check"); strings.Contains(out, "volume") {
 		t.Errorf("check printed %s", out)
 	}
-	v.do("rm", "-fv", "runs")
+	if out := v.do("system", "df", "-v"); !strings.Contains(out, "stays") {
+		t.Errorf("system df -v printed %s", out)
+	}
+	v.do("rm", "-f", "runs")
+	refused(t, v.try(nil, "system", "prune", "-f", "--volumes", "--filter", "until=1h"), "until")
+	if out := v.do("system", "prune", "-f", "--volumes"); !strings.Contains(out, "Deleted Volumes:") || strings.Contains(out, "stays") {
+		t.Errorf("system prune printed %s", out)
+	}
 	v.do("volume", "rm", "stays")
 	t.Log("files without a record are found, and kept")
 	check(t, os.MkdirAll(filepath.Join(v.d.Root, "volumes/default/lost/_data"), 0o755))

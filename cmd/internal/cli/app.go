@@ -106,6 +106,7 @@ func Run(app *cli.App, args []string, explain func(error) error) int {
 		return 0
 	} else if asked {
 		app.UseShortOptionHandling = false // it does not bear half a flag
+		defer func() { _ = recover() }()   // the library asks for the arguments of what it could not parse
 	} else {
 		remember(app)
 	}

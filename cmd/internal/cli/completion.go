@@ -43,15 +43,21 @@ fi
 `
 )
 
+const fishCompletion = `# fish completion of PROGRAM: PROGRAM completion fish | source
+function __PROGRAM_choices
+	set -l typed (commandline -opc)
+	set -l cur (commandline -ct)
+	if string match -q -- '-*' "$cur"
+		set -a typed "$cur"
+	end
+	$typed --generate-bash-completion 2>/dev/null
+end
+complete -c PROGRAM -a '(__PROGRAM_choices)'
+`
+
 // CompletionCommand prints the completion scripts of the application that it belongs to.
 func CompletionCommand() *cli.Command {
-	shells := map[string]func(*cli.App) (string, error){
-		"bash": func(app *cli.App) (string, error) {
-			return strings.ReplaceAll(bashCompletion, "PROGRAM", app.Name), nil
-		},
-		"zsh":  func(app *cli.App) (string, error) { return strings.ReplaceAll(zshCompletion, "PROGRAM", app.Name), nil },
-		"fish": (*cli.App).ToFishCompletion,
-	}
+	shells := map[string]string{"bash": bashCompletion, "zsh": zshCompletion, "fish": fishCompletion}
 	var names []string
 	for name := range shells {
 		names = append(names, name)
@@ -72,10 +78,7 @@ func CompletionCommand() *cli.Command {
 			if !ok {
 				return fmt.Errorf("no completion for %q: use one of %s: %w", shell, strings.Join(names, ", "), errdefs.ErrInvalidArgument)
 			}
-			text, err := script(c.App)
-			if err == nil {
-				_, err = fmt.Fprint(c.App.Writer, text)
-			}
+			_, err := fmt.Fprint(c.App.Writer, strings.ReplaceAll(script, "PROGRAM", c.App.Name))
 			return err
 		},
 	}

@@ -34,6 +34,14 @@ func named(flags []cli.Flag) {
 			flags[i] = &namedBool{f, names(f.Name, f.Aliases)}
 		case *cli.IntFlag:
 			flags[i] = &namedInt{f, names(f.Name, f.Aliases)}
+		case *cli.Int64Flag:
+			flags[i] = &namedInt64{f, names(f.Name, f.Aliases)}
+		case *cli.Float64Flag:
+			flags[i] = &namedFloat64{f, names(f.Name, f.Aliases)}
+		case *cli.UintFlag:
+			flags[i] = &namedUint{f, names(f.Name, f.Aliases)}
+		case *cli.DurationFlag:
+			flags[i] = &namedDuration{f, names(f.Name, f.Aliases)}
 		}
 	}
 }
@@ -58,9 +66,29 @@ type (
 		*cli.IntFlag
 		names []string
 	}
+	namedInt64 struct {
+		*cli.Int64Flag
+		names []string
+	}
+	namedFloat64 struct {
+		*cli.Float64Flag
+		names []string
+	}
+	namedUint struct {
+		*cli.UintFlag
+		names []string
+	}
+	namedDuration struct {
+		*cli.DurationFlag
+		names []string
+	}
 )
 
-func (f *namedString) Names() []string  { return f.names }
-func (f *namedStrings) Names() []string { return f.names }
-func (f *namedBool) Names() []string    { return f.names }
-func (f *namedInt) Names() []string     { return f.names }
+func (f *namedString) Names() []string   { return f.names }
+func (f *namedStrings) Names() []string  { return f.names }
+func (f *namedBool) Names() []string     { return f.names }
+func (f *namedInt) Names() []string      { return f.names }
+func (f *namedInt64) Names() []string    { return f.names }
+func (f *namedFloat64) Names() []string  { return f.names }
+func (f *namedUint) Names() []string     { return f.names }
+func (f *namedDuration) Names() []string { return f.names }

@@ -1,9 +1,7 @@
 package cli
 
 import (
-	"errors"
 	"fmt"
-	"io"
 	"os"
 	"strconv"
 	"strings"
@@ -83,23 +81,6 @@ func ParseUmask(text string) (*uint32, error) {
 	}
 	mask := uint32(n)
 	return &mask, nil
-}
-
-// ToFile writes a file that is whole or absent; - is standard output.
-func ToFile(name string, write func(io.Writer) error) error {
-	if name == "-" {
-		return write(os.Stdout)
-	}
-	part := name + ".part"
-	f, err := os.Create(part)
-	if err != nil {
-		return err
-	}
-	if err := errors.Join(write(f), f.Close()); err != nil {
-		os.Remove(part)
-		return err
-	}
-	return os.Rename(part, name)
 }
 
 // AskPassword reads a line from the terminal without showing it.

@@ -1,7 +1,6 @@
 package files
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -17,63 +16,96 @@ func TestParsePlace(t *testing.T) {
 			t.Errorf("%s: %+v, want %+v", text, got, want)
 		}
 	}
-	for text, want := range map[string]string{"/a/b": "/a b false", "/a/b/": "/a b false", "/a/b/.": "/a b true", "/": "/ . true", ".": ". . true", "b": ". b false", "": ". . true", "../..": "../.. . true"} {
-		dir, name, contents := split(text)
-		if got := fmt.Sprint(dir, " ", name, " ", contents); got != want {
-			t.Errorf("%q: %s, want %s", text, got, want)
+}
+
+func TestPlan(t *testing.T) {
+	file, dir, contents := source{path: "/s/f"}, source{path: "/s/d", isDir: true}, source{path: "/s/d/.", isDir: true}
+	for _, test := range []struct {
+		s    source
+		t    target
+		want string
+	}{
+		{file, target{"/t/x", false, false}, "/t x"},
+		{file, target{"/t/x/", false, false}, "no such directory"},
+		{file, target{"/t/x/.", false, false}, "no such directory"},
+		{file, target{"", false, false}, "no such directory"},
+		{file, target{"/t/x", true, false}, "/t x"},
+		{file, target{"/t/x", true, true}, "/t/x f"},
+		{file, target{"/t/x/", true, true}, "/t/x/ f"},
+		{dir, target{"/t/x", false, false}, "/t x"},
+		{dir, target{"/t/x/", false, false}, "/t x"},
+		{dir, target{"/t/x", true, false}, "cannot copy directory"},
+		{dir, target{"/t/x", true, true}, "/t/x d"},
+		{contents, target{"/t/x", false, false}, "/t x"},
+		{contents, target{"/t/x", true, false}, "cannot copy directory"},
+		{contents, target{"/t/x", true, true}, "/t/x ."},
+		{source{path: "/s/leads", as: "link", isDir: true}, target{"/t", true, true}, "/t link"},
+		{source{path: "/s/leads", as: "link"}, target{"/t/new", false, false}, "/t new"},
+	} {
+		dir, as, err := plan(test.s, test.t)
+		got := dir + " " + as
+		if err != nil {
+			got = err.Error()
+		}
+		if got != test.want {
+			t.Errorf("%+v to %+v: %s, want %s", test.s, test.t, got, test.want)
 		}
 	}
 }
 
-// TestCopyStaysInside copies trees in which links lead out.
-func TestCopyStaysInside(t *testing.T) {
-	root, out := t.TempDir(), t.TempDir()
-	write := func(name, text string) {
-		t.Helper()
-		if err := errors.Join(os.MkdirAll(filepath.Dir(name), 0o755), os.WriteFile(name, []byte(text), 0o640)); err != nil {
+func TestLocalPlaces(t *testing.T) {
+	dir, err := filepath.EvalSymlinks(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, d := range []string{"/d/e", "/other"} {
+		if err := os.MkdirAll(dir+d, 0o755); err != nil {
 			t.Fatal(err)
 		}
 	}
-	write(root+"/etc/inside", "in")
-	write(root+"/tree/sub/f", "f")
-	write(out+"/secret", "s")
-	write(out+"/upload", "u")
-	for link, to := range map[string]string{"/out": out, "/abs": "/etc", "/tree/link": "sub/f", "/tree/up": "../../../.."} {
-		if err := os.Symlink(to, root+link); err != nil {
+	if err := os.WriteFile(dir+"/f", nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for link, to := range map[string]string{"ld": "d", "lf": "f", "dangling": "none/x", "lnew": "new", "loop": "loop"} {
+		if err := os.Symlink(to, dir+"/"+link); err != nil {
 			t.Fatal(err)
 		}
 	}
-	k := Copier{Skipped: func(string) {}}
-	dest := t.TempDir()
-	if err := k.CopyPath(root, "/abs/inside", "", dest); err != nil {
-		t.Errorf("through a link that is absolute in the container: %v", err)
-	}
-	if data, err := os.ReadFile(dest + "/inside"); err != nil || string(data) != "in" {
-		t.Errorf("%q, %v", data, err)
-	}
-	if err := k.CopyPath(root, "/out/secret", "", dest); err == nil {
-		t.Error("a link led out of the container")
-	}
-	if err := k.CopyPath("", out+"/upload", root, "/out/upload"); err == nil {
-		t.Error("a link led out of the container for writing")
-	}
-	if err := k.CopyPath(root, "/tree", "", dest+"/renamed"); err != nil {
-		t.Fatal(err)
-	}
-	if text, err := os.Readlink(dest + "/renamed/link"); err != nil || text != "sub/f" {
-		t.Errorf("link %q, %v", text, err)
-	}
-	if err := k.CopyPath("", dest+"/renamed/.", root, "/etc"); err != nil {
-		t.Fatal(err)
-	}
-	if info, err := os.Stat(root + "/etc/sub/f"); err != nil || info.Mode().Perm() != 0o640 {
-		t.Errorf("contents: %v, %v", info, err)
-	}
-	for want, err := range map[string]error{
-		"no such file": k.CopyPath(root, "/nosuch", "", dest), "no directory": k.CopyPath(root, "/etc/inside", "", dest+"/new/"),
+	t.Chdir(dir)
+	for _, test := range []struct {
+		path   string
+		follow bool
+		want   string
+	}{
+		{"f", false, "/f as= dir=false"}, {"d", false, "/d as= dir=true"}, {"d/.", false, "/d as= dir=true"}, {"ld", false, "/ld as= dir=false"},
+		{"lf", true, "/f as=lf dir=false"}, {"ld", true, "/d as=ld dir=true"}, {"ld/e", false, "/d/e as= dir=true"},
+		{"f/", false, "not a directory"}, {"none", false, "no such file"}, {"dangling", true, "no such file"}, {"loop", true, "too many"},
 	} {
-		if err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("error %v, want %q", err, want)
+		s, err := localSource(test.path, test.follow)
+		got := fmt.Sprintf("%s as=%s dir=%t", strings.TrimPrefix(s.inside, dir), s.as, s.isDir)
+		if err != nil {
+			got = err.Error()
+		}
+		if !strings.Contains(got, test.want) {
+			t.Errorf("source %s: %s, want %s", test.path, got, test.want)
+		}
+	}
+	for path, want := range map[string]string{
+		"new": "/new false false", "new/": "/new/ false false", "f": "/f true false", "lf": "/f true false", "ld": "/d true true", "lnew": "/new false false",
+		"none/x": "no such file", "dangling": "no such file", "loop": "too many symlinks", "f/x": "not a directory",
+	} {
+		got, err := localTarget(path)
+		text := fmt.Sprint(strings.TrimPrefix(got.path, dir), " ", got.exists, " ", got.isDir)
+		if err != nil {
+			text = err.Error()
+		}
+		if !strings.Contains(text, want) {
+			t.Errorf("target %s: %s, want %s", path, text, want)
+		}
+	}
+	for path, want := range map[string]string{"x": "", "none/x": "does not exist", "/dev/null": "got a device", "f": ""} {
+		if err := CheckOutput(path); (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("output %s: %v", path, err)
 		}
 	}
 }

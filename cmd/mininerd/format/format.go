@@ -17,15 +17,19 @@ import (
 const (
 	tableKey = "table"
 	jsonKey  = "json"
+	rawKey   = "raw"
 )
 
 // List prints rows by docker's --format: empty is the table of the columns that standard names, "table" with a template
-// has that template's columns, "json" is one object a line, and anything else is a template for each row. header is a row
-// of the columns' names.
+// has that template's columns, "json" is one object a line, "raw" a field a line where the rows say how (Raw), and anything
+// else is a template for each row. header is a row of the columns' names.
 func List[T any](w io.Writer, format, standard string, header T, rows []T) error {
 	format = strings.TrimSpace(format)
 	if format == jsonKey {
 		format = "{{json .}}"
+	}
+	if r, ok := any(header).(interface{ Raw() string }); ok && format == rawKey {
+		format = r.Raw()
 	}
 	if format == "" || format == tableKey {
 		format = tableKey + " " + standard
@@ -156,7 +160,7 @@ func headerFunctions() template.FuncMap {
 	return template.FuncMap{
 		"json": same, "title": same, "lower": same, "upper": same,
 		"split": func(v, _ string) string { return v }, "join": func(v, _ string) string { return v },
-		"pad": func(v string, _, _ int) string { return v }, "truncate": func(v string, _ int) string { return v },
+		"pad": pad, "truncate": func(v string, _ int) string { return v },
 		"println": fmt.Sprintln,
 	}
 }

@@ -11,6 +11,7 @@ type row struct {
 }
 
 func (r row) Label(name string) string { return r.labels[name] }
+func (r row) Raw() string              { return "id:{{pad .ID 1 0}}\nname: {{.Name}}\n" }
 
 func TestList(t *testing.T) {
 	header := row{ID: "ID", Name: "NAME"}
@@ -18,6 +19,8 @@ func TestList(t *testing.T) {
 	for format, want := range map[string]string{
 		"":                                 "ID        NAME\n1         one\n2         t<o\n",
 		"table":                            "ID        NAME\n1         one\n2         t<o\n",
+		"raw":                              "id: 1\nname: one\n\nid: 2\nname: t<o\n\n",
+		"table {{pad .Name 0 1}}|":         "NAME |\none |\nt<o |\n",
 		"table {{.Name}}":                  "NAME\none\nt<o\n",
 		`table {{upper .Name}}\t{{.ID}}`:   "NAME      ID\nONE       1\nT<O       2\n",
 		"json":                             "{\"ID\":\"1\",\"Name\":\"one\"}\n{\"ID\":\"2\",\"Name\":\"t<o\"}\n",

@@ -2,7 +2,6 @@ package options
 
 import (
 	"encoding/csv"
-	"fmt"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -35,12 +34,6 @@ func Asked(f Flags) (view.Asked, error) {
 	if a.Mounts, err = askedMounts(f.StringSlice("mount")); err != nil {
 		return a, err
 	}
-	if a.BlockDevices, err = blockDevicePaths(f); err != nil {
-		return a, err
-	}
-	if a.LogOptions, err = pairs("--log-opt", f.StringSlice("log-opt")); err != nil {
-		return a, err
-	}
 	gpus, err := GPUs(f.String("gpus"))
 	if err != nil || gpus.Count == 0 && len(gpus.IDs) == 0 {
 		return a, err
@@ -54,22 +47,6 @@ func Asked(f Flags) (view.Asked, error) {
 	}
 	a.DeviceRequests = []view.DeviceRequest{request}
 	return a, nil
-}
-
-// blockDevicePaths are the block devices that flags name, by their numbers.
-func blockDevicePaths(f Flags) (map[string]string, error) {
-	var all map[string]string
-	for _, flag := range []string{"blkio-weight-device", "device-read-bps", "device-write-bps", "device-read-iops", "device-write-iops"} {
-		for _, text := range f.StringSlice(flag) {
-			path, _, _ := strings.Cut(text, ":")
-			major, minor, err := stat(path)
-			if err != nil {
-				return nil, err
-			}
-			all = with(all, fmt.Sprintf("%d:%d", major, minor), path)
-		}
-	}
-	return all, nil
 }
 
 // askedMounts reads --mount for inspect; what is wrong with it was said before.

@@ -19,6 +19,7 @@ func networkFlags() []cli.Flag {
 		&cli.StringSliceFlag{Name: "network-alias", Aliases: []string{"net-alias"}, Usage: "one more `NAME` of the container in its network"},
 		&cli.StringFlag{Name: "ip", Usage: "IPv4 `ADDRESS` in a network that was made"},
 		&cli.StringFlag{Name: "ip6", Usage: "IPv6 `ADDRESS` in a network that was made"},
+		&cli.StringSliceFlag{Name: "link-local-ip", Usage: "one more `ADDRESS`, a link-local one"},
 		&cli.StringFlag{Name: "mac-address", Usage: "hardware `ADDRESS`, for example 92:d0:c6:0a:29:33"},
 		&cli.StringSliceFlag{Name: "link", Usage: "`CONTAINER[:ALIAS]`: a name for another container"},
 		&cli.StringSliceFlag{Name: "publish", Aliases: []string{"p"}, Usage: "`[[ADDRESS:]HOST:]PORT[/PROTOCOL]`, or ranges: a port of the host that leads to the container"},
@@ -34,11 +35,16 @@ func networkFlags() []cli.Flag {
 // theDefault is the network of a container that names none.
 const theDefault = "bridge"
 
-func networking(f Flags, _ *spec.Request, out *api.CreateContainerRequest) error {
+func networking(f Flags, r *spec.Request, out *api.CreateContainerRequest) error {
 	first := &api.NetworkAttachment{
 		Aliases: f.StringSlice("network-alias"), Ip: f.String("ip"), Ip6: f.String("ip6"), Mac: f.String("mac-address"), Links: f.StringSlice("link"),
+		LinkLocalIps: f.StringSlice("link-local-ip"),
 	}
-	if err := networkMode(f.StringSlice("network"), first, out); err != nil {
+	networks := f.StringSlice("network")
+	if len(networks) == 1 && strings.HasPrefix(networks[0], pathMode) {
+		return foreignNamespace(f, strings.TrimPrefix(networks[0], pathMode), r)
+	}
+	if err := networkMode(networks, first, out); err != nil {
 		return err
 	}
 	var err error
@@ -56,6 +62,25 @@ func networking(f Flags, _ *spec.Request, out *api.CreateContainerRequest) error
 		return invalid("conflicting options: port publishing and the container type network mode")
 	}
 	return names(f, out)
+}
+
+// pathMode begins the network mode of a namespace that somebody else has made, at a path; nerdctl's.
+const pathMode = "ns:"
+
+func foreignNamespace(f Flags, path string, r *spec.Request) error {
+	if !strings.HasPrefix(path, "/") {
+		return invalid("--network ns:%s: write the whole path of a network namespace", path)
+	}
+	for _, flag := range []string{"publish", "publish-all", "network-alias", "ip", "ip6", "mac-address", "link", "link-local-ip"} {
+		if f.IsSet(flag) {
+			return invalid("--%s: the network namespace %s is somebody else's: nothing of it can be chosen here", flag, path)
+		}
+	}
+	if r.Namespaces == nil {
+		r.Namespaces = map[string]string{}
+	}
+	r.Namespaces["network"] = "path:" + path
+	return nil
 }
 
 // names reads the flags that say what names mean.
@@ -85,7 +110,7 @@ func names(f Flags, out *api.CreateContainerRequest) error {
 
 // networkMode tells modes from networks. first has what the flags of a single network say; it belongs to the first one.
 func networkMode(list []string, first *api.NetworkAttachment, out *api.CreateContainerRequest) error {
-	plain := first.Ip == "" && first.Ip6 == "" && first.Mac == "" && len(first.Aliases) == 0 && len(first.Links) == 0
+	plain := first.Ip == "" && first.Ip6 == "" && first.Mac == "" && len(first.Aliases) == 0 && len(first.Links) == 0 && len(first.LinkLocalIps) == 0
 	if len(list) == 0 {
 		list = []string{theDefault}
 	}
@@ -103,7 +128,7 @@ func networkMode(list []string, first *api.NetworkAttachment, out *api.CreateCon
 			return invalid("conflicting options: cannot attach both user-defined and non-user-defined network-modes")
 		case mode && !plain:
 			return invalid("conflicting options: network mode %s has no addresses, aliases and links", n.Network)
-		case mode, len(list) == 1 && n.Network == theDefault && plain && n.Ip+n.Ip6+n.Mac == "" && len(n.Aliases) == 0:
+		case mode, len(list) == 1 && n.Network == theDefault && plain && n.Ip+n.Ip6+n.Mac == "" && len(n.Aliases)+len(n.LinkLocalIps)+len(n.DriverOptions) == 0:
 			out.NetworkMode = n.Network
 			return nil
 		}
@@ -119,6 +144,7 @@ func networkMode(list []string, first *api.NetworkAttachment, out *api.CreateCon
 func merge(n, flags *api.NetworkAttachment) {
 	n.Aliases = append(n.Aliases, flags.Aliases...)
 	n.Links = append(n.Links, flags.Links...)
+	n.LinkLocalIps = append(n.LinkLocalIps, flags.LinkLocalIps...)
 	for _, p := range []struct {
 		to   *string
 		from string
@@ -155,8 +181,19 @@ func parseNetwork(text string) (*api.NetworkAttachment, error) {
 			n.Ip6 = value
 		case "mac-address":
 			n.Mac = value
+		case "link-local-ip":
+			n.LinkLocalIps = append(n.LinkLocalIps, value)
+		case "driver-opt":
+			k, v, ok := strings.Cut(value, "=")
+			if !ok || k == "" {
+				return nil, invalid("--network %s: invalid key value pair format in driver options: write driver-opt=KEY=VALUE", text)
+			}
+			if n.DriverOptions == nil {
+				n.DriverOptions = map[string]string{}
+			}
+			n.DriverOptions[k] = v
 		default:
-			return nil, invalid("--network %s: invalid field %s: use name, alias, ip, ip6, mac-address", text, key)
+			return nil, invalid("--network %s: invalid field %s: use name, alias, ip, ip6, mac-address, link-local-ip, driver-opt", text, key)
 		}
 	}
 	if n.Network == "" {
@@ -295,35 +332,4 @@ func portRange(text string) (from, to uint32, err error) {
 func number(text string, bits int) (uint32, error) {
 	n, err := strconv.ParseUint(text, 10, bits)
 	return uint32(n), err
-}
-
-// NetworkRequest turns the flags of network create into a request; gateways and ranges belong to the subnets in their
-// order.
-func NetworkRequest(f Flags) (*api.CreateNetworkRequest, error) {
-	r := &api.CreateNetworkRequest{Driver: f.String("driver"), Internal: f.Bool("internal"), Ipv6: f.Bool("ipv6")}
-	var err error
-	if r.Labels, err = Labels(f.StringSlice("label")); err != nil {
-		return nil, err
-	}
-	if r.Options, err = pairs("--opt", f.StringSlice("opt")); err != nil {
-		return nil, err
-	}
-	for _, s := range f.StringSlice("subnet") {
-		if _, err := netip.ParsePrefix(s); err != nil {
-			return nil, invalid("invalid subnet %s: write it as 10.1.0.0/24", s)
-		}
-		r.Subnets = append(r.Subnets, &api.Subnet{Subnet: s})
-	}
-	for _, x := range []struct {
-		flag string
-		to   func(*api.Subnet) *string
-	}{{"gateway", func(s *api.Subnet) *string { return &s.Gateway }}, {"ip-range", func(s *api.Subnet) *string { return &s.IpRange }}} {
-		for i, text := range f.StringSlice(x.flag) {
-			if i >= len(r.Subnets) {
-				return nil, invalid("--%s %s: every %s needs a --subnet", x.flag, text, x.flag)
-			}
-			*x.to(r.Subnets[i]) = text
-		}
-	}
-	return r, nil
 }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -38,8 +39,9 @@ func ContainerFlags() []cli.Flag {
 		securityFlags(), healthFlags(), logFlags(), platformFlags())
 }
 
-// ContainerRequest turns the flags of ContainerFlags, the image and the arguments behind it into a request.
-func ContainerRequest(f Flags, image string, args []string) (*api.CreateContainerRequest, error) {
+// ContainerRequest turns the flags of ContainerFlags, the image and the arguments behind it into a request. env has variables
+// that flags may set otherwise.
+func ContainerRequest(f Flags, image string, args, env []string) (*api.CreateContainerRequest, error) {
 	if err := checkPlatform(f); err != nil {
 		return nil, err
 	}
@@ -53,10 +55,16 @@ func ContainerRequest(f Flags, image string, args []string) (*api.CreateContaine
 		out.Image, r.Rootfs = "", root
 	}
 	for _, part := range []func(Flags, *spec.Request, *api.CreateContainerRequest) error{
-		process, naming, namespaces, networking, mounts, limits, security, health, logging,
+		process, naming, namespaces, networking, mounts, requestLimits, security, health, logging,
 	} {
 		if err := part(f, r, out); err != nil {
 			return nil, err
+		}
+	}
+	for _, v := range env {
+		key, _, _ := strings.Cut(v, "=")
+		if !slices.ContainsFunc(r.Env, func(have string) bool { return strings.HasPrefix(have, key+"=") }) {
+			r.Env = append(r.Env, v)
 		}
 	}
 	if err := systemdMode(f, r); err != nil {

@@ -25,7 +25,7 @@ func translate(t *testing.T, args ...string) (*api.CreateContainerRequest, error
 	app.Writer, app.ErrWriter = &strings.Builder{}, &strings.Builder{}
 	app.Flags = ContainerFlags()
 	app.Action = func(c *cli.Context) (err error) {
-		out, err = ContainerRequest(c, c.Args().First(), c.Args().Tail())
+		out, err = ContainerRequest(c, c.Args().First(), c.Args().Tail(), nil)
 		return err
 	}
 	err := app.RunContext(t.Context(), append([]string{"app"}, args...))
@@ -95,7 +95,7 @@ func TestRequests(t *testing.T) {
 		"--cpus 1.5 --cpu-shares 512 --cpuset-cpus 0-1 --cpuset-mems 0 x":                                     {`"cpu":{"shares":512,"quota":150000,"period":100000,"cpus":"0-1","mems":"0"}`},
 		"--cpu-quota 5000 --cpu-period 10000 x":                                                               {`"quota":5000,"period":10000`},
 		"--pids-limit 5 --blkio-weight 100 x":                                                                 {`"pids":{"limit":5}`, `"weight":100`},
-		"--device-read-bps /dev/null:1m --device-write-iops /dev/zero:7 x":                                    {`"throttleReadBpsDevice":[{"major":1,"minor":3,"rate":1048576}]`, `"throttleWriteIOPSDevice":[{"major":1,"minor":5,"rate":7}]`},
+		"--device-read-bps /dev/null:1m --device-write-iops /dev/zero:7 x":                                    {`"blockLimits":[{"path":"/dev/null","readBps":1048576},{"path":"/dev/zero","writeIops":7}]`},
 		"--ulimit nofile=1:2 --ulimit core=0 --oom-score-adj -5 --cgroup-parent /p x":                         {`"rlimits":[{"type":"RLIMIT_NOFILE","hard":2,"soft":1},{"type":"RLIMIT_CORE","hard":0,"soft":0}]`, `"oomScoreAdj":-5`, `"cgroupParent":"/p"`},
 		"--cap-add NET_ADMIN --cap-drop ALL --privileged x":                                                   {`"capAdd":["NET_ADMIN"]`, `"capDrop":["ALL"]`, `"privileged":true`},
 		"--security-opt seccomp=unconfined --security-opt apparmor=p --security-opt systempaths=unconfined x": {`"seccomp":"unconfined"`, `"apparmor":"p"`, `"maskedPaths":[]`},

@@ -6,13 +6,20 @@ import (
 
 	"github.com/containerd/errdefs"
 	"github.com/urfave/cli/v2"
+
+	icli "github.com/minirt/mini/cmd/internal/cli"
 )
 
 // RefusedFlag is a flag of docker's or nerdctl's that is known and not had. It is not in the help; who gives it is told why.
 func RefusedFlag(name, why string) cli.Flag {
 	return &cli.StringSliceFlag{Name: name, Hidden: true, Action: func(*cli.Context, []string) error {
-		return fmt.Errorf("--%s: %s: %w", name, why, errdefs.ErrInvalidArgument)
+		return refusal(name, why)
 	}}
+}
+
+// refusal has the code of a wrong flag.
+func refusal(name, why string) error {
+	return icli.CodedError{Err: fmt.Errorf("--%s: %s: %w", name, why, errdefs.ErrInvalidArgument), Code: icli.CodeDaemon}
 }
 
 // RefusedSwitch is a RefusedFlag without a value.
@@ -21,7 +28,7 @@ func RefusedSwitch(name, why string) cli.Flag {
 		if !on {
 			return nil
 		}
-		return fmt.Errorf("--%s: %s: %w", name, why, errdefs.ErrInvalidArgument)
+		return refusal(name, why)
 	}}
 }
 
@@ -33,20 +40,25 @@ func SilentSwitch(name string, aliases ...string) cli.Flag {
 // platformFlags are those of run and create that only other platforms and other registries have.
 func platformFlags() []cli.Flag {
 	const windows = "it is for Windows: use --cpus, --device-read-bps and the like"
-	return []cli.Flag{
+	return append(TrustFlags(),
 		&cli.StringFlag{Name: "isolation", Hidden: true, Usage: "`TECHNOLOGY`: default"},
 		&cli.StringSliceFlag{Name: "storage-opt", Hidden: true, Usage: "`KEY=VALUE`; there is none"},
 		&cli.StringFlag{Name: "kernel-memory", Hidden: true, Usage: "`SIZE`; Linux has no such limit since 5.16"},
 		RefusedFlag("cpu-count", windows), RefusedFlag("cpu-percent", windows), RefusedFlag("io-maxbandwidth", windows), RefusedFlag("io-maxiops", windows),
 		RefusedSwitch("use-api-socket", "the daemon has no socket of docker's API; to give a container the daemon's own, mount it by -v"),
+	)
+}
+
+// TrustFlags are nerdctl's and docker's of who may have made an image.
+func TrustFlags() []cli.Flag {
+	const notYet = "there is no such thing yet: images are verified by the daemon's own configuration"
+	return []cli.Flag{
 		RefusedFlag("ipfs-address", notYet), RefusedFlag("verify", notYet), RefusedFlag("cosign-key", notYet),
 		RefusedFlag("cosign-certificate-identity", notYet), RefusedFlag("cosign-certificate-identity-regexp", notYet),
 		RefusedFlag("cosign-certificate-oidc-issuer", notYet), RefusedFlag("cosign-certificate-oidc-issuer-regexp", notYet),
 		SilentSwitch("disable-content-trust"),
 	}
 }
-
-const notYet = "there is no such thing yet: images are verified by the daemon's own configuration"
 
 // checkPlatform refuses what only other platforms have.
 func checkPlatform(f Flags) error {

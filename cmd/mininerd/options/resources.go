@@ -1,36 +1,26 @@
 package options
 
 import (
-	"os"
 	"strconv"
 	"strings"
 
 	"github.com/docker/go-units"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"github.com/urfave/cli/v2"
-	"golang.org/x/sys/unix"
 
+	"github.com/minirt/mini/cmd/internal/limits"
 	"github.com/minirt/mini/oci/spec"
 	"github.com/minirt/mini/runtime/api"
 )
 
 // ResourceFlags are the limits that can be changed while a container runs.
 func ResourceFlags() []cli.Flag {
-	return []cli.Flag{
+	return append([]cli.Flag{
 		&cli.StringFlag{Name: "memory", Aliases: []string{"m"}, Usage: "`SIZE` of memory, for example 64m"},
 		&cli.StringFlag{Name: "memory-reservation", Usage: "`SIZE` that the kernel tries to hold when memory is scarce"},
 		&cli.StringFlag{Name: "memory-swap", Usage: "`SIZE` of memory and swap together; -1: no limit of the swap"},
-		&cli.Float64Flag{Name: "cpus", Usage: "`NUMBER` of CPUs' time"},
-		&cli.Int64Flag{Name: "cpu-quota", Usage: "`MICROSECONDS` of CPU time per period"},
-		&cli.Int64Flag{Name: "cpu-period", Usage: "period in `MICROSECONDS`"},
-		&cli.Int64Flag{Name: "cpu-shares", Aliases: []string{"c"}, Usage: "relative `WEIGHT`, 1024 by default"},
-		&cli.Int64Flag{Name: "cpu-rt-period", Usage: "real-time period in `MICROSECONDS`"},
-		&cli.Int64Flag{Name: "cpu-rt-runtime", Usage: "real-time `MICROSECONDS` per period"},
-		&cli.StringFlag{Name: "cpuset-cpus", Usage: "`LIST` of CPUs, for example 0-1"},
-		&cli.StringFlag{Name: "cpuset-mems", Usage: "`LIST` of memory nodes"},
-		&cli.Int64Flag{Name: "pids-limit", Usage: "largest `NUMBER` of processes; -1: no limit"},
 		&cli.UintFlag{Name: "blkio-weight", Usage: "relative `WEIGHT` of block I/O, 10 to 1000"},
-	}
+	}, limits.List("c")...)
 }
 
 // limitFlags are the limits that a container has for good.
@@ -52,7 +42,7 @@ func limitFlags() []cli.Flag {
 	}
 }
 
-func limits(f Flags, r *spec.Request, _ *api.CreateContainerRequest) error {
+func requestLimits(f Flags, r *spec.Request, _ *api.CreateContainerRequest) error {
 	res, err := Resources(f)
 	if err != nil {
 		return err
@@ -63,7 +53,7 @@ func limits(f Flags, r *spec.Request, _ *api.CreateContainerRequest) error {
 	if err := memoryForGood(f, res); err != nil {
 		return err
 	}
-	if err := blockDevices(f, res, stat); err != nil {
+	if r.BlockLimits, err = blockLimits(f); err != nil {
 		return err
 	}
 	for _, rule := range f.StringSlice("device-cgroup-rule") {
@@ -104,14 +94,11 @@ func empty(r *specs.LinuxResources) bool {
 // Resources reads the flags of ResourceFlags; nil when none is set.
 func Resources(f Flags) (*specs.LinuxResources, error) {
 	r := &specs.LinuxResources{}
-	for _, part := range []func(Flags, *specs.LinuxResources) error{memory, cpu} {
-		if err := part(f, r); err != nil {
-			return nil, err
-		}
+	if err := memory(f, r); err != nil {
+		return nil, err
 	}
-	if n := f.Int64("pids-limit"); n != 0 {
-		n = max(-1, n)
-		r.Pids = &specs.LinuxPids{Limit: &n}
+	if err := limits.Read(f, r); err != nil {
+		return nil, err
 	}
 	if f.IsSet("blkio-weight") && uintOf(f, "blkio-weight") != 0 {
 		n := uintOf(f, "blkio-weight")
@@ -184,39 +171,6 @@ func memory(f Flags, r *specs.LinuxResources) error {
 	return nil
 }
 
-// cpu reads the CPU's limits; --cpus is a quota in a period of 100 ms.
-func cpu(f Flags, r *specs.LinuxResources) error {
-	c := &specs.LinuxCPU{Cpus: f.String("cpuset-cpus"), Mems: f.String("cpuset-mems")}
-	unsigned := func(name string) *uint64 {
-		if n := f.Int64(name); n > 0 {
-			u := uint64(n)
-			return &u
-		}
-		return nil
-	}
-	c.Shares, c.Period, c.RealtimePeriod = unsigned("cpu-shares"), unsigned("cpu-period"), unsigned("cpu-rt-period")
-	if n := f.Int64("cpu-quota"); n != 0 {
-		c.Quota = &n
-	}
-	if n := f.Int64("cpu-rt-runtime"); n != 0 {
-		c.RealtimeRuntime = &n
-	}
-	if n := f.Float64("cpus"); n != 0 {
-		if c.Quota != nil || c.Period != nil {
-			return invalid("conflicting options: --cpus with --cpu-quota or --cpu-period")
-		}
-		if n < 0.01 {
-			return invalid("range of CPUs is from 0.01 up: --cpus %g", n)
-		}
-		period, quota := uint64(100000), int64(n*100000+0.5)
-		c.Period, c.Quota = &period, &quota
-	}
-	if c.Cpus != "" || c.Mems != "" || c.Shares != nil || c.Period != nil || c.Quota != nil || c.RealtimePeriod != nil || c.RealtimeRuntime != nil {
-		r.CPU = c
-	}
-	return nil
-}
-
 func memoryForGood(f Flags, r *specs.LinuxResources) error {
 	swappiness, disable := f.Int64("memory-swappiness"), f.Bool("oom-kill-disable")
 	if swappiness == -1 && !disable {
@@ -238,75 +192,58 @@ func memoryForGood(f Flags, r *specs.LinuxResources) error {
 	return nil
 }
 
-// stat finds a device's numbers.
-func stat(path string) (major, minor int64, err error) {
-	var st unix.Stat_t
-	if err := unix.Stat(path, &st); err != nil {
-		return 0, 0, &os.PathError{Op: "stat", Path: path, Err: err}
+// blockLimits reads the flags that limit single block devices, which are the daemon's machine's.
+func blockLimits(f Flags) ([]spec.BlockLimit, error) {
+	var all []spec.BlockLimit
+	of := func(path string) *spec.BlockLimit {
+		for i := range all {
+			if all[i].Path == path {
+				return &all[i]
+			}
+		}
+		all = append(all, spec.BlockLimit{Path: path})
+		return &all[len(all)-1]
 	}
-	return int64(unix.Major(st.Rdev)), int64(unix.Minor(st.Rdev)), nil
-}
-
-// blockDevices reads the flags that limit single block devices.
-func blockDevices(f Flags, r *specs.LinuxResources, find func(string) (int64, int64, error)) error {
-	b := &specs.LinuxBlockIO{}
-	if r.BlockIO != nil {
-		b = r.BlockIO
-	}
-	set := r.BlockIO != nil
 	for _, text := range f.StringSlice("blkio-weight-device") {
 		path, value, _ := strings.Cut(text, ":")
 		n, err := strconv.ParseUint(value, 10, 16)
 		if err != nil || n != 0 && (n < 10 || n > 1000) {
-			return invalid("invalid weight for device: %s: write DEVICE:WEIGHT, 10 to 1000", text)
+			return nil, invalid("invalid weight for device: %s: write DEVICE:WEIGHT, 10 to 1000", text)
 		}
-		w := specs.LinuxWeightDevice{}
-		if w.Major, w.Minor, err = find(path); err != nil {
-			return err
-		}
-		weight := uint16(n)
-		w.Weight, set = &weight, true
-		b.WeightDevice = append(b.WeightDevice, w)
+		of(path).Weight = uint16(n)
 	}
 	for _, x := range []struct {
 		flag string
-		to   *[]specs.LinuxThrottleDevice
+		to   func(*spec.BlockLimit) *uint64
 		size bool
 	}{
-		{"device-read-bps", &b.ThrottleReadBpsDevice, true}, {"device-write-bps", &b.ThrottleWriteBpsDevice, true},
-		{"device-read-iops", &b.ThrottleReadIOPSDevice, false}, {"device-write-iops", &b.ThrottleWriteIOPSDevice, false},
+		{"device-read-bps", func(b *spec.BlockLimit) *uint64 { return &b.ReadBps }, true},
+		{"device-write-bps", func(b *spec.BlockLimit) *uint64 { return &b.WriteBps }, true},
+		{"device-read-iops", func(b *spec.BlockLimit) *uint64 { return &b.ReadIOPS }, false},
+		{"device-write-iops", func(b *spec.BlockLimit) *uint64 { return &b.WriteIOPS }, false},
 	} {
 		for _, text := range f.StringSlice(x.flag) {
-			d, err := throttle(text, x.size, find)
+			path, rate, err := throttle(text, x.size)
 			if err != nil {
-				return invalid("--%s %s: %w", x.flag, text, err)
+				return nil, invalid("--%s %s: %w", x.flag, text, err)
 			}
-			*x.to, set = append(*x.to, d), true
+			*x.to(of(path)) = rate
 		}
 	}
-	if set {
-		r.BlockIO = b
-	}
-	return nil
+	return all, nil
 }
 
-func throttle(text string, size bool, find func(string) (int64, int64, error)) (d specs.LinuxThrottleDevice, err error) {
+func throttle(text string, size bool) (path string, rate uint64, err error) {
 	path, value, ok := strings.Cut(text, ":")
 	if !ok {
-		return d, invalid("bad format: write DEVICE:RATE")
+		return "", 0, invalid("bad format: write DEVICE:RATE")
 	}
 	if size {
-		var n int64
-		n, err = units.RAMInBytes(value)
-		d.Rate = uint64(max(0, n))
-	} else {
-		d.Rate, err = strconv.ParseUint(value, 10, 64)
+		n, err := units.RAMInBytes(value)
+		return path, uint64(max(0, n)), err
 	}
-	if err != nil {
-		return d, err
-	}
-	d.Major, d.Minor, err = find(path)
-	return d, err
+	rate, err = strconv.ParseUint(value, 10, 64)
+	return path, rate, err
 }
 
 // deviceRule reads TYPE MAJOR:MINOR ACCESS, as the devices cgroup of v1 has it (kernel: cgroup-v1/devices.rst).

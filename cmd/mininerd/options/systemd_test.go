@@ -71,9 +71,9 @@ func TestAsked(t *testing.T) {
 		"--cpus 0.5 --ipc shareable -v /a:/b:ro -v /c --link a:b --stop-timeout 0 x": {
 			NanoCPUs: 5e8, IPC: "shareable", Binds: []string{"/a:/b:ro"}, Links: []string{"a:b"}, StopTimeout: &seconds,
 		},
-		"--gpus all --log-opt max-size=1m --security-opt no-new-privileges x": {
+		"--gpus all --security-opt no-new-privileges x": {
 			DeviceRequests: []view.DeviceRequest{{Count: -1, Capabilities: [][]string{{"gpu"}}, Options: map[string]string{}}},
-			LogOptions:     map[string]string{"max-size": "1m"}, SecurityOpt: []string{"no-new-privileges"},
+			SecurityOpt:    []string{"no-new-privileges"},
 		},
 		"--mount type=bind,src=/a,dst=/b,ro,bind-propagation=rslave --mount type=tmpfs,dst=/t,tmpfs-size=1m,tmpfs-mode=700 x": {Mounts: []view.AskedMount{
 			{Type: "bind", Source: "/a", Target: "/b", ReadOnly: true, BindOptions: &view.AskedBindOptions{Propagation: "rslave"}},

@@ -9,25 +9,23 @@ import (
 // Asked is what the command line of run or create said, as far as the daemon has no field for it: it is kept with the
 // container so that inspect can say it again. Nothing that a container does depends on it.
 type Asked struct {
-	AttachStdin       bool              `json:"attachStdin,omitempty"`
-	AttachStdout      bool              `json:"attachStdout,omitempty"`
-	AttachStderr      bool              `json:"attachStderr,omitempty"`
-	IDFile            string            `json:"idFile,omitempty"`
-	NanoCPUs          int64             `json:"nanoCPUs,omitempty"` // of --cpus, which is a quota to the daemon
-	KernelMemory      int64             `json:"kernelMemory,omitempty"`
-	Binds             []string          `json:"binds,omitempty"`
-	Mounts            []AskedMount      `json:"mounts,omitempty"`
-	VolumesFrom       []string          `json:"volumesFrom,omitempty"`
-	VolumeDriver      string            `json:"volumeDriver,omitempty"`
-	SecurityOpt       []string          `json:"securityOpt,omitempty"`
-	IPC               string            `json:"ipc,omitempty"`
-	Isolation         string            `json:"isolation,omitempty"`
-	Links             []string          `json:"links,omitempty"`
-	LogOptions        map[string]string `json:"logOptions,omitempty"`
-	DeviceCgroupRules []string          `json:"deviceCgroupRules,omitempty"`
-	DeviceRequests    []DeviceRequest   `json:"deviceRequests,omitempty"`
-	BlockDevices      map[string]string `json:"blockDevices,omitempty"` // paths by MAJOR:MINOR
-	StopTimeout       *int64            `json:"stopTimeout,omitempty"`  // seconds
+	AttachStdin       bool            `json:"attachStdin,omitempty"`
+	AttachStdout      bool            `json:"attachStdout,omitempty"`
+	AttachStderr      bool            `json:"attachStderr,omitempty"`
+	IDFile            string          `json:"idFile,omitempty"`
+	NanoCPUs          int64           `json:"nanoCPUs,omitempty"` // of --cpus, which is a quota to the daemon
+	KernelMemory      int64           `json:"kernelMemory,omitempty"`
+	Binds             []string        `json:"binds,omitempty"`
+	Mounts            []AskedMount    `json:"mounts,omitempty"`
+	VolumesFrom       []string        `json:"volumesFrom,omitempty"`
+	VolumeDriver      string          `json:"volumeDriver,omitempty"`
+	SecurityOpt       []string        `json:"securityOpt,omitempty"`
+	IPC               string          `json:"ipc,omitempty"`
+	Isolation         string          `json:"isolation,omitempty"`
+	Links             []string        `json:"links,omitempty"`
+	DeviceCgroupRules []string        `json:"deviceCgroupRules,omitempty"`
+	DeviceRequests    []DeviceRequest `json:"deviceRequests,omitempty"`
+	StopTimeout       *int64          `json:"stopTimeout,omitempty"` // seconds
 }
 
 // DeviceRequest is what --gpus asks for, as docker's API has it.

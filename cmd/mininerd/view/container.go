@@ -55,6 +55,12 @@ const (
 	ContainerSizeColumns = ContainerColumns + `\t{{.Size}}`
 )
 
+// Raw is the template of the format "raw".
+func (c Container) Raw() string {
+	return "container_id: {{.ID}}\nimage: {{.Image}}\ncommand: {{.Command}}\ncreated_at: {{.CreatedAt}}\nstate:{{pad .State 1 0}}\nstatus:{{pad .Status 1 0}}\n" +
+		"names: {{.Names}}\nlabels:{{pad .Labels 1 0}}\nports:{{pad .Ports 1 0}}\n"
+}
+
 // ContainerHeader names the columns of ps.
 func ContainerHeader() Container {
 	return Container{
@@ -93,9 +99,19 @@ func ContainerRow(c *api.Container, whole bool, now time.Time) Container {
 	}
 	r.Mounts, r.LocalVolumes = strings.Join(mounts, ","), strconv.Itoa(local)
 	if c.Size != nil {
-		r.Size = units.HumanSizeWithPrecision(float64(c.Size.Size), 3)
+		r.Size = WrittenSize(c)
 	}
 	return r
+}
+
+// WrittenSize is what a container that was got with its size has written.
+func WrittenSize(c *api.Container) string {
+	return units.HumanSizeWithPrecision(float64(c.Size.GetSize()), 3)
+}
+
+// WrittenAndWhole is what it has written, and how large its root filesystem is then; image is its image's size in bytes.
+func WrittenAndWhole(c *api.Container, image int64) string {
+	return fmt.Sprintf("%s (virtual %s)", WrittenSize(c), units.HumanSizeWithPrecision(float64(image+c.Size.GetSize()), 3))
 }
 
 // commandLine quotes what has spaces, as docker does.
@@ -109,8 +125,13 @@ func commandLine(command []string) string {
 	return strings.Join(words, " ")
 }
 
-// ContainerName is what a container is called: by its id when it has no name.
-func ContainerName(c *api.Container) string { return cmp.Or(c.Name, c.Id) }
+// ContainerName is what a container is called: one of a pod by that, as nerdctl does, and by its id one without a name.
+func ContainerName(c *api.Container) string {
+	if m := c.Member; m != nil && m.Pod != "" && c.Name == "" {
+		return "k8s://" + m.PodNamespace + "/" + m.Pod + "/" + m.Name
+	}
+	return cmp.Or(c.Name, c.Id)
+}
 
 // ShortID is the first twelve digits, unless the whole is wanted.
 func ShortID(s string, whole bool) string {

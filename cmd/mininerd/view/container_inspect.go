@@ -132,8 +132,10 @@ type ContainerConfig struct {
 	Entrypoint   []string
 	OnBuild      []string
 	Labels       map[string]string
-	StopSignal   string `json:",omitempty"`
-	StopTimeout  *int64 `json:",omitempty"`
+	StopSignal   string   `json:",omitempty"`
+	StopTimeout  *int64   `json:",omitempty"`
+	Shell        []string `json:",omitempty"`
+	ArgsEscaped  bool     `json:",omitempty"`
 }
 
 // HealthConfig is how it is checked; times in nanoseconds.
@@ -232,12 +234,7 @@ func containerConfig(c *api.Container, s *specs.Spec, r *spec.Request, image oci
 	if config.Labels == nil {
 		config.Labels = map[string]string{}
 	}
-	for _, e := range c.Exposed {
-		if config.ExposedPorts == nil {
-			config.ExposedPorts = map[string]struct{}{}
-		}
-		config.ExposedPorts[e] = struct{}{}
-	}
+	config.ExposedPorts = exposed(c)
 	config.StopTimeout = asked.StopTimeout
 	if c.StopTimeout != 0 && asked.StopTimeout == nil {
 		seconds := c.StopTimeout / int64(time.Second)
@@ -253,6 +250,18 @@ func containerConfig(c *api.Container, s *specs.Spec, r *spec.Request, image oci
 		}
 	}
 	return config
+}
+
+// exposed are the ports that the image or the client names, published or not.
+func exposed(c *api.Container) map[string]struct{} {
+	all := map[string]struct{}{}
+	for _, e := range c.Exposed {
+		all[e] = struct{}{}
+	}
+	for _, p := range c.AskedPorts {
+		all[fmt.Sprintf("%d/%s", p.ContainerPort, cmp.Or(p.Protocol, "tcp"))] = struct{}{}
+	}
+	return all
 }
 
 // unless is a time in nanoseconds; 0 where it is the one that is meant by saying nothing.

@@ -1,14 +1,10 @@
 package view
 
 import (
-	"fmt"
 	"maps"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
-
-	"github.com/docker/go-units"
 
 	"github.com/minirt/mini/runtime/api"
 )
@@ -33,43 +29,86 @@ type Actor struct {
 }
 
 // EventFilterKeys are those of events.
-func EventFilterKeys() []string { return []string{"container", "event", "image", "label", "type"} }
+func EventFilterKeys() []string {
+	return []string{"container", "daemon", "event", "image", "label", "network", "scope", "type", "volume"}
+}
 
-// EventOf translates; events that docker does not have keep their names.
-func EventOf(e *api.Event) Event {
-	action := e.Action
-	switch e.Type + " " + e.Action {
-	case "container exit":
-		action = "die"
-	case "container delete":
-		action = "destroy"
-	case "container resume":
-		action = "unpause"
-	case "image delete":
-		action = "untag"
+// EventsOf translates: what docker tells as two events is two. Those that docker does not have keep their names.
+func EventsOf(e *api.Event) []Event {
+	a := maps.Clone(e.Attributes)
+	if a == nil {
+		a = map[string]string{}
 	}
-	out := Event{
-		Type: e.Type, Action: action, Actor: Actor{ID: e.Id, Attributes: map[string]string{}}, Scope: "local", Time: e.Time / int64(time.Second), TimeNano: e.Time,
-		ID: e.Id, Status: action,
+	move := func(from, to string) string {
+		value, ok := a[from]
+		delete(a, from)
+		if ok && to != "" {
+			a[to] = value
+		}
+		return value
 	}
-	maps.Copy(out.Actor.Attributes, e.Attributes)
-	if code, ok := out.Actor.Attributes["code"]; ok && action == "die" {
-		out.Actor.Attributes["exitCode"] = code
-		delete(out.Actor.Attributes, "code")
+	if image, ok := a["image"]; ok {
+		a["image"] = Familiar(image)
 	}
 	if e.Namespace != "" && e.Namespace != "default" {
-		out.Actor.Attributes["namespace"] = e.Namespace
+		a["namespace"] = e.Namespace
 	}
-	out.From = out.Actor.Attributes["image"]
-	return out
+	kind, id, actions := e.Type, e.Id, []string{e.Action}
+	switch e.Type + " " + e.Action {
+	case "container exit":
+		actions = []string{"die"}
+		move("code", "exitCode")
+		move("pid", "")
+		if move("exec", "execID") != "" {
+			actions = []string{"exec_die"}
+		}
+	case "container exec":
+		move("exec", "execID")
+		move("pid", "")
+		command := move("command", "")
+		actions = []string{"exec_create: " + command, "exec_start: " + command}
+	case "container start":
+		move("pid", "")
+	case "container health_status":
+		actions = []string{"health_status: " + move("health", "")}
+	case "container delete", "network delete":
+		actions = []string{"destroy"}
+	case "container resume":
+		actions = []string{"unpause"}
+	case "container connect", "container disconnect":
+		kind, id = "network", move("network_id", "")
+		name := move("network", "")
+		a = map[string]string{"container": e.Id, "name": name, "type": "bridge"}
+	case "image delete":
+		actions = []string{"untag"}
+	case "image import":
+		actions = []string{"load"}
+	}
+	var all []Event
+	for _, action := range actions {
+		out := Event{
+			Type: kind, Action: action, Actor: Actor{ID: id, Attributes: a}, Scope: "local", Time: e.Time / int64(time.Second), TimeNano: e.Time,
+			ID: id, Status: action, From: a["image"],
+		}
+		if kind == "network" { // docker has these of containers and images alone
+			out.ID, out.Status, out.From = "", "", ""
+		}
+		all = append(all, out)
+	}
+	return all
 }
 
 // Match says whether the filters let an event through.
 func (e Event) Match(f Filters) bool {
 	named := func(v string) bool { return strings.HasPrefix(e.Actor.ID, v) || e.Actor.Attributes["name"] == v }
+	word, _, _ := strings.Cut(e.Action, ":")
 	return f.any("type", func(v string) bool { return v == e.Type }) &&
-		f.any("event", func(v string) bool { return v == e.Action }) &&
+		f.any("event", func(v string) bool { return v == e.Action || v == word }) &&
 		f.any("container", func(v string) bool { return e.Type == "container" && named(v) }) &&
+		f.any("network", func(v string) bool { return e.Type == "network" && named(v) }) &&
+		f.any("volume", func(v string) bool { return e.Type == "volume" && named(v) }) &&
+		f.any("daemon", func(v string) bool { return e.Type == "daemon" && named(v) }) &&
+		f.any("scope", func(v string) bool { return v == e.Scope }) &&
 		f.any("image", func(v string) bool {
 			return Familiar(e.From) == Familiar(v) || e.Type == "image" && Familiar(e.Actor.ID) == Familiar(v)
 		}) &&
@@ -87,53 +126,4 @@ func (e Event) String() string {
 		line += " (" + strings.Join(attributes, ", ") + ")"
 	}
 	return line
-}
-
-// Info is what info prints, as far as docker's API has names for it.
-type Info struct {
-	ID                                                 string
-	Containers, ContainersRunning, ContainersPaused    int64
-	ContainersStopped, Images                          int64
-	Driver, CgroupDriver, CgroupVersion, KernelVersion string
-	OSType, OperatingSystem, Architecture              string
-	Name, ServerVersion                                string
-	DockerRootDir                                      string
-	NCPU                                               int
-	MemTotal                                           int64
-	SecurityOptions, Warnings                          []string
-	Features                                           map[string]bool
-}
-
-// InfoOf translates.
-func InfoOf(i *api.InfoResponse, v *api.VersionResponse, paused int64) Info {
-	out := Info{
-		ID: i.Uuid, Containers: i.Containers, ContainersRunning: i.ContainersRunning - paused, ContainersPaused: paused,
-		ContainersStopped: i.Containers - i.ContainersRunning, Images: i.Images, Driver: i.Snapshotter, CgroupDriver: i.CgroupDriver,
-		CgroupVersion: "1", KernelVersion: i.Kernel, OSType: i.Os, Architecture: i.Arch, Name: i.Hostname, ServerVersion: v.GetVersion(),
-		DockerRootDir: i.Root, OperatingSystem: i.OperatingSystem, NCPU: int(i.Cpus), MemTotal: i.Memory, Features: i.Features, Warnings: i.Warnings, SecurityOptions: []string{},
-	}
-	if i.CgroupMode == "v2" {
-		out.CgroupVersion = "2"
-	}
-	for _, f := range []string{"apparmor", "seccomp", "selinux"} {
-		if i.Features[f] {
-			out.SecurityOptions = append(out.SecurityOptions, "name="+f)
-		}
-	}
-	return out
-}
-
-// Lines are info for people.
-func (i Info) Lines() string {
-	var b strings.Builder
-	for _, l := range [][2]string{
-		{"Containers", fmt.Sprint(i.Containers)}, {" Running", fmt.Sprint(i.ContainersRunning)}, {" Paused", fmt.Sprint(i.ContainersPaused)},
-		{" Stopped", fmt.Sprint(i.ContainersStopped)}, {"Images", fmt.Sprint(i.Images)}, {"Server Version", i.ServerVersion}, {"Storage Driver", i.Driver},
-		{"Cgroup Driver", i.CgroupDriver}, {"Cgroup Version", i.CgroupVersion}, {"Kernel Version", i.KernelVersion}, {"Operating System", i.OperatingSystem}, {"OSType", i.OSType},
-		{"Architecture", i.Architecture}, {"CPUs", strconv.Itoa(i.NCPU)}, {"Total Memory", units.BytesSize(float64(i.MemTotal))}, {"Name", i.Name}, {"ID", i.ID}, {"Root Dir", i.DockerRootDir},
-		{"Security Options", strings.Join(i.SecurityOptions, " ")},
-	} {
-		fmt.Fprintf(&b, " %s: %s\n", l[0], l[1])
-	}
-	return b.String()
 }

@@ -106,12 +106,12 @@ func hostConfig(c *api.Container, s *specs.Spec, r *spec.Request) HostConfig {
 	asked, known := askedOf(c)
 	never := false
 	h := HostConfig{
-		NetworkMode: networkMode(c), PortBindings: portBindings(c), AutoRemove: c.AutoRemove, CapAdd: r.CapAdd, CapDrop: r.CapDrop,
+		NetworkMode: networkMode(c), PortBindings: portBindings(c), AutoRemove: c.AutoRemove, CapAdd: capabilities(r.CapAdd), CapDrop: capabilities(r.CapDrop),
 		CgroupnsMode: cmp.Or(r.Namespaces["cgroup"], "private"), Dns: listed(c.Dns.GetServers()), DnsOptions: listed(c.Dns.GetOptions()), DnsSearch: listed(c.Dns.GetSearches()),
 		ExtraHosts: c.ExtraHosts, GroupAdd: r.Groups, IpcMode: cmp.Or(asked.IPC, r.Namespaces["ipc"], "private"), PidMode: own(r.Namespaces["pid"]),
 		UTSMode: own(r.Namespaces["uts"]), UsernsMode: own(r.Namespaces["user"]), Privileged: r.Privileged, PublishAllPorts: c.PublishAll, ReadonlyRootfs: r.ReadOnly,
 		Tmpfs: r.Tmpfs, ShmSize: cmp.Or(r.ShmSize, 64<<20), Sysctls: r.Sysctls, Runtime: cmp.Or(c.Runtime, builtIn), CgroupParent: r.CgroupParent,
-		RestartPolicy: RestartPolicy{cmp.Or(c.Restart.GetName(), "no"), c.Restart.GetMaxRetries()}, LogConfig: logOf(c, asked, known),
+		RestartPolicy: RestartPolicy{cmp.Or(c.Restart.GetName(), "no"), c.Restart.GetMaxRetries()}, LogConfig: logOf(c),
 		Isolation: asked.Isolation, ContainerIDFile: asked.IDFile, VolumeDriver: asked.VolumeDriver, VolumesFrom: asked.VolumesFrom, Mounts: asked.Mounts, Links: asked.Links,
 		Binds: asked.Binds, SecurityOpt: asked.SecurityOpt, DeviceCgroupRules: asked.DeviceCgroupRules, DeviceRequests: asked.DeviceRequests,
 		KernelMemory: asked.KernelMemory, NanoCpus: asked.NanoCPUs, Devices: deviceMappings(r.Devices), BlkioWeightDevice: []WeightDevice{},
@@ -126,12 +126,15 @@ func hostConfig(c *api.Container, s *specs.Spec, r *spec.Request) HostConfig {
 	if !known {
 		h.SecurityOpt, h.Binds = securityOptions(r), binds(r)
 	}
+	if len(h.SecurityOpt) == 0 && (h.Privileged || h.PidMode == "host" || h.IpcMode == "host") {
+		h.SecurityOpt = []string{"label=disable"} // as docker says it
+	}
 	for _, l := range r.Rlimits {
 		h.Ulimits = append(h.Ulimits, Ulimit{strings.ToLower(strings.TrimPrefix(l.Type, "RLIMIT_")), int64(l.Hard), int64(l.Soft)})
 	}
 	if s.Linux != nil {
 		h.MaskedPaths, h.ReadonlyPaths = s.Linux.MaskedPaths, s.Linux.ReadonlyPaths
-		h.limits(s.Linux.Resources, asked.BlockDevices)
+		h.limits(s.Linux.Resources, r.BlockLimits)
 	}
 	if asked.NanoCPUs != 0 { // then these two are the daemon's way to say it
 		h.CpuPeriod, h.CpuQuota = 0, 0
@@ -148,6 +151,19 @@ func listed(list []string) []string {
 		return []string{}
 	}
 	return list
+}
+
+// capabilities are names as docker writes them since version 21.
+func capabilities(list []string) []string {
+	var all []string
+	for _, name := range list {
+		name = strings.ToUpper(name)
+		if name != "ALL" && !strings.HasPrefix(name, "CAP_") {
+			name = "CAP_" + name
+		}
+		all = append(all, name)
+	}
+	return all
 }
 
 // securityOptions are those of a container whose client kept nothing.
@@ -199,7 +215,7 @@ func portBindings(c *api.Container) map[string][]PortBinding {
 }
 
 // limits reads the limits in force; devices are the paths of block devices as they were given, by their numbers.
-func (h *HostConfig) limits(r *specs.LinuxResources, devices map[string]string) {
+func (h *HostConfig) limits(r *specs.LinuxResources, blocks []spec.BlockLimit) {
 	if r == nil {
 		return
 	}
@@ -225,10 +241,11 @@ func (h *HostConfig) limits(r *specs.LinuxResources, devices map[string]string) 
 		return
 	}
 	h.BlkioWeight = value(b.Weight)
-	path := func(major, minor int64) string {
-		number := fmt.Sprintf("%d:%d", major, minor)
-		return cmp.Or(devices[number], "/dev/block/"+number)
+	if len(blocks) > 0 {
+		h.blockLimits(blocks)
+		return
 	}
+	path := func(major, minor int64) string { return fmt.Sprintf("/dev/block/%d:%d", major, minor) }
 	for _, w := range b.WeightDevice {
 		h.BlkioWeightDevice = append(h.BlkioWeightDevice, WeightDevice{path(w.Major, w.Minor), value(w.Weight)})
 	}
@@ -241,6 +258,26 @@ func (h *HostConfig) limits(r *specs.LinuxResources, devices map[string]string) 
 	} {
 		for _, d := range x.from {
 			*x.to = append(*x.to, ThrottleDevice{path(d.Major, d.Minor), d.Rate})
+		}
+	}
+}
+
+// blockLimits are those of devices that were named by their paths.
+func (h *HostConfig) blockLimits(blocks []spec.BlockLimit) {
+	for _, b := range blocks {
+		if b.Weight != 0 {
+			h.BlkioWeightDevice = append(h.BlkioWeightDevice, WeightDevice{b.Path, b.Weight})
+		}
+		for _, x := range []struct {
+			rate uint64
+			to   *[]ThrottleDevice
+		}{
+			{b.ReadBps, &h.BlkioDeviceReadBps}, {b.WriteBps, &h.BlkioDeviceWriteBps},
+			{b.ReadIOPS, &h.BlkioDeviceReadIOps}, {b.WriteIOPS, &h.BlkioDeviceWriteIOps},
+		} {
+			if x.rate != 0 {
+				*x.to = append(*x.to, ThrottleDevice{b.Path, x.rate})
+			}
 		}
 	}
 }
@@ -277,13 +314,9 @@ func bindText(m spec.Mount) string {
 	return text
 }
 
-// logOf is the log's driver with the options that were given; of one whose client kept nothing, with those in force.
-func logOf(c *api.Container, asked Asked, known bool) LogConfig {
+// logOf is the log's driver with its options, the daemon's own among them.
+func logOf(c *api.Container) LogConfig {
 	l := LogConfig{Type: cmp.Or(c.LogDriver, "none"), Config: map[string]string{}}
-	if known {
-		maps.Copy(l.Config, asked.LogOptions)
-		return l
-	}
 	maps.Copy(l.Config, c.Log.GetOptions())
 	return l
 }

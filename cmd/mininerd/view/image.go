@@ -18,7 +18,7 @@ import (
 
 // Image is a row of images.
 type Image struct {
-	Containers, CreatedAt, CreatedSince, Digest, ID, Repository, SharedSize, Size, Tag, UniqueSize, VirtualSize string
+	Name, Containers, CreatedAt, CreatedSince, Digest, ID, Repository, SharedSize, Size, Tag, UniqueSize, VirtualSize string
 }
 
 // The columns of images, without and with --digests.
@@ -27,10 +27,15 @@ const (
 	ImageDigestColumns = `{{.Repository}}\t{{.Tag}}\t{{.Digest}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}`
 )
 
+// Raw is the template of the format "raw".
+func (i Image) Raw() string {
+	return "repository: {{.Repository}}\ntag: {{.Tag}}\nimage_id: {{.ID}}\ncreated_at: {{.CreatedAt}}\nvirtual_size: {{.Size}}\n"
+}
+
 // ImageHeader names the columns of images.
 func ImageHeader() Image {
 	return Image{
-		Containers: "CONTAINERS", CreatedAt: "CREATED AT", CreatedSince: "CREATED", Digest: "DIGEST", ID: "IMAGE ID", Repository: "REPOSITORY",
+		Name: "NAME", Containers: "CONTAINERS", CreatedAt: "CREATED AT", CreatedSince: "CREATED", Digest: "DIGEST", ID: "IMAGE ID", Repository: "REPOSITORY",
 		SharedSize: "SHARED SIZE", Size: "SIZE", Tag: "TAG", UniqueSize: "UNIQUE SIZE", VirtualSize: "VIRTUAL SIZE",
 	}
 }
@@ -39,14 +44,21 @@ func ImageHeader() Image {
 type LocalImage struct {
 	*api.Image
 	Config ocispec.Image // of this host's platform; empty when it is not there
+	More   ImageMore     // that Docker's images say beside
 	Layers []Layer       // from the lowest
 	Bytes  int64         // unpacked
 }
 
-// Layer is one of an image's.
+// ImageMore is what Docker's image configuration has and OCI's has not.
+type ImageMore struct {
+	Healthcheck    *HealthConfig
+	OnBuild, Shell []string
+}
+
+// Layer is one of an image's: the digest is its chain ID, or its blob's.
 type Layer struct {
 	Digest string
-	Size   int64 // as it is transferred
+	Size   int64 // unpacked, or where it is not, as it is transferred
 }
 
 // Created is when the image was made, as it says itself.
@@ -63,7 +75,7 @@ const none = "<none>"
 func ImageRow(i LocalImage, whole bool, now time.Time) Image {
 	size := units.HumanSizeWithPrecision(float64(i.Bytes), 3)
 	r := Image{
-		Containers: "N/A", CreatedAt: i.Created().Local().Format("2006-01-02 15:04:05 -0700 MST"),
+		Name: i.Name, Containers: "N/A", CreatedAt: i.Created().Local().Format("2006-01-02 15:04:05 -0700 MST"),
 		CreatedSince: units.HumanDuration(now.Sub(i.Created())) + " ago", Digest: cmp.Or(i.Target.GetDigest(), none), ID: imageID(i.Image, whole),
 		Repository: none, Tag: none, SharedSize: "N/A", Size: size, UniqueSize: "N/A", VirtualSize: size,
 	}
@@ -187,7 +199,7 @@ func HistoryHeader() History {
 	return History{Comment: "COMMENT", CreatedAt: "CREATED AT", CreatedBy: "CREATED BY", CreatedSince: "CREATED", ID: "IMAGE", Size: "SIZE"}
 }
 
-// HistoryRows are the steps that made an image, the last one first. Sizes are those of the layers as transferred.
+// HistoryRows are the steps that made an image, the last one first.
 func HistoryRows(i LocalImage, whole, human bool, now time.Time) []History {
 	var rows []History
 	layer := 0

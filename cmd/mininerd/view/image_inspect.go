@@ -3,8 +3,6 @@ package view
 import (
 	"time"
 
-	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
-
 	"github.com/minirt/mini/oci/name"
 )
 
@@ -17,7 +15,7 @@ type ImageDocument struct {
 	Comment      string
 	Created      string
 	Author       string
-	Config       ocispec.ImageConfig
+	Config       ContainerConfig
 	Architecture string
 	Variant      string `json:",omitempty"`
 	Os           string
@@ -40,11 +38,20 @@ type Descriptor struct {
 	Size      int64  `json:"size"`
 }
 
+// imageConfig is what containers of an image begin with.
+func imageConfig(i LocalImage) ContainerConfig {
+	c := i.Config.Config
+	return ContainerConfig{
+		ExposedPorts: c.ExposedPorts, User: c.User, Env: c.Env, Cmd: c.Cmd, Entrypoint: c.Entrypoint, Volumes: c.Volumes, WorkingDir: c.WorkingDir, Labels: c.Labels,
+		StopSignal: c.StopSignal, Healthcheck: i.More.Healthcheck, OnBuild: i.More.OnBuild, Shell: i.More.Shell, ArgsEscaped: c.ArgsEscaped, //nolint:staticcheck // it is what the image says
+	}
+}
+
 // DocumentOfImage describes an image; names are all the names that it has.
 func DocumentOfImage(i LocalImage, names []string) ImageDocument {
 	d := ImageDocument{
 		ID: i.Id, RepoTags: []string{}, RepoDigests: []string{}, Created: i.Created().UTC().Format(time.RFC3339Nano), Author: i.Config.Author,
-		Config: i.Config.Config, Architecture: i.Config.Architecture, Variant: i.Config.Variant, Os: i.Config.OS, Size: i.Bytes,
+		Config: imageConfig(i), Architecture: i.Config.Architecture, Variant: i.Config.Variant, Os: i.Config.OS, Size: i.Bytes,
 		RootFS:     RootFS{Type: i.Config.RootFS.Type, Layers: []string{}},
 		Descriptor: Descriptor{i.Target.GetMediaType(), i.Target.GetDigest(), i.Target.GetSize()},
 	}

@@ -19,6 +19,11 @@ type Network struct {
 // NetworkColumns are those of network ls.
 const NetworkColumns = `{{.ID}}\t{{.Name}}\t{{.Driver}}\t{{.Scope}}`
 
+// Raw is the template of the format "raw".
+func (n Network) Raw() string {
+	return "network_id: {{.ID}}\nname: {{.Name}}\ndriver: {{.Driver}}\nscope: {{.Scope}}\n"
+}
+
 // NetworkHeader names the columns of network ls.
 func NetworkHeader() Network {
 	return Network{CreatedAt: "CREATED AT", Driver: "DRIVER", ID: "NETWORK ID", IPv6: "IPV6", Internal: "INTERNAL", Labels: "LABELS", Name: "NAME", Scope: "SCOPE", labelled: labelled{header: true}}
@@ -71,6 +76,8 @@ type Pool struct {
 	Subnet  string
 	IPRange string `json:",omitempty"`
 	Gateway string `json:",omitempty"`
+	// AuxiliaryAddresses are those that others have, by name.
+	AuxiliaryAddresses map[string]string `json:",omitempty"`
 }
 
 // NetworkMember is a container in it.
@@ -89,7 +96,7 @@ func DocumentOfNetwork(n *api.Network) NetworkDocument {
 		d.Labels = map[string]string{}
 	}
 	for _, s := range n.Subnets {
-		d.IPAM.Config = append(d.IPAM.Config, Pool{s.Subnet, s.IpRange, s.Gateway})
+		d.IPAM.Config = append(d.IPAM.Config, Pool{s.Subnet, s.IpRange, s.Gateway, s.Auxiliary})
 	}
 	for _, m := range n.Containers {
 		member := NetworkMember{Name: cmp.Or(m.Name, m.Id), MacAddress: m.Endpoint.GetMac()}

@@ -80,12 +80,30 @@ func Prunable(list []*api.Container, f Filters, now time.Time) ([]*api.Container
 	}
 	var out []*api.Container
 	for _, c := range list {
-		idle := (c.State == "exited" || c.State == "created") && !c.Restarting
+		idle := (c.State == "exited" || c.State == "created") && !c.Restarting && c.Member == nil // a pod's are its kubelet's
 		if idle && f.labels(c.Labels) && (until.IsZero() || time.Unix(0, c.CreatedAt).Before(until)) {
 			out = append(out, c)
 		}
 	}
 	return out, nil
+}
+
+// PrunableImages are the names of those that the filters let through.
+func PrunableImages(list []LocalImage, f Filters, now time.Time) ([]string, error) {
+	var until time.Time
+	for _, text := range f["until"] {
+		var err error
+		if until, err = untilTime(text, now); err != nil {
+			return nil, err
+		}
+	}
+	names := []string{}
+	for _, i := range list {
+		if f.labels(i.Config.Config.Labels) && (until.IsZero() || i.Created().Before(until)) {
+			names = append(names, i.Name)
+		}
+	}
+	return names, nil
 }
 
 // untilTime reads a duration before now, seconds since 1970, or a time.

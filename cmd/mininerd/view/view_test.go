@@ -184,7 +184,28 @@ func TestImages(t *testing.T) {
 }
 
 func TestEvents(t *testing.T) {
-	e := EventOf(&api.Event{Time: before(0), Namespace: "ns", Type: "container", Action: "exit", Id: "abc", Attributes: map[string]string{"code": "7", "name": "web"}})
+	for _, row := range []struct {
+		event *api.Event
+		want  string
+	}{
+		{&api.Event{Type: "container", Action: "exec", Id: "abc", Attributes: map[string]string{"exec": "x", "pid": "1", "command": "sh -c y"}}, "container exec_create: sh -c y abc (execID=x)|container exec_start: sh -c y abc (execID=x)"},
+		{&api.Event{Type: "container", Action: "exit", Id: "abc", Attributes: map[string]string{"exec": "x", "code": "1"}}, "container exec_die abc (execID=x, exitCode=1)"},
+		{&api.Event{Type: "container", Action: "health_status", Id: "abc", Attributes: map[string]string{"health": "healthy"}}, "container health_status: healthy abc"},
+		{&api.Event{Type: "container", Action: "connect", Id: "abc", Attributes: map[string]string{"network": "net", "network_id": "n1"}}, "network connect n1 (container=abc, name=net, type=bridge)"},
+		{&api.Event{Type: "container", Action: "create", Id: "abc", Attributes: map[string]string{"image": "docker.io/library/bb:1", "a": "b"}}, "container create abc (a=b, image=bb:1)"},
+		{&api.Event{Type: "network", Action: "delete", Id: "n1"}, "network destroy n1"},
+		{&api.Event{Type: "image", Action: "delete", Id: "bb"}, "image untag bb"},
+	} {
+		var lines []string
+		for _, e := range EventsOf(row.event) {
+			_, line, _ := strings.Cut(e.String(), " ")
+			lines = append(lines, line)
+		}
+		if got := strings.Join(lines, "|"); got != row.want {
+			t.Errorf("%s, want %s", got, row.want)
+		}
+	}
+	e := EventsOf(&api.Event{Time: before(0), Namespace: "ns", Type: "container", Action: "exit", Id: "abc", Attributes: map[string]string{"code": "7", "name": "web"}})[0]
 	if !strings.HasSuffix(e.String(), "container die abc (exitCode=7, name=web, namespace=ns)") {
 		t.Errorf("%s", e)
 	}

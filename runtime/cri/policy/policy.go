@@ -56,6 +56,8 @@ type Settings struct {
 	HostNetworkDisableSELinux bool // pods with the host's network have no label
 
 	PodMetrics []string // groups of them that are told; empty, or all: every one
+	// NamespacedAuth is a directory of credentials for images that pods of a namespace need; empty: there are none.
+	NamespacedAuth string
 
 	Classes Classes
 	// Housekeeping are the processors, of a container's, that keep the interrupts; nil: the first one.

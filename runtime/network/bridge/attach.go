@@ -31,16 +31,13 @@ func (n *Network) reserve(s *segment, r network.Request) (network.Attachment, er
 	if err := s.fits(r.Addresses); err != nil {
 		return network.Attachment{}, err
 	}
-	link := network.Link{Network: s.name(), Interface: cmp.Or(r.Interface, network.DefaultInterface), HostInterface: n.names.newVeth(), MTU: s.mtu, MAC: r.MAC}
+	link := network.Link{Network: s.name(), Interface: cmp.Or(r.Interface, network.DefaultInterface), HostInterface: n.names.newVeth(), MTU: s.mtu, MAC: r.MAC, LinkLocal: r.LinkLocal}
 	routed := n.routed(r.ID)
 	for _, subnet := range s.subnets {
 		// Held by the link's name, which does not change when the attachment becomes a pod's.
 		addr, err := take(subnet, r.Addresses, link.HostInterface)
 		if err != nil {
-			for _, subnet := range s.subnets {
-				subnet.Release(link.HostInterface)
-			}
-			return network.Attachment{}, err
+			return network.Attachment{}, errors.Join(err, releaseAll(s.subnets, link.HostInterface))
 		}
 		a.IPs = append(a.IPs, addr)
 		link.Addresses = append(link.Addresses, netip.PrefixFrom(addr, subnet.Prefix().Bits()))
@@ -48,11 +45,23 @@ func (n *Network) reserve(s *segment, r network.Request) (network.Attachment, er
 			link.Gateways = append(link.Gateways, subnet.Gateway())
 		}
 	}
-	if link.MAC == "" {
+	if s.record.Driver == network.DriverIPvlan {
+		if link.MAC != "" {
+			return network.Attachment{}, errors.Join(fmt.Errorf("hardware address %s: a network of the driver ipvlan has that of its parent: leave it out: %w", link.MAC, errdefs.ErrInvalidArgument), releaseAll(s.subnets, link.HostInterface))
+		}
+	} else if link.MAC == "" {
 		link.MAC = macOf(a.IPs[0]).String()
 	}
 	a.Links = []network.Link{link}
 	return a, nil
+}
+
+// releaseAll gives back what was taken; it has no error.
+func releaseAll(subnets []*ipam.Subnet, holder string) error {
+	for _, s := range subnets {
+		s.Release(holder)
+	}
+	return nil
 }
 
 // take takes the wanted address of the subnet, or else any.
@@ -83,12 +92,15 @@ func (n *Network) routed(id string) map[bool]bool {
 
 // connect makes the veth pair and configures its end in the namespace: one batch outside, one inside.
 func (n *Network) connect(s *segment, ns *os.File, l network.Link) error {
+	if s.onParent() {
+		return n.hang(s, ns, l)
+	}
 	n.mu.Lock()
 	master := s.index
 	n.mu.Unlock()
-	mac, err := net.ParseMAC(l.MAC)
-	if err != nil || len(mac) != 6 || mac[0]&1 != 0 {
-		return fmt.Errorf("hardware address %q: not six bytes as 02:42:ac:11:00:02, or one for groups: %w", l.MAC, errdefs.ErrInvalidArgument)
+	mac, err := parseMAC(l.MAC)
+	if err != nil {
+		return err
 	}
 	veth := rtnl.Veth{Host: l.HostInterface, Master: master, MTU: l.MTU, Peer: l.Interface, MAC: mac, NS: ns}
 	requests := []rtnl.Request{rtnl.NewVeth(veth), rtnl.Hairpin(l.HostInterface)}
@@ -103,15 +115,39 @@ func (n *Network) connect(s *segment, ns *os.File, l network.Link) error {
 		return err
 	}
 	defer inside.Close()
+	return configure(inside, l, false)
+}
+
+func parseMAC(text string) (net.HardwareAddr, error) {
+	mac, err := net.ParseMAC(text)
+	if err != nil || len(mac) != 6 || mac[0]&1 != 0 {
+		return nil, fmt.Errorf("hardware address %q: not six bytes as 02:42:ac:11:00:02, or one for groups: %w", text, errdefs.ErrInvalidArgument)
+	}
+	return mac, nil
+}
+
+// configure brings an interface up, with its addresses and routes; toLink: everything is sent to it, and to no gateway.
+func configure(inside *rtnl.Conn, l network.Link, toLink bool) error {
 	index, err := inside.Index(l.Interface)
 	if err != nil {
 		return err
 	}
-	requests = []rtnl.Request{rtnl.SetUp(index)}
+	requests := []rtnl.Request{rtnl.SetUp(index)}
 	for _, p := range l.Addresses {
 		requests = append(requests, rtnl.NewAddress(index, p))
 	}
+	for _, addr := range l.LinkLocal {
+		bits := 16 // of RFC 3927
+		if addr.Is6() {
+			bits = 64
+		}
+		requests = append(requests, rtnl.NewAddress(index, netip.PrefixFrom(addr, bits)))
+	}
 	for _, gateway := range l.Gateways {
+		if toLink {
+			requests = append(requests, rtnl.NewDeviceRoute(index, rtnl.Family(gateway)))
+			continue
+		}
 		requests = append(requests, rtnl.NewDefaultRoute(index, gateway))
 	}
 	return inside.Do(requests...)
@@ -148,6 +184,9 @@ func (n *Network) claim(ctx context.Context, r network.Request, a network.Attach
 		return a, err
 	}
 	n.lookAfter(ctx)
+	if err := n.relay(ctx, a); err != nil {
+		return a, err
+	}
 	return a, n.publish(ctx, forwards)
 }
 
@@ -186,6 +225,9 @@ func (n *Network) takeAway(ctx context.Context, a network.Attachment, now bool) 
 			return err
 		}
 		n.forgetFlows(ctx, forwards)
+	}
+	if n.publishes(a) {
+		n.relays.Close(keyOf(a))
 	}
 	if now {
 		for _, l := range a.Links {
@@ -246,7 +288,10 @@ func forwardsOf(a network.Attachment) ([]rules.Forward, error) {
 	var all []rules.Forward
 	for _, p := range a.Ports {
 		if p.HostIP == netip.IPv6Loopback() {
-			return nil, fmt.Errorf("host port %d/%s on ::1: Linux forwards nothing from there: publish it on 127.0.0.1: %w", p.HostPort, p.Protocol, errdefs.ErrInvalidArgument)
+			if p.Protocol == "sctp" {
+				return nil, fmt.Errorf("host port %d/sctp on ::1: Linux forwards nothing from there: publish it on 127.0.0.1: %w", p.HostPort, errdefs.ErrInvalidArgument)
+			}
+			continue // see relaysOf
 		}
 		before := len(all)
 		for _, ip := range a.IPs {
@@ -261,7 +306,7 @@ func forwardsOf(a network.Attachment) ([]rules.Forward, error) {
 			}
 			all = append(all, rules.Forward{Protocol: p.Protocol, Host: netip.AddrPortFrom(host, p.HostPort), To: netip.AddrPortFrom(ip, p.ContainerPort)})
 		}
-		if len(all) == before {
+		if len(all) == before && (p.HostIP.Is4() || p.Protocol == "sctp") {
 			return nil, fmt.Errorf("host port %d/%s on %s: the pod has no address of that family: %w", p.HostPort, p.Protocol, p.HostIP, errdefs.ErrInvalidArgument)
 		}
 	}

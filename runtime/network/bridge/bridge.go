@@ -24,6 +24,7 @@ import (
 	"github.com/minirt/mini/runtime/network/ipam"
 	"github.com/minirt/mini/runtime/network/netns"
 	"github.com/minirt/mini/runtime/network/ports"
+	"github.com/minirt/mini/runtime/network/relay"
 	"github.com/minirt/mini/runtime/network/rtnl"
 	"github.com/minirt/mini/runtime/network/rules"
 	"golang.org/x/sys/unix"
@@ -52,8 +53,10 @@ type Network struct {
 	checked time.Time  // when the table was last looked after
 
 	directory dns.Directory // of the containers in users' networks
+	relays    relay.Relays
 
 	mu         sync.Mutex
+	inside     map[string]*dns.Server // in the namespaces of containers, by their ids
 	pods       segment
 	segments   map[string]*segment // users' networks, by id
 	ports      ports.Table
@@ -76,7 +79,7 @@ func New(c Config) (*Network, error) {
 	}
 	n := &Network{config: c, names: namesOf(c.Name), segments: map[string]*segment{}, attached: map[string]network.Attachment{}, prepared: map[string]network.Attachment{},
 		reaping: map[string]reaped{}, wake: make(chan struct{}, 1), reaperDone: make(chan struct{})}
-	n.pods.link = n.names.bridge
+	n.pods.link, n.relays.Log = n.names.bridge, c.Log
 	if err := checkSubnets(c.Subnets); err != nil {
 		return nil, fmt.Errorf("built-in network: %w", err)
 	}
@@ -100,11 +103,19 @@ func New(c Config) (*Network, error) {
 func (n *Network) Close() error {
 	n.stop()
 	<-n.reaperDone
+	n.relays.CloseAll()
 	n.host.Lock()
 	defer n.host.Unlock()
 	var errs []error
 	for _, s := range n.users() {
 		errs = append(errs, s.closeServer())
+	}
+	n.mu.Lock()
+	inside := n.inside
+	n.inside = nil
+	n.mu.Unlock()
+	for _, server := range inside {
+		errs = append(errs, server.Close())
 	}
 	return errors.Join(append(errs, n.table.Close(), n.conn.Close())...)
 }
@@ -151,7 +162,13 @@ func (n *Network) attach(ctx context.Context, s *segment, ns *os.File, r network
 	if err == nil {
 		a, err = n.claim(ctx, r, a, published)
 	}
+	if err == nil && s.onParent() {
+		err = n.openInside(ctx, a)
+	}
 	if err != nil {
+		if len(a.Links) > 0 {
+			err = errors.Join(err, n.unhang(r.NetNS, a))
+		}
 		return network.Attachment{}, errors.Join(fmt.Errorf("built-in network: pod %s: %w", r.ID, err), n.undo(ctx, a))
 	}
 	return a, nil
@@ -193,7 +210,7 @@ func (n *Network) Detach(ctx context.Context, r network.Request, a *network.Atta
 	}
 	var errs []error
 	for _, k := range known {
-		errs = append(errs, n.takeAway(ctx, k, false))
+		errs = append(errs, n.unhang(r.NetNS, k), n.takeAway(ctx, k, false))
 	}
 	if len(known) == 0 && r.NetNS != "" {
 		errs = append(errs, removeInside(r.NetNS, network.DefaultInterface))

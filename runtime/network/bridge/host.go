@@ -243,6 +243,9 @@ func (n *Network) state() rules.State {
 		s.Networks = append(s.Networks, n.pods.rules())
 	}
 	for _, id := range slices.Sorted(maps.Keys(n.segments)) {
+		if n.segments[id].onParent() {
+			continue // the host is not on their way
+		}
 		s.Networks = append(s.Networks, n.segments[id].rules())
 		s.Forwards = append(s.Forwards, n.segments[id].toServer()...)
 	}

@@ -74,6 +74,9 @@ func (n *Network) describe(a *network.Attachment, r network.Request) {
 		return // the default network has no DNS server
 	}
 	a.DNS.Servers = []string{s.subnets[0].Gateway().String()}
+	if s.onParent() { // the gateway is somebody else's
+		a.DNS.Servers, a.Inside = []string{insideDNS}, r.NetNS
+	}
 	a.Upstreams = r.DNS.Servers
 }
 
@@ -110,7 +113,7 @@ func (n *Network) SetNames(_ context.Context, a network.Attachment) error {
 func (n *Network) DetachFrom(ctx context.Context, r network.Request, a network.Attachment) ([]network.Attachment, error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
 	defer cancel()
-	if err := n.takeAway(ctx, a, true); err != nil {
+	if err := errors.Join(n.unhang(r.NetNS, a), n.takeAway(ctx, a, true)); err != nil {
 		return nil, fmt.Errorf("network %s: %w", a.Links[0].Network, err)
 	}
 	changed := n.reroute(a)

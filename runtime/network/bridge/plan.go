@@ -22,8 +22,8 @@ type use struct {
 
 // PlanNetwork decides what is not said of a network.
 func (n *Network) PlanNetwork(_ context.Context, wanted network.Record, others []network.Record) (network.Record, error) {
-	if wanted.Driver != network.DriverBridge {
-		return wanted, fmt.Errorf("driver %s: there is %s: %w", wanted.Driver, network.DriverBridge, errdefs.ErrInvalidArgument)
+	if wanted.Driver != network.DriverBridge && !wanted.OnParent() {
+		return wanted, fmt.Errorf("driver %s: there are %s, %s and %s: %w", wanted.Driver, network.DriverBridge, network.DriverMacvlan, network.DriverIPvlan, errdefs.ErrInvalidArgument)
 	}
 	settings, err := network.SettingsOf(wanted)
 	if err != nil {
@@ -35,6 +35,15 @@ func (n *Network) PlanNetwork(_ context.Context, wanted network.Record, others [
 		}
 	}
 	inUse := n.inUse(others)
+	if wanted.OnParent() {
+		for _, other := range others {
+			if other.OnParent() && settings.Parent != "" && other.Options["parent"] == settings.Parent {
+				return wanted, fmt.Errorf("network %s is already using parent interface %s: use another one, or a VLAN of it: %w", other.Name, settings.Parent, errdefs.ErrAlreadyExists)
+			}
+		}
+		// The host is in the parent's network too, so that it has a route there.
+		return plan(wanted, inUse, func() netip.Prefix { return ulaOf(wanted.ID, n.config.Name) })
+	}
 	// The links of our own networks have routes, which the networks' names tell more of.
 	routes, err := routesBut(n.names.isBridge)
 	if err != nil {
@@ -81,7 +90,13 @@ func plan(wanted network.Record, inUse []use, ula func() netip.Prefix) (network.
 		families[four] = true
 		wanted.Subnets = append(wanted.Subnets, s)
 	}
-	if !families[true] && !families[false] {
+	if wanted.NoIPv4 {
+		if families[true] {
+			return wanted, fmt.Errorf("a subnet of IPv4 is given, and IPv4 is switched off: leave one out: %w", errdefs.ErrInvalidArgument)
+		}
+		wanted.IPv6 = true
+	}
+	if !families[true] && !wanted.NoIPv4 {
 		var prefixes []netip.Prefix
 		for _, u := range inUse {
 			prefixes = append(prefixes, u.prefix)
@@ -90,7 +105,7 @@ func plan(wanted network.Record, inUse []use, ula func() netip.Prefix) (network.
 		if !ok {
 			return wanted, fmt.Errorf("every subnet that could be chosen is in use: give one, or remove networks: %w", errdefs.ErrResourceExhausted)
 		}
-		wanted.Subnets = append(wanted.Subnets, network.Subnet{Subnet: four, Gateway: four.Addr().Next()})
+		wanted.Subnets = append([]network.Subnet{{Subnet: four, Gateway: four.Addr().Next()}}, wanted.Subnets...)
 	}
 	if wanted.IPv6 && !families[false] {
 		six := ula()
@@ -108,6 +123,11 @@ func planSubnet(s network.Subnet, inUse []use) (network.Subnet, error) {
 	s.Subnet, s.Gateway = subnet.Prefix(), subnet.Gateway()
 	if s.Range.IsValid() {
 		s.Range = s.Range.Masked()
+	}
+	for name, addr := range s.Auxiliary {
+		if err := subnet.Reserve(addr, auxiliary+name); err != nil {
+			return s, fmt.Errorf("auxiliary address %s: %w", name, err)
+		}
 	}
 	for _, u := range inUse {
 		if u.prefix.Bits() > 0 && u.prefix.Overlaps(s.Subnet) { // a default route is not a use

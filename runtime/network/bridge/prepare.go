@@ -44,17 +44,17 @@ func (n *Network) Check(ctx context.Context, r network.Request, a network.Attach
 	if s == nil {
 		s = &segment{}
 	}
-	bridge, name := s.index, s.link
+	bridge, name, onParent := s.index, s.link, s.onParent()
 	n.mu.Unlock()
 	if !ok {
 		return fmt.Errorf("built-in network: pod %s: not attached: %w", r.ID, errdefs.ErrNotFound)
 	}
 	for _, l := range a.Links {
 		host, err := netlink.LinkByName(l.HostInterface)
-		if err != nil {
+		if err != nil && !onParent {
 			return fmt.Errorf("built-in network: pod %s: link %s: %w (%w)", r.ID, l.HostInterface, err, errdefs.ErrNotFound)
 		}
-		if host.Attrs().MasterIndex != bridge {
+		if !onParent && host.Attrs().MasterIndex != bridge {
 			return fmt.Errorf("built-in network: pod %s: link %s is not in the bridge %s: %w", r.ID, l.HostInterface, name, errdefs.ErrFailedPrecondition)
 		}
 		var has []netip.Prefix

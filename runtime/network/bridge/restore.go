@@ -31,6 +31,8 @@ func (n *Network) Restore(ctx context.Context, all []network.Attachment) error {
 	for _, s := range users {
 		errs = append(errs, n.makeSegment(ctx, s))
 	}
+	n.restoreInside(ctx)
+	n.restoreRelays(ctx)
 	switch {
 	case len(has) > 0 || n.needed():
 		errs = append(errs, n.make(ctx))
@@ -230,6 +232,7 @@ func (n *Network) SetPodCIDR(ctx context.Context, cidrs []netip.Prefix) error {
 func (n *Network) Destroy(context.Context) error {
 	n.host.Lock()
 	defer n.host.Unlock()
+	n.relays.CloseAll()
 	n.mu.Lock()
 	clear(n.attached)
 	clear(n.prepared)
@@ -245,7 +248,7 @@ func (n *Network) Destroy(context.Context) error {
 	n.mu.Unlock()
 	errs := []error{n.table.Withdraw(), n.table.Remove(), n.sweep(), deleteBridge(n.pods.link)}
 	for _, s := range users {
-		errs = append(errs, s.closeServer(), deleteBridge(s.link))
+		errs = append(errs, s.closeServer(), deleteLink(s))
 	}
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("built-in network: remove everything: %w", err)

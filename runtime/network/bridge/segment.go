@@ -1,6 +1,7 @@
 package bridge
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"slices"
 
 	"github.com/containerd/errdefs"
+	"github.com/minirt/mini/internal/failpoint"
 	"github.com/minirt/mini/runtime/network"
 	"github.com/minirt/mini/runtime/network/dns"
 	"github.com/minirt/mini/runtime/network/ipam"
@@ -33,6 +35,9 @@ type segment struct {
 // all are the subnets, of new attachments and old ones. Called with mu held.
 func (s *segment) all() []*ipam.Subnet { return slices.Concat(s.subnets, s.old) }
 
+// auxiliary begins the holders of addresses that others have.
+const auxiliary = "auxiliary address "
+
 // name is what people call the segment.
 func (s *segment) name() string {
 	if s.record.Name != "" {
@@ -48,6 +53,9 @@ func (n *Network) newSegment(r network.Record) (*segment, error) {
 		return nil, err
 	}
 	s := &segment{record: r, settings: settings, link: settings.Bridge}
+	if r.OnParent() {
+		s.link = cmp.Or(settings.Parent, dummyOf(r.ID))
+	}
 	if s.link == "" {
 		s.link = n.names.bridgeOf(r.ID)
 	}
@@ -58,6 +66,11 @@ func (n *Network) newSegment(r network.Record) (*segment, error) {
 		subnet, err := ipam.New(want.Subnet, want.Gateway, want.Range)
 		if err != nil {
 			return nil, err
+		}
+		for name, addr := range want.Auxiliary {
+			if err := subnet.Reserve(addr, auxiliary+name); err != nil {
+				return nil, fmt.Errorf("auxiliary address %s: %w", name, err)
+			}
 		}
 		s.subnets = append(s.subnets, subnet)
 	}
@@ -167,7 +180,9 @@ func (n *Network) bridgeNames() []string {
 		all = append(all, n.pods.link)
 	}
 	for _, s := range n.segments {
-		all = append(all, s.link)
+		if !s.onParent() {
+			all = append(all, s.link)
+		}
 	}
 	slices.Sort(all)
 	return all
@@ -211,12 +226,24 @@ func (n *Network) MakeNetwork(ctx context.Context, r network.Record) error {
 	if err := n.makeSegment(ctx, s); err != nil {
 		return err
 	}
+	if err := failpoint.Hit("network-segment-made"); err != nil {
+		return err
+	}
 	return n.writeTable(ctx)
 }
 
 // makeSegment makes what is missing of a user's network, but for the rules. Called with host held.
 func (n *Network) makeSegment(ctx context.Context, s *segment) error {
+	if s.onParent() {
+		if err := n.makeParent(s); err != nil {
+			return fmt.Errorf("network %s: %w", s.name(), err)
+		}
+		return nil
+	}
 	err := n.makeBridge(s, s.settings.MTU)
+	if err == nil {
+		err = failpoint.Hit("network-bridge-made")
+	}
 	if err == nil {
 		err = n.rejoin(s)
 	}
@@ -263,11 +290,12 @@ func (n *Network) RemoveNetwork(ctx context.Context, r network.Record) error {
 		if s, err = n.newSegment(r); err != nil {
 			return nil // then nothing could be made of it
 		}
-		return deleteBridge(s.link)
+		return deleteLink(s)
 	}
 	// What has just ended may still have its link.
 	n.reapNow(ctx)
-	return errors.Join(s.closeServer(), n.writeTable(ctx), deleteBridge(s.link))
+	err := errors.Join(s.closeServer(), n.writeTable(ctx), failpoint.Hit("network-unlisted"))
+	return errors.Join(err, deleteLink(s))
 }
 
 func deleteBridge(name string) error {

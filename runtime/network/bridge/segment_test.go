@@ -474,7 +474,11 @@ func TestPlan(t *testing.T) {
 		{"nothing said", network.Record{}, "[{172.19.0.0/16 172.19.0.1 invalid Prefix}]", ""},
 		{"IPv6", network.Record{IPv6: true}, "[{172.19.0.0/16 172.19.0.1 invalid Prefix} {fd00:1::/64 fd00:1::1 invalid Prefix}]", ""},
 		{"a subnet", network.Record{Subnets: []network.Subnet{{Subnet: p("192.168.7.9/24")}}}, "[{192.168.7.0/24 192.168.7.1 invalid Prefix}]", ""},
-		{"IPv6 alone", network.Record{Subnets: []network.Subnet{{Subnet: p("fd00:9::/64"), Gateway: a("fd00:9::9")}}}, "[{fd00:9::/64 fd00:9::9 invalid Prefix}]", ""},
+		{"a subnet of IPv6", network.Record{Subnets: []network.Subnet{{Subnet: p("fd00:9::/64"), Gateway: a("fd00:9::9")}}}, "[{172.19.0.0/16 172.19.0.1 invalid Prefix} {fd00:9::/64 fd00:9::9 invalid Prefix}]", ""},
+		{"no IPv4", network.Record{NoIPv4: true, Subnets: []network.Subnet{{Subnet: p("fd00:9::/64")}}}, "[{fd00:9::/64 fd00:9::1 invalid Prefix}]", ""},
+		{"no IPv4 and no subnet", network.Record{NoIPv4: true}, "[{fd00:1::/64 fd00:1::1 invalid Prefix}]", ""},
+		{"no IPv4 and a subnet of it", network.Record{NoIPv4: true, Subnets: []network.Subnet{{Subnet: p("192.168.7.0/24")}}}, "", "IPv4 is switched off"},
+		{"an auxiliary address elsewhere", network.Record{Subnets: []network.Subnet{{Subnet: p("192.168.7.0/24"), Auxiliary: map[string]netip.Addr{"x": a("192.168.8.1")}}}}, "", "auxiliary address x"},
 		{"a range", network.Record{Subnets: []network.Subnet{{Subnet: p("192.168.7.0/24"), Range: p("192.168.7.128/25")}}}, "[{192.168.7.0/24 192.168.7.1 192.168.7.128/25}]", ""},
 		{"a network's", network.Record{Subnets: []network.Subnet{{Subnet: p("172.18.5.0/24")}}}, "", "172.18.0.0/16 of network red"},
 		{"a route's", network.Record{Subnets: []network.Subnet{{Subnet: p("10.5.0.0/24")}}}, "", "10.0.0.0/8 of a route of the host by eth0"},
@@ -489,7 +493,7 @@ func TestPlan(t *testing.T) {
 			}
 			continue
 		}
-		if err != nil || fmt.Sprint(got.Subnets) != test.want {
+		if err != nil || strings.ReplaceAll(fmt.Sprint(got.Subnets), " map[]", "") != test.want {
 			t.Errorf("%s: %v, %v", test.what, got.Subnets, err)
 		}
 	}

@@ -40,6 +40,8 @@ const (
 // Config is one network's server.
 type Config struct {
 	Addresses []netip.Addr // of the network's gateway
+	Port      uint16       // 0: one that the kernel chooses
+	As        netip.Addr   // who asks, whatever the question's address says; not valid: that says it
 	Directory *Directory
 	Resolvers func() []netip.AddrPort // of the host; nil: those of /etc/resolv.conf
 	Log       *slog.Logger
@@ -61,7 +63,7 @@ type Server struct {
 	cancel    context.CancelFunc
 }
 
-// Listen opens a server on each address, in the network namespace of the host.
+// Listen opens a server on each address, in the network namespace of the calling thread.
 func Listen(ctx context.Context, c Config) (*Server, error) {
 	if c.Resolvers == nil {
 		c.Resolvers = newResolvers("/etc/resolv.conf").get
@@ -77,7 +79,7 @@ func Listen(ctx context.Context, c Config) (*Server, error) {
 }
 
 func (s *Server) listen(ctx context.Context, addr netip.Addr) error {
-	at := netip.AddrPortFrom(addr, 0).String()
+	at := netip.AddrPortFrom(addr, s.config.Port).String()
 	packets, err := (&net.ListenConfig{}).ListenPacket(ctx, "udp", at)
 	if err != nil {
 		return err
@@ -155,7 +157,11 @@ func (s *Server) answer(from net.Addr, question *dns.Msg) *dns.Msg {
 	if err != nil {
 		return code(question, dns.RcodeServerFailure)
 	}
-	c, ok := s.config.Directory.client(ap.Addr().Unmap())
+	asker := ap.Addr().Unmap()
+	if s.config.As.IsValid() {
+		asker = s.config.As
+	}
+	c, ok := s.config.Directory.client(asker)
 	if !ok {
 		return code(question, dns.RcodeRefused)
 	}

@@ -238,7 +238,7 @@ func DeleteLink(name string) Request {
 // NewAddress gives a link an address. IPv6 addresses are used at once, without a look for duplicates that takes a
 // second: who hands them out knows that there are none.
 func NewAddress(link int, p netip.Prefix) Request {
-	m := &nl.IfAddrmsg{IfAddrmsg: unix.IfAddrmsg{Family: family(p.Addr()), Prefixlen: uint8(p.Bits()), Index: uint32(link)}}
+	m := &nl.IfAddrmsg{IfAddrmsg: unix.IfAddrmsg{Family: Family(p.Addr()), Prefixlen: uint8(p.Bits()), Index: uint32(link)}}
 	addr := p.Addr().AsSlice()
 	body := []nl.NetlinkRequestData{m, nl.NewRtAttr(unix.IFA_LOCAL, addr), nl.NewRtAttr(unix.IFA_ADDRESS, addr)}
 	if p.Addr().Is6() {
@@ -256,12 +256,13 @@ func NewAddress(link int, p netip.Prefix) Request {
 // NewDefaultRoute sends everything of the gateway's family to it.
 func NewDefaultRoute(link int, gateway netip.Addr) Request {
 	m := nl.NewRtMsg()
-	m.Family = family(gateway)
+	m.Family = Family(gateway)
 	return request("route by way of "+gateway.String(), unix.RTM_NEWROUTE, unix.NLM_F_CREATE|unix.NLM_F_REPLACE,
 		m, nl.NewRtAttr(unix.RTA_GATEWAY, gateway.AsSlice()), nl.NewRtAttr(unix.RTA_OIF, nl.Uint32Attr(uint32(link))))
 }
 
-func family(a netip.Addr) uint8 {
+// Family is AF_INET or AF_INET6.
+func Family(a netip.Addr) uint8 {
 	if a.Is4() {
 		return unix.AF_INET
 	}

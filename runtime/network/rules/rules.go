@@ -13,8 +13,7 @@
 // on 127.0.0.1 only (CVE-2020-8558), so what arrives from a bridge with such an address is dropped before anything looks
 // at it; packets of published ports never look like that on the wire. The other way, a proxy process for each port, costs
 // memory for each port, copies every byte, and shows the pod a wrong source for connections from outside as well.
-// For ::1 the kernel has no such switch: connections to it are left alone and refused at once, so that clients that try
-// both go on with 127.0.0.1.
+// For ::1 the kernel has no such switch: connections to it are left alone. The daemon listens there itself (package relay).
 package rules
 
 import (

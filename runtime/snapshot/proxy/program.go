@@ -138,11 +138,11 @@ func (r program) List(ctx context.Context) ([]snapshot.Held, error) {
 	var all []snapshot.Held
 	for {
 		some, err := stream.Recv()
-		if errors.Is(err, io.EOF) {
+		if err = r.explain(err); errors.Is(err, io.EOF) || errdefs.IsNotFound(err) { // so stargz calls a store that is empty
 			return all, nil
 		}
 		if err != nil {
-			return nil, r.explain(err)
+			return nil, err
 		}
 		for _, info := range some.Info {
 			if info.Labels[ownerLabel] == r.owner { // not every program obeys filters
