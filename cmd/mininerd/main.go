@@ -37,7 +37,8 @@ func newApp() *cli.App {
 		eventsCommand(), infoCommand(), versionCommand(), searchCommand(), manifestCommand(), checkpointCommand(), apparmorCommand(),
 		&cli.Command{Name: "container", Usage: "work with containers", Subcommands: append(containerVerbs(), containerInspectCommand(), containerPruneCommand())},
 		&cli.Command{Name: "image", Usage: "work with images", Subcommands: append(imageVerbs(),
-			append(refusedImageCommands(), imagesCommand("ls", "list"), removeImagesCommand("rm", "remove"), imageInspectCommand(), imagePruneCommand())...)},
+			append(refusedImageCommands(), imagesCommand("ls", "list"), removeImagesCommand("rm", "remove"), imageInspectCommand(), imagePruneCommand(),
+				imageEncryptCommand(), imageDecryptCommand())...)},
 		networkCommand(), volumeCommand(), namespaceCommand(), systemCommand(), icli.CompletionCommand(), icli.ManCommand(),
 	)
 	app.Commands = append(app.Commands, refusedCommands()...)

@@ -25,7 +25,7 @@ func refusedCommands() []*cli.Command {
 // refusedImageCommands are those below "image".
 func refusedImageCommands() []*cli.Command {
 	const notYet = "there is no such command yet"
-	return refused(map[string]string{"build": notYet, "convert": notYet + ": see minictr images convert", "encrypt": notYet, "decrypt": notYet})
+	return refused(map[string]string{"build": notYet, "convert": notYet + ": see minictr images convert"})
 }
 
 func refused(reasons map[string]string) []*cli.Command {

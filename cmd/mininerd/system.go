@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"runtime"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -92,44 +91,5 @@ func infoCommand() *cli.Command {
 			warn(c, out.Warnings)
 			return nil
 		}),
-	}
-}
-
-// versions is what version prints, as docker has it.
-type versions struct {
-	Client clientVersion
-	Server *serverVersion
-}
-
-type clientVersion struct{ Version, GoVersion, Os, Arch string }
-
-type serverVersion struct{ Version, GitCommit, GoVersion, APIVersion string }
-
-func versionCommand() *cli.Command {
-	return &cli.Command{
-		Name: "version", Usage: "print the versions of this program and of the daemon", Flags: []cli.Flag{templateFlag()},
-		Action: func(c *cli.Context) error {
-			out := versions{Client: clientVersion{c.App.Version, runtime.Version(), runtime.GOOS, runtime.GOARCH}}
-			d, err := connect(c)
-			if err == nil {
-				defer d.Close()
-				var v *api.VersionResponse
-				if v, err = d.System.Version(c.Context, &api.VersionRequest{}); err == nil {
-					out.Server = &serverVersion{v.Version, v.Revision, v.GoVersion, v.ApiVersion}
-				}
-			}
-			if text := c.String("format"); text != "" {
-				if printErr := format.One(c.App.Writer, text, out); printErr != nil {
-					return printErr
-				}
-				return err
-			}
-			w := c.App.Writer
-			fmt.Fprintf(w, "Client:\n Version:    %s\n Go version: %s\n OS/Arch:    %s/%s\n", out.Client.Version, out.Client.GoVersion, out.Client.Os, out.Client.Arch)
-			if s := out.Server; s != nil {
-				fmt.Fprintf(w, "\nServer:\n Version:     %s\n API version: %s\n Go version:  %s\n Git commit:  %s\n", s.Version, s.APIVersion, s.GoVersion, s.GitCommit)
-			}
-			return err
-		},
 	}
 }

@@ -77,7 +77,7 @@ func TestVerbs(t *testing.T) {
 		{"run -dq --pull always nginx", "made\n", "", 0, "start made"},
 		{"run -it nginx", "", "the input device is not a TTY", 1, ""},
 		{"run -d --detach-keys ctrl-? nginx", "", "detach keys", 125, ""},
-		{"pull -q busybox", "docker.io/library/busybox:latest\n", "", 0, "pull docker.io/library/busybox:latest"},
+		{"pull -q busybox", "docker.io/library/busybox:latest\n", "", 0, "pull busybox"},
 		{"pull busybox", "latest: Pulling from library/busybox\nDigest: sha256:1\nStatus: Downloaded newer image for busybox:latest\ndocker.io/library/busybox:latest\n", "", 0, ""},
 		{"container prune", "Are you sure you want to continue? [y/N]", "", 0, ""},
 		{"container prune -f", "Deleted Containers:\nbbbbbbbbbbbbbbbbbbbb\n", "", 0, "delete false bbbbbbbbbbbbbbbbbbbb"},

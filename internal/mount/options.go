@@ -50,6 +50,7 @@ type propagation struct {
 type parsed struct {
 	Mount
 	bind, rbind, remount bool
+	loop                 bool   // the source is a file, which a loop device makes a disk of
 	attr, tree           change // of the mount itself, and of the tree below it
 	propagation          []propagation
 	superblock           []string // flags of the filesystem itself: ro, sync, …
@@ -89,8 +90,8 @@ func parse(m Mount) (parsed, error) {
 		return p, fmt.Errorf("mount of %q on %q has no type: %w", m.Source, m.Target, errdefs.ErrInvalidArgument)
 	case (len(p.uid) == 0) != (len(p.gid) == 0):
 		return p, fmt.Errorf("an idmapped mount needs uidmap and gidmap, %q has one of them: %w", m.Target, errdefs.ErrInvalidArgument)
-	case len(p.uid) > 0 && !p.bind && m.Type != overlayType:
-		return p, fmt.Errorf("uidmap on a mount of type %s: only bind and overlay can be idmapped: %w", m.Type, errdefs.ErrInvalidArgument)
+	case len(p.uid) > 0 && !p.bind && !p.loop && m.Type != overlayType:
+		return p, fmt.Errorf("uidmap on a mount of type %s: only bind, loop and overlay can be idmapped: %w", m.Type, errdefs.ErrInvalidArgument)
 	case p.bind && len(p.data) > 0:
 		return p, fmt.Errorf("bind mount with the option %q: unknown: %w", p.data[0], errdefs.ErrInvalidArgument)
 	}
@@ -129,6 +130,8 @@ func (p *parsed) option(o string) error {
 		p.rbind = true
 	case "remount":
 		p.remount = true
+	case "loop":
+		p.loop = true
 	case "sync", "async", "dirsync", "lazytime", "nolazytime", "mand", "nomand", "iversion", "noiversion":
 		if !p.bind {
 			p.superblock = append(p.superblock, key)

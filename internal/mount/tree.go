@@ -42,6 +42,9 @@ func build(p parsed) (int, error) {
 	case p.Type == overlayType:
 		return overlay(p)
 	}
+	if p.loop {
+		return looped(p)
+	}
 	return filesystem(p, p.data, nil)
 }
 
@@ -63,7 +66,7 @@ func bind(p parsed) (int, error) {
 func setattr(fd int, p parsed) error {
 	attr := unix.MountAttr{Attr_set: p.attr.set, Attr_clr: p.attr.clear}
 	tree := unix.MountAttr{Attr_set: p.tree.set, Attr_clr: p.tree.clear}
-	if len(p.uid) > 0 && p.bind {
+	if len(p.uid) > 0 && (p.bind || p.loop) {
 		ns, err := UserNamespace(p.uid, p.gid)
 		if err != nil {
 			return err

@@ -120,7 +120,7 @@ func (c *copier) make(path, to string, stat *unix.Stat_t) error {
 		}
 		return os.Mkdir(to, 0o700)
 	case unix.S_IFREG:
-		return copyFile(path, to, stat.Size)
+		return CopyFile(path, to, stat.Size)
 	case unix.S_IFLNK:
 		target, err := os.Readlink(path)
 		if err != nil {
@@ -190,8 +190,8 @@ func copyXattrs(from, to string) error {
 	return nil
 }
 
-// copyFile shares the blocks if the filesystem can, and otherwise lets the kernel copy the parts that are not holes.
-func copyFile(from, to string, size int64) (err error) {
+// CopyFile makes a file the same as another. It shares the blocks if the filesystem can, and otherwise lets the kernel copy the parts that are not holes.
+func CopyFile(from, to string, size int64) (err error) {
 	source, err := os.Open(from)
 	if err != nil {
 		return err

@@ -112,3 +112,20 @@ func TestDecompressClose(t *testing.T) {
 		must(t, r.Close())
 	}
 }
+
+// TestDecompressChunked reads zstd:chunked as any zstd: frames for chunks, and skippable ones with the table of contents and
+// the footer behind them (containers/storage, pkg/chunked/internal/minimal).
+func TestDecompressChunked(t *testing.T) {
+	skippable := func(content string) []byte {
+		return append([]byte{0x50, 0x2a, 0x4d, 0x18, byte(len(content)), 0, 0, 0}, content...)
+	}
+	chunk := func(text string) []byte { return pack(t, Zstd, []byte(text)) }
+	data := bytes.Join([][]byte{chunk("first "), chunk("second"), skippable("table of contents"), skippable("footer")}, nil)
+	r, c, err := Decompress(bytes.NewReader(data))
+	must(t, err)
+	got, err := io.ReadAll(r)
+	must(t, err)
+	if string(got) != "first second" || c != Zstd || r.Close() != nil {
+		t.Errorf("%s %q", c, got)
+	}
+}

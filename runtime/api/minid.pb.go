@@ -3485,7 +3485,10 @@ type ConvertRequest struct {
 	Oci           bool                   `protobuf:"varint,5,opt,name=oci,proto3" json:"oci,omitempty"`
 	Platforms     []string               `protobuf:"bytes,6,rep,name=platforms,proto3" json:"platforms,omitempty"`
 	AllPlatforms  bool                   `protobuf:"varint,7,opt,name=all_platforms,json=allPlatforms,proto3" json:"all_platforms,omitempty"`
-	Compression   string                 `protobuf:"bytes,8,opt,name=compression,proto3" json:"compression,omitempty"` // "", gzip, zstd, uncompressed
+	Compression   string                 `protobuf:"bytes,8,opt,name=compression,proto3" json:"compression,omitempty"`                 // "", gzip, zstd, uncompressed
+	EncryptFor    []*Recipient           `protobuf:"bytes,9,rep,name=encrypt_for,json=encryptFor,proto3" json:"encrypt_for,omitempty"` // encrypts the layers for them; all media types become OCI's
+	Decrypt       bool                   `protobuf:"varint,10,opt,name=decrypt,proto3" json:"decrypt,omitempty"`                       // makes encrypted layers plain, with the daemon's keys and these:
+	PrivateKeys   [][]byte               `protobuf:"bytes,11,rep,name=private_keys,json=privateKeys,proto3" json:"private_keys,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3576,6 +3579,79 @@ func (x *ConvertRequest) GetCompression() string {
 	return ""
 }
 
+func (x *ConvertRequest) GetEncryptFor() []*Recipient {
+	if x != nil {
+		return x.EncryptFor
+	}
+	return nil
+}
+
+func (x *ConvertRequest) GetDecrypt() bool {
+	if x != nil {
+		return x.Decrypt
+	}
+	return false
+}
+
+func (x *ConvertRequest) GetPrivateKeys() [][]byte {
+	if x != nil {
+		return x.PrivateKeys
+	}
+	return nil
+}
+
+type Recipient struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Kind          string                 `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"` // jwe, pkcs7 or provider
+	Data          []byte                 `protobuf:"bytes,2,opt,name=data,proto3" json:"data,omitempty"` // a public key or a certificate, PEM or DER; the name of a key provider
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Recipient) Reset() {
+	*x = Recipient{}
+	mi := &file_minid_proto_msgTypes[52]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Recipient) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Recipient) ProtoMessage() {}
+
+func (x *Recipient) ProtoReflect() protoreflect.Message {
+	mi := &file_minid_proto_msgTypes[52]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Recipient.ProtoReflect.Descriptor instead.
+func (*Recipient) Descriptor() ([]byte, []int) {
+	return file_minid_proto_rawDescGZIP(), []int{52}
+}
+
+func (x *Recipient) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *Recipient) GetData() []byte {
+	if x != nil {
+		return x.Data
+	}
+	return nil
+}
+
 type MountImageRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Namespace     string                 `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
@@ -3592,7 +3668,7 @@ type MountImageRequest struct {
 
 func (x *MountImageRequest) Reset() {
 	*x = MountImageRequest{}
-	mi := &file_minid_proto_msgTypes[52]
+	mi := &file_minid_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3604,7 +3680,7 @@ func (x *MountImageRequest) String() string {
 func (*MountImageRequest) ProtoMessage() {}
 
 func (x *MountImageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[52]
+	mi := &file_minid_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3617,7 +3693,7 @@ func (x *MountImageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MountImageRequest.ProtoReflect.Descriptor instead.
 func (*MountImageRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{52}
+	return file_minid_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *MountImageRequest) GetNamespace() string {
@@ -3687,7 +3763,7 @@ type UnmountImageRequest struct {
 
 func (x *UnmountImageRequest) Reset() {
 	*x = UnmountImageRequest{}
-	mi := &file_minid_proto_msgTypes[53]
+	mi := &file_minid_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3699,7 +3775,7 @@ func (x *UnmountImageRequest) String() string {
 func (*UnmountImageRequest) ProtoMessage() {}
 
 func (x *UnmountImageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[53]
+	mi := &file_minid_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3712,7 +3788,7 @@ func (x *UnmountImageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnmountImageRequest.ProtoReflect.Descriptor instead.
 func (*UnmountImageRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{53}
+	return file_minid_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *UnmountImageRequest) GetNamespace() string {
@@ -3744,7 +3820,7 @@ type UnmountImageResponse struct {
 
 func (x *UnmountImageResponse) Reset() {
 	*x = UnmountImageResponse{}
-	mi := &file_minid_proto_msgTypes[54]
+	mi := &file_minid_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3756,7 +3832,7 @@ func (x *UnmountImageResponse) String() string {
 func (*UnmountImageResponse) ProtoMessage() {}
 
 func (x *UnmountImageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[54]
+	mi := &file_minid_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3769,7 +3845,7 @@ func (x *UnmountImageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnmountImageResponse.ProtoReflect.Descriptor instead.
 func (*UnmountImageResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{54}
+	return file_minid_proto_rawDescGZIP(), []int{55}
 }
 
 type ContentInfo struct {
@@ -3785,7 +3861,7 @@ type ContentInfo struct {
 
 func (x *ContentInfo) Reset() {
 	*x = ContentInfo{}
-	mi := &file_minid_proto_msgTypes[55]
+	mi := &file_minid_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3797,7 +3873,7 @@ func (x *ContentInfo) String() string {
 func (*ContentInfo) ProtoMessage() {}
 
 func (x *ContentInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[55]
+	mi := &file_minid_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3810,7 +3886,7 @@ func (x *ContentInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContentInfo.ProtoReflect.Descriptor instead.
 func (*ContentInfo) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{55}
+	return file_minid_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *ContentInfo) GetDigest() string {
@@ -3858,7 +3934,7 @@ type ListContentRequest struct {
 
 func (x *ListContentRequest) Reset() {
 	*x = ListContentRequest{}
-	mi := &file_minid_proto_msgTypes[56]
+	mi := &file_minid_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3870,7 +3946,7 @@ func (x *ListContentRequest) String() string {
 func (*ListContentRequest) ProtoMessage() {}
 
 func (x *ListContentRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[56]
+	mi := &file_minid_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3883,7 +3959,7 @@ func (x *ListContentRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListContentRequest.ProtoReflect.Descriptor instead.
 func (*ListContentRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{56}
+	return file_minid_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *ListContentRequest) GetNamespace() string {
@@ -3910,7 +3986,7 @@ type ContentInfoRequest struct {
 
 func (x *ContentInfoRequest) Reset() {
 	*x = ContentInfoRequest{}
-	mi := &file_minid_proto_msgTypes[57]
+	mi := &file_minid_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3922,7 +3998,7 @@ func (x *ContentInfoRequest) String() string {
 func (*ContentInfoRequest) ProtoMessage() {}
 
 func (x *ContentInfoRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[57]
+	mi := &file_minid_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3935,7 +4011,7 @@ func (x *ContentInfoRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContentInfoRequest.ProtoReflect.Descriptor instead.
 func (*ContentInfoRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{57}
+	return file_minid_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *ContentInfoRequest) GetNamespace() string {
@@ -3964,7 +4040,7 @@ type ReadContentRequest struct {
 
 func (x *ReadContentRequest) Reset() {
 	*x = ReadContentRequest{}
-	mi := &file_minid_proto_msgTypes[58]
+	mi := &file_minid_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3976,7 +4052,7 @@ func (x *ReadContentRequest) String() string {
 func (*ReadContentRequest) ProtoMessage() {}
 
 func (x *ReadContentRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[58]
+	mi := &file_minid_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3989,7 +4065,7 @@ func (x *ReadContentRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadContentRequest.ProtoReflect.Descriptor instead.
 func (*ReadContentRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{58}
+	return file_minid_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *ReadContentRequest) GetNamespace() string {
@@ -4035,7 +4111,7 @@ type WriteContentRequest struct {
 
 func (x *WriteContentRequest) Reset() {
 	*x = WriteContentRequest{}
-	mi := &file_minid_proto_msgTypes[59]
+	mi := &file_minid_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4047,7 +4123,7 @@ func (x *WriteContentRequest) String() string {
 func (*WriteContentRequest) ProtoMessage() {}
 
 func (x *WriteContentRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[59]
+	mi := &file_minid_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4060,7 +4136,7 @@ func (x *WriteContentRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WriteContentRequest.ProtoReflect.Descriptor instead.
 func (*WriteContentRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{59}
+	return file_minid_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *WriteContentRequest) GetNamespace() string {
@@ -4123,7 +4199,7 @@ type WriteContentResponse struct {
 
 func (x *WriteContentResponse) Reset() {
 	*x = WriteContentResponse{}
-	mi := &file_minid_proto_msgTypes[60]
+	mi := &file_minid_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4135,7 +4211,7 @@ func (x *WriteContentResponse) String() string {
 func (*WriteContentResponse) ProtoMessage() {}
 
 func (x *WriteContentResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[60]
+	mi := &file_minid_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4148,7 +4224,7 @@ func (x *WriteContentResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WriteContentResponse.ProtoReflect.Descriptor instead.
 func (*WriteContentResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{60}
+	return file_minid_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *WriteContentResponse) GetOffset() int64 {
@@ -4180,7 +4256,7 @@ type ActiveRequest struct {
 
 func (x *ActiveRequest) Reset() {
 	*x = ActiveRequest{}
-	mi := &file_minid_proto_msgTypes[61]
+	mi := &file_minid_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4192,7 +4268,7 @@ func (x *ActiveRequest) String() string {
 func (*ActiveRequest) ProtoMessage() {}
 
 func (x *ActiveRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[61]
+	mi := &file_minid_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4205,7 +4281,7 @@ func (x *ActiveRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ActiveRequest.ProtoReflect.Descriptor instead.
 func (*ActiveRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{61}
+	return file_minid_proto_rawDescGZIP(), []int{62}
 }
 
 type ActiveResponse struct {
@@ -4217,7 +4293,7 @@ type ActiveResponse struct {
 
 func (x *ActiveResponse) Reset() {
 	*x = ActiveResponse{}
-	mi := &file_minid_proto_msgTypes[62]
+	mi := &file_minid_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4229,7 +4305,7 @@ func (x *ActiveResponse) String() string {
 func (*ActiveResponse) ProtoMessage() {}
 
 func (x *ActiveResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[62]
+	mi := &file_minid_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4242,7 +4318,7 @@ func (x *ActiveResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ActiveResponse.ProtoReflect.Descriptor instead.
 func (*ActiveResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{62}
+	return file_minid_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *ActiveResponse) GetIngests() []*Ingest {
@@ -4266,7 +4342,7 @@ type Ingest struct {
 
 func (x *Ingest) Reset() {
 	*x = Ingest{}
-	mi := &file_minid_proto_msgTypes[63]
+	mi := &file_minid_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4278,7 +4354,7 @@ func (x *Ingest) String() string {
 func (*Ingest) ProtoMessage() {}
 
 func (x *Ingest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[63]
+	mi := &file_minid_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4291,7 +4367,7 @@ func (x *Ingest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ingest.ProtoReflect.Descriptor instead.
 func (*Ingest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{63}
+	return file_minid_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *Ingest) GetRef() string {
@@ -4345,7 +4421,7 @@ type AbortRequest struct {
 
 func (x *AbortRequest) Reset() {
 	*x = AbortRequest{}
-	mi := &file_minid_proto_msgTypes[64]
+	mi := &file_minid_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4357,7 +4433,7 @@ func (x *AbortRequest) String() string {
 func (*AbortRequest) ProtoMessage() {}
 
 func (x *AbortRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[64]
+	mi := &file_minid_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4370,7 +4446,7 @@ func (x *AbortRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AbortRequest.ProtoReflect.Descriptor instead.
 func (*AbortRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{64}
+	return file_minid_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *AbortRequest) GetRef() string {
@@ -4388,7 +4464,7 @@ type AbortResponse struct {
 
 func (x *AbortResponse) Reset() {
 	*x = AbortResponse{}
-	mi := &file_minid_proto_msgTypes[65]
+	mi := &file_minid_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4400,7 +4476,7 @@ func (x *AbortResponse) String() string {
 func (*AbortResponse) ProtoMessage() {}
 
 func (x *AbortResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[65]
+	mi := &file_minid_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4413,7 +4489,7 @@ func (x *AbortResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AbortResponse.ProtoReflect.Descriptor instead.
 func (*AbortResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{65}
+	return file_minid_proto_rawDescGZIP(), []int{66}
 }
 
 type DeleteContentRequest struct {
@@ -4426,7 +4502,7 @@ type DeleteContentRequest struct {
 
 func (x *DeleteContentRequest) Reset() {
 	*x = DeleteContentRequest{}
-	mi := &file_minid_proto_msgTypes[66]
+	mi := &file_minid_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4438,7 +4514,7 @@ func (x *DeleteContentRequest) String() string {
 func (*DeleteContentRequest) ProtoMessage() {}
 
 func (x *DeleteContentRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[66]
+	mi := &file_minid_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4451,7 +4527,7 @@ func (x *DeleteContentRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteContentRequest.ProtoReflect.Descriptor instead.
 func (*DeleteContentRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{66}
+	return file_minid_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *DeleteContentRequest) GetNamespace() string {
@@ -4476,7 +4552,7 @@ type DeleteContentResponse struct {
 
 func (x *DeleteContentResponse) Reset() {
 	*x = DeleteContentResponse{}
-	mi := &file_minid_proto_msgTypes[67]
+	mi := &file_minid_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4488,7 +4564,7 @@ func (x *DeleteContentResponse) String() string {
 func (*DeleteContentResponse) ProtoMessage() {}
 
 func (x *DeleteContentResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[67]
+	mi := &file_minid_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4501,7 +4577,7 @@ func (x *DeleteContentResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteContentResponse.ProtoReflect.Descriptor instead.
 func (*DeleteContentResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{67}
+	return file_minid_proto_rawDescGZIP(), []int{68}
 }
 
 type SetContentLabelsRequest struct {
@@ -4516,7 +4592,7 @@ type SetContentLabelsRequest struct {
 
 func (x *SetContentLabelsRequest) Reset() {
 	*x = SetContentLabelsRequest{}
-	mi := &file_minid_proto_msgTypes[68]
+	mi := &file_minid_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4528,7 +4604,7 @@ func (x *SetContentLabelsRequest) String() string {
 func (*SetContentLabelsRequest) ProtoMessage() {}
 
 func (x *SetContentLabelsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[68]
+	mi := &file_minid_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4541,7 +4617,7 @@ func (x *SetContentLabelsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetContentLabelsRequest.ProtoReflect.Descriptor instead.
 func (*SetContentLabelsRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{68}
+	return file_minid_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *SetContentLabelsRequest) GetNamespace() string {
@@ -4585,7 +4661,7 @@ type FetchBlobRequest struct {
 
 func (x *FetchBlobRequest) Reset() {
 	*x = FetchBlobRequest{}
-	mi := &file_minid_proto_msgTypes[69]
+	mi := &file_minid_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4597,7 +4673,7 @@ func (x *FetchBlobRequest) String() string {
 func (*FetchBlobRequest) ProtoMessage() {}
 
 func (x *FetchBlobRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[69]
+	mi := &file_minid_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4610,7 +4686,7 @@ func (x *FetchBlobRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FetchBlobRequest.ProtoReflect.Descriptor instead.
 func (*FetchBlobRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{69}
+	return file_minid_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *FetchBlobRequest) GetNamespace() string {
@@ -4661,7 +4737,7 @@ type PushObjectRequest struct {
 
 func (x *PushObjectRequest) Reset() {
 	*x = PushObjectRequest{}
-	mi := &file_minid_proto_msgTypes[70]
+	mi := &file_minid_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4673,7 +4749,7 @@ func (x *PushObjectRequest) String() string {
 func (*PushObjectRequest) ProtoMessage() {}
 
 func (x *PushObjectRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[70]
+	mi := &file_minid_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4686,7 +4762,7 @@ func (x *PushObjectRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PushObjectRequest.ProtoReflect.Descriptor instead.
 func (*PushObjectRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{70}
+	return file_minid_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *PushObjectRequest) GetNamespace() string {
@@ -4738,7 +4814,7 @@ type Snapshot struct {
 
 func (x *Snapshot) Reset() {
 	*x = Snapshot{}
-	mi := &file_minid_proto_msgTypes[71]
+	mi := &file_minid_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4750,7 +4826,7 @@ func (x *Snapshot) String() string {
 func (*Snapshot) ProtoMessage() {}
 
 func (x *Snapshot) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[71]
+	mi := &file_minid_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4763,7 +4839,7 @@ func (x *Snapshot) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Snapshot.ProtoReflect.Descriptor instead.
 func (*Snapshot) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{71}
+	return file_minid_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *Snapshot) GetName() string {
@@ -4823,7 +4899,7 @@ type Mount struct {
 
 func (x *Mount) Reset() {
 	*x = Mount{}
-	mi := &file_minid_proto_msgTypes[72]
+	mi := &file_minid_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4835,7 +4911,7 @@ func (x *Mount) String() string {
 func (*Mount) ProtoMessage() {}
 
 func (x *Mount) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[72]
+	mi := &file_minid_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4848,7 +4924,7 @@ func (x *Mount) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Mount.ProtoReflect.Descriptor instead.
 func (*Mount) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{72}
+	return file_minid_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *Mount) GetType() string {
@@ -4910,7 +4986,7 @@ type MountsResponse struct {
 
 func (x *MountsResponse) Reset() {
 	*x = MountsResponse{}
-	mi := &file_minid_proto_msgTypes[73]
+	mi := &file_minid_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4922,7 +4998,7 @@ func (x *MountsResponse) String() string {
 func (*MountsResponse) ProtoMessage() {}
 
 func (x *MountsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[73]
+	mi := &file_minid_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4935,7 +5011,7 @@ func (x *MountsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MountsResponse.ProtoReflect.Descriptor instead.
 func (*MountsResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{73}
+	return file_minid_proto_rawDescGZIP(), []int{74}
 }
 
 func (x *MountsResponse) GetMounts() []*Mount {
@@ -4963,7 +5039,7 @@ type ListSnapshotsRequest struct {
 
 func (x *ListSnapshotsRequest) Reset() {
 	*x = ListSnapshotsRequest{}
-	mi := &file_minid_proto_msgTypes[74]
+	mi := &file_minid_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4975,7 +5051,7 @@ func (x *ListSnapshotsRequest) String() string {
 func (*ListSnapshotsRequest) ProtoMessage() {}
 
 func (x *ListSnapshotsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[74]
+	mi := &file_minid_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4988,7 +5064,7 @@ func (x *ListSnapshotsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSnapshotsRequest.ProtoReflect.Descriptor instead.
 func (*ListSnapshotsRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{74}
+	return file_minid_proto_rawDescGZIP(), []int{75}
 }
 
 func (x *ListSnapshotsRequest) GetNamespace() string {
@@ -5021,7 +5097,7 @@ type ListSnapshotsResponse struct {
 
 func (x *ListSnapshotsResponse) Reset() {
 	*x = ListSnapshotsResponse{}
-	mi := &file_minid_proto_msgTypes[75]
+	mi := &file_minid_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5033,7 +5109,7 @@ func (x *ListSnapshotsResponse) String() string {
 func (*ListSnapshotsResponse) ProtoMessage() {}
 
 func (x *ListSnapshotsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[75]
+	mi := &file_minid_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5046,7 +5122,7 @@ func (x *ListSnapshotsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSnapshotsResponse.ProtoReflect.Descriptor instead.
 func (*ListSnapshotsResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{75}
+	return file_minid_proto_rawDescGZIP(), []int{76}
 }
 
 func (x *ListSnapshotsResponse) GetSnapshots() []*Snapshot {
@@ -5067,7 +5143,7 @@ type SnapshotRequest struct {
 
 func (x *SnapshotRequest) Reset() {
 	*x = SnapshotRequest{}
-	mi := &file_minid_proto_msgTypes[76]
+	mi := &file_minid_proto_msgTypes[77]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5079,7 +5155,7 @@ func (x *SnapshotRequest) String() string {
 func (*SnapshotRequest) ProtoMessage() {}
 
 func (x *SnapshotRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[76]
+	mi := &file_minid_proto_msgTypes[77]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5092,7 +5168,7 @@ func (x *SnapshotRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotRequest.ProtoReflect.Descriptor instead.
 func (*SnapshotRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{76}
+	return file_minid_proto_rawDescGZIP(), []int{77}
 }
 
 func (x *SnapshotRequest) GetNamespace() string {
@@ -5129,7 +5205,7 @@ type PrepareSnapshotRequest struct {
 
 func (x *PrepareSnapshotRequest) Reset() {
 	*x = PrepareSnapshotRequest{}
-	mi := &file_minid_proto_msgTypes[77]
+	mi := &file_minid_proto_msgTypes[78]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5141,7 +5217,7 @@ func (x *PrepareSnapshotRequest) String() string {
 func (*PrepareSnapshotRequest) ProtoMessage() {}
 
 func (x *PrepareSnapshotRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[77]
+	mi := &file_minid_proto_msgTypes[78]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5154,7 +5230,7 @@ func (x *PrepareSnapshotRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PrepareSnapshotRequest.ProtoReflect.Descriptor instead.
 func (*PrepareSnapshotRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{77}
+	return file_minid_proto_rawDescGZIP(), []int{78}
 }
 
 func (x *PrepareSnapshotRequest) GetNamespace() string {
@@ -5205,7 +5281,7 @@ type CommitSnapshotRequest struct {
 
 func (x *CommitSnapshotRequest) Reset() {
 	*x = CommitSnapshotRequest{}
-	mi := &file_minid_proto_msgTypes[78]
+	mi := &file_minid_proto_msgTypes[79]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5217,7 +5293,7 @@ func (x *CommitSnapshotRequest) String() string {
 func (*CommitSnapshotRequest) ProtoMessage() {}
 
 func (x *CommitSnapshotRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[78]
+	mi := &file_minid_proto_msgTypes[79]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5230,7 +5306,7 @@ func (x *CommitSnapshotRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CommitSnapshotRequest.ProtoReflect.Descriptor instead.
 func (*CommitSnapshotRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{78}
+	return file_minid_proto_rawDescGZIP(), []int{79}
 }
 
 func (x *CommitSnapshotRequest) GetNamespace() string {
@@ -5276,7 +5352,7 @@ type RemoveSnapshotResponse struct {
 
 func (x *RemoveSnapshotResponse) Reset() {
 	*x = RemoveSnapshotResponse{}
-	mi := &file_minid_proto_msgTypes[79]
+	mi := &file_minid_proto_msgTypes[80]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5288,7 +5364,7 @@ func (x *RemoveSnapshotResponse) String() string {
 func (*RemoveSnapshotResponse) ProtoMessage() {}
 
 func (x *RemoveSnapshotResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[79]
+	mi := &file_minid_proto_msgTypes[80]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5301,7 +5377,7 @@ func (x *RemoveSnapshotResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveSnapshotResponse.ProtoReflect.Descriptor instead.
 func (*RemoveSnapshotResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{79}
+	return file_minid_proto_rawDescGZIP(), []int{80}
 }
 
 type SnapshotUsage struct {
@@ -5314,7 +5390,7 @@ type SnapshotUsage struct {
 
 func (x *SnapshotUsage) Reset() {
 	*x = SnapshotUsage{}
-	mi := &file_minid_proto_msgTypes[80]
+	mi := &file_minid_proto_msgTypes[81]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5326,7 +5402,7 @@ func (x *SnapshotUsage) String() string {
 func (*SnapshotUsage) ProtoMessage() {}
 
 func (x *SnapshotUsage) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[80]
+	mi := &file_minid_proto_msgTypes[81]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5339,7 +5415,7 @@ func (x *SnapshotUsage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotUsage.ProtoReflect.Descriptor instead.
 func (*SnapshotUsage) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{80}
+	return file_minid_proto_rawDescGZIP(), []int{81}
 }
 
 func (x *SnapshotUsage) GetSize() int64 {
@@ -5369,7 +5445,7 @@ type SetSnapshotLabelsRequest struct {
 
 func (x *SetSnapshotLabelsRequest) Reset() {
 	*x = SetSnapshotLabelsRequest{}
-	mi := &file_minid_proto_msgTypes[81]
+	mi := &file_minid_proto_msgTypes[82]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5381,7 +5457,7 @@ func (x *SetSnapshotLabelsRequest) String() string {
 func (*SetSnapshotLabelsRequest) ProtoMessage() {}
 
 func (x *SetSnapshotLabelsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[81]
+	mi := &file_minid_proto_msgTypes[82]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5394,7 +5470,7 @@ func (x *SetSnapshotLabelsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetSnapshotLabelsRequest.ProtoReflect.Descriptor instead.
 func (*SetSnapshotLabelsRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{81}
+	return file_minid_proto_rawDescGZIP(), []int{82}
 }
 
 func (x *SetSnapshotLabelsRequest) GetNamespace() string {
@@ -5448,7 +5524,7 @@ type DiffRequest struct {
 
 func (x *DiffRequest) Reset() {
 	*x = DiffRequest{}
-	mi := &file_minid_proto_msgTypes[82]
+	mi := &file_minid_proto_msgTypes[83]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5460,7 +5536,7 @@ func (x *DiffRequest) String() string {
 func (*DiffRequest) ProtoMessage() {}
 
 func (x *DiffRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[82]
+	mi := &file_minid_proto_msgTypes[83]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5473,7 +5549,7 @@ func (x *DiffRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiffRequest.ProtoReflect.Descriptor instead.
 func (*DiffRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{82}
+	return file_minid_proto_rawDescGZIP(), []int{83}
 }
 
 func (x *DiffRequest) GetNamespace() string {
@@ -5545,7 +5621,7 @@ type Lease struct {
 
 func (x *Lease) Reset() {
 	*x = Lease{}
-	mi := &file_minid_proto_msgTypes[83]
+	mi := &file_minid_proto_msgTypes[84]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5557,7 +5633,7 @@ func (x *Lease) String() string {
 func (*Lease) ProtoMessage() {}
 
 func (x *Lease) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[83]
+	mi := &file_minid_proto_msgTypes[84]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5570,7 +5646,7 @@ func (x *Lease) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Lease.ProtoReflect.Descriptor instead.
 func (*Lease) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{83}
+	return file_minid_proto_rawDescGZIP(), []int{84}
 }
 
 func (x *Lease) GetId() string {
@@ -5618,7 +5694,7 @@ type LeaseResource struct {
 
 func (x *LeaseResource) Reset() {
 	*x = LeaseResource{}
-	mi := &file_minid_proto_msgTypes[84]
+	mi := &file_minid_proto_msgTypes[85]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5630,7 +5706,7 @@ func (x *LeaseResource) String() string {
 func (*LeaseResource) ProtoMessage() {}
 
 func (x *LeaseResource) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[84]
+	mi := &file_minid_proto_msgTypes[85]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5643,7 +5719,7 @@ func (x *LeaseResource) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeaseResource.ProtoReflect.Descriptor instead.
 func (*LeaseResource) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{84}
+	return file_minid_proto_rawDescGZIP(), []int{85}
 }
 
 func (x *LeaseResource) GetType() string {
@@ -5672,7 +5748,7 @@ type CreateLeaseRequest struct {
 
 func (x *CreateLeaseRequest) Reset() {
 	*x = CreateLeaseRequest{}
-	mi := &file_minid_proto_msgTypes[85]
+	mi := &file_minid_proto_msgTypes[86]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5684,7 +5760,7 @@ func (x *CreateLeaseRequest) String() string {
 func (*CreateLeaseRequest) ProtoMessage() {}
 
 func (x *CreateLeaseRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[85]
+	mi := &file_minid_proto_msgTypes[86]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5697,7 +5773,7 @@ func (x *CreateLeaseRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateLeaseRequest.ProtoReflect.Descriptor instead.
 func (*CreateLeaseRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{85}
+	return file_minid_proto_rawDescGZIP(), []int{86}
 }
 
 func (x *CreateLeaseRequest) GetNamespace() string {
@@ -5738,7 +5814,7 @@ type ListLeasesRequest struct {
 
 func (x *ListLeasesRequest) Reset() {
 	*x = ListLeasesRequest{}
-	mi := &file_minid_proto_msgTypes[86]
+	mi := &file_minid_proto_msgTypes[87]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5750,7 +5826,7 @@ func (x *ListLeasesRequest) String() string {
 func (*ListLeasesRequest) ProtoMessage() {}
 
 func (x *ListLeasesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[86]
+	mi := &file_minid_proto_msgTypes[87]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5763,7 +5839,7 @@ func (x *ListLeasesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListLeasesRequest.ProtoReflect.Descriptor instead.
 func (*ListLeasesRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{86}
+	return file_minid_proto_rawDescGZIP(), []int{87}
 }
 
 func (x *ListLeasesRequest) GetNamespace() string {
@@ -5789,7 +5865,7 @@ type ListLeasesResponse struct {
 
 func (x *ListLeasesResponse) Reset() {
 	*x = ListLeasesResponse{}
-	mi := &file_minid_proto_msgTypes[87]
+	mi := &file_minid_proto_msgTypes[88]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5801,7 +5877,7 @@ func (x *ListLeasesResponse) String() string {
 func (*ListLeasesResponse) ProtoMessage() {}
 
 func (x *ListLeasesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[87]
+	mi := &file_minid_proto_msgTypes[88]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5814,7 +5890,7 @@ func (x *ListLeasesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListLeasesResponse.ProtoReflect.Descriptor instead.
 func (*ListLeasesResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{87}
+	return file_minid_proto_rawDescGZIP(), []int{88}
 }
 
 func (x *ListLeasesResponse) GetLeases() []*Lease {
@@ -5835,7 +5911,7 @@ type DeleteLeaseRequest struct {
 
 func (x *DeleteLeaseRequest) Reset() {
 	*x = DeleteLeaseRequest{}
-	mi := &file_minid_proto_msgTypes[88]
+	mi := &file_minid_proto_msgTypes[89]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5847,7 +5923,7 @@ func (x *DeleteLeaseRequest) String() string {
 func (*DeleteLeaseRequest) ProtoMessage() {}
 
 func (x *DeleteLeaseRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[88]
+	mi := &file_minid_proto_msgTypes[89]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5860,7 +5936,7 @@ func (x *DeleteLeaseRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteLeaseRequest.ProtoReflect.Descriptor instead.
 func (*DeleteLeaseRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{88}
+	return file_minid_proto_rawDescGZIP(), []int{89}
 }
 
 func (x *DeleteLeaseRequest) GetNamespace() string {
@@ -5892,7 +5968,7 @@ type DeleteLeaseResponse struct {
 
 func (x *DeleteLeaseResponse) Reset() {
 	*x = DeleteLeaseResponse{}
-	mi := &file_minid_proto_msgTypes[89]
+	mi := &file_minid_proto_msgTypes[90]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5904,7 +5980,7 @@ func (x *DeleteLeaseResponse) String() string {
 func (*DeleteLeaseResponse) ProtoMessage() {}
 
 func (x *DeleteLeaseResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[89]
+	mi := &file_minid_proto_msgTypes[90]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5917,7 +5993,7 @@ func (x *DeleteLeaseResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteLeaseResponse.ProtoReflect.Descriptor instead.
 func (*DeleteLeaseResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{89}
+	return file_minid_proto_rawDescGZIP(), []int{90}
 }
 
 type LeaseResourceRequest struct {
@@ -5931,7 +6007,7 @@ type LeaseResourceRequest struct {
 
 func (x *LeaseResourceRequest) Reset() {
 	*x = LeaseResourceRequest{}
-	mi := &file_minid_proto_msgTypes[90]
+	mi := &file_minid_proto_msgTypes[91]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5943,7 +6019,7 @@ func (x *LeaseResourceRequest) String() string {
 func (*LeaseResourceRequest) ProtoMessage() {}
 
 func (x *LeaseResourceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[90]
+	mi := &file_minid_proto_msgTypes[91]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5956,7 +6032,7 @@ func (x *LeaseResourceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeaseResourceRequest.ProtoReflect.Descriptor instead.
 func (*LeaseResourceRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{90}
+	return file_minid_proto_rawDescGZIP(), []int{91}
 }
 
 func (x *LeaseResourceRequest) GetNamespace() string {
@@ -6038,7 +6114,7 @@ type Container struct {
 
 func (x *Container) Reset() {
 	*x = Container{}
-	mi := &file_minid_proto_msgTypes[91]
+	mi := &file_minid_proto_msgTypes[92]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6050,7 +6126,7 @@ func (x *Container) String() string {
 func (*Container) ProtoMessage() {}
 
 func (x *Container) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[91]
+	mi := &file_minid_proto_msgTypes[92]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6063,7 +6139,7 @@ func (x *Container) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Container.ProtoReflect.Descriptor instead.
 func (*Container) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{91}
+	return file_minid_proto_rawDescGZIP(), []int{92}
 }
 
 func (x *Container) GetId() string {
@@ -6428,7 +6504,7 @@ type PodMember struct {
 
 func (x *PodMember) Reset() {
 	*x = PodMember{}
-	mi := &file_minid_proto_msgTypes[92]
+	mi := &file_minid_proto_msgTypes[93]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6440,7 +6516,7 @@ func (x *PodMember) String() string {
 func (*PodMember) ProtoMessage() {}
 
 func (x *PodMember) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[92]
+	mi := &file_minid_proto_msgTypes[93]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6453,7 +6529,7 @@ func (x *PodMember) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PodMember.ProtoReflect.Descriptor instead.
 func (*PodMember) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{92}
+	return file_minid_proto_rawDescGZIP(), []int{93}
 }
 
 func (x *PodMember) GetPod() string {
@@ -6493,7 +6569,7 @@ type EndpointStatus struct {
 
 func (x *EndpointStatus) Reset() {
 	*x = EndpointStatus{}
-	mi := &file_minid_proto_msgTypes[93]
+	mi := &file_minid_proto_msgTypes[94]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6505,7 +6581,7 @@ func (x *EndpointStatus) String() string {
 func (*EndpointStatus) ProtoMessage() {}
 
 func (x *EndpointStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[93]
+	mi := &file_minid_proto_msgTypes[94]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6518,7 +6594,7 @@ func (x *EndpointStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EndpointStatus.ProtoReflect.Descriptor instead.
 func (*EndpointStatus) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{93}
+	return file_minid_proto_rawDescGZIP(), []int{94}
 }
 
 func (x *EndpointStatus) GetNetwork() string {
@@ -6586,7 +6662,7 @@ type NetworkAttachment struct {
 
 func (x *NetworkAttachment) Reset() {
 	*x = NetworkAttachment{}
-	mi := &file_minid_proto_msgTypes[94]
+	mi := &file_minid_proto_msgTypes[95]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6598,7 +6674,7 @@ func (x *NetworkAttachment) String() string {
 func (*NetworkAttachment) ProtoMessage() {}
 
 func (x *NetworkAttachment) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[94]
+	mi := &file_minid_proto_msgTypes[95]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6611,7 +6687,7 @@ func (x *NetworkAttachment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NetworkAttachment.ProtoReflect.Descriptor instead.
 func (*NetworkAttachment) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{94}
+	return file_minid_proto_rawDescGZIP(), []int{95}
 }
 
 func (x *NetworkAttachment) GetNetwork() string {
@@ -6682,7 +6758,7 @@ type PublishedPort struct {
 
 func (x *PublishedPort) Reset() {
 	*x = PublishedPort{}
-	mi := &file_minid_proto_msgTypes[95]
+	mi := &file_minid_proto_msgTypes[96]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6694,7 +6770,7 @@ func (x *PublishedPort) String() string {
 func (*PublishedPort) ProtoMessage() {}
 
 func (x *PublishedPort) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[95]
+	mi := &file_minid_proto_msgTypes[96]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6707,7 +6783,7 @@ func (x *PublishedPort) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PublishedPort.ProtoReflect.Descriptor instead.
 func (*PublishedPort) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{95}
+	return file_minid_proto_rawDescGZIP(), []int{96}
 }
 
 func (x *PublishedPort) GetProtocol() string {
@@ -6749,7 +6825,7 @@ type DNSSettings struct {
 
 func (x *DNSSettings) Reset() {
 	*x = DNSSettings{}
-	mi := &file_minid_proto_msgTypes[96]
+	mi := &file_minid_proto_msgTypes[97]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6761,7 +6837,7 @@ func (x *DNSSettings) String() string {
 func (*DNSSettings) ProtoMessage() {}
 
 func (x *DNSSettings) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[96]
+	mi := &file_minid_proto_msgTypes[97]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6774,7 +6850,7 @@ func (x *DNSSettings) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DNSSettings.ProtoReflect.Descriptor instead.
 func (*DNSSettings) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{96}
+	return file_minid_proto_rawDescGZIP(), []int{97}
 }
 
 func (x *DNSSettings) GetServers() []string {
@@ -6808,7 +6884,7 @@ type RestartPolicy struct {
 
 func (x *RestartPolicy) Reset() {
 	*x = RestartPolicy{}
-	mi := &file_minid_proto_msgTypes[97]
+	mi := &file_minid_proto_msgTypes[98]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6820,7 +6896,7 @@ func (x *RestartPolicy) String() string {
 func (*RestartPolicy) ProtoMessage() {}
 
 func (x *RestartPolicy) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[97]
+	mi := &file_minid_proto_msgTypes[98]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6833,7 +6909,7 @@ func (x *RestartPolicy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RestartPolicy.ProtoReflect.Descriptor instead.
 func (*RestartPolicy) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{97}
+	return file_minid_proto_rawDescGZIP(), []int{98}
 }
 
 func (x *RestartPolicy) GetName() string {
@@ -6864,7 +6940,7 @@ type HealthCheck struct {
 
 func (x *HealthCheck) Reset() {
 	*x = HealthCheck{}
-	mi := &file_minid_proto_msgTypes[98]
+	mi := &file_minid_proto_msgTypes[99]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6876,7 +6952,7 @@ func (x *HealthCheck) String() string {
 func (*HealthCheck) ProtoMessage() {}
 
 func (x *HealthCheck) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[98]
+	mi := &file_minid_proto_msgTypes[99]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6889,7 +6965,7 @@ func (x *HealthCheck) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HealthCheck.ProtoReflect.Descriptor instead.
 func (*HealthCheck) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{98}
+	return file_minid_proto_rawDescGZIP(), []int{99}
 }
 
 func (x *HealthCheck) GetTest() []string {
@@ -6945,7 +7021,7 @@ type Health struct {
 
 func (x *Health) Reset() {
 	*x = Health{}
-	mi := &file_minid_proto_msgTypes[99]
+	mi := &file_minid_proto_msgTypes[100]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6957,7 +7033,7 @@ func (x *Health) String() string {
 func (*Health) ProtoMessage() {}
 
 func (x *Health) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[99]
+	mi := &file_minid_proto_msgTypes[100]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6970,7 +7046,7 @@ func (x *Health) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Health.ProtoReflect.Descriptor instead.
 func (*Health) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{99}
+	return file_minid_proto_rawDescGZIP(), []int{100}
 }
 
 func (x *Health) GetStatus() string {
@@ -7006,7 +7082,7 @@ type HealthResult struct {
 
 func (x *HealthResult) Reset() {
 	*x = HealthResult{}
-	mi := &file_minid_proto_msgTypes[100]
+	mi := &file_minid_proto_msgTypes[101]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7018,7 +7094,7 @@ func (x *HealthResult) String() string {
 func (*HealthResult) ProtoMessage() {}
 
 func (x *HealthResult) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[100]
+	mi := &file_minid_proto_msgTypes[101]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7031,7 +7107,7 @@ func (x *HealthResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HealthResult.ProtoReflect.Descriptor instead.
 func (*HealthResult) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{100}
+	return file_minid_proto_rawDescGZIP(), []int{101}
 }
 
 func (x *HealthResult) GetStart() int64 {
@@ -7076,7 +7152,7 @@ type Exit struct {
 
 func (x *Exit) Reset() {
 	*x = Exit{}
-	mi := &file_minid_proto_msgTypes[101]
+	mi := &file_minid_proto_msgTypes[102]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7088,7 +7164,7 @@ func (x *Exit) String() string {
 func (*Exit) ProtoMessage() {}
 
 func (x *Exit) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[101]
+	mi := &file_minid_proto_msgTypes[102]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7101,7 +7177,7 @@ func (x *Exit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Exit.ProtoReflect.Descriptor instead.
 func (*Exit) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{101}
+	return file_minid_proto_rawDescGZIP(), []int{102}
 }
 
 func (x *Exit) GetPid() int32 {
@@ -7188,7 +7264,7 @@ type CreateContainerRequest struct {
 
 func (x *CreateContainerRequest) Reset() {
 	*x = CreateContainerRequest{}
-	mi := &file_minid_proto_msgTypes[102]
+	mi := &file_minid_proto_msgTypes[103]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7200,7 +7276,7 @@ func (x *CreateContainerRequest) String() string {
 func (*CreateContainerRequest) ProtoMessage() {}
 
 func (x *CreateContainerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[102]
+	mi := &file_minid_proto_msgTypes[103]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7213,7 +7289,7 @@ func (x *CreateContainerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateContainerRequest.ProtoReflect.Descriptor instead.
 func (*CreateContainerRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{102}
+	return file_minid_proto_rawDescGZIP(), []int{103}
 }
 
 func (x *CreateContainerRequest) GetNamespace() string {
@@ -7467,7 +7543,7 @@ type LogConfig struct {
 
 func (x *LogConfig) Reset() {
 	*x = LogConfig{}
-	mi := &file_minid_proto_msgTypes[103]
+	mi := &file_minid_proto_msgTypes[104]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7479,7 +7555,7 @@ func (x *LogConfig) String() string {
 func (*LogConfig) ProtoMessage() {}
 
 func (x *LogConfig) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[103]
+	mi := &file_minid_proto_msgTypes[104]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7492,7 +7568,7 @@ func (x *LogConfig) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogConfig.ProtoReflect.Descriptor instead.
 func (*LogConfig) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{103}
+	return file_minid_proto_rawDescGZIP(), []int{104}
 }
 
 func (x *LogConfig) GetDriver() string {
@@ -7543,7 +7619,7 @@ type LogShipping struct {
 
 func (x *LogShipping) Reset() {
 	*x = LogShipping{}
-	mi := &file_minid_proto_msgTypes[104]
+	mi := &file_minid_proto_msgTypes[105]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7555,7 +7631,7 @@ func (x *LogShipping) String() string {
 func (*LogShipping) ProtoMessage() {}
 
 func (x *LogShipping) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[104]
+	mi := &file_minid_proto_msgTypes[105]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7568,7 +7644,7 @@ func (x *LogShipping) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogShipping.ProtoReflect.Descriptor instead.
 func (*LogShipping) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{104}
+	return file_minid_proto_rawDescGZIP(), []int{105}
 }
 
 func (x *LogShipping) GetError() string {
@@ -7611,7 +7687,7 @@ type ContainerRequest struct {
 
 func (x *ContainerRequest) Reset() {
 	*x = ContainerRequest{}
-	mi := &file_minid_proto_msgTypes[105]
+	mi := &file_minid_proto_msgTypes[106]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7623,7 +7699,7 @@ func (x *ContainerRequest) String() string {
 func (*ContainerRequest) ProtoMessage() {}
 
 func (x *ContainerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[105]
+	mi := &file_minid_proto_msgTypes[106]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7636,7 +7712,7 @@ func (x *ContainerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContainerRequest.ProtoReflect.Descriptor instead.
 func (*ContainerRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{105}
+	return file_minid_proto_rawDescGZIP(), []int{106}
 }
 
 func (x *ContainerRequest) GetNamespace() string {
@@ -7679,7 +7755,7 @@ type StopRequest struct {
 
 func (x *StopRequest) Reset() {
 	*x = StopRequest{}
-	mi := &file_minid_proto_msgTypes[106]
+	mi := &file_minid_proto_msgTypes[107]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7691,7 +7767,7 @@ func (x *StopRequest) String() string {
 func (*StopRequest) ProtoMessage() {}
 
 func (x *StopRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[106]
+	mi := &file_minid_proto_msgTypes[107]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7704,7 +7780,7 @@ func (x *StopRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StopRequest.ProtoReflect.Descriptor instead.
 func (*StopRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{106}
+	return file_minid_proto_rawDescGZIP(), []int{107}
 }
 
 func (x *StopRequest) GetNamespace() string {
@@ -7746,7 +7822,7 @@ type RenameRequest struct {
 
 func (x *RenameRequest) Reset() {
 	*x = RenameRequest{}
-	mi := &file_minid_proto_msgTypes[107]
+	mi := &file_minid_proto_msgTypes[108]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7758,7 +7834,7 @@ func (x *RenameRequest) String() string {
 func (*RenameRequest) ProtoMessage() {}
 
 func (x *RenameRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[107]
+	mi := &file_minid_proto_msgTypes[108]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7771,7 +7847,7 @@ func (x *RenameRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RenameRequest.ProtoReflect.Descriptor instead.
 func (*RenameRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{107}
+	return file_minid_proto_rawDescGZIP(), []int{108}
 }
 
 func (x *RenameRequest) GetNamespace() string {
@@ -7807,7 +7883,7 @@ type ConnectRequest struct {
 
 func (x *ConnectRequest) Reset() {
 	*x = ConnectRequest{}
-	mi := &file_minid_proto_msgTypes[108]
+	mi := &file_minid_proto_msgTypes[109]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7819,7 +7895,7 @@ func (x *ConnectRequest) String() string {
 func (*ConnectRequest) ProtoMessage() {}
 
 func (x *ConnectRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[108]
+	mi := &file_minid_proto_msgTypes[109]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7832,7 +7908,7 @@ func (x *ConnectRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConnectRequest.ProtoReflect.Descriptor instead.
 func (*ConnectRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{108}
+	return file_minid_proto_rawDescGZIP(), []int{109}
 }
 
 func (x *ConnectRequest) GetNamespace() string {
@@ -7874,7 +7950,7 @@ type ListContainersRequest struct {
 
 func (x *ListContainersRequest) Reset() {
 	*x = ListContainersRequest{}
-	mi := &file_minid_proto_msgTypes[109]
+	mi := &file_minid_proto_msgTypes[110]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7886,7 +7962,7 @@ func (x *ListContainersRequest) String() string {
 func (*ListContainersRequest) ProtoMessage() {}
 
 func (x *ListContainersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[109]
+	mi := &file_minid_proto_msgTypes[110]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7899,7 +7975,7 @@ func (x *ListContainersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListContainersRequest.ProtoReflect.Descriptor instead.
 func (*ListContainersRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{109}
+	return file_minid_proto_rawDescGZIP(), []int{110}
 }
 
 func (x *ListContainersRequest) GetNamespace() string {
@@ -7932,7 +8008,7 @@ type ListContainersResponse struct {
 
 func (x *ListContainersResponse) Reset() {
 	*x = ListContainersResponse{}
-	mi := &file_minid_proto_msgTypes[110]
+	mi := &file_minid_proto_msgTypes[111]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7944,7 +8020,7 @@ func (x *ListContainersResponse) String() string {
 func (*ListContainersResponse) ProtoMessage() {}
 
 func (x *ListContainersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[110]
+	mi := &file_minid_proto_msgTypes[111]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7957,7 +8033,7 @@ func (x *ListContainersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListContainersResponse.ProtoReflect.Descriptor instead.
 func (*ListContainersResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{110}
+	return file_minid_proto_rawDescGZIP(), []int{111}
 }
 
 func (x *ListContainersResponse) GetContainers() []*Container {
@@ -7979,7 +8055,7 @@ type SetContainerLabelsRequest struct {
 
 func (x *SetContainerLabelsRequest) Reset() {
 	*x = SetContainerLabelsRequest{}
-	mi := &file_minid_proto_msgTypes[111]
+	mi := &file_minid_proto_msgTypes[112]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7991,7 +8067,7 @@ func (x *SetContainerLabelsRequest) String() string {
 func (*SetContainerLabelsRequest) ProtoMessage() {}
 
 func (x *SetContainerLabelsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[111]
+	mi := &file_minid_proto_msgTypes[112]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8004,7 +8080,7 @@ func (x *SetContainerLabelsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetContainerLabelsRequest.ProtoReflect.Descriptor instead.
 func (*SetContainerLabelsRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{111}
+	return file_minid_proto_rawDescGZIP(), []int{112}
 }
 
 func (x *SetContainerLabelsRequest) GetNamespace() string {
@@ -8048,7 +8124,7 @@ type DeleteContainerRequest struct {
 
 func (x *DeleteContainerRequest) Reset() {
 	*x = DeleteContainerRequest{}
-	mi := &file_minid_proto_msgTypes[112]
+	mi := &file_minid_proto_msgTypes[113]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8060,7 +8136,7 @@ func (x *DeleteContainerRequest) String() string {
 func (*DeleteContainerRequest) ProtoMessage() {}
 
 func (x *DeleteContainerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[112]
+	mi := &file_minid_proto_msgTypes[113]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8073,7 +8149,7 @@ func (x *DeleteContainerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteContainerRequest.ProtoReflect.Descriptor instead.
 func (*DeleteContainerRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{112}
+	return file_minid_proto_rawDescGZIP(), []int{113}
 }
 
 func (x *DeleteContainerRequest) GetNamespace() string {
@@ -8120,7 +8196,7 @@ type DeleteContainerResponse struct {
 
 func (x *DeleteContainerResponse) Reset() {
 	*x = DeleteContainerResponse{}
-	mi := &file_minid_proto_msgTypes[113]
+	mi := &file_minid_proto_msgTypes[114]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8132,7 +8208,7 @@ func (x *DeleteContainerResponse) String() string {
 func (*DeleteContainerResponse) ProtoMessage() {}
 
 func (x *DeleteContainerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[113]
+	mi := &file_minid_proto_msgTypes[114]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8145,7 +8221,7 @@ func (x *DeleteContainerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteContainerResponse.ProtoReflect.Descriptor instead.
 func (*DeleteContainerResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{113}
+	return file_minid_proto_rawDescGZIP(), []int{114}
 }
 
 func (x *DeleteContainerResponse) GetExit() *Exit {
@@ -8165,7 +8241,7 @@ type StartResponse struct {
 
 func (x *StartResponse) Reset() {
 	*x = StartResponse{}
-	mi := &file_minid_proto_msgTypes[114]
+	mi := &file_minid_proto_msgTypes[115]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8177,7 +8253,7 @@ func (x *StartResponse) String() string {
 func (*StartResponse) ProtoMessage() {}
 
 func (x *StartResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[114]
+	mi := &file_minid_proto_msgTypes[115]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8190,7 +8266,7 @@ func (x *StartResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StartResponse.ProtoReflect.Descriptor instead.
 func (*StartResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{114}
+	return file_minid_proto_rawDescGZIP(), []int{115}
 }
 
 func (x *StartResponse) GetPid() int64 {
@@ -8215,7 +8291,7 @@ type ContainerActionResponse struct {
 
 func (x *ContainerActionResponse) Reset() {
 	*x = ContainerActionResponse{}
-	mi := &file_minid_proto_msgTypes[115]
+	mi := &file_minid_proto_msgTypes[116]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8227,7 +8303,7 @@ func (x *ContainerActionResponse) String() string {
 func (*ContainerActionResponse) ProtoMessage() {}
 
 func (x *ContainerActionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[115]
+	mi := &file_minid_proto_msgTypes[116]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8240,7 +8316,7 @@ func (x *ContainerActionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContainerActionResponse.ProtoReflect.Descriptor instead.
 func (*ContainerActionResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{115}
+	return file_minid_proto_rawDescGZIP(), []int{116}
 }
 
 type UpdateContainerRequest struct {
@@ -8255,7 +8331,7 @@ type UpdateContainerRequest struct {
 
 func (x *UpdateContainerRequest) Reset() {
 	*x = UpdateContainerRequest{}
-	mi := &file_minid_proto_msgTypes[116]
+	mi := &file_minid_proto_msgTypes[117]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8267,7 +8343,7 @@ func (x *UpdateContainerRequest) String() string {
 func (*UpdateContainerRequest) ProtoMessage() {}
 
 func (x *UpdateContainerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[116]
+	mi := &file_minid_proto_msgTypes[117]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8280,7 +8356,7 @@ func (x *UpdateContainerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateContainerRequest.ProtoReflect.Descriptor instead.
 func (*UpdateContainerRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{116}
+	return file_minid_proto_rawDescGZIP(), []int{117}
 }
 
 func (x *UpdateContainerRequest) GetNamespace() string {
@@ -8321,7 +8397,7 @@ type StatsRequest struct {
 
 func (x *StatsRequest) Reset() {
 	*x = StatsRequest{}
-	mi := &file_minid_proto_msgTypes[117]
+	mi := &file_minid_proto_msgTypes[118]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8333,7 +8409,7 @@ func (x *StatsRequest) String() string {
 func (*StatsRequest) ProtoMessage() {}
 
 func (x *StatsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[117]
+	mi := &file_minid_proto_msgTypes[118]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8346,7 +8422,7 @@ func (x *StatsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatsRequest.ProtoReflect.Descriptor instead.
 func (*StatsRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{117}
+	return file_minid_proto_rawDescGZIP(), []int{118}
 }
 
 func (x *StatsRequest) GetNamespace() string {
@@ -8372,7 +8448,7 @@ type StatsResponse struct {
 
 func (x *StatsResponse) Reset() {
 	*x = StatsResponse{}
-	mi := &file_minid_proto_msgTypes[118]
+	mi := &file_minid_proto_msgTypes[119]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8384,7 +8460,7 @@ func (x *StatsResponse) String() string {
 func (*StatsResponse) ProtoMessage() {}
 
 func (x *StatsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[118]
+	mi := &file_minid_proto_msgTypes[119]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8397,7 +8473,7 @@ func (x *StatsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatsResponse.ProtoReflect.Descriptor instead.
 func (*StatsResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{118}
+	return file_minid_proto_rawDescGZIP(), []int{119}
 }
 
 func (x *StatsResponse) GetStats() []*ContainerStats {
@@ -8417,7 +8493,7 @@ type ContainerStats struct {
 
 func (x *ContainerStats) Reset() {
 	*x = ContainerStats{}
-	mi := &file_minid_proto_msgTypes[119]
+	mi := &file_minid_proto_msgTypes[120]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8429,7 +8505,7 @@ func (x *ContainerStats) String() string {
 func (*ContainerStats) ProtoMessage() {}
 
 func (x *ContainerStats) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[119]
+	mi := &file_minid_proto_msgTypes[120]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8442,7 +8518,7 @@ func (x *ContainerStats) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContainerStats.ProtoReflect.Descriptor instead.
 func (*ContainerStats) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{119}
+	return file_minid_proto_rawDescGZIP(), []int{120}
 }
 
 func (x *ContainerStats) GetId() string {
@@ -8468,7 +8544,7 @@ type TopResponse struct {
 
 func (x *TopResponse) Reset() {
 	*x = TopResponse{}
-	mi := &file_minid_proto_msgTypes[120]
+	mi := &file_minid_proto_msgTypes[121]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8480,7 +8556,7 @@ func (x *TopResponse) String() string {
 func (*TopResponse) ProtoMessage() {}
 
 func (x *TopResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[120]
+	mi := &file_minid_proto_msgTypes[121]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8493,7 +8569,7 @@ func (x *TopResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TopResponse.ProtoReflect.Descriptor instead.
 func (*TopResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{120}
+	return file_minid_proto_rawDescGZIP(), []int{121}
 }
 
 func (x *TopResponse) GetProcesses() []*ProcessInfo {
@@ -8519,7 +8595,7 @@ type ProcessInfo struct {
 
 func (x *ProcessInfo) Reset() {
 	*x = ProcessInfo{}
-	mi := &file_minid_proto_msgTypes[121]
+	mi := &file_minid_proto_msgTypes[122]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8531,7 +8607,7 @@ func (x *ProcessInfo) String() string {
 func (*ProcessInfo) ProtoMessage() {}
 
 func (x *ProcessInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[121]
+	mi := &file_minid_proto_msgTypes[122]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8544,7 +8620,7 @@ func (x *ProcessInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProcessInfo.ProtoReflect.Descriptor instead.
 func (*ProcessInfo) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{121}
+	return file_minid_proto_rawDescGZIP(), []int{122}
 }
 
 func (x *ProcessInfo) GetPid() int64 {
@@ -8618,7 +8694,7 @@ type LogsRequest struct {
 
 func (x *LogsRequest) Reset() {
 	*x = LogsRequest{}
-	mi := &file_minid_proto_msgTypes[122]
+	mi := &file_minid_proto_msgTypes[123]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8630,7 +8706,7 @@ func (x *LogsRequest) String() string {
 func (*LogsRequest) ProtoMessage() {}
 
 func (x *LogsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[122]
+	mi := &file_minid_proto_msgTypes[123]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8643,7 +8719,7 @@ func (x *LogsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogsRequest.ProtoReflect.Descriptor instead.
 func (*LogsRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{122}
+	return file_minid_proto_rawDescGZIP(), []int{123}
 }
 
 func (x *LogsRequest) GetNamespace() string {
@@ -8708,7 +8784,7 @@ type LogEntry struct {
 
 func (x *LogEntry) Reset() {
 	*x = LogEntry{}
-	mi := &file_minid_proto_msgTypes[123]
+	mi := &file_minid_proto_msgTypes[124]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8720,7 +8796,7 @@ func (x *LogEntry) String() string {
 func (*LogEntry) ProtoMessage() {}
 
 func (x *LogEntry) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[123]
+	mi := &file_minid_proto_msgTypes[124]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8733,7 +8809,7 @@ func (x *LogEntry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogEntry.ProtoReflect.Descriptor instead.
 func (*LogEntry) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{123}
+	return file_minid_proto_rawDescGZIP(), []int{124}
 }
 
 func (x *LogEntry) GetTime() int64 {
@@ -8792,7 +8868,7 @@ type CheckpointRequest struct {
 
 func (x *CheckpointRequest) Reset() {
 	*x = CheckpointRequest{}
-	mi := &file_minid_proto_msgTypes[124]
+	mi := &file_minid_proto_msgTypes[125]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8804,7 +8880,7 @@ func (x *CheckpointRequest) String() string {
 func (*CheckpointRequest) ProtoMessage() {}
 
 func (x *CheckpointRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[124]
+	mi := &file_minid_proto_msgTypes[125]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8817,7 +8893,7 @@ func (x *CheckpointRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckpointRequest.ProtoReflect.Descriptor instead.
 func (*CheckpointRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{124}
+	return file_minid_proto_rawDescGZIP(), []int{125}
 }
 
 func (x *CheckpointRequest) GetNamespace() string {
@@ -8921,7 +8997,7 @@ type CheckpointResponse struct {
 
 func (x *CheckpointResponse) Reset() {
 	*x = CheckpointResponse{}
-	mi := &file_minid_proto_msgTypes[125]
+	mi := &file_minid_proto_msgTypes[126]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8933,7 +9009,7 @@ func (x *CheckpointResponse) String() string {
 func (*CheckpointResponse) ProtoMessage() {}
 
 func (x *CheckpointResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[125]
+	mi := &file_minid_proto_msgTypes[126]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8946,7 +9022,7 @@ func (x *CheckpointResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckpointResponse.ProtoReflect.Descriptor instead.
 func (*CheckpointResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{125}
+	return file_minid_proto_rawDescGZIP(), []int{126}
 }
 
 func (x *CheckpointResponse) GetPath() string {
@@ -8979,7 +9055,7 @@ type RestoreRequest struct {
 
 func (x *RestoreRequest) Reset() {
 	*x = RestoreRequest{}
-	mi := &file_minid_proto_msgTypes[126]
+	mi := &file_minid_proto_msgTypes[127]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8991,7 +9067,7 @@ func (x *RestoreRequest) String() string {
 func (*RestoreRequest) ProtoMessage() {}
 
 func (x *RestoreRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[126]
+	mi := &file_minid_proto_msgTypes[127]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9004,7 +9080,7 @@ func (x *RestoreRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RestoreRequest.ProtoReflect.Descriptor instead.
 func (*RestoreRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{126}
+	return file_minid_proto_rawDescGZIP(), []int{127}
 }
 
 func (x *RestoreRequest) GetNamespace() string {
@@ -9074,7 +9150,7 @@ type ListCheckpointsRequest struct {
 
 func (x *ListCheckpointsRequest) Reset() {
 	*x = ListCheckpointsRequest{}
-	mi := &file_minid_proto_msgTypes[127]
+	mi := &file_minid_proto_msgTypes[128]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9086,7 +9162,7 @@ func (x *ListCheckpointsRequest) String() string {
 func (*ListCheckpointsRequest) ProtoMessage() {}
 
 func (x *ListCheckpointsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[127]
+	mi := &file_minid_proto_msgTypes[128]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9099,7 +9175,7 @@ func (x *ListCheckpointsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListCheckpointsRequest.ProtoReflect.Descriptor instead.
 func (*ListCheckpointsRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{127}
+	return file_minid_proto_rawDescGZIP(), []int{128}
 }
 
 func (x *ListCheckpointsRequest) GetNamespace() string {
@@ -9132,7 +9208,7 @@ type ListCheckpointsResponse struct {
 
 func (x *ListCheckpointsResponse) Reset() {
 	*x = ListCheckpointsResponse{}
-	mi := &file_minid_proto_msgTypes[128]
+	mi := &file_minid_proto_msgTypes[129]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9144,7 +9220,7 @@ func (x *ListCheckpointsResponse) String() string {
 func (*ListCheckpointsResponse) ProtoMessage() {}
 
 func (x *ListCheckpointsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[128]
+	mi := &file_minid_proto_msgTypes[129]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9157,7 +9233,7 @@ func (x *ListCheckpointsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListCheckpointsResponse.ProtoReflect.Descriptor instead.
 func (*ListCheckpointsResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{128}
+	return file_minid_proto_rawDescGZIP(), []int{129}
 }
 
 func (x *ListCheckpointsResponse) GetNames() []string {
@@ -9179,7 +9255,7 @@ type RemoveCheckpointRequest struct {
 
 func (x *RemoveCheckpointRequest) Reset() {
 	*x = RemoveCheckpointRequest{}
-	mi := &file_minid_proto_msgTypes[129]
+	mi := &file_minid_proto_msgTypes[130]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9191,7 +9267,7 @@ func (x *RemoveCheckpointRequest) String() string {
 func (*RemoveCheckpointRequest) ProtoMessage() {}
 
 func (x *RemoveCheckpointRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[129]
+	mi := &file_minid_proto_msgTypes[130]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9204,7 +9280,7 @@ func (x *RemoveCheckpointRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveCheckpointRequest.ProtoReflect.Descriptor instead.
 func (*RemoveCheckpointRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{129}
+	return file_minid_proto_rawDescGZIP(), []int{130}
 }
 
 func (x *RemoveCheckpointRequest) GetNamespace() string {
@@ -9243,7 +9319,7 @@ type RemoveCheckpointResponse struct {
 
 func (x *RemoveCheckpointResponse) Reset() {
 	*x = RemoveCheckpointResponse{}
-	mi := &file_minid_proto_msgTypes[130]
+	mi := &file_minid_proto_msgTypes[131]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9255,7 +9331,7 @@ func (x *RemoveCheckpointResponse) String() string {
 func (*RemoveCheckpointResponse) ProtoMessage() {}
 
 func (x *RemoveCheckpointResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[130]
+	mi := &file_minid_proto_msgTypes[131]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9268,7 +9344,7 @@ func (x *RemoveCheckpointResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveCheckpointResponse.ProtoReflect.Descriptor instead.
 func (*RemoveCheckpointResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{130}
+	return file_minid_proto_rawDescGZIP(), []int{131}
 }
 
 type Network struct {
@@ -9290,7 +9366,7 @@ type Network struct {
 
 func (x *Network) Reset() {
 	*x = Network{}
-	mi := &file_minid_proto_msgTypes[131]
+	mi := &file_minid_proto_msgTypes[132]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9302,7 +9378,7 @@ func (x *Network) String() string {
 func (*Network) ProtoMessage() {}
 
 func (x *Network) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[131]
+	mi := &file_minid_proto_msgTypes[132]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9315,7 +9391,7 @@ func (x *Network) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Network.ProtoReflect.Descriptor instead.
 func (*Network) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{131}
+	return file_minid_proto_rawDescGZIP(), []int{132}
 }
 
 func (x *Network) GetId() string {
@@ -9407,7 +9483,7 @@ type Subnet struct {
 
 func (x *Subnet) Reset() {
 	*x = Subnet{}
-	mi := &file_minid_proto_msgTypes[132]
+	mi := &file_minid_proto_msgTypes[133]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9419,7 +9495,7 @@ func (x *Subnet) String() string {
 func (*Subnet) ProtoMessage() {}
 
 func (x *Subnet) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[132]
+	mi := &file_minid_proto_msgTypes[133]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9432,7 +9508,7 @@ func (x *Subnet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Subnet.ProtoReflect.Descriptor instead.
 func (*Subnet) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{132}
+	return file_minid_proto_rawDescGZIP(), []int{133}
 }
 
 func (x *Subnet) GetSubnet() string {
@@ -9474,7 +9550,7 @@ type NetworkMember struct {
 
 func (x *NetworkMember) Reset() {
 	*x = NetworkMember{}
-	mi := &file_minid_proto_msgTypes[133]
+	mi := &file_minid_proto_msgTypes[134]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9486,7 +9562,7 @@ func (x *NetworkMember) String() string {
 func (*NetworkMember) ProtoMessage() {}
 
 func (x *NetworkMember) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[133]
+	mi := &file_minid_proto_msgTypes[134]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9499,7 +9575,7 @@ func (x *NetworkMember) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NetworkMember.ProtoReflect.Descriptor instead.
 func (*NetworkMember) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{133}
+	return file_minid_proto_rawDescGZIP(), []int{134}
 }
 
 func (x *NetworkMember) GetId() string {
@@ -9540,7 +9616,7 @@ type CreateNetworkRequest struct {
 
 func (x *CreateNetworkRequest) Reset() {
 	*x = CreateNetworkRequest{}
-	mi := &file_minid_proto_msgTypes[134]
+	mi := &file_minid_proto_msgTypes[135]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9552,7 +9628,7 @@ func (x *CreateNetworkRequest) String() string {
 func (*CreateNetworkRequest) ProtoMessage() {}
 
 func (x *CreateNetworkRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[134]
+	mi := &file_minid_proto_msgTypes[135]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9565,7 +9641,7 @@ func (x *CreateNetworkRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateNetworkRequest.ProtoReflect.Descriptor instead.
 func (*CreateNetworkRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{134}
+	return file_minid_proto_rawDescGZIP(), []int{135}
 }
 
 func (x *CreateNetworkRequest) GetNamespace() string {
@@ -9641,7 +9717,7 @@ type NetworkRequest struct {
 
 func (x *NetworkRequest) Reset() {
 	*x = NetworkRequest{}
-	mi := &file_minid_proto_msgTypes[135]
+	mi := &file_minid_proto_msgTypes[136]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9653,7 +9729,7 @@ func (x *NetworkRequest) String() string {
 func (*NetworkRequest) ProtoMessage() {}
 
 func (x *NetworkRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[135]
+	mi := &file_minid_proto_msgTypes[136]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9666,7 +9742,7 @@ func (x *NetworkRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NetworkRequest.ProtoReflect.Descriptor instead.
 func (*NetworkRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{135}
+	return file_minid_proto_rawDescGZIP(), []int{136}
 }
 
 func (x *NetworkRequest) GetNamespace() string {
@@ -9693,7 +9769,7 @@ type ListNetworksRequest struct {
 
 func (x *ListNetworksRequest) Reset() {
 	*x = ListNetworksRequest{}
-	mi := &file_minid_proto_msgTypes[136]
+	mi := &file_minid_proto_msgTypes[137]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9705,7 +9781,7 @@ func (x *ListNetworksRequest) String() string {
 func (*ListNetworksRequest) ProtoMessage() {}
 
 func (x *ListNetworksRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[136]
+	mi := &file_minid_proto_msgTypes[137]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9718,7 +9794,7 @@ func (x *ListNetworksRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListNetworksRequest.ProtoReflect.Descriptor instead.
 func (*ListNetworksRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{136}
+	return file_minid_proto_rawDescGZIP(), []int{137}
 }
 
 func (x *ListNetworksRequest) GetNamespace() string {
@@ -9744,7 +9820,7 @@ type ListNetworksResponse struct {
 
 func (x *ListNetworksResponse) Reset() {
 	*x = ListNetworksResponse{}
-	mi := &file_minid_proto_msgTypes[137]
+	mi := &file_minid_proto_msgTypes[138]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9756,7 +9832,7 @@ func (x *ListNetworksResponse) String() string {
 func (*ListNetworksResponse) ProtoMessage() {}
 
 func (x *ListNetworksResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[137]
+	mi := &file_minid_proto_msgTypes[138]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9769,7 +9845,7 @@ func (x *ListNetworksResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListNetworksResponse.ProtoReflect.Descriptor instead.
 func (*ListNetworksResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{137}
+	return file_minid_proto_rawDescGZIP(), []int{138}
 }
 
 func (x *ListNetworksResponse) GetNetworks() []*Network {
@@ -9787,7 +9863,7 @@ type RemoveNetworkResponse struct {
 
 func (x *RemoveNetworkResponse) Reset() {
 	*x = RemoveNetworkResponse{}
-	mi := &file_minid_proto_msgTypes[138]
+	mi := &file_minid_proto_msgTypes[139]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9799,7 +9875,7 @@ func (x *RemoveNetworkResponse) String() string {
 func (*RemoveNetworkResponse) ProtoMessage() {}
 
 func (x *RemoveNetworkResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[138]
+	mi := &file_minid_proto_msgTypes[139]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9812,7 +9888,7 @@ func (x *RemoveNetworkResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveNetworkResponse.ProtoReflect.Descriptor instead.
 func (*RemoveNetworkResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{138}
+	return file_minid_proto_rawDescGZIP(), []int{139}
 }
 
 type PruneNetworksRequest struct {
@@ -9826,7 +9902,7 @@ type PruneNetworksRequest struct {
 
 func (x *PruneNetworksRequest) Reset() {
 	*x = PruneNetworksRequest{}
-	mi := &file_minid_proto_msgTypes[139]
+	mi := &file_minid_proto_msgTypes[140]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9838,7 +9914,7 @@ func (x *PruneNetworksRequest) String() string {
 func (*PruneNetworksRequest) ProtoMessage() {}
 
 func (x *PruneNetworksRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[139]
+	mi := &file_minid_proto_msgTypes[140]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9851,7 +9927,7 @@ func (x *PruneNetworksRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PruneNetworksRequest.ProtoReflect.Descriptor instead.
 func (*PruneNetworksRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{139}
+	return file_minid_proto_rawDescGZIP(), []int{140}
 }
 
 func (x *PruneNetworksRequest) GetNamespace() string {
@@ -9884,7 +9960,7 @@ type PruneNetworksResponse struct {
 
 func (x *PruneNetworksResponse) Reset() {
 	*x = PruneNetworksResponse{}
-	mi := &file_minid_proto_msgTypes[140]
+	mi := &file_minid_proto_msgTypes[141]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9896,7 +9972,7 @@ func (x *PruneNetworksResponse) String() string {
 func (*PruneNetworksResponse) ProtoMessage() {}
 
 func (x *PruneNetworksResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[140]
+	mi := &file_minid_proto_msgTypes[141]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9909,7 +9985,7 @@ func (x *PruneNetworksResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PruneNetworksResponse.ProtoReflect.Descriptor instead.
 func (*PruneNetworksResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{140}
+	return file_minid_proto_rawDescGZIP(), []int{141}
 }
 
 func (x *PruneNetworksResponse) GetRemoved() []string {
@@ -9930,7 +10006,7 @@ type ProcessRequest struct {
 
 func (x *ProcessRequest) Reset() {
 	*x = ProcessRequest{}
-	mi := &file_minid_proto_msgTypes[141]
+	mi := &file_minid_proto_msgTypes[142]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9942,7 +10018,7 @@ func (x *ProcessRequest) String() string {
 func (*ProcessRequest) ProtoMessage() {}
 
 func (x *ProcessRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[141]
+	mi := &file_minid_proto_msgTypes[142]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9955,7 +10031,7 @@ func (x *ProcessRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProcessRequest.ProtoReflect.Descriptor instead.
 func (*ProcessRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{141}
+	return file_minid_proto_rawDescGZIP(), []int{142}
 }
 
 func (x *ProcessRequest) GetNamespace() string {
@@ -9993,7 +10069,7 @@ type ExecRequest struct {
 
 func (x *ExecRequest) Reset() {
 	*x = ExecRequest{}
-	mi := &file_minid_proto_msgTypes[142]
+	mi := &file_minid_proto_msgTypes[143]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -10005,7 +10081,7 @@ func (x *ExecRequest) String() string {
 func (*ExecRequest) ProtoMessage() {}
 
 func (x *ExecRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[142]
+	mi := &file_minid_proto_msgTypes[143]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -10018,7 +10094,7 @@ func (x *ExecRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExecRequest.ProtoReflect.Descriptor instead.
 func (*ExecRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{142}
+	return file_minid_proto_rawDescGZIP(), []int{143}
 }
 
 func (x *ExecRequest) GetNamespace() string {
@@ -10073,7 +10149,7 @@ type ExecResponse struct {
 
 func (x *ExecResponse) Reset() {
 	*x = ExecResponse{}
-	mi := &file_minid_proto_msgTypes[143]
+	mi := &file_minid_proto_msgTypes[144]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -10085,7 +10161,7 @@ func (x *ExecResponse) String() string {
 func (*ExecResponse) ProtoMessage() {}
 
 func (x *ExecResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[143]
+	mi := &file_minid_proto_msgTypes[144]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -10098,7 +10174,7 @@ func (x *ExecResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExecResponse.ProtoReflect.Descriptor instead.
 func (*ExecResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{143}
+	return file_minid_proto_rawDescGZIP(), []int{144}
 }
 
 func (x *ExecResponse) GetExecId() string {
@@ -10125,7 +10201,7 @@ type ListProcessesRequest struct {
 
 func (x *ListProcessesRequest) Reset() {
 	*x = ListProcessesRequest{}
-	mi := &file_minid_proto_msgTypes[144]
+	mi := &file_minid_proto_msgTypes[145]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -10137,7 +10213,7 @@ func (x *ListProcessesRequest) String() string {
 func (*ListProcessesRequest) ProtoMessage() {}
 
 func (x *ListProcessesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[144]
+	mi := &file_minid_proto_msgTypes[145]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -10150,7 +10226,7 @@ func (x *ListProcessesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListProcessesRequest.ProtoReflect.Descriptor instead.
 func (*ListProcessesRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{144}
+	return file_minid_proto_rawDescGZIP(), []int{145}
 }
 
 func (x *ListProcessesRequest) GetNamespace() string {
@@ -10176,7 +10252,7 @@ type ListProcessesResponse struct {
 
 func (x *ListProcessesResponse) Reset() {
 	*x = ListProcessesResponse{}
-	mi := &file_minid_proto_msgTypes[145]
+	mi := &file_minid_proto_msgTypes[146]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -10188,7 +10264,7 @@ func (x *ListProcessesResponse) String() string {
 func (*ListProcessesResponse) ProtoMessage() {}
 
 func (x *ListProcessesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[145]
+	mi := &file_minid_proto_msgTypes[146]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -10201,7 +10277,7 @@ func (x *ListProcessesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListProcessesResponse.ProtoReflect.Descriptor instead.
 func (*ListProcessesResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{145}
+	return file_minid_proto_rawDescGZIP(), []int{146}
 }
 
 func (x *ListProcessesResponse) GetProcesses() []*Process {
@@ -10225,7 +10301,7 @@ type Process struct {
 
 func (x *Process) Reset() {
 	*x = Process{}
-	mi := &file_minid_proto_msgTypes[146]
+	mi := &file_minid_proto_msgTypes[147]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -10237,7 +10313,7 @@ func (x *Process) String() string {
 func (*Process) ProtoMessage() {}
 
 func (x *Process) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[146]
+	mi := &file_minid_proto_msgTypes[147]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -10250,7 +10326,7 @@ func (x *Process) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Process.ProtoReflect.Descriptor instead.
 func (*Process) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{146}
+	return file_minid_proto_rawDescGZIP(), []int{147}
 }
 
 func (x *Process) GetExecId() string {
@@ -10308,7 +10384,7 @@ type SignalRequest struct {
 
 func (x *SignalRequest) Reset() {
 	*x = SignalRequest{}
-	mi := &file_minid_proto_msgTypes[147]
+	mi := &file_minid_proto_msgTypes[148]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -10320,7 +10396,7 @@ func (x *SignalRequest) String() string {
 func (*SignalRequest) ProtoMessage() {}
 
 func (x *SignalRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[147]
+	mi := &file_minid_proto_msgTypes[148]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -10333,7 +10409,7 @@ func (x *SignalRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SignalRequest.ProtoReflect.Descriptor instead.
 func (*SignalRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{147}
+	return file_minid_proto_rawDescGZIP(), []int{148}
 }
 
 func (x *SignalRequest) GetNamespace() string {
@@ -10379,7 +10455,7 @@ type SignalResponse struct {
 
 func (x *SignalResponse) Reset() {
 	*x = SignalResponse{}
-	mi := &file_minid_proto_msgTypes[148]
+	mi := &file_minid_proto_msgTypes[149]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -10391,7 +10467,7 @@ func (x *SignalResponse) String() string {
 func (*SignalResponse) ProtoMessage() {}
 
 func (x *SignalResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[148]
+	mi := &file_minid_proto_msgTypes[149]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -10404,7 +10480,7 @@ func (x *SignalResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SignalResponse.ProtoReflect.Descriptor instead.
 func (*SignalResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{148}
+	return file_minid_proto_rawDescGZIP(), []int{149}
 }
 
 type ResizeRequest struct {
@@ -10420,7 +10496,7 @@ type ResizeRequest struct {
 
 func (x *ResizeRequest) Reset() {
 	*x = ResizeRequest{}
-	mi := &file_minid_proto_msgTypes[149]
+	mi := &file_minid_proto_msgTypes[150]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -10432,7 +10508,7 @@ func (x *ResizeRequest) String() string {
 func (*ResizeRequest) ProtoMessage() {}
 
 func (x *ResizeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[149]
+	mi := &file_minid_proto_msgTypes[150]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -10445,7 +10521,7 @@ func (x *ResizeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResizeRequest.ProtoReflect.Descriptor instead.
 func (*ResizeRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{149}
+	return file_minid_proto_rawDescGZIP(), []int{150}
 }
 
 func (x *ResizeRequest) GetNamespace() string {
@@ -10491,7 +10567,7 @@ type ResizeResponse struct {
 
 func (x *ResizeResponse) Reset() {
 	*x = ResizeResponse{}
-	mi := &file_minid_proto_msgTypes[150]
+	mi := &file_minid_proto_msgTypes[151]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -10503,7 +10579,7 @@ func (x *ResizeResponse) String() string {
 func (*ResizeResponse) ProtoMessage() {}
 
 func (x *ResizeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[150]
+	mi := &file_minid_proto_msgTypes[151]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -10516,7 +10592,7 @@ func (x *ResizeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResizeResponse.ProtoReflect.Descriptor instead.
 func (*ResizeResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{150}
+	return file_minid_proto_rawDescGZIP(), []int{151}
 }
 
 type CloseStdinResponse struct {
@@ -10527,7 +10603,7 @@ type CloseStdinResponse struct {
 
 func (x *CloseStdinResponse) Reset() {
 	*x = CloseStdinResponse{}
-	mi := &file_minid_proto_msgTypes[151]
+	mi := &file_minid_proto_msgTypes[152]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -10539,7 +10615,7 @@ func (x *CloseStdinResponse) String() string {
 func (*CloseStdinResponse) ProtoMessage() {}
 
 func (x *CloseStdinResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[151]
+	mi := &file_minid_proto_msgTypes[152]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -10552,7 +10628,7 @@ func (x *CloseStdinResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CloseStdinResponse.ProtoReflect.Descriptor instead.
 func (*CloseStdinResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{151}
+	return file_minid_proto_rawDescGZIP(), []int{152}
 }
 
 type AttachInput struct {
@@ -10572,7 +10648,7 @@ type AttachInput struct {
 
 func (x *AttachInput) Reset() {
 	*x = AttachInput{}
-	mi := &file_minid_proto_msgTypes[152]
+	mi := &file_minid_proto_msgTypes[153]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -10584,7 +10660,7 @@ func (x *AttachInput) String() string {
 func (*AttachInput) ProtoMessage() {}
 
 func (x *AttachInput) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[152]
+	mi := &file_minid_proto_msgTypes[153]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -10597,7 +10673,7 @@ func (x *AttachInput) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttachInput.ProtoReflect.Descriptor instead.
 func (*AttachInput) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{152}
+	return file_minid_proto_rawDescGZIP(), []int{153}
 }
 
 func (x *AttachInput) GetInput() isAttachInput_Input {
@@ -10719,7 +10795,7 @@ type AttachOpen struct {
 
 func (x *AttachOpen) Reset() {
 	*x = AttachOpen{}
-	mi := &file_minid_proto_msgTypes[153]
+	mi := &file_minid_proto_msgTypes[154]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -10731,7 +10807,7 @@ func (x *AttachOpen) String() string {
 func (*AttachOpen) ProtoMessage() {}
 
 func (x *AttachOpen) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[153]
+	mi := &file_minid_proto_msgTypes[154]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -10744,7 +10820,7 @@ func (x *AttachOpen) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttachOpen.ProtoReflect.Descriptor instead.
 func (*AttachOpen) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{153}
+	return file_minid_proto_rawDescGZIP(), []int{154}
 }
 
 func (x *AttachOpen) GetNamespace() string {
@@ -10827,7 +10903,7 @@ type TerminalSize struct {
 
 func (x *TerminalSize) Reset() {
 	*x = TerminalSize{}
-	mi := &file_minid_proto_msgTypes[154]
+	mi := &file_minid_proto_msgTypes[155]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -10839,7 +10915,7 @@ func (x *TerminalSize) String() string {
 func (*TerminalSize) ProtoMessage() {}
 
 func (x *TerminalSize) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[154]
+	mi := &file_minid_proto_msgTypes[155]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -10852,7 +10928,7 @@ func (x *TerminalSize) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TerminalSize.ProtoReflect.Descriptor instead.
 func (*TerminalSize) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{154}
+	return file_minid_proto_rawDescGZIP(), []int{155}
 }
 
 func (x *TerminalSize) GetWidth() uint32 {
@@ -10885,7 +10961,7 @@ type AttachOutput struct {
 
 func (x *AttachOutput) Reset() {
 	*x = AttachOutput{}
-	mi := &file_minid_proto_msgTypes[155]
+	mi := &file_minid_proto_msgTypes[156]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -10897,7 +10973,7 @@ func (x *AttachOutput) String() string {
 func (*AttachOutput) ProtoMessage() {}
 
 func (x *AttachOutput) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[155]
+	mi := &file_minid_proto_msgTypes[156]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -10910,7 +10986,7 @@ func (x *AttachOutput) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttachOutput.ProtoReflect.Descriptor instead.
 func (*AttachOutput) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{155}
+	return file_minid_proto_rawDescGZIP(), []int{156}
 }
 
 func (x *AttachOutput) GetOutput() isAttachOutput_Output {
@@ -11010,7 +11086,7 @@ type AttachOpened struct {
 
 func (x *AttachOpened) Reset() {
 	*x = AttachOpened{}
-	mi := &file_minid_proto_msgTypes[156]
+	mi := &file_minid_proto_msgTypes[157]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -11022,7 +11098,7 @@ func (x *AttachOpened) String() string {
 func (*AttachOpened) ProtoMessage() {}
 
 func (x *AttachOpened) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[156]
+	mi := &file_minid_proto_msgTypes[157]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -11035,7 +11111,7 @@ func (x *AttachOpened) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttachOpened.ProtoReflect.Descriptor instead.
 func (*AttachOpened) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{156}
+	return file_minid_proto_rawDescGZIP(), []int{157}
 }
 
 func (x *AttachOpened) GetExecId() string {
@@ -11374,7 +11450,7 @@ const file_minid_proto_rawDesc = "" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12 \n" +
 	"\vsnapshotter\x18\x03 \x01(\tR\vsnapshotter\x12\x1a\n" +
-	"\bplatform\x18\x04 \x01(\tR\bplatform\"\xf5\x01\n" +
+	"\bplatform\x18\x04 \x01(\tR\bplatform\"\xe8\x02\n" +
 	"\x0eConvertRequest\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x16\n" +
 	"\x06source\x18\x02 \x01(\tR\x06source\x12\x16\n" +
@@ -11385,7 +11461,15 @@ const file_minid_proto_rawDesc = "" +
 	"\x03oci\x18\x05 \x01(\bR\x03oci\x12\x1c\n" +
 	"\tplatforms\x18\x06 \x03(\tR\tplatforms\x12#\n" +
 	"\rall_platforms\x18\a \x01(\bR\fallPlatforms\x12 \n" +
-	"\vcompression\x18\b \x01(\tR\vcompression\"\xd0\x02\n" +
+	"\vcompression\x18\b \x01(\tR\vcompression\x124\n" +
+	"\vencrypt_for\x18\t \x03(\v2\x13.minid.v1.RecipientR\n" +
+	"encryptFor\x12\x18\n" +
+	"\adecrypt\x18\n" +
+	" \x01(\bR\adecrypt\x12!\n" +
+	"\fprivate_keys\x18\v \x03(\fR\vprivateKeys\"3\n" +
+	"\tRecipient\x12\x12\n" +
+	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x12\n" +
+	"\x04data\x18\x02 \x01(\fR\x04data\"\xd0\x02\n" +
 	"\x11MountImageRequest\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x1a\n" +
@@ -12175,7 +12259,7 @@ func file_minid_proto_rawDescGZIP() []byte {
 	return file_minid_proto_rawDescData
 }
 
-var file_minid_proto_msgTypes = make([]protoimpl.MessageInfo, 190)
+var file_minid_proto_msgTypes = make([]protoimpl.MessageInfo, 191)
 var file_minid_proto_goTypes = []any{
 	(*VersionRequest)(nil),            // 0: minid.v1.VersionRequest
 	(*VersionResponse)(nil),           // 1: minid.v1.VersionResponse
@@ -12229,424 +12313,426 @@ var file_minid_proto_goTypes = []any{
 	(*UsageResponse)(nil),             // 49: minid.v1.UsageResponse
 	(*UnpackRequest)(nil),             // 50: minid.v1.UnpackRequest
 	(*ConvertRequest)(nil),            // 51: minid.v1.ConvertRequest
-	(*MountImageRequest)(nil),         // 52: minid.v1.MountImageRequest
-	(*UnmountImageRequest)(nil),       // 53: minid.v1.UnmountImageRequest
-	(*UnmountImageResponse)(nil),      // 54: minid.v1.UnmountImageResponse
-	(*ContentInfo)(nil),               // 55: minid.v1.ContentInfo
-	(*ListContentRequest)(nil),        // 56: minid.v1.ListContentRequest
-	(*ContentInfoRequest)(nil),        // 57: minid.v1.ContentInfoRequest
-	(*ReadContentRequest)(nil),        // 58: minid.v1.ReadContentRequest
-	(*WriteContentRequest)(nil),       // 59: minid.v1.WriteContentRequest
-	(*WriteContentResponse)(nil),      // 60: minid.v1.WriteContentResponse
-	(*ActiveRequest)(nil),             // 61: minid.v1.ActiveRequest
-	(*ActiveResponse)(nil),            // 62: minid.v1.ActiveResponse
-	(*Ingest)(nil),                    // 63: minid.v1.Ingest
-	(*AbortRequest)(nil),              // 64: minid.v1.AbortRequest
-	(*AbortResponse)(nil),             // 65: minid.v1.AbortResponse
-	(*DeleteContentRequest)(nil),      // 66: minid.v1.DeleteContentRequest
-	(*DeleteContentResponse)(nil),     // 67: minid.v1.DeleteContentResponse
-	(*SetContentLabelsRequest)(nil),   // 68: minid.v1.SetContentLabelsRequest
-	(*FetchBlobRequest)(nil),          // 69: minid.v1.FetchBlobRequest
-	(*PushObjectRequest)(nil),         // 70: minid.v1.PushObjectRequest
-	(*Snapshot)(nil),                  // 71: minid.v1.Snapshot
-	(*Mount)(nil),                     // 72: minid.v1.Mount
-	(*MountsResponse)(nil),            // 73: minid.v1.MountsResponse
-	(*ListSnapshotsRequest)(nil),      // 74: minid.v1.ListSnapshotsRequest
-	(*ListSnapshotsResponse)(nil),     // 75: minid.v1.ListSnapshotsResponse
-	(*SnapshotRequest)(nil),           // 76: minid.v1.SnapshotRequest
-	(*PrepareSnapshotRequest)(nil),    // 77: minid.v1.PrepareSnapshotRequest
-	(*CommitSnapshotRequest)(nil),     // 78: minid.v1.CommitSnapshotRequest
-	(*RemoveSnapshotResponse)(nil),    // 79: minid.v1.RemoveSnapshotResponse
-	(*SnapshotUsage)(nil),             // 80: minid.v1.SnapshotUsage
-	(*SetSnapshotLabelsRequest)(nil),  // 81: minid.v1.SetSnapshotLabelsRequest
-	(*DiffRequest)(nil),               // 82: minid.v1.DiffRequest
-	(*Lease)(nil),                     // 83: minid.v1.Lease
-	(*LeaseResource)(nil),             // 84: minid.v1.LeaseResource
-	(*CreateLeaseRequest)(nil),        // 85: minid.v1.CreateLeaseRequest
-	(*ListLeasesRequest)(nil),         // 86: minid.v1.ListLeasesRequest
-	(*ListLeasesResponse)(nil),        // 87: minid.v1.ListLeasesResponse
-	(*DeleteLeaseRequest)(nil),        // 88: minid.v1.DeleteLeaseRequest
-	(*DeleteLeaseResponse)(nil),       // 89: minid.v1.DeleteLeaseResponse
-	(*LeaseResourceRequest)(nil),      // 90: minid.v1.LeaseResourceRequest
-	(*Container)(nil),                 // 91: minid.v1.Container
-	(*PodMember)(nil),                 // 92: minid.v1.PodMember
-	(*EndpointStatus)(nil),            // 93: minid.v1.EndpointStatus
-	(*NetworkAttachment)(nil),         // 94: minid.v1.NetworkAttachment
-	(*PublishedPort)(nil),             // 95: minid.v1.PublishedPort
-	(*DNSSettings)(nil),               // 96: minid.v1.DNSSettings
-	(*RestartPolicy)(nil),             // 97: minid.v1.RestartPolicy
-	(*HealthCheck)(nil),               // 98: minid.v1.HealthCheck
-	(*Health)(nil),                    // 99: minid.v1.Health
-	(*HealthResult)(nil),              // 100: minid.v1.HealthResult
-	(*Exit)(nil),                      // 101: minid.v1.Exit
-	(*CreateContainerRequest)(nil),    // 102: minid.v1.CreateContainerRequest
-	(*LogConfig)(nil),                 // 103: minid.v1.LogConfig
-	(*LogShipping)(nil),               // 104: minid.v1.LogShipping
-	(*ContainerRequest)(nil),          // 105: minid.v1.ContainerRequest
-	(*StopRequest)(nil),               // 106: minid.v1.StopRequest
-	(*RenameRequest)(nil),             // 107: minid.v1.RenameRequest
-	(*ConnectRequest)(nil),            // 108: minid.v1.ConnectRequest
-	(*ListContainersRequest)(nil),     // 109: minid.v1.ListContainersRequest
-	(*ListContainersResponse)(nil),    // 110: minid.v1.ListContainersResponse
-	(*SetContainerLabelsRequest)(nil), // 111: minid.v1.SetContainerLabelsRequest
-	(*DeleteContainerRequest)(nil),    // 112: minid.v1.DeleteContainerRequest
-	(*DeleteContainerResponse)(nil),   // 113: minid.v1.DeleteContainerResponse
-	(*StartResponse)(nil),             // 114: minid.v1.StartResponse
-	(*ContainerActionResponse)(nil),   // 115: minid.v1.ContainerActionResponse
-	(*UpdateContainerRequest)(nil),    // 116: minid.v1.UpdateContainerRequest
-	(*StatsRequest)(nil),              // 117: minid.v1.StatsRequest
-	(*StatsResponse)(nil),             // 118: minid.v1.StatsResponse
-	(*ContainerStats)(nil),            // 119: minid.v1.ContainerStats
-	(*TopResponse)(nil),               // 120: minid.v1.TopResponse
-	(*ProcessInfo)(nil),               // 121: minid.v1.ProcessInfo
-	(*LogsRequest)(nil),               // 122: minid.v1.LogsRequest
-	(*LogEntry)(nil),                  // 123: minid.v1.LogEntry
-	(*CheckpointRequest)(nil),         // 124: minid.v1.CheckpointRequest
-	(*CheckpointResponse)(nil),        // 125: minid.v1.CheckpointResponse
-	(*RestoreRequest)(nil),            // 126: minid.v1.RestoreRequest
-	(*ListCheckpointsRequest)(nil),    // 127: minid.v1.ListCheckpointsRequest
-	(*ListCheckpointsResponse)(nil),   // 128: minid.v1.ListCheckpointsResponse
-	(*RemoveCheckpointRequest)(nil),   // 129: minid.v1.RemoveCheckpointRequest
-	(*RemoveCheckpointResponse)(nil),  // 130: minid.v1.RemoveCheckpointResponse
-	(*Network)(nil),                   // 131: minid.v1.Network
-	(*Subnet)(nil),                    // 132: minid.v1.Subnet
-	(*NetworkMember)(nil),             // 133: minid.v1.NetworkMember
-	(*CreateNetworkRequest)(nil),      // 134: minid.v1.CreateNetworkRequest
-	(*NetworkRequest)(nil),            // 135: minid.v1.NetworkRequest
-	(*ListNetworksRequest)(nil),       // 136: minid.v1.ListNetworksRequest
-	(*ListNetworksResponse)(nil),      // 137: minid.v1.ListNetworksResponse
-	(*RemoveNetworkResponse)(nil),     // 138: minid.v1.RemoveNetworkResponse
-	(*PruneNetworksRequest)(nil),      // 139: minid.v1.PruneNetworksRequest
-	(*PruneNetworksResponse)(nil),     // 140: minid.v1.PruneNetworksResponse
-	(*ProcessRequest)(nil),            // 141: minid.v1.ProcessRequest
-	(*ExecRequest)(nil),               // 142: minid.v1.ExecRequest
-	(*ExecResponse)(nil),              // 143: minid.v1.ExecResponse
-	(*ListProcessesRequest)(nil),      // 144: minid.v1.ListProcessesRequest
-	(*ListProcessesResponse)(nil),     // 145: minid.v1.ListProcessesResponse
-	(*Process)(nil),                   // 146: minid.v1.Process
-	(*SignalRequest)(nil),             // 147: minid.v1.SignalRequest
-	(*SignalResponse)(nil),            // 148: minid.v1.SignalResponse
-	(*ResizeRequest)(nil),             // 149: minid.v1.ResizeRequest
-	(*ResizeResponse)(nil),            // 150: minid.v1.ResizeResponse
-	(*CloseStdinResponse)(nil),        // 151: minid.v1.CloseStdinResponse
-	(*AttachInput)(nil),               // 152: minid.v1.AttachInput
-	(*AttachOpen)(nil),                // 153: minid.v1.AttachOpen
-	(*TerminalSize)(nil),              // 154: minid.v1.TerminalSize
-	(*AttachOutput)(nil),              // 155: minid.v1.AttachOutput
-	(*AttachOpened)(nil),              // 156: minid.v1.AttachOpened
-	nil,                               // 157: minid.v1.InfoResponse.FeaturesEntry
-	nil,                               // 158: minid.v1.Event.AttributesEntry
-	nil,                               // 159: minid.v1.Namespace.LabelsEntry
-	nil,                               // 160: minid.v1.CreateNamespaceRequest.LabelsEntry
-	nil,                               // 161: minid.v1.SetNamespaceLabelsRequest.LabelsEntry
-	nil,                               // 162: minid.v1.Descriptor.AnnotationsEntry
-	nil,                               // 163: minid.v1.Image.LabelsEntry
-	nil,                               // 164: minid.v1.PullRequest.LabelsEntry
-	nil,                               // 165: minid.v1.SetImageLabelsRequest.LabelsEntry
-	nil,                               // 166: minid.v1.ImportOptions.LabelsEntry
-	nil,                               // 167: minid.v1.MountImageRequest.LabelsEntry
-	nil,                               // 168: minid.v1.ContentInfo.LabelsEntry
-	nil,                               // 169: minid.v1.WriteContentRequest.LabelsEntry
-	nil,                               // 170: minid.v1.SetContentLabelsRequest.LabelsEntry
-	nil,                               // 171: minid.v1.Snapshot.LabelsEntry
-	nil,                               // 172: minid.v1.PrepareSnapshotRequest.LabelsEntry
-	nil,                               // 173: minid.v1.CommitSnapshotRequest.LabelsEntry
-	nil,                               // 174: minid.v1.SetSnapshotLabelsRequest.LabelsEntry
-	nil,                               // 175: minid.v1.DiffRequest.LabelsEntry
-	nil,                               // 176: minid.v1.Lease.LabelsEntry
-	nil,                               // 177: minid.v1.CreateLeaseRequest.LabelsEntry
-	nil,                               // 178: minid.v1.Container.LabelsEntry
-	nil,                               // 179: minid.v1.NetworkAttachment.DriverOptionsEntry
-	nil,                               // 180: minid.v1.CreateContainerRequest.LabelsEntry
-	nil,                               // 181: minid.v1.CreateContainerRequest.SnapshotLabelsEntry
-	nil,                               // 182: minid.v1.LogConfig.OptionsEntry
-	nil,                               // 183: minid.v1.SetContainerLabelsRequest.LabelsEntry
-	nil,                               // 184: minid.v1.LogEntry.AttributesEntry
-	nil,                               // 185: minid.v1.Network.LabelsEntry
-	nil,                               // 186: minid.v1.Network.OptionsEntry
-	nil,                               // 187: minid.v1.Subnet.AuxiliaryEntry
-	nil,                               // 188: minid.v1.CreateNetworkRequest.LabelsEntry
-	nil,                               // 189: minid.v1.CreateNetworkRequest.OptionsEntry
+	(*Recipient)(nil),                 // 52: minid.v1.Recipient
+	(*MountImageRequest)(nil),         // 53: minid.v1.MountImageRequest
+	(*UnmountImageRequest)(nil),       // 54: minid.v1.UnmountImageRequest
+	(*UnmountImageResponse)(nil),      // 55: minid.v1.UnmountImageResponse
+	(*ContentInfo)(nil),               // 56: minid.v1.ContentInfo
+	(*ListContentRequest)(nil),        // 57: minid.v1.ListContentRequest
+	(*ContentInfoRequest)(nil),        // 58: minid.v1.ContentInfoRequest
+	(*ReadContentRequest)(nil),        // 59: minid.v1.ReadContentRequest
+	(*WriteContentRequest)(nil),       // 60: minid.v1.WriteContentRequest
+	(*WriteContentResponse)(nil),      // 61: minid.v1.WriteContentResponse
+	(*ActiveRequest)(nil),             // 62: minid.v1.ActiveRequest
+	(*ActiveResponse)(nil),            // 63: minid.v1.ActiveResponse
+	(*Ingest)(nil),                    // 64: minid.v1.Ingest
+	(*AbortRequest)(nil),              // 65: minid.v1.AbortRequest
+	(*AbortResponse)(nil),             // 66: minid.v1.AbortResponse
+	(*DeleteContentRequest)(nil),      // 67: minid.v1.DeleteContentRequest
+	(*DeleteContentResponse)(nil),     // 68: minid.v1.DeleteContentResponse
+	(*SetContentLabelsRequest)(nil),   // 69: minid.v1.SetContentLabelsRequest
+	(*FetchBlobRequest)(nil),          // 70: minid.v1.FetchBlobRequest
+	(*PushObjectRequest)(nil),         // 71: minid.v1.PushObjectRequest
+	(*Snapshot)(nil),                  // 72: minid.v1.Snapshot
+	(*Mount)(nil),                     // 73: minid.v1.Mount
+	(*MountsResponse)(nil),            // 74: minid.v1.MountsResponse
+	(*ListSnapshotsRequest)(nil),      // 75: minid.v1.ListSnapshotsRequest
+	(*ListSnapshotsResponse)(nil),     // 76: minid.v1.ListSnapshotsResponse
+	(*SnapshotRequest)(nil),           // 77: minid.v1.SnapshotRequest
+	(*PrepareSnapshotRequest)(nil),    // 78: minid.v1.PrepareSnapshotRequest
+	(*CommitSnapshotRequest)(nil),     // 79: minid.v1.CommitSnapshotRequest
+	(*RemoveSnapshotResponse)(nil),    // 80: minid.v1.RemoveSnapshotResponse
+	(*SnapshotUsage)(nil),             // 81: minid.v1.SnapshotUsage
+	(*SetSnapshotLabelsRequest)(nil),  // 82: minid.v1.SetSnapshotLabelsRequest
+	(*DiffRequest)(nil),               // 83: minid.v1.DiffRequest
+	(*Lease)(nil),                     // 84: minid.v1.Lease
+	(*LeaseResource)(nil),             // 85: minid.v1.LeaseResource
+	(*CreateLeaseRequest)(nil),        // 86: minid.v1.CreateLeaseRequest
+	(*ListLeasesRequest)(nil),         // 87: minid.v1.ListLeasesRequest
+	(*ListLeasesResponse)(nil),        // 88: minid.v1.ListLeasesResponse
+	(*DeleteLeaseRequest)(nil),        // 89: minid.v1.DeleteLeaseRequest
+	(*DeleteLeaseResponse)(nil),       // 90: minid.v1.DeleteLeaseResponse
+	(*LeaseResourceRequest)(nil),      // 91: minid.v1.LeaseResourceRequest
+	(*Container)(nil),                 // 92: minid.v1.Container
+	(*PodMember)(nil),                 // 93: minid.v1.PodMember
+	(*EndpointStatus)(nil),            // 94: minid.v1.EndpointStatus
+	(*NetworkAttachment)(nil),         // 95: minid.v1.NetworkAttachment
+	(*PublishedPort)(nil),             // 96: minid.v1.PublishedPort
+	(*DNSSettings)(nil),               // 97: minid.v1.DNSSettings
+	(*RestartPolicy)(nil),             // 98: minid.v1.RestartPolicy
+	(*HealthCheck)(nil),               // 99: minid.v1.HealthCheck
+	(*Health)(nil),                    // 100: minid.v1.Health
+	(*HealthResult)(nil),              // 101: minid.v1.HealthResult
+	(*Exit)(nil),                      // 102: minid.v1.Exit
+	(*CreateContainerRequest)(nil),    // 103: minid.v1.CreateContainerRequest
+	(*LogConfig)(nil),                 // 104: minid.v1.LogConfig
+	(*LogShipping)(nil),               // 105: minid.v1.LogShipping
+	(*ContainerRequest)(nil),          // 106: minid.v1.ContainerRequest
+	(*StopRequest)(nil),               // 107: minid.v1.StopRequest
+	(*RenameRequest)(nil),             // 108: minid.v1.RenameRequest
+	(*ConnectRequest)(nil),            // 109: minid.v1.ConnectRequest
+	(*ListContainersRequest)(nil),     // 110: minid.v1.ListContainersRequest
+	(*ListContainersResponse)(nil),    // 111: minid.v1.ListContainersResponse
+	(*SetContainerLabelsRequest)(nil), // 112: minid.v1.SetContainerLabelsRequest
+	(*DeleteContainerRequest)(nil),    // 113: minid.v1.DeleteContainerRequest
+	(*DeleteContainerResponse)(nil),   // 114: minid.v1.DeleteContainerResponse
+	(*StartResponse)(nil),             // 115: minid.v1.StartResponse
+	(*ContainerActionResponse)(nil),   // 116: minid.v1.ContainerActionResponse
+	(*UpdateContainerRequest)(nil),    // 117: minid.v1.UpdateContainerRequest
+	(*StatsRequest)(nil),              // 118: minid.v1.StatsRequest
+	(*StatsResponse)(nil),             // 119: minid.v1.StatsResponse
+	(*ContainerStats)(nil),            // 120: minid.v1.ContainerStats
+	(*TopResponse)(nil),               // 121: minid.v1.TopResponse
+	(*ProcessInfo)(nil),               // 122: minid.v1.ProcessInfo
+	(*LogsRequest)(nil),               // 123: minid.v1.LogsRequest
+	(*LogEntry)(nil),                  // 124: minid.v1.LogEntry
+	(*CheckpointRequest)(nil),         // 125: minid.v1.CheckpointRequest
+	(*CheckpointResponse)(nil),        // 126: minid.v1.CheckpointResponse
+	(*RestoreRequest)(nil),            // 127: minid.v1.RestoreRequest
+	(*ListCheckpointsRequest)(nil),    // 128: minid.v1.ListCheckpointsRequest
+	(*ListCheckpointsResponse)(nil),   // 129: minid.v1.ListCheckpointsResponse
+	(*RemoveCheckpointRequest)(nil),   // 130: minid.v1.RemoveCheckpointRequest
+	(*RemoveCheckpointResponse)(nil),  // 131: minid.v1.RemoveCheckpointResponse
+	(*Network)(nil),                   // 132: minid.v1.Network
+	(*Subnet)(nil),                    // 133: minid.v1.Subnet
+	(*NetworkMember)(nil),             // 134: minid.v1.NetworkMember
+	(*CreateNetworkRequest)(nil),      // 135: minid.v1.CreateNetworkRequest
+	(*NetworkRequest)(nil),            // 136: minid.v1.NetworkRequest
+	(*ListNetworksRequest)(nil),       // 137: minid.v1.ListNetworksRequest
+	(*ListNetworksResponse)(nil),      // 138: minid.v1.ListNetworksResponse
+	(*RemoveNetworkResponse)(nil),     // 139: minid.v1.RemoveNetworkResponse
+	(*PruneNetworksRequest)(nil),      // 140: minid.v1.PruneNetworksRequest
+	(*PruneNetworksResponse)(nil),     // 141: minid.v1.PruneNetworksResponse
+	(*ProcessRequest)(nil),            // 142: minid.v1.ProcessRequest
+	(*ExecRequest)(nil),               // 143: minid.v1.ExecRequest
+	(*ExecResponse)(nil),              // 144: minid.v1.ExecResponse
+	(*ListProcessesRequest)(nil),      // 145: minid.v1.ListProcessesRequest
+	(*ListProcessesResponse)(nil),     // 146: minid.v1.ListProcessesResponse
+	(*Process)(nil),                   // 147: minid.v1.Process
+	(*SignalRequest)(nil),             // 148: minid.v1.SignalRequest
+	(*SignalResponse)(nil),            // 149: minid.v1.SignalResponse
+	(*ResizeRequest)(nil),             // 150: minid.v1.ResizeRequest
+	(*ResizeResponse)(nil),            // 151: minid.v1.ResizeResponse
+	(*CloseStdinResponse)(nil),        // 152: minid.v1.CloseStdinResponse
+	(*AttachInput)(nil),               // 153: minid.v1.AttachInput
+	(*AttachOpen)(nil),                // 154: minid.v1.AttachOpen
+	(*TerminalSize)(nil),              // 155: minid.v1.TerminalSize
+	(*AttachOutput)(nil),              // 156: minid.v1.AttachOutput
+	(*AttachOpened)(nil),              // 157: minid.v1.AttachOpened
+	nil,                               // 158: minid.v1.InfoResponse.FeaturesEntry
+	nil,                               // 159: minid.v1.Event.AttributesEntry
+	nil,                               // 160: minid.v1.Namespace.LabelsEntry
+	nil,                               // 161: minid.v1.CreateNamespaceRequest.LabelsEntry
+	nil,                               // 162: minid.v1.SetNamespaceLabelsRequest.LabelsEntry
+	nil,                               // 163: minid.v1.Descriptor.AnnotationsEntry
+	nil,                               // 164: minid.v1.Image.LabelsEntry
+	nil,                               // 165: minid.v1.PullRequest.LabelsEntry
+	nil,                               // 166: minid.v1.SetImageLabelsRequest.LabelsEntry
+	nil,                               // 167: minid.v1.ImportOptions.LabelsEntry
+	nil,                               // 168: minid.v1.MountImageRequest.LabelsEntry
+	nil,                               // 169: minid.v1.ContentInfo.LabelsEntry
+	nil,                               // 170: minid.v1.WriteContentRequest.LabelsEntry
+	nil,                               // 171: minid.v1.SetContentLabelsRequest.LabelsEntry
+	nil,                               // 172: minid.v1.Snapshot.LabelsEntry
+	nil,                               // 173: minid.v1.PrepareSnapshotRequest.LabelsEntry
+	nil,                               // 174: minid.v1.CommitSnapshotRequest.LabelsEntry
+	nil,                               // 175: minid.v1.SetSnapshotLabelsRequest.LabelsEntry
+	nil,                               // 176: minid.v1.DiffRequest.LabelsEntry
+	nil,                               // 177: minid.v1.Lease.LabelsEntry
+	nil,                               // 178: minid.v1.CreateLeaseRequest.LabelsEntry
+	nil,                               // 179: minid.v1.Container.LabelsEntry
+	nil,                               // 180: minid.v1.NetworkAttachment.DriverOptionsEntry
+	nil,                               // 181: minid.v1.CreateContainerRequest.LabelsEntry
+	nil,                               // 182: minid.v1.CreateContainerRequest.SnapshotLabelsEntry
+	nil,                               // 183: minid.v1.LogConfig.OptionsEntry
+	nil,                               // 184: minid.v1.SetContainerLabelsRequest.LabelsEntry
+	nil,                               // 185: minid.v1.LogEntry.AttributesEntry
+	nil,                               // 186: minid.v1.Network.LabelsEntry
+	nil,                               // 187: minid.v1.Network.OptionsEntry
+	nil,                               // 188: minid.v1.Subnet.AuxiliaryEntry
+	nil,                               // 189: minid.v1.CreateNetworkRequest.LabelsEntry
+	nil,                               // 190: minid.v1.CreateNetworkRequest.OptionsEntry
 }
 var file_minid_proto_depIdxs = []int32{
 	5,   // 0: minid.v1.InfoResponse.supervisors:type_name -> minid.v1.SupervisorInfo
-	157, // 1: minid.v1.InfoResponse.features:type_name -> minid.v1.InfoResponse.FeaturesEntry
+	158, // 1: minid.v1.InfoResponse.features:type_name -> minid.v1.InfoResponse.FeaturesEntry
 	4,   // 2: minid.v1.InfoResponse.plugins:type_name -> minid.v1.PluginInfo
 	8,   // 3: minid.v1.CheckResponse.problems:type_name -> minid.v1.Problem
 	5,   // 4: minid.v1.UpgradeSupervisorResponse.supervisors:type_name -> minid.v1.SupervisorInfo
-	158, // 5: minid.v1.Event.attributes:type_name -> minid.v1.Event.AttributesEntry
-	159, // 6: minid.v1.Namespace.labels:type_name -> minid.v1.Namespace.LabelsEntry
-	160, // 7: minid.v1.CreateNamespaceRequest.labels:type_name -> minid.v1.CreateNamespaceRequest.LabelsEntry
+	159, // 5: minid.v1.Event.attributes:type_name -> minid.v1.Event.AttributesEntry
+	160, // 6: minid.v1.Namespace.labels:type_name -> minid.v1.Namespace.LabelsEntry
+	161, // 7: minid.v1.CreateNamespaceRequest.labels:type_name -> minid.v1.CreateNamespaceRequest.LabelsEntry
 	17,  // 8: minid.v1.ListNamespacesResponse.namespaces:type_name -> minid.v1.Namespace
-	161, // 9: minid.v1.SetNamespaceLabelsRequest.labels:type_name -> minid.v1.SetNamespaceLabelsRequest.LabelsEntry
-	162, // 10: minid.v1.Descriptor.annotations:type_name -> minid.v1.Descriptor.AnnotationsEntry
+	162, // 9: minid.v1.SetNamespaceLabelsRequest.labels:type_name -> minid.v1.SetNamespaceLabelsRequest.LabelsEntry
+	163, // 10: minid.v1.Descriptor.annotations:type_name -> minid.v1.Descriptor.AnnotationsEntry
 	24,  // 11: minid.v1.Image.target:type_name -> minid.v1.Descriptor
-	163, // 12: minid.v1.Image.labels:type_name -> minid.v1.Image.LabelsEntry
+	164, // 12: minid.v1.Image.labels:type_name -> minid.v1.Image.LabelsEntry
 	25,  // 13: minid.v1.ListImagesResponse.images:type_name -> minid.v1.Image
 	29,  // 14: minid.v1.PullRequest.registry:type_name -> minid.v1.RegistryOptions
-	164, // 15: minid.v1.PullRequest.labels:type_name -> minid.v1.PullRequest.LabelsEntry
+	165, // 15: minid.v1.PullRequest.labels:type_name -> minid.v1.PullRequest.LabelsEntry
 	29,  // 16: minid.v1.PushRequest.registry:type_name -> minid.v1.RegistryOptions
 	25,  // 17: minid.v1.Progress.image:type_name -> minid.v1.Image
-	165, // 18: minid.v1.SetImageLabelsRequest.labels:type_name -> minid.v1.SetImageLabelsRequest.LabelsEntry
+	166, // 18: minid.v1.SetImageLabelsRequest.labels:type_name -> minid.v1.SetImageLabelsRequest.LabelsEntry
 	38,  // 19: minid.v1.PruneImagesRequest.only:type_name -> minid.v1.ImageNames
 	41,  // 20: minid.v1.ImportRequest.options:type_name -> minid.v1.ImportOptions
-	166, // 21: minid.v1.ImportOptions.labels:type_name -> minid.v1.ImportOptions.LabelsEntry
+	167, // 21: minid.v1.ImportOptions.labels:type_name -> minid.v1.ImportOptions.LabelsEntry
 	25,  // 22: minid.v1.ImportResponse.images:type_name -> minid.v1.Image
 	24,  // 23: minid.v1.ImageStatus.target:type_name -> minid.v1.Descriptor
 	46,  // 24: minid.v1.CheckImagesResponse.images:type_name -> minid.v1.ImageStatus
-	167, // 25: minid.v1.MountImageRequest.labels:type_name -> minid.v1.MountImageRequest.LabelsEntry
-	168, // 26: minid.v1.ContentInfo.labels:type_name -> minid.v1.ContentInfo.LabelsEntry
-	169, // 27: minid.v1.WriteContentRequest.labels:type_name -> minid.v1.WriteContentRequest.LabelsEntry
-	63,  // 28: minid.v1.ActiveResponse.ingests:type_name -> minid.v1.Ingest
-	170, // 29: minid.v1.SetContentLabelsRequest.labels:type_name -> minid.v1.SetContentLabelsRequest.LabelsEntry
-	29,  // 30: minid.v1.FetchBlobRequest.registry:type_name -> minid.v1.RegistryOptions
-	29,  // 31: minid.v1.PushObjectRequest.registry:type_name -> minid.v1.RegistryOptions
-	171, // 32: minid.v1.Snapshot.labels:type_name -> minid.v1.Snapshot.LabelsEntry
-	72,  // 33: minid.v1.MountsResponse.mounts:type_name -> minid.v1.Mount
-	71,  // 34: minid.v1.ListSnapshotsResponse.snapshots:type_name -> minid.v1.Snapshot
-	172, // 35: minid.v1.PrepareSnapshotRequest.labels:type_name -> minid.v1.PrepareSnapshotRequest.LabelsEntry
-	173, // 36: minid.v1.CommitSnapshotRequest.labels:type_name -> minid.v1.CommitSnapshotRequest.LabelsEntry
-	174, // 37: minid.v1.SetSnapshotLabelsRequest.labels:type_name -> minid.v1.SetSnapshotLabelsRequest.LabelsEntry
-	175, // 38: minid.v1.DiffRequest.labels:type_name -> minid.v1.DiffRequest.LabelsEntry
-	176, // 39: minid.v1.Lease.labels:type_name -> minid.v1.Lease.LabelsEntry
-	84,  // 40: minid.v1.Lease.resources:type_name -> minid.v1.LeaseResource
-	177, // 41: minid.v1.CreateLeaseRequest.labels:type_name -> minid.v1.CreateLeaseRequest.LabelsEntry
-	83,  // 42: minid.v1.ListLeasesResponse.leases:type_name -> minid.v1.Lease
-	84,  // 43: minid.v1.LeaseResourceRequest.resource:type_name -> minid.v1.LeaseResource
-	178, // 44: minid.v1.Container.labels:type_name -> minid.v1.Container.LabelsEntry
-	101, // 45: minid.v1.Container.exit:type_name -> minid.v1.Exit
-	93,  // 46: minid.v1.Container.networks:type_name -> minid.v1.EndpointStatus
-	95,  // 47: minid.v1.Container.ports:type_name -> minid.v1.PublishedPort
-	97,  // 48: minid.v1.Container.restart:type_name -> minid.v1.RestartPolicy
-	99,  // 49: minid.v1.Container.health:type_name -> minid.v1.Health
-	72,  // 50: minid.v1.Container.mounts:type_name -> minid.v1.Mount
-	103, // 51: minid.v1.Container.log:type_name -> minid.v1.LogConfig
-	98,  // 52: minid.v1.Container.health_check:type_name -> minid.v1.HealthCheck
-	80,  // 53: minid.v1.Container.size:type_name -> minid.v1.SnapshotUsage
-	96,  // 54: minid.v1.Container.dns:type_name -> minid.v1.DNSSettings
-	104, // 55: minid.v1.Container.log_shipping:type_name -> minid.v1.LogShipping
-	95,  // 56: minid.v1.Container.asked_ports:type_name -> minid.v1.PublishedPort
-	92,  // 57: minid.v1.Container.member:type_name -> minid.v1.PodMember
-	179, // 58: minid.v1.NetworkAttachment.driver_options:type_name -> minid.v1.NetworkAttachment.DriverOptionsEntry
-	100, // 59: minid.v1.Health.log:type_name -> minid.v1.HealthResult
-	180, // 60: minid.v1.CreateContainerRequest.labels:type_name -> minid.v1.CreateContainerRequest.LabelsEntry
-	103, // 61: minid.v1.CreateContainerRequest.log:type_name -> minid.v1.LogConfig
-	181, // 62: minid.v1.CreateContainerRequest.snapshot_labels:type_name -> minid.v1.CreateContainerRequest.SnapshotLabelsEntry
-	94,  // 63: minid.v1.CreateContainerRequest.networks:type_name -> minid.v1.NetworkAttachment
-	95,  // 64: minid.v1.CreateContainerRequest.ports:type_name -> minid.v1.PublishedPort
-	96,  // 65: minid.v1.CreateContainerRequest.dns:type_name -> minid.v1.DNSSettings
-	97,  // 66: minid.v1.CreateContainerRequest.restart:type_name -> minid.v1.RestartPolicy
-	98,  // 67: minid.v1.CreateContainerRequest.health:type_name -> minid.v1.HealthCheck
-	182, // 68: minid.v1.LogConfig.options:type_name -> minid.v1.LogConfig.OptionsEntry
-	94,  // 69: minid.v1.ConnectRequest.network:type_name -> minid.v1.NetworkAttachment
-	91,  // 70: minid.v1.ListContainersResponse.containers:type_name -> minid.v1.Container
-	183, // 71: minid.v1.SetContainerLabelsRequest.labels:type_name -> minid.v1.SetContainerLabelsRequest.LabelsEntry
-	101, // 72: minid.v1.DeleteContainerResponse.exit:type_name -> minid.v1.Exit
-	97,  // 73: minid.v1.UpdateContainerRequest.restart:type_name -> minid.v1.RestartPolicy
-	119, // 74: minid.v1.StatsResponse.stats:type_name -> minid.v1.ContainerStats
-	121, // 75: minid.v1.TopResponse.processes:type_name -> minid.v1.ProcessInfo
-	184, // 76: minid.v1.LogEntry.attributes:type_name -> minid.v1.LogEntry.AttributesEntry
-	25,  // 77: minid.v1.CheckpointResponse.image:type_name -> minid.v1.Image
-	185, // 78: minid.v1.Network.labels:type_name -> minid.v1.Network.LabelsEntry
-	186, // 79: minid.v1.Network.options:type_name -> minid.v1.Network.OptionsEntry
-	132, // 80: minid.v1.Network.subnets:type_name -> minid.v1.Subnet
-	133, // 81: minid.v1.Network.containers:type_name -> minid.v1.NetworkMember
-	187, // 82: minid.v1.Subnet.auxiliary:type_name -> minid.v1.Subnet.AuxiliaryEntry
-	93,  // 83: minid.v1.NetworkMember.endpoint:type_name -> minid.v1.EndpointStatus
-	188, // 84: minid.v1.CreateNetworkRequest.labels:type_name -> minid.v1.CreateNetworkRequest.LabelsEntry
-	189, // 85: minid.v1.CreateNetworkRequest.options:type_name -> minid.v1.CreateNetworkRequest.OptionsEntry
-	132, // 86: minid.v1.CreateNetworkRequest.subnets:type_name -> minid.v1.Subnet
-	131, // 87: minid.v1.ListNetworksResponse.networks:type_name -> minid.v1.Network
-	103, // 88: minid.v1.ExecRequest.log:type_name -> minid.v1.LogConfig
-	146, // 89: minid.v1.ListProcessesResponse.processes:type_name -> minid.v1.Process
-	101, // 90: minid.v1.Process.exit:type_name -> minid.v1.Exit
-	153, // 91: minid.v1.AttachInput.open:type_name -> minid.v1.AttachOpen
-	154, // 92: minid.v1.AttachInput.resize:type_name -> minid.v1.TerminalSize
-	142, // 93: minid.v1.AttachOpen.exec:type_name -> minid.v1.ExecRequest
-	154, // 94: minid.v1.AttachOpen.size:type_name -> minid.v1.TerminalSize
-	156, // 95: minid.v1.AttachOutput.opened:type_name -> minid.v1.AttachOpened
-	101, // 96: minid.v1.AttachOutput.exit:type_name -> minid.v1.Exit
-	0,   // 97: minid.v1.System.Version:input_type -> minid.v1.VersionRequest
-	2,   // 98: minid.v1.System.Info:input_type -> minid.v1.InfoRequest
-	6,   // 99: minid.v1.System.Check:input_type -> minid.v1.CheckRequest
-	9,   // 100: minid.v1.System.CollectGarbage:input_type -> minid.v1.CollectGarbageRequest
-	11,  // 101: minid.v1.System.UpgradeSupervisor:input_type -> minid.v1.UpgradeSupervisorRequest
-	13,  // 102: minid.v1.System.Reload:input_type -> minid.v1.ReloadRequest
-	15,  // 103: minid.v1.System.Subscribe:input_type -> minid.v1.SubscribeRequest
-	18,  // 104: minid.v1.Namespaces.Create:input_type -> minid.v1.CreateNamespaceRequest
-	19,  // 105: minid.v1.Namespaces.List:input_type -> minid.v1.ListNamespacesRequest
-	21,  // 106: minid.v1.Namespaces.Delete:input_type -> minid.v1.DeleteNamespaceRequest
-	23,  // 107: minid.v1.Namespaces.SetLabels:input_type -> minid.v1.SetNamespaceLabelsRequest
-	26,  // 108: minid.v1.Images.List:input_type -> minid.v1.ListImagesRequest
-	28,  // 109: minid.v1.Images.Get:input_type -> minid.v1.GetImageRequest
-	30,  // 110: minid.v1.Images.Pull:input_type -> minid.v1.PullRequest
-	31,  // 111: minid.v1.Images.Push:input_type -> minid.v1.PushRequest
-	33,  // 112: minid.v1.Images.Tag:input_type -> minid.v1.TagRequest
-	34,  // 113: minid.v1.Images.SetLabels:input_type -> minid.v1.SetImageLabelsRequest
-	35,  // 114: minid.v1.Images.Delete:input_type -> minid.v1.DeleteImageRequest
-	37,  // 115: minid.v1.Images.Prune:input_type -> minid.v1.PruneImagesRequest
-	40,  // 116: minid.v1.Images.Import:input_type -> minid.v1.ImportRequest
-	43,  // 117: minid.v1.Images.Export:input_type -> minid.v1.ExportRequest
-	45,  // 118: minid.v1.Images.Check:input_type -> minid.v1.CheckImagesRequest
-	48,  // 119: minid.v1.Images.Usage:input_type -> minid.v1.UsageRequest
-	50,  // 120: minid.v1.Images.Unpack:input_type -> minid.v1.UnpackRequest
-	51,  // 121: minid.v1.Images.Convert:input_type -> minid.v1.ConvertRequest
-	52,  // 122: minid.v1.Images.Mount:input_type -> minid.v1.MountImageRequest
-	53,  // 123: minid.v1.Images.Unmount:input_type -> minid.v1.UnmountImageRequest
-	56,  // 124: minid.v1.Content.List:input_type -> minid.v1.ListContentRequest
-	57,  // 125: minid.v1.Content.Info:input_type -> minid.v1.ContentInfoRequest
-	58,  // 126: minid.v1.Content.Read:input_type -> minid.v1.ReadContentRequest
-	59,  // 127: minid.v1.Content.Write:input_type -> minid.v1.WriteContentRequest
-	61,  // 128: minid.v1.Content.Active:input_type -> minid.v1.ActiveRequest
-	64,  // 129: minid.v1.Content.Abort:input_type -> minid.v1.AbortRequest
-	66,  // 130: minid.v1.Content.Delete:input_type -> minid.v1.DeleteContentRequest
-	68,  // 131: minid.v1.Content.SetLabels:input_type -> minid.v1.SetContentLabelsRequest
-	30,  // 132: minid.v1.Content.Fetch:input_type -> minid.v1.PullRequest
-	69,  // 133: minid.v1.Content.FetchBlob:input_type -> minid.v1.FetchBlobRequest
-	70,  // 134: minid.v1.Content.PushObject:input_type -> minid.v1.PushObjectRequest
-	74,  // 135: minid.v1.Snapshots.List:input_type -> minid.v1.ListSnapshotsRequest
-	76,  // 136: minid.v1.Snapshots.Info:input_type -> minid.v1.SnapshotRequest
-	77,  // 137: minid.v1.Snapshots.Prepare:input_type -> minid.v1.PrepareSnapshotRequest
-	77,  // 138: minid.v1.Snapshots.View:input_type -> minid.v1.PrepareSnapshotRequest
-	76,  // 139: minid.v1.Snapshots.Mounts:input_type -> minid.v1.SnapshotRequest
-	78,  // 140: minid.v1.Snapshots.Commit:input_type -> minid.v1.CommitSnapshotRequest
-	76,  // 141: minid.v1.Snapshots.Remove:input_type -> minid.v1.SnapshotRequest
-	76,  // 142: minid.v1.Snapshots.Usage:input_type -> minid.v1.SnapshotRequest
-	81,  // 143: minid.v1.Snapshots.SetLabels:input_type -> minid.v1.SetSnapshotLabelsRequest
-	82,  // 144: minid.v1.Snapshots.Diff:input_type -> minid.v1.DiffRequest
-	85,  // 145: minid.v1.Leases.Create:input_type -> minid.v1.CreateLeaseRequest
-	86,  // 146: minid.v1.Leases.List:input_type -> minid.v1.ListLeasesRequest
-	88,  // 147: minid.v1.Leases.Delete:input_type -> minid.v1.DeleteLeaseRequest
-	90,  // 148: minid.v1.Leases.AddResource:input_type -> minid.v1.LeaseResourceRequest
-	102, // 149: minid.v1.Containers.Create:input_type -> minid.v1.CreateContainerRequest
-	109, // 150: minid.v1.Containers.List:input_type -> minid.v1.ListContainersRequest
-	105, // 151: minid.v1.Containers.Get:input_type -> minid.v1.ContainerRequest
-	111, // 152: minid.v1.Containers.SetLabels:input_type -> minid.v1.SetContainerLabelsRequest
-	112, // 153: minid.v1.Containers.Delete:input_type -> minid.v1.DeleteContainerRequest
-	105, // 154: minid.v1.Containers.Start:input_type -> minid.v1.ContainerRequest
-	105, // 155: minid.v1.Containers.Pause:input_type -> minid.v1.ContainerRequest
-	105, // 156: minid.v1.Containers.Resume:input_type -> minid.v1.ContainerRequest
-	116, // 157: minid.v1.Containers.Update:input_type -> minid.v1.UpdateContainerRequest
-	117, // 158: minid.v1.Containers.Stats:input_type -> minid.v1.StatsRequest
-	105, // 159: minid.v1.Containers.Top:input_type -> minid.v1.ContainerRequest
-	122, // 160: minid.v1.Containers.Logs:input_type -> minid.v1.LogsRequest
-	105, // 161: minid.v1.Containers.ReopenLog:input_type -> minid.v1.ContainerRequest
-	106, // 162: minid.v1.Containers.Stop:input_type -> minid.v1.StopRequest
-	106, // 163: minid.v1.Containers.Restart:input_type -> minid.v1.StopRequest
-	107, // 164: minid.v1.Containers.Rename:input_type -> minid.v1.RenameRequest
-	108, // 165: minid.v1.Containers.Connect:input_type -> minid.v1.ConnectRequest
-	108, // 166: minid.v1.Containers.Disconnect:input_type -> minid.v1.ConnectRequest
-	124, // 167: minid.v1.Containers.Checkpoint:input_type -> minid.v1.CheckpointRequest
-	126, // 168: minid.v1.Containers.Restore:input_type -> minid.v1.RestoreRequest
-	127, // 169: minid.v1.Containers.ListCheckpoints:input_type -> minid.v1.ListCheckpointsRequest
-	129, // 170: minid.v1.Containers.RemoveCheckpoint:input_type -> minid.v1.RemoveCheckpointRequest
-	105, // 171: minid.v1.Containers.CheckHealth:input_type -> minid.v1.ContainerRequest
-	134, // 172: minid.v1.Networks.Create:input_type -> minid.v1.CreateNetworkRequest
-	136, // 173: minid.v1.Networks.List:input_type -> minid.v1.ListNetworksRequest
-	135, // 174: minid.v1.Networks.Inspect:input_type -> minid.v1.NetworkRequest
-	135, // 175: minid.v1.Networks.Remove:input_type -> minid.v1.NetworkRequest
-	139, // 176: minid.v1.Networks.Prune:input_type -> minid.v1.PruneNetworksRequest
-	142, // 177: minid.v1.Processes.Exec:input_type -> minid.v1.ExecRequest
-	144, // 178: minid.v1.Processes.List:input_type -> minid.v1.ListProcessesRequest
-	147, // 179: minid.v1.Processes.Signal:input_type -> minid.v1.SignalRequest
-	149, // 180: minid.v1.Processes.Resize:input_type -> minid.v1.ResizeRequest
-	141, // 181: minid.v1.Processes.CloseStdin:input_type -> minid.v1.ProcessRequest
-	141, // 182: minid.v1.Processes.Wait:input_type -> minid.v1.ProcessRequest
-	141, // 183: minid.v1.Processes.Delete:input_type -> minid.v1.ProcessRequest
-	152, // 184: minid.v1.Processes.Attach:input_type -> minid.v1.AttachInput
-	1,   // 185: minid.v1.System.Version:output_type -> minid.v1.VersionResponse
-	3,   // 186: minid.v1.System.Info:output_type -> minid.v1.InfoResponse
-	7,   // 187: minid.v1.System.Check:output_type -> minid.v1.CheckResponse
-	10,  // 188: minid.v1.System.CollectGarbage:output_type -> minid.v1.CollectGarbageResponse
-	12,  // 189: minid.v1.System.UpgradeSupervisor:output_type -> minid.v1.UpgradeSupervisorResponse
-	14,  // 190: minid.v1.System.Reload:output_type -> minid.v1.ReloadResponse
-	16,  // 191: minid.v1.System.Subscribe:output_type -> minid.v1.Event
-	17,  // 192: minid.v1.Namespaces.Create:output_type -> minid.v1.Namespace
-	20,  // 193: minid.v1.Namespaces.List:output_type -> minid.v1.ListNamespacesResponse
-	22,  // 194: minid.v1.Namespaces.Delete:output_type -> minid.v1.DeleteNamespaceResponse
-	17,  // 195: minid.v1.Namespaces.SetLabels:output_type -> minid.v1.Namespace
-	27,  // 196: minid.v1.Images.List:output_type -> minid.v1.ListImagesResponse
-	25,  // 197: minid.v1.Images.Get:output_type -> minid.v1.Image
-	32,  // 198: minid.v1.Images.Pull:output_type -> minid.v1.Progress
-	32,  // 199: minid.v1.Images.Push:output_type -> minid.v1.Progress
-	25,  // 200: minid.v1.Images.Tag:output_type -> minid.v1.Image
-	25,  // 201: minid.v1.Images.SetLabels:output_type -> minid.v1.Image
-	36,  // 202: minid.v1.Images.Delete:output_type -> minid.v1.DeleteImageResponse
-	39,  // 203: minid.v1.Images.Prune:output_type -> minid.v1.PruneImagesResponse
-	42,  // 204: minid.v1.Images.Import:output_type -> minid.v1.ImportResponse
-	44,  // 205: minid.v1.Images.Export:output_type -> minid.v1.DataChunk
-	47,  // 206: minid.v1.Images.Check:output_type -> minid.v1.CheckImagesResponse
-	49,  // 207: minid.v1.Images.Usage:output_type -> minid.v1.UsageResponse
-	32,  // 208: minid.v1.Images.Unpack:output_type -> minid.v1.Progress
-	25,  // 209: minid.v1.Images.Convert:output_type -> minid.v1.Image
-	73,  // 210: minid.v1.Images.Mount:output_type -> minid.v1.MountsResponse
-	54,  // 211: minid.v1.Images.Unmount:output_type -> minid.v1.UnmountImageResponse
-	55,  // 212: minid.v1.Content.List:output_type -> minid.v1.ContentInfo
-	55,  // 213: minid.v1.Content.Info:output_type -> minid.v1.ContentInfo
-	44,  // 214: minid.v1.Content.Read:output_type -> minid.v1.DataChunk
-	60,  // 215: minid.v1.Content.Write:output_type -> minid.v1.WriteContentResponse
-	62,  // 216: minid.v1.Content.Active:output_type -> minid.v1.ActiveResponse
-	65,  // 217: minid.v1.Content.Abort:output_type -> minid.v1.AbortResponse
-	67,  // 218: minid.v1.Content.Delete:output_type -> minid.v1.DeleteContentResponse
-	55,  // 219: minid.v1.Content.SetLabels:output_type -> minid.v1.ContentInfo
-	32,  // 220: minid.v1.Content.Fetch:output_type -> minid.v1.Progress
-	32,  // 221: minid.v1.Content.FetchBlob:output_type -> minid.v1.Progress
-	32,  // 222: minid.v1.Content.PushObject:output_type -> minid.v1.Progress
-	75,  // 223: minid.v1.Snapshots.List:output_type -> minid.v1.ListSnapshotsResponse
-	71,  // 224: minid.v1.Snapshots.Info:output_type -> minid.v1.Snapshot
-	73,  // 225: minid.v1.Snapshots.Prepare:output_type -> minid.v1.MountsResponse
-	73,  // 226: minid.v1.Snapshots.View:output_type -> minid.v1.MountsResponse
-	73,  // 227: minid.v1.Snapshots.Mounts:output_type -> minid.v1.MountsResponse
-	71,  // 228: minid.v1.Snapshots.Commit:output_type -> minid.v1.Snapshot
-	79,  // 229: minid.v1.Snapshots.Remove:output_type -> minid.v1.RemoveSnapshotResponse
-	80,  // 230: minid.v1.Snapshots.Usage:output_type -> minid.v1.SnapshotUsage
-	71,  // 231: minid.v1.Snapshots.SetLabels:output_type -> minid.v1.Snapshot
-	24,  // 232: minid.v1.Snapshots.Diff:output_type -> minid.v1.Descriptor
-	83,  // 233: minid.v1.Leases.Create:output_type -> minid.v1.Lease
-	87,  // 234: minid.v1.Leases.List:output_type -> minid.v1.ListLeasesResponse
-	89,  // 235: minid.v1.Leases.Delete:output_type -> minid.v1.DeleteLeaseResponse
-	83,  // 236: minid.v1.Leases.AddResource:output_type -> minid.v1.Lease
-	91,  // 237: minid.v1.Containers.Create:output_type -> minid.v1.Container
-	110, // 238: minid.v1.Containers.List:output_type -> minid.v1.ListContainersResponse
-	91,  // 239: minid.v1.Containers.Get:output_type -> minid.v1.Container
-	91,  // 240: minid.v1.Containers.SetLabels:output_type -> minid.v1.Container
-	113, // 241: minid.v1.Containers.Delete:output_type -> minid.v1.DeleteContainerResponse
-	114, // 242: minid.v1.Containers.Start:output_type -> minid.v1.StartResponse
-	115, // 243: minid.v1.Containers.Pause:output_type -> minid.v1.ContainerActionResponse
-	115, // 244: minid.v1.Containers.Resume:output_type -> minid.v1.ContainerActionResponse
-	115, // 245: minid.v1.Containers.Update:output_type -> minid.v1.ContainerActionResponse
-	118, // 246: minid.v1.Containers.Stats:output_type -> minid.v1.StatsResponse
-	120, // 247: minid.v1.Containers.Top:output_type -> minid.v1.TopResponse
-	123, // 248: minid.v1.Containers.Logs:output_type -> minid.v1.LogEntry
-	115, // 249: minid.v1.Containers.ReopenLog:output_type -> minid.v1.ContainerActionResponse
-	115, // 250: minid.v1.Containers.Stop:output_type -> minid.v1.ContainerActionResponse
-	114, // 251: minid.v1.Containers.Restart:output_type -> minid.v1.StartResponse
-	91,  // 252: minid.v1.Containers.Rename:output_type -> minid.v1.Container
-	91,  // 253: minid.v1.Containers.Connect:output_type -> minid.v1.Container
-	91,  // 254: minid.v1.Containers.Disconnect:output_type -> minid.v1.Container
-	125, // 255: minid.v1.Containers.Checkpoint:output_type -> minid.v1.CheckpointResponse
-	114, // 256: minid.v1.Containers.Restore:output_type -> minid.v1.StartResponse
-	128, // 257: minid.v1.Containers.ListCheckpoints:output_type -> minid.v1.ListCheckpointsResponse
-	130, // 258: minid.v1.Containers.RemoveCheckpoint:output_type -> minid.v1.RemoveCheckpointResponse
-	100, // 259: minid.v1.Containers.CheckHealth:output_type -> minid.v1.HealthResult
-	131, // 260: minid.v1.Networks.Create:output_type -> minid.v1.Network
-	137, // 261: minid.v1.Networks.List:output_type -> minid.v1.ListNetworksResponse
-	131, // 262: minid.v1.Networks.Inspect:output_type -> minid.v1.Network
-	138, // 263: minid.v1.Networks.Remove:output_type -> minid.v1.RemoveNetworkResponse
-	140, // 264: minid.v1.Networks.Prune:output_type -> minid.v1.PruneNetworksResponse
-	143, // 265: minid.v1.Processes.Exec:output_type -> minid.v1.ExecResponse
-	145, // 266: minid.v1.Processes.List:output_type -> minid.v1.ListProcessesResponse
-	148, // 267: minid.v1.Processes.Signal:output_type -> minid.v1.SignalResponse
-	150, // 268: minid.v1.Processes.Resize:output_type -> minid.v1.ResizeResponse
-	151, // 269: minid.v1.Processes.CloseStdin:output_type -> minid.v1.CloseStdinResponse
-	101, // 270: minid.v1.Processes.Wait:output_type -> minid.v1.Exit
-	101, // 271: minid.v1.Processes.Delete:output_type -> minid.v1.Exit
-	155, // 272: minid.v1.Processes.Attach:output_type -> minid.v1.AttachOutput
-	185, // [185:273] is the sub-list for method output_type
-	97,  // [97:185] is the sub-list for method input_type
-	97,  // [97:97] is the sub-list for extension type_name
-	97,  // [97:97] is the sub-list for extension extendee
-	0,   // [0:97] is the sub-list for field type_name
+	52,  // 25: minid.v1.ConvertRequest.encrypt_for:type_name -> minid.v1.Recipient
+	168, // 26: minid.v1.MountImageRequest.labels:type_name -> minid.v1.MountImageRequest.LabelsEntry
+	169, // 27: minid.v1.ContentInfo.labels:type_name -> minid.v1.ContentInfo.LabelsEntry
+	170, // 28: minid.v1.WriteContentRequest.labels:type_name -> minid.v1.WriteContentRequest.LabelsEntry
+	64,  // 29: minid.v1.ActiveResponse.ingests:type_name -> minid.v1.Ingest
+	171, // 30: minid.v1.SetContentLabelsRequest.labels:type_name -> minid.v1.SetContentLabelsRequest.LabelsEntry
+	29,  // 31: minid.v1.FetchBlobRequest.registry:type_name -> minid.v1.RegistryOptions
+	29,  // 32: minid.v1.PushObjectRequest.registry:type_name -> minid.v1.RegistryOptions
+	172, // 33: minid.v1.Snapshot.labels:type_name -> minid.v1.Snapshot.LabelsEntry
+	73,  // 34: minid.v1.MountsResponse.mounts:type_name -> minid.v1.Mount
+	72,  // 35: minid.v1.ListSnapshotsResponse.snapshots:type_name -> minid.v1.Snapshot
+	173, // 36: minid.v1.PrepareSnapshotRequest.labels:type_name -> minid.v1.PrepareSnapshotRequest.LabelsEntry
+	174, // 37: minid.v1.CommitSnapshotRequest.labels:type_name -> minid.v1.CommitSnapshotRequest.LabelsEntry
+	175, // 38: minid.v1.SetSnapshotLabelsRequest.labels:type_name -> minid.v1.SetSnapshotLabelsRequest.LabelsEntry
+	176, // 39: minid.v1.DiffRequest.labels:type_name -> minid.v1.DiffRequest.LabelsEntry
+	177, // 40: minid.v1.Lease.labels:type_name -> minid.v1.Lease.LabelsEntry
+	85,  // 41: minid.v1.Lease.resources:type_name -> minid.v1.LeaseResource
+	178, // 42: minid.v1.CreateLeaseRequest.labels:type_name -> minid.v1.CreateLeaseRequest.LabelsEntry
+	84,  // 43: minid.v1.ListLeasesResponse.leases:type_name -> minid.v1.Lease
+	85,  // 44: minid.v1.LeaseResourceRequest.resource:type_name -> minid.v1.LeaseResource
+	179, // 45: minid.v1.Container.labels:type_name -> minid.v1.Container.LabelsEntry
+	102, // 46: minid.v1.Container.exit:type_name -> minid.v1.Exit
+	94,  // 47: minid.v1.Container.networks:type_name -> minid.v1.EndpointStatus
+	96,  // 48: minid.v1.Container.ports:type_name -> minid.v1.PublishedPort
+	98,  // 49: minid.v1.Container.restart:type_name -> minid.v1.RestartPolicy
+	100, // 50: minid.v1.Container.health:type_name -> minid.v1.Health
+	73,  // 51: minid.v1.Container.mounts:type_name -> minid.v1.Mount
+	104, // 52: minid.v1.Container.log:type_name -> minid.v1.LogConfig
+	99,  // 53: minid.v1.Container.health_check:type_name -> minid.v1.HealthCheck
+	81,  // 54: minid.v1.Container.size:type_name -> minid.v1.SnapshotUsage
+	97,  // 55: minid.v1.Container.dns:type_name -> minid.v1.DNSSettings
+	105, // 56: minid.v1.Container.log_shipping:type_name -> minid.v1.LogShipping
+	96,  // 57: minid.v1.Container.asked_ports:type_name -> minid.v1.PublishedPort
+	93,  // 58: minid.v1.Container.member:type_name -> minid.v1.PodMember
+	180, // 59: minid.v1.NetworkAttachment.driver_options:type_name -> minid.v1.NetworkAttachment.DriverOptionsEntry
+	101, // 60: minid.v1.Health.log:type_name -> minid.v1.HealthResult
+	181, // 61: minid.v1.CreateContainerRequest.labels:type_name -> minid.v1.CreateContainerRequest.LabelsEntry
+	104, // 62: minid.v1.CreateContainerRequest.log:type_name -> minid.v1.LogConfig
+	182, // 63: minid.v1.CreateContainerRequest.snapshot_labels:type_name -> minid.v1.CreateContainerRequest.SnapshotLabelsEntry
+	95,  // 64: minid.v1.CreateContainerRequest.networks:type_name -> minid.v1.NetworkAttachment
+	96,  // 65: minid.v1.CreateContainerRequest.ports:type_name -> minid.v1.PublishedPort
+	97,  // 66: minid.v1.CreateContainerRequest.dns:type_name -> minid.v1.DNSSettings
+	98,  // 67: minid.v1.CreateContainerRequest.restart:type_name -> minid.v1.RestartPolicy
+	99,  // 68: minid.v1.CreateContainerRequest.health:type_name -> minid.v1.HealthCheck
+	183, // 69: minid.v1.LogConfig.options:type_name -> minid.v1.LogConfig.OptionsEntry
+	95,  // 70: minid.v1.ConnectRequest.network:type_name -> minid.v1.NetworkAttachment
+	92,  // 71: minid.v1.ListContainersResponse.containers:type_name -> minid.v1.Container
+	184, // 72: minid.v1.SetContainerLabelsRequest.labels:type_name -> minid.v1.SetContainerLabelsRequest.LabelsEntry
+	102, // 73: minid.v1.DeleteContainerResponse.exit:type_name -> minid.v1.Exit
+	98,  // 74: minid.v1.UpdateContainerRequest.restart:type_name -> minid.v1.RestartPolicy
+	120, // 75: minid.v1.StatsResponse.stats:type_name -> minid.v1.ContainerStats
+	122, // 76: minid.v1.TopResponse.processes:type_name -> minid.v1.ProcessInfo
+	185, // 77: minid.v1.LogEntry.attributes:type_name -> minid.v1.LogEntry.AttributesEntry
+	25,  // 78: minid.v1.CheckpointResponse.image:type_name -> minid.v1.Image
+	186, // 79: minid.v1.Network.labels:type_name -> minid.v1.Network.LabelsEntry
+	187, // 80: minid.v1.Network.options:type_name -> minid.v1.Network.OptionsEntry
+	133, // 81: minid.v1.Network.subnets:type_name -> minid.v1.Subnet
+	134, // 82: minid.v1.Network.containers:type_name -> minid.v1.NetworkMember
+	188, // 83: minid.v1.Subnet.auxiliary:type_name -> minid.v1.Subnet.AuxiliaryEntry
+	94,  // 84: minid.v1.NetworkMember.endpoint:type_name -> minid.v1.EndpointStatus
+	189, // 85: minid.v1.CreateNetworkRequest.labels:type_name -> minid.v1.CreateNetworkRequest.LabelsEntry
+	190, // 86: minid.v1.CreateNetworkRequest.options:type_name -> minid.v1.CreateNetworkRequest.OptionsEntry
+	133, // 87: minid.v1.CreateNetworkRequest.subnets:type_name -> minid.v1.Subnet
+	132, // 88: minid.v1.ListNetworksResponse.networks:type_name -> minid.v1.Network
+	104, // 89: minid.v1.ExecRequest.log:type_name -> minid.v1.LogConfig
+	147, // 90: minid.v1.ListProcessesResponse.processes:type_name -> minid.v1.Process
+	102, // 91: minid.v1.Process.exit:type_name -> minid.v1.Exit
+	154, // 92: minid.v1.AttachInput.open:type_name -> minid.v1.AttachOpen
+	155, // 93: minid.v1.AttachInput.resize:type_name -> minid.v1.TerminalSize
+	143, // 94: minid.v1.AttachOpen.exec:type_name -> minid.v1.ExecRequest
+	155, // 95: minid.v1.AttachOpen.size:type_name -> minid.v1.TerminalSize
+	157, // 96: minid.v1.AttachOutput.opened:type_name -> minid.v1.AttachOpened
+	102, // 97: minid.v1.AttachOutput.exit:type_name -> minid.v1.Exit
+	0,   // 98: minid.v1.System.Version:input_type -> minid.v1.VersionRequest
+	2,   // 99: minid.v1.System.Info:input_type -> minid.v1.InfoRequest
+	6,   // 100: minid.v1.System.Check:input_type -> minid.v1.CheckRequest
+	9,   // 101: minid.v1.System.CollectGarbage:input_type -> minid.v1.CollectGarbageRequest
+	11,  // 102: minid.v1.System.UpgradeSupervisor:input_type -> minid.v1.UpgradeSupervisorRequest
+	13,  // 103: minid.v1.System.Reload:input_type -> minid.v1.ReloadRequest
+	15,  // 104: minid.v1.System.Subscribe:input_type -> minid.v1.SubscribeRequest
+	18,  // 105: minid.v1.Namespaces.Create:input_type -> minid.v1.CreateNamespaceRequest
+	19,  // 106: minid.v1.Namespaces.List:input_type -> minid.v1.ListNamespacesRequest
+	21,  // 107: minid.v1.Namespaces.Delete:input_type -> minid.v1.DeleteNamespaceRequest
+	23,  // 108: minid.v1.Namespaces.SetLabels:input_type -> minid.v1.SetNamespaceLabelsRequest
+	26,  // 109: minid.v1.Images.List:input_type -> minid.v1.ListImagesRequest
+	28,  // 110: minid.v1.Images.Get:input_type -> minid.v1.GetImageRequest
+	30,  // 111: minid.v1.Images.Pull:input_type -> minid.v1.PullRequest
+	31,  // 112: minid.v1.Images.Push:input_type -> minid.v1.PushRequest
+	33,  // 113: minid.v1.Images.Tag:input_type -> minid.v1.TagRequest
+	34,  // 114: minid.v1.Images.SetLabels:input_type -> minid.v1.SetImageLabelsRequest
+	35,  // 115: minid.v1.Images.Delete:input_type -> minid.v1.DeleteImageRequest
+	37,  // 116: minid.v1.Images.Prune:input_type -> minid.v1.PruneImagesRequest
+	40,  // 117: minid.v1.Images.Import:input_type -> minid.v1.ImportRequest
+	43,  // 118: minid.v1.Images.Export:input_type -> minid.v1.ExportRequest
+	45,  // 119: minid.v1.Images.Check:input_type -> minid.v1.CheckImagesRequest
+	48,  // 120: minid.v1.Images.Usage:input_type -> minid.v1.UsageRequest
+	50,  // 121: minid.v1.Images.Unpack:input_type -> minid.v1.UnpackRequest
+	51,  // 122: minid.v1.Images.Convert:input_type -> minid.v1.ConvertRequest
+	53,  // 123: minid.v1.Images.Mount:input_type -> minid.v1.MountImageRequest
+	54,  // 124: minid.v1.Images.Unmount:input_type -> minid.v1.UnmountImageRequest
+	57,  // 125: minid.v1.Content.List:input_type -> minid.v1.ListContentRequest
+	58,  // 126: minid.v1.Content.Info:input_type -> minid.v1.ContentInfoRequest
+	59,  // 127: minid.v1.Content.Read:input_type -> minid.v1.ReadContentRequest
+	60,  // 128: minid.v1.Content.Write:input_type -> minid.v1.WriteContentRequest
+	62,  // 129: minid.v1.Content.Active:input_type -> minid.v1.ActiveRequest
+	65,  // 130: minid.v1.Content.Abort:input_type -> minid.v1.AbortRequest
+	67,  // 131: minid.v1.Content.Delete:input_type -> minid.v1.DeleteContentRequest
+	69,  // 132: minid.v1.Content.SetLabels:input_type -> minid.v1.SetContentLabelsRequest
+	30,  // 133: minid.v1.Content.Fetch:input_type -> minid.v1.PullRequest
+	70,  // 134: minid.v1.Content.FetchBlob:input_type -> minid.v1.FetchBlobRequest
+	71,  // 135: minid.v1.Content.PushObject:input_type -> minid.v1.PushObjectRequest
+	75,  // 136: minid.v1.Snapshots.List:input_type -> minid.v1.ListSnapshotsRequest
+	77,  // 137: minid.v1.Snapshots.Info:input_type -> minid.v1.SnapshotRequest
+	78,  // 138: minid.v1.Snapshots.Prepare:input_type -> minid.v1.PrepareSnapshotRequest
+	78,  // 139: minid.v1.Snapshots.View:input_type -> minid.v1.PrepareSnapshotRequest
+	77,  // 140: minid.v1.Snapshots.Mounts:input_type -> minid.v1.SnapshotRequest
+	79,  // 141: minid.v1.Snapshots.Commit:input_type -> minid.v1.CommitSnapshotRequest
+	77,  // 142: minid.v1.Snapshots.Remove:input_type -> minid.v1.SnapshotRequest
+	77,  // 143: minid.v1.Snapshots.Usage:input_type -> minid.v1.SnapshotRequest
+	82,  // 144: minid.v1.Snapshots.SetLabels:input_type -> minid.v1.SetSnapshotLabelsRequest
+	83,  // 145: minid.v1.Snapshots.Diff:input_type -> minid.v1.DiffRequest
+	86,  // 146: minid.v1.Leases.Create:input_type -> minid.v1.CreateLeaseRequest
+	87,  // 147: minid.v1.Leases.List:input_type -> minid.v1.ListLeasesRequest
+	89,  // 148: minid.v1.Leases.Delete:input_type -> minid.v1.DeleteLeaseRequest
+	91,  // 149: minid.v1.Leases.AddResource:input_type -> minid.v1.LeaseResourceRequest
+	103, // 150: minid.v1.Containers.Create:input_type -> minid.v1.CreateContainerRequest
+	110, // 151: minid.v1.Containers.List:input_type -> minid.v1.ListContainersRequest
+	106, // 152: minid.v1.Containers.Get:input_type -> minid.v1.ContainerRequest
+	112, // 153: minid.v1.Containers.SetLabels:input_type -> minid.v1.SetContainerLabelsRequest
+	113, // 154: minid.v1.Containers.Delete:input_type -> minid.v1.DeleteContainerRequest
+	106, // 155: minid.v1.Containers.Start:input_type -> minid.v1.ContainerRequest
+	106, // 156: minid.v1.Containers.Pause:input_type -> minid.v1.ContainerRequest
+	106, // 157: minid.v1.Containers.Resume:input_type -> minid.v1.ContainerRequest
+	117, // 158: minid.v1.Containers.Update:input_type -> minid.v1.UpdateContainerRequest
+	118, // 159: minid.v1.Containers.Stats:input_type -> minid.v1.StatsRequest
+	106, // 160: minid.v1.Containers.Top:input_type -> minid.v1.ContainerRequest
+	123, // 161: minid.v1.Containers.Logs:input_type -> minid.v1.LogsRequest
+	106, // 162: minid.v1.Containers.ReopenLog:input_type -> minid.v1.ContainerRequest
+	107, // 163: minid.v1.Containers.Stop:input_type -> minid.v1.StopRequest
+	107, // 164: minid.v1.Containers.Restart:input_type -> minid.v1.StopRequest
+	108, // 165: minid.v1.Containers.Rename:input_type -> minid.v1.RenameRequest
+	109, // 166: minid.v1.Containers.Connect:input_type -> minid.v1.ConnectRequest
+	109, // 167: minid.v1.Containers.Disconnect:input_type -> minid.v1.ConnectRequest
+	125, // 168: minid.v1.Containers.Checkpoint:input_type -> minid.v1.CheckpointRequest
+	127, // 169: minid.v1.Containers.Restore:input_type -> minid.v1.RestoreRequest
+	128, // 170: minid.v1.Containers.ListCheckpoints:input_type -> minid.v1.ListCheckpointsRequest
+	130, // 171: minid.v1.Containers.RemoveCheckpoint:input_type -> minid.v1.RemoveCheckpointRequest
+	106, // 172: minid.v1.Containers.CheckHealth:input_type -> minid.v1.ContainerRequest
+	135, // 173: minid.v1.Networks.Create:input_type -> minid.v1.CreateNetworkRequest
+	137, // 174: minid.v1.Networks.List:input_type -> minid.v1.ListNetworksRequest
+	136, // 175: minid.v1.Networks.Inspect:input_type -> minid.v1.NetworkRequest
+	136, // 176: minid.v1.Networks.Remove:input_type -> minid.v1.NetworkRequest
+	140, // 177: minid.v1.Networks.Prune:input_type -> minid.v1.PruneNetworksRequest
+	143, // 178: minid.v1.Processes.Exec:input_type -> minid.v1.ExecRequest
+	145, // 179: minid.v1.Processes.List:input_type -> minid.v1.ListProcessesRequest
+	148, // 180: minid.v1.Processes.Signal:input_type -> minid.v1.SignalRequest
+	150, // 181: minid.v1.Processes.Resize:input_type -> minid.v1.ResizeRequest
+	142, // 182: minid.v1.Processes.CloseStdin:input_type -> minid.v1.ProcessRequest
+	142, // 183: minid.v1.Processes.Wait:input_type -> minid.v1.ProcessRequest
+	142, // 184: minid.v1.Processes.Delete:input_type -> minid.v1.ProcessRequest
+	153, // 185: minid.v1.Processes.Attach:input_type -> minid.v1.AttachInput
+	1,   // 186: minid.v1.System.Version:output_type -> minid.v1.VersionResponse
+	3,   // 187: minid.v1.System.Info:output_type -> minid.v1.InfoResponse
+	7,   // 188: minid.v1.System.Check:output_type -> minid.v1.CheckResponse
+	10,  // 189: minid.v1.System.CollectGarbage:output_type -> minid.v1.CollectGarbageResponse
+	12,  // 190: minid.v1.System.UpgradeSupervisor:output_type -> minid.v1.UpgradeSupervisorResponse
+	14,  // 191: minid.v1.System.Reload:output_type -> minid.v1.ReloadResponse
+	16,  // 192: minid.v1.System.Subscribe:output_type -> minid.v1.Event
+	17,  // 193: minid.v1.Namespaces.Create:output_type -> minid.v1.Namespace
+	20,  // 194: minid.v1.Namespaces.List:output_type -> minid.v1.ListNamespacesResponse
+	22,  // 195: minid.v1.Namespaces.Delete:output_type -> minid.v1.DeleteNamespaceResponse
+	17,  // 196: minid.v1.Namespaces.SetLabels:output_type -> minid.v1.Namespace
+	27,  // 197: minid.v1.Images.List:output_type -> minid.v1.ListImagesResponse
+	25,  // 198: minid.v1.Images.Get:output_type -> minid.v1.Image
+	32,  // 199: minid.v1.Images.Pull:output_type -> minid.v1.Progress
+	32,  // 200: minid.v1.Images.Push:output_type -> minid.v1.Progress
+	25,  // 201: minid.v1.Images.Tag:output_type -> minid.v1.Image
+	25,  // 202: minid.v1.Images.SetLabels:output_type -> minid.v1.Image
+	36,  // 203: minid.v1.Images.Delete:output_type -> minid.v1.DeleteImageResponse
+	39,  // 204: minid.v1.Images.Prune:output_type -> minid.v1.PruneImagesResponse
+	42,  // 205: minid.v1.Images.Import:output_type -> minid.v1.ImportResponse
+	44,  // 206: minid.v1.Images.Export:output_type -> minid.v1.DataChunk
+	47,  // 207: minid.v1.Images.Check:output_type -> minid.v1.CheckImagesResponse
+	49,  // 208: minid.v1.Images.Usage:output_type -> minid.v1.UsageResponse
+	32,  // 209: minid.v1.Images.Unpack:output_type -> minid.v1.Progress
+	25,  // 210: minid.v1.Images.Convert:output_type -> minid.v1.Image
+	74,  // 211: minid.v1.Images.Mount:output_type -> minid.v1.MountsResponse
+	55,  // 212: minid.v1.Images.Unmount:output_type -> minid.v1.UnmountImageResponse
+	56,  // 213: minid.v1.Content.List:output_type -> minid.v1.ContentInfo
+	56,  // 214: minid.v1.Content.Info:output_type -> minid.v1.ContentInfo
+	44,  // 215: minid.v1.Content.Read:output_type -> minid.v1.DataChunk
+	61,  // 216: minid.v1.Content.Write:output_type -> minid.v1.WriteContentResponse
+	63,  // 217: minid.v1.Content.Active:output_type -> minid.v1.ActiveResponse
+	66,  // 218: minid.v1.Content.Abort:output_type -> minid.v1.AbortResponse
+	68,  // 219: minid.v1.Content.Delete:output_type -> minid.v1.DeleteContentResponse
+	56,  // 220: minid.v1.Content.SetLabels:output_type -> minid.v1.ContentInfo
+	32,  // 221: minid.v1.Content.Fetch:output_type -> minid.v1.Progress
+	32,  // 222: minid.v1.Content.FetchBlob:output_type -> minid.v1.Progress
+	32,  // 223: minid.v1.Content.PushObject:output_type -> minid.v1.Progress
+	76,  // 224: minid.v1.Snapshots.List:output_type -> minid.v1.ListSnapshotsResponse
+	72,  // 225: minid.v1.Snapshots.Info:output_type -> minid.v1.Snapshot
+	74,  // 226: minid.v1.Snapshots.Prepare:output_type -> minid.v1.MountsResponse
+	74,  // 227: minid.v1.Snapshots.View:output_type -> minid.v1.MountsResponse
+	74,  // 228: minid.v1.Snapshots.Mounts:output_type -> minid.v1.MountsResponse
+	72,  // 229: minid.v1.Snapshots.Commit:output_type -> minid.v1.Snapshot
+	80,  // 230: minid.v1.Snapshots.Remove:output_type -> minid.v1.RemoveSnapshotResponse
+	81,  // 231: minid.v1.Snapshots.Usage:output_type -> minid.v1.SnapshotUsage
+	72,  // 232: minid.v1.Snapshots.SetLabels:output_type -> minid.v1.Snapshot
+	24,  // 233: minid.v1.Snapshots.Diff:output_type -> minid.v1.Descriptor
+	84,  // 234: minid.v1.Leases.Create:output_type -> minid.v1.Lease
+	88,  // 235: minid.v1.Leases.List:output_type -> minid.v1.ListLeasesResponse
+	90,  // 236: minid.v1.Leases.Delete:output_type -> minid.v1.DeleteLeaseResponse
+	84,  // 237: minid.v1.Leases.AddResource:output_type -> minid.v1.Lease
+	92,  // 238: minid.v1.Containers.Create:output_type -> minid.v1.Container
+	111, // 239: minid.v1.Containers.List:output_type -> minid.v1.ListContainersResponse
+	92,  // 240: minid.v1.Containers.Get:output_type -> minid.v1.Container
+	92,  // 241: minid.v1.Containers.SetLabels:output_type -> minid.v1.Container
+	114, // 242: minid.v1.Containers.Delete:output_type -> minid.v1.DeleteContainerResponse
+	115, // 243: minid.v1.Containers.Start:output_type -> minid.v1.StartResponse
+	116, // 244: minid.v1.Containers.Pause:output_type -> minid.v1.ContainerActionResponse
+	116, // 245: minid.v1.Containers.Resume:output_type -> minid.v1.ContainerActionResponse
+	116, // 246: minid.v1.Containers.Update:output_type -> minid.v1.ContainerActionResponse
+	119, // 247: minid.v1.Containers.Stats:output_type -> minid.v1.StatsResponse
+	121, // 248: minid.v1.Containers.Top:output_type -> minid.v1.TopResponse
+	124, // 249: minid.v1.Containers.Logs:output_type -> minid.v1.LogEntry
+	116, // 250: minid.v1.Containers.ReopenLog:output_type -> minid.v1.ContainerActionResponse
+	116, // 251: minid.v1.Containers.Stop:output_type -> minid.v1.ContainerActionResponse
+	115, // 252: minid.v1.Containers.Restart:output_type -> minid.v1.StartResponse
+	92,  // 253: minid.v1.Containers.Rename:output_type -> minid.v1.Container
+	92,  // 254: minid.v1.Containers.Connect:output_type -> minid.v1.Container
+	92,  // 255: minid.v1.Containers.Disconnect:output_type -> minid.v1.Container
+	126, // 256: minid.v1.Containers.Checkpoint:output_type -> minid.v1.CheckpointResponse
+	115, // 257: minid.v1.Containers.Restore:output_type -> minid.v1.StartResponse
+	129, // 258: minid.v1.Containers.ListCheckpoints:output_type -> minid.v1.ListCheckpointsResponse
+	131, // 259: minid.v1.Containers.RemoveCheckpoint:output_type -> minid.v1.RemoveCheckpointResponse
+	101, // 260: minid.v1.Containers.CheckHealth:output_type -> minid.v1.HealthResult
+	132, // 261: minid.v1.Networks.Create:output_type -> minid.v1.Network
+	138, // 262: minid.v1.Networks.List:output_type -> minid.v1.ListNetworksResponse
+	132, // 263: minid.v1.Networks.Inspect:output_type -> minid.v1.Network
+	139, // 264: minid.v1.Networks.Remove:output_type -> minid.v1.RemoveNetworkResponse
+	141, // 265: minid.v1.Networks.Prune:output_type -> minid.v1.PruneNetworksResponse
+	144, // 266: minid.v1.Processes.Exec:output_type -> minid.v1.ExecResponse
+	146, // 267: minid.v1.Processes.List:output_type -> minid.v1.ListProcessesResponse
+	149, // 268: minid.v1.Processes.Signal:output_type -> minid.v1.SignalResponse
+	151, // 269: minid.v1.Processes.Resize:output_type -> minid.v1.ResizeResponse
+	152, // 270: minid.v1.Processes.CloseStdin:output_type -> minid.v1.CloseStdinResponse
+	102, // 271: minid.v1.Processes.Wait:output_type -> minid.v1.Exit
+	102, // 272: minid.v1.Processes.Delete:output_type -> minid.v1.Exit
+	156, // 273: minid.v1.Processes.Attach:output_type -> minid.v1.AttachOutput
+	186, // [186:274] is the sub-list for method output_type
+	98,  // [98:186] is the sub-list for method input_type
+	98,  // [98:98] is the sub-list for extension type_name
+	98,  // [98:98] is the sub-list for extension extendee
+	0,   // [0:98] is the sub-list for field type_name
 }
 
 func init() { file_minid_proto_init() }
@@ -12654,8 +12740,8 @@ func file_minid_proto_init() {
 	if File_minid_proto != nil {
 		return
 	}
-	file_minid_proto_msgTypes[106].OneofWrappers = []any{}
-	file_minid_proto_msgTypes[152].OneofWrappers = []any{
+	file_minid_proto_msgTypes[107].OneofWrappers = []any{}
+	file_minid_proto_msgTypes[153].OneofWrappers = []any{
 		(*AttachInput_Open)(nil),
 		(*AttachInput_Stdin)(nil),
 		(*AttachInput_Resize)(nil),
@@ -12663,7 +12749,7 @@ func file_minid_proto_init() {
 		(*AttachInput_Signal)(nil),
 		(*AttachInput_Detach)(nil),
 	}
-	file_minid_proto_msgTypes[155].OneofWrappers = []any{
+	file_minid_proto_msgTypes[156].OneofWrappers = []any{
 		(*AttachOutput_Opened)(nil),
 		(*AttachOutput_Stdout)(nil),
 		(*AttachOutput_Stderr)(nil),
@@ -12676,7 +12762,7 @@ func file_minid_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_minid_proto_rawDesc), len(file_minid_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   190,
+			NumMessages:   191,
 			NumExtensions: 0,
 			NumServices:   9,
 		},

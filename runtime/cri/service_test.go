@@ -9,10 +9,12 @@ import (
 	"time"
 
 	"github.com/containerd/errdefs"
+	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	v1 "k8s.io/cri-api/pkg/apis/runtime/v1"
 
+	"github.com/minirt/mini/runtime/cri/policy"
 	"github.com/minirt/mini/runtime/engine"
 	"github.com/minirt/mini/runtime/supervisor/wire"
 )
@@ -308,4 +310,64 @@ func TestUpdatePodAndURLs(t *testing.T) {
 	}
 	_, err = w.PortForward(t.Context(), &v1.PortForwardRequest{PodSandboxId: pod, Port: []int32{0}})
 	wants(t, err, codes.InvalidArgument, "1 to 65535")
+}
+
+// TestUserIDs: pods get ids that neither another pod nor one on its way has.
+func TestUserIDs(t *testing.T) {
+	pod := func(first, size uint32) engine.Pod {
+		return engine.Pod{PodOptions: engine.PodOptions{UIDMap: []specs.LinuxIDMapping{{HostID: first, Size: size}}}}
+	}
+	u := &userIDs{}
+	in := policy.IDRange{First: 100, Size: 100}
+	pods := []engine.Pod{pod(150, 10), pod(100, 5), pod(90, 12), pod(5000, 5000)}
+	for _, want := range []uint32{105, 125, 160, 180} {
+		if got, err := u.take(pods, in, 20); err != nil || got != want {
+			t.Errorf("%d, %v; want %d", got, err, want)
+		}
+	}
+	if _, err := u.take(pods, in, 20); !errdefs.IsFailedPrecondition(err) {
+		t.Errorf("none are left: %v", err)
+	}
+	u.giveBack([]uint32{125})
+	if got, err := u.take(pods, in, 20); err != nil || got != 125 {
+		t.Errorf("%d, %v; want those given back", got, err)
+	}
+}
+
+// TestMetricGroups: every metric is of a group that can be chosen, or always there.
+func TestMetricGroups(t *testing.T) {
+	always := []string{"container_last_seen", "container_start_time_seconds"}
+	all := slices.Concat(containerMetrics(), podMetrics())
+	for _, m := range all {
+		if g := groupOf(m.name); !slices.Contains(MetricGroups(), g) && !slices.Contains(always, m.name) {
+			t.Errorf("%s is of the group %q", m.name, g)
+		}
+	}
+	if n := len(included(slices.Clone(all), []string{"cpu", "all"})); n != len(all) {
+		t.Errorf("all are %d of %d", n, len(all))
+	}
+	var names []string
+	for _, m := range included(slices.Clone(all), []string{"disk"}) {
+		names = append(names, m.name)
+	}
+	if want := []string{"container_fs_usage_bytes", "container_fs_inodes_used", "container_last_seen", "container_start_time_seconds"}; !slices.Equal(names, want) {
+		t.Errorf("of the group disk: %v", names)
+	}
+}
+
+// TestMemoryBelowUse: a limit below what a running container needs is refused, and what it does not need is not counted.
+func TestMemoryBelowUse(t *testing.T) {
+	w := newWorld(t)
+	pod := w.pod(t, "web")
+	id := w.container(t, pod, "c", true)
+	w.engine.reading = fullReading()
+	needs := int64(w.engine.reading.Memory.WorkingSet)
+	update := func(limit int64) error {
+		_, err := w.UpdateContainerResources(t.Context(), &v1.UpdateContainerResourcesRequest{ContainerId: id, Linux: &v1.LinuxContainerResources{MemoryLimitInBytes: limit}})
+		return err
+	}
+	wants(t, update(needs-1), codes.FailedPrecondition, "needs now")
+	if err := update(needs); err != nil {
+		t.Error(err)
+	}
 }

@@ -57,6 +57,10 @@ type CRIConfig struct {
 	RejectAbsentSources []string `toml:"absent_mount_sources_to_reject" comment:"Paths of the host that are not made when a container mounts them and they are not there, as \"/etc/hostname\"."`
 	Timezone            string   `toml:"timezone" comment:"Local, or a name like \"Europe/Berlin\", for /etc/localtime. Empty: the image's."`
 
+	ReadOnly    bool `toml:"read_only" comment:"No container writes to its root filesystem."`
+	NoPivot     bool `toml:"no_pivot" comment:"The root is changed without pivot_root(2), for hosts whose root is a ramdisk."`
+	NoHostPorts bool `toml:"disable_hostport_mapping" comment:"Ports of pods are not published: somebody else does."`
+
 	SharedCPUs     string `toml:"shared_cpuset" comment:"Processors for containers that ask by cpu-shared.crio.io, beside their own."`
 	MinGOMAXPROCS  int64  `toml:"min_injected_gomaxprocs" comment:"GOMAXPROCS for burstable and best-effort pods without a limit is twice their share, and at least this; 0: not set."`
 	TuningRoot     string `toml:"tuning_root" comment:"The directory that /proc and /sys are below, for annotations that tune processors."`
@@ -174,6 +178,7 @@ func (c Config) policy() (*policy.Settings, error) {
 		MaxLogLine:   r.MaxLogLine, LogSizeMax: int64(r.LogSizeMax), SharedCPUs: r.SharedCPUs, RejectAbsentSources: r.RejectAbsentSources,
 		DeviceOwnership: r.DeviceOwnership, TolerateMissingHugetlb: r.TolerateMissingHugetlb, DisableHugetlb: r.DisableHugetlb,
 		DisableProcMount: r.DisableProcMount, HostNetworkDisableSELinux: r.HostNetworkNoSELinux,
+		ReadOnly: r.ReadOnly, NoPivot: r.NoPivot, NoHostPorts: r.NoHostPorts,
 		PodMetrics: r.IncludedPodMetrics, NamespacedAuth: r.NamespacedAuthDir,
 		Housekeeping: func(cpus []int) []int { return tuning.Housekeeping(r.TuningRoot, cpus) },
 	}

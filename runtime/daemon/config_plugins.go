@@ -21,7 +21,8 @@ type NRIConfig struct {
 
 // OCIConfig is what all containers get.
 type OCIConfig struct {
-	HooksDirs []string `toml:"hooks_dirs" comment:"Directories with hooks as in oci-hooks(5), in JSON files of version 1.0.0. A file in a later one stands for those of its name in earlier ones. Files are read when they change."`
+	HooksDirs   []string `toml:"hooks_dirs" comment:"Directories with hooks as in oci-hooks(5), in JSON files of version 1.0.0. A file in a later one stands for those of its name in earlier ones. Files are read when they change."`
+	CDISpecDirs []string `toml:"cdi_spec_dirs" comment:"Directories with the files of CDI devices, the later ones first where two define the same device."`
 }
 
 // ImageVerifierConfig says who is asked whether an image may be pulled.
@@ -40,7 +41,7 @@ func defaultNRI() NRIConfig {
 }
 
 func defaultOCI() OCIConfig {
-	return OCIConfig{HooksDirs: []string{"/usr/share/containers/oci/hooks.d", "/etc/containers/oci/hooks.d"}}
+	return OCIConfig{HooksDirs: []string{"/usr/share/containers/oci/hooks.d", "/etc/containers/oci/hooks.d"}, CDISpecDirs: []string{"/etc/cdi", "/var/run/cdi"}}
 }
 
 func defaultImageVerifier() ImageVerifierConfig {
@@ -55,6 +56,9 @@ func (c Config) checkPlugins(bad func(key, format string, args ...any), absolute
 	absolute("image_verifier.bin_dir", c.ImageVerifier.BinDir)
 	for _, dir := range c.OCI.HooksDirs {
 		absolute("oci.hooks_dirs", dir)
+	}
+	for _, dir := range c.OCI.CDISpecDirs {
+		absolute("oci.cdi_spec_dirs", dir)
 	}
 	if len(c.NRI.SocketPath) > maxSocketPath {
 		bad("nri.socket_path", "%q is longer than %d characters, the kernel's limit for a socket", c.NRI.SocketPath, maxSocketPath)

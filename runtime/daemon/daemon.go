@@ -229,7 +229,7 @@ func (d *Daemon) openContainers(ctx context.Context) (err error) {
 		Networks: store.NewTable[network.Record](d.store, "networks", 1, nil),
 		Volumes:  store.NewTable[volume.Record](d.store, "volumes", 1, nil),
 		Images:   d.images, Snapshotters: d.snapshotters.all, Snapshotter: d.snapshotters.fallback,
-		Leases: d.leases, Namespaces: d.namespaces, Store: d.store, Events: d.events, Host: d.host, CDI: cdi.New(), Tuner: tuner, Log: d.Log,
+		Leases: d.leases, Namespaces: d.namespaces, Store: d.store, Events: d.events, Host: d.host, CDI: cdi.New(d.Config.OCI.CDISpecDirs...), Tuner: tuner, Log: d.Log,
 		Config: engine.Config{
 			CgroupDriver: driver, CgroupParent: d.Config.Cgroup.Parent, Runtimes: d.Config.engineRuntimes(),
 			SupervisorPath: binary, Pause: binary, RecoveryTimeout: recoveryTimeout,

@@ -23,7 +23,7 @@ func newPlugins(d *Daemon) (*nri.Adaptation, error) {
 		Version: d.Options.Version, Socket: c.SocketPath, DisableConnections: c.DisableConnections,
 		PluginDir: c.PluginPath, ConfigDir: c.PluginConfigPath, Validator: c.DefaultValidator,
 		RegistrationTimeout: time.Duration(c.RegistrationTimeout), RequestTimeout: time.Duration(c.RequestTimeout),
-		CDI: cdi.New(), BlockIO: d.classes.BlockIOClass, Log: d.Log,
+		CDI: cdi.New(d.Config.OCI.CDISpecDirs...), BlockIO: d.classes.BlockIOClass, Log: d.Log,
 	})
 }
 

@@ -15,6 +15,7 @@ import (
 	"github.com/containerd/errdefs"
 
 	"github.com/minirt/mini/runtime/snapshot"
+	"github.com/minirt/mini/runtime/snapshot/blockfile"
 	"github.com/minirt/mini/runtime/snapshot/btrfs"
 	"github.com/minirt/mini/runtime/snapshot/erofs"
 	"github.com/minirt/mini/runtime/snapshot/native"
@@ -25,8 +26,9 @@ import (
 
 // Snapshotter is one that the configuration adds to overlay and native, which are always there.
 type Snapshotter struct {
-	Type    string `toml:"type" comment:"proxy: a program that serves containerd's snapshots service at address, as those for lazy pulling do; erofs: each layer is one file; btrfs: snapshots of that filesystem."`
+	Type    string `toml:"type" comment:"proxy: a program that serves containerd's snapshots service at address, as those for lazy pulling do; erofs: each layer is one file; btrfs: snapshots of that filesystem; blockfile: each snapshot is a file with a filesystem."`
 	Address string `toml:"address" comment:"Of a proxy: its Unix socket."`
+	Size    Size   `toml:"size" comment:"Of blockfile: how large the filesystems are; 0: 10GiB. Files have holes where nothing was written. Layers keep the size that they were made with."`
 	Root    string `toml:"root" comment:"Where its files are. Empty: in the root of the daemon. Of a proxy: where the program has them, which is all that it is needed for, so that a kubelet is told of that filesystem."`
 }
 
@@ -38,6 +40,9 @@ func openers() map[string]func(ctx context.Context, name, root string, s Snapsho
 		},
 		erofs.Name: func(ctx context.Context, name, root string, _ Snapshotter, o opening) (snapshot.Snapshotter, error) {
 			return opened(erofs.Open(ctx, erofs.Options{Name: name, Root: root, Records: snapshot.NewRecords(o.store, name), Log: o.log}))
+		},
+		blockfile.Name: func(ctx context.Context, name, root string, s Snapshotter, o opening) (snapshot.Snapshotter, error) {
+			return opened(blockfile.Open(ctx, blockfile.Options{Name: name, Root: root, Size: int64(s.Size), Records: snapshot.NewRecords(o.store, name), Log: o.log}))
 		},
 		btrfs.Name: func(ctx context.Context, name, root string, _ Snapshotter, o opening) (snapshot.Snapshotter, error) {
 			return opened(btrfs.Open(ctx, btrfs.Options{Name: name, Root: root, Records: snapshot.NewRecords(o.store, name), Log: o.log}))
@@ -136,6 +141,9 @@ func (c Config) checkSnapshotters(bad func(key, format string, args ...any), abs
 		}
 		if (s.Type == typeProxy) != (s.Address != "") {
 			bad(key+".address", "it is the socket of a proxy, which needs it, and of nothing else")
+		}
+		if s.Size != 0 && (s.Type != blockfile.Name || s.Size < blockfile.MinSize) {
+			bad(key+".size", "it is of a blockfile, and at least %d bytes", blockfile.MinSize)
 		}
 		absolute(key+".address", s.Address)
 		absolute(key+".root", s.Root)

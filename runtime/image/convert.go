@@ -15,6 +15,7 @@ import (
 	oci "github.com/minirt/mini/oci/image"
 	"github.com/minirt/mini/oci/layer"
 	"github.com/minirt/mini/oci/name"
+	"github.com/minirt/mini/runtime/trust"
 )
 
 // ConvertOptions say what is made of an image.
@@ -26,6 +27,9 @@ type ConvertOptions struct {
 	Compression  string // gzip, zstd or uncompressed; "": as they are
 	Platforms    []string
 	AllPlatforms bool
+	Recipients   []trust.Recipient // encrypts the layers for them, and makes all media types OCI's
+	Decrypt      bool              // makes encrypted layers plain, with the machine's keys and these:
+	PrivateKeys  [][]byte
 }
 
 // Convert makes a new image of another one: other media types, other compression, fewer platforms. Diff IDs, and with
@@ -35,7 +39,10 @@ func (s *Service) Convert(ctx context.Context, ns string, o ConvertOptions) (Ima
 	if err != nil {
 		return Image{}, err
 	}
-	c := &conversion{s: s, oci: o.OCI, held: s.hold(ns)}
+	c := &conversion{
+		s: s, oci: o.OCI || len(o.Recipients) > 0, held: s.hold(ns),
+		recipients: o.Recipients, decrypt: o.Decrypt, privateKeys: o.PrivateKeys,
+	}
 	defer c.held.release()
 	if c.want, err = oci.ParseWant(o.Platforms, o.AllPlatforms); err != nil {
 		return Image{}, err
@@ -45,6 +52,9 @@ func (s *Service) Convert(ctx context.Context, ns string, o ConvertOptions) (Ima
 	}
 	img, err := s.Get(ctx, ns, o.Source)
 	if err != nil {
+		return Image{}, err
+	}
+	if err := s.checkCrypt(ctx, o, img.Target); err != nil {
 		return Image{}, err
 	}
 	if err := s.pinAll(ctx, c.held, img.Target); err != nil {
@@ -102,6 +112,10 @@ type conversion struct {
 	// lenient leaves manifests whose blobs are not here as they are; otherwise that is an error.
 	lenient bool
 	made    []digest.Digest
+
+	recipients  []trust.Recipient // none: nothing is encrypted
+	decrypt     bool
+	privateKeys [][]byte
 }
 
 // target converts an image's target. An index of which one manifest remains becomes that manifest.
@@ -158,6 +172,15 @@ func (c *conversion) manifest(ctx context.Context, d ocispec.Descriptor) (ocispe
 			return d, fmt.Errorf("layer %s: %w", l.Digest, err)
 		}
 	}
+	switch {
+	case len(c.recipients) > 0:
+		err = c.encryptLayers(ctx, m.Layers)
+	case c.decrypt:
+		err = c.decryptLayers(ctx, m.Layers)
+	}
+	if err != nil {
+		return d, err
+	}
 	return c.document(ctx, d, m.MediaType, m)
 }
 
@@ -196,16 +219,7 @@ func (c *conversion) convertLayer(ctx context.Context, d ocispec.Descriptor, to 
 		}
 		in.CloseWithError(err)
 	}()
-	got, err := c.s.put(ctx, c.held, "", -1, out)
+	made, err := c.putLayer(ctx, d, oci.LayerType(d.MediaType, string(to)), out)
 	_ = out.CloseWithError(errors.New("the layer is no longer wanted")) // ends the goroutine if put gave up
-	if err != nil {
-		return d, err
-	}
-	info, err := c.s.Content.Info(ctx, got)
-	if err != nil {
-		return d, err
-	}
-	c.made = append(c.made, got)
-	d.MediaType, d.Digest, d.Size, d.URLs = oci.LayerType(d.MediaType, string(to)), got, info.Size, nil
-	return d, nil
+	return made, err
 }

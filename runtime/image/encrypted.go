@@ -28,15 +28,16 @@ func encrypted(layers []ocispec.Descriptor) []ocispec.Descriptor {
 	return found
 }
 
-// keys has the keys of encrypted layers opened; without one of them it is ErrPermissionDenied.
-func (s *Service) keys(ctx context.Context, layers []ocispec.Descriptor) (layerKeys, error) {
+// keys has the keys of encrypted layers opened, by the machine's private keys and others; without one of them it is
+// ErrPermissionDenied.
+func (s *Service) keys(ctx context.Context, layers []ocispec.Descriptor, others ...[]byte) (layerKeys, error) {
 	if len(layers) == 0 {
 		return nil, nil
 	}
 	if s.Judge == nil {
 		return nil, fmt.Errorf("layer %s is encrypted (%s): this daemon has no program for keys: %w", layers[0].Digest, layers[0].MediaType, errdefs.ErrNotImplemented)
 	}
-	list, err := s.Judge.Keys(ctx, layers)
+	list, err := s.Judge.Keys(ctx, layers, others...)
 	if err != nil {
 		return nil, err
 	}

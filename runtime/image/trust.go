@@ -26,8 +26,8 @@ type Judge interface {
 	Check(ctx context.Context, i trust.Image, from trust.Source) ([][]byte, error)
 	// Judges tells whether images are judged at all in a namespace of Kubernetes.
 	Judges(namespace string) bool
-	Keys(ctx context.Context, layers []ocispec.Descriptor) ([]encryption.Key, error)
-	Wrap(ctx context.Context, recipients []string, layers []encryption.Key) ([]map[string]string, error)
+	Keys(ctx context.Context, layers []ocispec.Descriptor, others ...[]byte) ([]encryption.Key, error)
+	Wrap(ctx context.Context, recipients []trust.Recipient, layers []encryption.Key) ([]map[string]string, error)
 }
 
 const (

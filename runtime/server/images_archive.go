@@ -11,6 +11,7 @@ import (
 	"github.com/minirt/mini/internal/grpcx"
 	"github.com/minirt/mini/runtime/api"
 	"github.com/minirt/mini/runtime/image"
+	"github.com/minirt/mini/runtime/trust"
 )
 
 func (s *imagesServer) Import(stream grpc.ClientStreamingServer[api.ImportRequest, api.ImportResponse]) error {
@@ -85,7 +86,12 @@ func (w *chunkWriter) flush() error {
 }
 
 func (s *imagesServer) Convert(ctx context.Context, r *api.ConvertRequest) (*api.Image, error) {
+	recipients := make([]trust.Recipient, len(r.EncryptFor))
+	for i, one := range r.EncryptFor {
+		recipients[i] = trust.Recipient{Kind: one.Kind, Data: one.Data}
+	}
 	i, err := s.Images.Convert(ctx, namespace(r), image.ConvertOptions{
+		Recipients: recipients, Decrypt: r.Decrypt, PrivateKeys: r.PrivateKeys,
 		Source: r.Source, Target: r.Target, OCI: r.Oci, Uncompress: r.Uncompress, Compression: r.Compression,
 		Platforms: r.Platforms, AllPlatforms: r.AllPlatforms,
 	})

@@ -142,9 +142,6 @@ func (d directories) Make(_ context.Context, r Record, do func(at string) error)
 
 // Doom implements Backing: by another name.
 func (d directories) Doom(_ context.Context, r Record) error {
-	if err := d.prepare(d.Dir(r.Dir)); err != nil {
-		return err
-	}
 	err := os.Rename(d.Dir(r.Dir), d.Dir(r.Dir)+removingSuffix)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil // a removal that stopped half way
@@ -164,22 +161,17 @@ func (d directories) Delete(_ context.Context, r Record) error {
 // Discard implements Backing.
 func (d directories) Discard(_ context.Context, h Held) error { return d.remove(h.Place) }
 
+// remove deletes a directory, whose name says by then that it is not whole.
 func (d directories) remove(dir string) error {
-	if err := d.prepare(dir); err != nil {
-		return err
+	if d.clear != nil {
+		if _, err := os.Lstat(dir); errors.Is(err, os.ErrNotExist) {
+			return nil
+		}
+		if err := d.clear(dir); err != nil {
+			return err
+		}
 	}
 	return os.RemoveAll(dir)
-}
-
-// prepare clears a directory that is there.
-func (d directories) prepare(dir string) error {
-	if d.clear == nil {
-		return nil
-	}
-	if _, err := os.Lstat(dir); errors.Is(err, os.ErrNotExist) {
-		return nil
-	}
-	return d.clear(dir)
 }
 
 // Uncommittable refuses what cannot become a layer: its files have the ids of a user namespace.

@@ -202,6 +202,9 @@ func (l *Ledger) Get(key Key) (Record, []Record, error) {
 	return r, chain, nil
 }
 
+// Chain is what a snapshot on the parent lies on, the topmost first.
+func (l *Ledger) Chain(ns, parent string) ([]Record, error) { return l.parents(ns, parent) }
+
 // Commit renames an active snapshot and makes it committed. change is the last thing done to it before, and may change what
 // the record says of the backing; parent is what it will lie on, and has to be a committed snapshot.
 func (l *Ledger) Commit(ctx context.Context, ns, name, active string, labels map[string]string, parent func(r Record) string, change func(r *Record, chain []Record) error) error {

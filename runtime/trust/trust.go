@@ -207,13 +207,13 @@ func (j *Judge) directory() (string, error) {
 	return os.MkdirTemp(j.state, "image-")
 }
 
-// Keys asks for the keys of encrypted layers, in their order.
+// Keys asks for the keys of encrypted layers, in their order. others are private keys besides those of the machine.
 //
 // Errors: ErrPermissionDenied when there is no key for one of them, ErrFailedPrecondition when no keys are configured or
 // the program cannot be used.
-func (j *Judge) Keys(ctx context.Context, layers []ocispec.Descriptor) ([]encryption.Key, error) {
+func (j *Judge) Keys(ctx context.Context, layers []ocispec.Descriptor, others ...[]byte) ([]encryption.Key, error) {
 	s := j.settings.Load()
-	reply, err := j.ask(ctx, s, Request{Unwrap: &UnwrapRequest{KeysDir: s.KeysDir, Layers: layers}}, nil)
+	reply, err := j.ask(ctx, s, Request{Unwrap: &UnwrapRequest{KeysDir: s.KeysDir, Keys: others, Layers: layers}}, nil)
 	if err != nil {
 		return nil, fmt.Errorf("keys of encrypted layers: %w", err)
 	}
@@ -230,8 +230,14 @@ func (j *Judge) Keys(ctx context.Context, layers []ocispec.Descriptor) ([]encryp
 	return keys, nil
 }
 
+// Recipient is who shall be able to open a layer.
+type Recipient struct {
+	Kind string `json:"kind"` // jwe, pkcs7 or provider
+	Data []byte `json:"data"` // a public key or a certificate, PEM or DER; the name of a key provider
+}
+
 // Wrap asks for the annotations that let recipients open layers, in their order.
-func (j *Judge) Wrap(ctx context.Context, recipients []string, layers []encryption.Key) ([]map[string]string, error) {
+func (j *Judge) Wrap(ctx context.Context, recipients []Recipient, layers []encryption.Key) ([]map[string]string, error) {
 	reply, err := j.ask(ctx, j.settings.Load(), Request{Wrap: &WrapRequest{Recipients: recipients, Layers: layers}}, nil)
 	if err != nil {
 		return nil, fmt.Errorf("wrap the keys of layers: %w", err)

@@ -28,13 +28,14 @@ type VerifyRequest struct {
 
 // UnwrapRequest asks for the keys of encrypted layers.
 type UnwrapRequest struct {
-	KeysDir string               `json:"keysDir"` // of private keys; "": none
+	KeysDir string               `json:"keysDir"`        // of private keys; "": none
+	Keys    [][]byte             `json:"keys,omitempty"` // more private keys
 	Layers  []ocispec.Descriptor `json:"layers"`
 }
 
 // WrapRequest asks for annotations that let recipients decrypt layers whose keys are given.
 type WrapRequest struct {
-	Recipients []string         `json:"recipients"` // PROTOCOL:VALUE, as jwe:public.pem
+	Recipients []Recipient      `json:"recipients"`
 	Layers     []encryption.Key `json:"layers"`
 }
 

@@ -107,6 +107,7 @@ absent_mount_sources_to_reject = ["/no/such/source"]
 timezone = "Local"
 min_injected_gomaxprocs = 3
 disable_hugetlb_controller = true
+disable_hostport_mapping = true
 included_pod_metrics = ["memory"]
 `, profile, profile)})
 	pod := mustHandled(t, s, "", nil)
@@ -207,8 +208,10 @@ func TestCRIRowsHandlers(t *testing.T) {
 	dir := testenv.Dir(t)
 	profile := write(t, dir, "no-mkdir.json", noMkdir)
 	base := write(t, dir, "base.json", `{"process":{"rlimits":[{"type":"RLIMIT_NOFILE","soft":55,"hard":55}]},"mounts":[{"destination":"/base","type":"tmpfs","source":"tmpfs","options":["size=1m"]}]}`)
+	classes := write(t, dir, "classes.yaml", "Classes:\n  slow:\n  - Weight: 20\n")
 	s := testenv.StartCRI(t, testenv.CRIOptions{Runtime: "minid", Config: fmt.Sprintf(`[cri]
 userns_range = "400000:131072"
+blockio_config_file = %q
 [cri.workloads.management]
 activation_annotation = "target.workload.example/management"
 annotation_prefix = "resources.workload.example"
@@ -229,7 +232,7 @@ privileged_without_host_devices_all_devices_allowed = true
 [runtimes.more]
 inherit_default_runtime = true
 allowed_annotations = ["umask.crio.io", "io.kubernetes.cri-o.Devices", "shm-size.crio.io", "userns-mode.crio.io"]
-`, profile, base)})
+`, classes, profile, base)})
 	c := s.CRI.In(t)
 
 	strict := mustHandled(t, s, "strict", map[string]string{"by.default/b": "pod"}, func(c *runtimeapi.PodSandboxConfig) { c.Linux.SecurityContext.Privileged = true })
@@ -282,6 +285,27 @@ allowed_annotations = ["umask.crio.io", "io.kubernetes.cri-o.Devices", "shm-size
 	if got := strings.Fields(c.Exec(started(plain, sleeper()), "grep", "Umask", "/proc/1/status")); got[1] != "0022" {
 		t.Errorf("an annotation that is not allowed: %v", got)
 	}
+
+	slow := mustHandled(t, s, "", map[string]string{"blockio.resources.beta.kubernetes.io/pod": "slow", "blockio.resources.beta.kubernetes.io/container.fast": "fast"})
+	weight := func(name string) uint16 {
+		t.Helper()
+		id := slow.Create(sleeper(func(c *runtimeapi.ContainerConfig) { c.Metadata.Name = name }))
+		return *bundleOf(t, c, id).Linux.Resources.BlockIO.Weight
+	}
+	if got := weight("main"); got != 20 {
+		t.Errorf("the weight of the class is %d", got)
+	}
+	fast := sleeper(func(c *runtimeapi.ContainerConfig) { c.Metadata.Name = "fast" })
+	declined(t, "an unknown class", refusedContainer(t, slow, fast), codes.InvalidArgument, "fast", "slow")
+	check(t, os.WriteFile(classes, []byte("Classes:\n  slow:\n  - Weight: 30\n"), 0o644))
+	reload(t, s, "cpushares = 500", "cpushares = 500")
+	if got := weight("after"); got != 30 {
+		t.Errorf("the weight of the class after a reload is %d", got)
+	}
+	gold := sleeper(func(c *runtimeapi.ContainerConfig) {
+		c.Metadata.Name, c.Annotations = "gold", map[string]string{"io.kubernetes.cri.rdt-class": "gold"}
+	})
+	declined(t, "a class of RDT", refusedContainer(t, slow, gold), codes.FailedPrecondition, "cri.rdt_config_file")
 
 	work := mustHandled(t, s, "", map[string]string{"target.workload.example/management": "x", "resources.workload.example/main": `{"cpushares": 777}`})
 	id = started(work, sleeper(func(c *runtimeapi.ContainerConfig) { c.Linux.Resources.CpuShares = 100 }))

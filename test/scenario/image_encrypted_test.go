@@ -83,4 +83,27 @@ func TestImageEncrypted(t *testing.T) {
 	if got := s.Daemon.Minictr("run", "--rm", ref, "x", "echo", "open"); got != "open\n" {
 		t.Errorf("run printed %q", got)
 	}
+
+	// The command line encrypts for another key, which this machine does not have; skopeo and the command line decrypt it.
+	program := testenv.Binary(t, "mininerd")
+	mininerd := func(args ...string) string {
+		t.Helper()
+		return strings.TrimSpace(testenv.Run(t, program, append([]string{"--address", s.Daemon.Address}, args...)...))
+	}
+	mininerd("pull", "-q", plain)
+	elsewhere := testenv.Dir(t)
+	theirs := rsaKey(t, elsewhere, "theirs")
+	key, locked := filepath.Join(elsewhere, "theirs.pem"), s.Registry.Ref("locked")
+	mininerd("image", "encrypt", "--recipient", "jwe:"+theirs, plain, locked)
+	mininerd("push", "-q", locked)
+	if err := testenv.Try(t, program, "--address", s.Daemon.Address, "run", "--rm", locked, "true"); err == nil {
+		t.Error("an image ran without its key")
+	}
+	testenv.Run(t, "skopeo", "copy", "-q", "--src-tls-verify=false", "--dest-tls-verify=false", "--decryption-key", key, "docker://"+locked, "docker://"+s.Registry.Ref("opened"))
+	mininerd("image", "decrypt", "--key", key, locked, "again:1")
+	for _, ref := range []string{"again:1", s.Registry.Ref("opened")} {
+		if got := mininerd("run", "--rm", "--pull", "missing", ref, "echo", "opened"); got != "opened" {
+			t.Errorf("%s: printed %q", ref, got)
+		}
+	}
 }

@@ -156,12 +156,16 @@ func TestLinksAndNetworkFlags(t *testing.T) {
 	if out := n.do("run", "--rm", "--network", "ns:/run/netns/mini-test-foreign", toolbox, "ip", "-o", "link"); !strings.Contains(out, "foreign0") {
 		t.Errorf("its links: %s", out)
 	}
+	n.do("create", "--name", "foreign", "--network", "ns:/run/netns/mini-test-foreign", toolbox, "true")
+	if out := n.do("inspect", "-f", "{{.HostConfig.NetworkMode}}", "foreign"); out != "ns:/run/netns/mini-test-foreign\n" {
+		t.Errorf("its mode: %q", out)
+	}
 	for line, want := range map[string]string{
 		"run --rm --network ns:x IMAGE true":                            "whole path",
 		"run --rm --network ns:/x -p 80 IMAGE true":                     "somebody else's",
 		"run --rm --network red --link-local-ip 10.0.0.1 IMAGE true":    "invalid link local IP address",
-		"network create --ingress x":                                    "not a swarm manager",
-		"network create --scope swarm x":                                "not a swarm manager",
+		"network create --ingress x":                                    "Ingress network can only be global scope network",
+		"network create --scope swarm x":                                "cannot create a swarm scoped network when swarm is not active",
 		"network create --config-only x":                                "not known",
 		"network create --ipv4=false --subnet 10.9.0.0/24 x":            "IPv4 is switched off",
 		"network create --subnet 10.9.0.0/24 --aux-address a=1.1.1.1 x": "no matching subnet for aux-address",

@@ -51,9 +51,9 @@ func NetworkRequest(f Flags) (*api.CreateNetworkRequest, error) {
 func onlyLocal(f Flags) error {
 	switch {
 	case f.Bool("ingress"):
-		return invalid("--ingress: this node is not a swarm manager: leave it out")
+		return invalid("Ingress network can only be global scope network: there is no swarm here, leave --ingress out")
 	case f.String("scope") != "" && f.String("scope") != "local":
-		return invalid("--scope %s: this node is not a swarm manager: use local", f.String("scope"))
+		return invalid("cannot create a %s scoped network when swarm is not active: use --scope local", f.String("scope"))
 	case f.Bool("config-only"), f.String("config-from") != "":
 		return invalid("--config-only, --config-from: a configuration without a network is not known: give the options to each network")
 	case f.String("ipam-driver") != "default" && f.String("ipam-driver") != "":

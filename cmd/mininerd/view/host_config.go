@@ -106,7 +106,7 @@ func hostConfig(c *api.Container, s *specs.Spec, r *spec.Request) HostConfig {
 	asked, known := askedOf(c)
 	never := false
 	h := HostConfig{
-		NetworkMode: networkMode(c), PortBindings: portBindings(c), AutoRemove: c.AutoRemove, CapAdd: capabilities(r.CapAdd), CapDrop: capabilities(r.CapDrop),
+		NetworkMode: networkMode(c, r), PortBindings: portBindings(c), AutoRemove: c.AutoRemove, CapAdd: capabilities(r.CapAdd), CapDrop: capabilities(r.CapDrop),
 		CgroupnsMode: cmp.Or(r.Namespaces["cgroup"], "private"), Dns: listed(c.Dns.GetServers()), DnsOptions: listed(c.Dns.GetOptions()), DnsSearch: listed(c.Dns.GetSearches()),
 		ExtraHosts: c.ExtraHosts, GroupAdd: r.Groups, IpcMode: cmp.Or(asked.IPC, r.Namespaces["ipc"], "private"), PidMode: own(r.Namespaces["pid"]),
 		UTSMode: own(r.Namespaces["uts"]), UsernsMode: own(r.Namespaces["user"]), Privileged: r.Privileged, PublishAllPorts: c.PublishAll, ReadonlyRootfs: r.ReadOnly,
@@ -298,7 +298,10 @@ func own(mode string) string {
 	return mode
 }
 
-func networkMode(c *api.Container) string {
+func networkMode(c *api.Container, r *spec.Request) string {
+	if path, ok := strings.CutPrefix(r.Namespaces["network"], "path:"); ok {
+		return "ns:" + path
+	}
 	if c.NetworkMode == "" && len(c.Networks) > 0 {
 		return c.Networks[0].Network
 	}

@@ -60,6 +60,10 @@ type NetworkDocument struct {
 	EnableIPv6 bool
 	IPAM       IPAM
 	Internal   bool
+	Attachable bool
+	Ingress    bool
+	ConfigFrom struct{ Network string }
+	ConfigOnly bool
 	Containers map[string]NetworkMember
 	Options    map[string]string
 	Labels     map[string]string
@@ -67,8 +71,9 @@ type NetworkDocument struct {
 
 // IPAM is how addresses are given out.
 type IPAM struct {
-	Driver string
-	Config []Pool
+	Driver  string
+	Options map[string]string
+	Config  []Pool
 }
 
 // Pool is a range of addresses.
@@ -81,13 +86,13 @@ type Pool struct {
 }
 
 // NetworkMember is a container in it.
-type NetworkMember struct{ Name, MacAddress, IPv4Address, IPv6Address string }
+type NetworkMember struct{ Name, EndpointID, MacAddress, IPv4Address, IPv6Address string }
 
 // DocumentOfNetwork describes a network.
 func DocumentOfNetwork(n *api.Network) NetworkDocument {
 	d := NetworkDocument{
 		Name: n.Name, ID: n.Id, Created: moment(n.CreatedAt), Scope: "local", Driver: n.Driver, EnableIPv6: n.Ipv6, Internal: n.Internal,
-		IPAM: IPAM{Driver: "default", Config: []Pool{}}, Containers: map[string]NetworkMember{}, Options: n.Options, Labels: n.Labels,
+		IPAM: IPAM{Driver: "default", Options: map[string]string{}, Config: []Pool{}}, Containers: map[string]NetworkMember{}, Options: n.Options, Labels: n.Labels,
 	}
 	if d.Options == nil {
 		d.Options = map[string]string{}
@@ -99,7 +104,7 @@ func DocumentOfNetwork(n *api.Network) NetworkDocument {
 		d.IPAM.Config = append(d.IPAM.Config, Pool{s.Subnet, s.IpRange, s.Gateway, s.Auxiliary})
 	}
 	for _, m := range n.Containers {
-		member := NetworkMember{Name: cmp.Or(m.Name, m.Id), MacAddress: m.Endpoint.GetMac()}
+		member := NetworkMember{Name: cmp.Or(m.Name, m.Id), EndpointID: madeID("endpoint", m.Id, n.Id), MacAddress: m.Endpoint.GetMac()}
 		for _, ip := range m.Endpoint.GetIps() {
 			if strings.Contains(ip, ":") {
 				member.IPv6Address = ip

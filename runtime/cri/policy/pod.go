@@ -37,6 +37,9 @@ func (s *Settings) Pod(o *engine.PodOptions, config *v1.PodSandboxConfig, free f
 			return fmt.Errorf("annotation %s: %w", usernsMode.name, err)
 		}
 	}
+	if s.NoHostPorts {
+		o.Ports = nil
+	}
 	o.Sysctls = s.sysctls(*o)
 	return nil
 }

@@ -47,6 +47,9 @@ type Settings struct {
 	LogSizeMax          int64    // bytes after which a log is begun anew; 0: never
 	SharedCPUs          string   // a list
 	ImageVolumes        string   // what becomes of the volumes that an image declares, one of engine.ImageVolumes…
+	ReadOnly            bool     // no container writes to its root filesystem
+	NoPivot             bool     // the root is changed without pivot_root(2), for hosts whose root is a ramdisk
+	NoHostPorts         bool     // ports of pods are not published: somebody else does
 	RejectAbsentSources []string // paths of the host that are not made when a mount of them finds nothing
 
 	DeviceOwnership           bool // devices belong to the container's user
@@ -98,7 +101,8 @@ func (s *Settings) Container(o *engine.CreateOptions, pod engine.Pod, sandbox *v
 		s: s, handler: s.Handlers[pod.Runtime], o: o, r: o.Request, pod: pod, sandbox: sandbox, config: config, host: h,
 		name: config.GetMetadata().GetName(),
 	}
-	o.Snapshotter = c.handler.Snapshotter
+	o.Snapshotter, o.NoPivot = c.handler.Snapshotter, s.NoPivot
+	o.Request.ReadOnly = o.Request.ReadOnly || s.ReadOnly
 	c.r.Defaults = c.defaults()
 	o.ImageVolumes = s.ImageVolumes
 	c.logs()

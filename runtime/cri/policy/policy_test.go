@@ -156,6 +156,7 @@ func TestContainer(t *testing.T) {
 		"absent source": {func(r *row) {
 			r.s.RejectAbsentSources, r.o.Request.Mounts = []string{"/x"}, []spec.Mount{{Source: "/x", CreateSource: true}}
 		}, `{"mounts":[{"type":"","source":"/x","target":""}]}`},
+		"read-only": {func(r *row) { r.s.ReadOnly = true }, `{"readOnly":true}`},
 		"annotations": {func(r *row) {
 			r.o.Request.Annotations = map[string]string{"keep.a": "1", "drop": "2"}
 			r.handler(func(h *Handler) { h.ContainerAnnotations = []string{"keep.*"} })

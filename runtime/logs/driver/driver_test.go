@@ -100,7 +100,7 @@ func TestRefused(t *testing.T) {
 		"json-file compress=true max-file=1": "compress cannot be true when max-file is less than 2",
 		"json-file tag={{.Nothing}}":         "tag",
 		"json-file tag={{":                   "tag",
-		"json-file mode=maybe":               "blocking, non-blocking",
+		"json-file mode=maybe":               "logging mode not supported: maybe",
 		"json-file max-buffer-size=1m":       "only supported with 'mode=non-blocking'",
 		"json-file env-regex=(":              "missing closing )",
 		"json-file log-path=x":               "whole path",

@@ -100,7 +100,13 @@ func tag(value string) error {
 
 // delivery says who waits for whom. Nobody ever waits for a place that the output is shipped to: the files hold it.
 func delivery() checks {
-	return checks{"mode": oneOf("blocking", "non-blocking"), "max-buffer-size": bytesOf}
+	mode := func(value string) error {
+		if value != "blocking" && value != "non-blocking" {
+			return fmt.Errorf("logger: logging mode not supported: %s: write blocking or non-blocking", value)
+		}
+		return nil
+	}
+	return checks{"mode": mode, "max-buffer-size": bytesOf}
 }
 
 // cache bounds the files beside the place that the output is for.

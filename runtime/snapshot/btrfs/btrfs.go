@@ -12,7 +12,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"unsafe"
 
 	"github.com/containerd/errdefs"
@@ -84,7 +83,7 @@ func (t trees) Copy(ctx context.Context, from, to string, opts snapshot.Options)
 	if len(opts.UIDMap) == 0 {
 		return nil
 	}
-	return give(ctx, to, opts)
+	return snapshot.Give(ctx, to, opts)
 }
 
 // Clear implements native.Trees. A subvolume with others in it, which a container may have made, is left to the deletion of
@@ -134,43 +133,3 @@ func (t trees) Usage(ctx context.Context, parent, dir string) (snapshot.Usage, e
 	})
 	return u, err
 }
-
-// give changes the owners of a tree to the ids that a user namespace has in their places. Modes and capabilities, which a
-// change of the owner takes away, are put back.
-func give(ctx context.Context, root string, opts snapshot.Options) error {
-	given := map[uint64]struct{}{} // a file with several names is given once
-	return filepath.WalkDir(root, func(path string, _ fs.DirEntry, err error) error {
-		if err == nil {
-			err = ctx.Err()
-		}
-		if err != nil {
-			return err
-		}
-		info, err := os.Lstat(path)
-		if err != nil {
-			return err
-		}
-		stat := info.Sys().(*syscall.Stat_t)
-		if _, again := given[stat.Ino]; again {
-			return nil
-		}
-		given[stat.Ino] = struct{}{}
-		capability := make([]byte, 64) // more than vfs_ns_cap_data has
-		n, capErr := unix.Lgetxattr(path, capabilityAttribute, capability)
-		if err := os.Lchown(path, int(snapshot.HostID(stat.Uid, opts.UIDMap)), int(snapshot.HostID(stat.Gid, opts.GIDMap))); err != nil {
-			return err
-		}
-		if info.Mode()&os.ModeSymlink != 0 {
-			return nil
-		}
-		if err := unix.Chmod(path, stat.Mode&0o7777); err != nil {
-			return &os.PathError{Op: "chmod", Path: path, Err: err}
-		}
-		if capErr == nil {
-			return unix.Lsetxattr(path, capabilityAttribute, capability[:n], 0)
-		}
-		return nil
-	})
-}
-
-const capabilityAttribute = "security.capability"

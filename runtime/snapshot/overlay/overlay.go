@@ -306,21 +306,49 @@ func (s *Store) Commit(ctx context.Context, ns, name, active string, labels map[
 	})
 }
 
-// commit makes a layer of what is in a snapshot's directory; check is asked before.
-func (s *Store) commit(ctx context.Context, ns, name, active string, labels map[string]string, parent func(snapshot.Record) string, check func(snapshot.Record, []snapshot.Record) error) error {
-	var dir uint64
-	err := s.Ledger.Commit(ctx, ns, name, active, labels, parent, func(r *snapshot.Record, chain []snapshot.Record) error {
-		dir = r.Dir
-		if err := check(*r, chain); err != nil {
-			return err
+// commit makes a layer of what is in a snapshot's directory, after finish. A packed form is made before the ledger is
+// locked: it may take long.
+func (s *Store) commit(ctx context.Context, ns, name, active string, labels map[string]string, parent func(snapshot.Record) string, finish func(snapshot.Record, []snapshot.Record) error) error {
+	var packed uint64
+	if s.packer != nil {
+		var err error
+		if packed, err = s.pack(ctx, snapshot.Key{Namespace: ns, Name: active}, parent, finish); err != nil {
+			return fmt.Errorf("commit snapshot %s/%s: %w", ns, active, err)
 		}
-		return s.seal(ctx, *r)
+	}
+	err := s.Ledger.Commit(ctx, ns, name, active, labels, parent, func(r *snapshot.Record, chain []snapshot.Record) error {
+		switch {
+		case s.packer == nil:
+			if err := finish(*r, chain); err != nil {
+				return err
+			}
+			return s.dropWork(*r)
+		case r.Dir != packed:
+			return fmt.Errorf("it is another one by now: %w", errdefs.ErrUnavailable)
+		}
+		return nil
 	})
 	if err != nil || s.packer == nil {
 		return err
 	}
 	// They are in the packed form. What a crash keeps from being deleted goes when that is shown.
-	return errors.Join(os.RemoveAll(s.fs(dir)), os.RemoveAll(filepath.Join(s.Dir(dir), "work")))
+	return errors.Join(os.RemoveAll(s.fs(packed)), os.RemoveAll(filepath.Join(s.Dir(packed), "work")))
+}
+
+// pack makes the packed form of an active snapshot; of what cannot be committed, none.
+func (s *Store) pack(ctx context.Context, key snapshot.Key, parent func(snapshot.Record) string, finish func(snapshot.Record, []snapshot.Record) error) (uint64, error) {
+	r, _, err := s.Get(key)
+	if err != nil || r.Kind != snapshot.Active {
+		return 0, err
+	}
+	chain, err := s.Chain(key.Namespace, parent(r))
+	if err != nil {
+		return 0, err
+	}
+	if err := finish(r, chain); err != nil {
+		return 0, err
+	}
+	return r.Dir, s.packer.Pack(ctx, s.Dir(r.Dir))
 }
 
 // lowers are the directories of committed layers.
@@ -339,11 +367,8 @@ func (s *Store) lowers(chain []snapshot.Record) ([]string, error) {
 	return lower, nil
 }
 
-// seal makes a layer of the files in a snapshot's directory. It removes overlayfs' scratch, which that does not need.
-func (s *Store) seal(ctx context.Context, r snapshot.Record) error {
-	if s.packer != nil {
-		return s.packer.Pack(ctx, s.Dir(r.Dir))
-	}
+// dropWork removes overlayfs' scratch, which a committed layer does not need.
+func (s *Store) dropWork(r snapshot.Record) error {
 	if _, err := os.Stat(s.fs(r.Dir)); err != nil {
 		return fmt.Errorf("its files: %w: %w", err, errdefs.ErrDataLoss)
 	}

@@ -26,10 +26,8 @@ type Suite struct {
 	Root func(t *testing.T) string
 	// Held names what is there of snapshots; nil: the directories in root/snapshots.
 	Held func(t *testing.T, root string) []string
-	// Blocks are what the smallest snapshot takes by itself, in bytes, for snapshotters that make filesystems.
-	Blocks int64
-	// Mapless: there are no snapshots with ids mapped.
-	Mapless bool
+	// Filesystems: each snapshot is a file with a filesystem, which takes up to so many bytes besides its files.
+	Filesystems int64
 }
 
 // Run runs the contract on a snapshotter of directories. The tests mount, and need root.

@@ -15,7 +15,6 @@ import (
 	"github.com/containers/ocicrypt"
 	"github.com/containers/ocicrypt/config"
 	keyproviders "github.com/containers/ocicrypt/config/keyprovider-config"
-	"github.com/containers/ocicrypt/helpers"
 	"github.com/containers/ocicrypt/utils"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
@@ -28,7 +27,7 @@ const publicOptions = "org.opencontainers.image.enc.pubopts"
 
 // unwrap opens the wrapped keys of layers with the machine's private keys and its key providers.
 func unwrap(r trust.UnwrapRequest) (trust.Reply, error) {
-	dc, err := decryption(r.KeysDir)
+	dc, err := decryption(r.KeysDir, r.Keys)
 	if err != nil {
 		return trust.Reply{}, err
 	}
@@ -78,8 +77,8 @@ func unwrapLayer(dc *config.DecryptConfig, l ocispec.Descriptor) (encryption.Key
 	return encryption.Key{}, errors.Join(errs...)
 }
 
-// decryption gathers the private keys of a directory, whatever their kind, and all key providers.
-func decryption(dir string) (*config.DecryptConfig, error) {
+// decryption gathers the private keys of a directory, whatever their kind, others, and all key providers.
+func decryption(dir string, others [][]byte) (*config.DecryptConfig, error) {
 	var all []config.CryptoConfig
 	add := func(c config.CryptoConfig, err error) error {
 		if err == nil {
@@ -103,6 +102,11 @@ func decryption(dir string) (*config.DecryptConfig, error) {
 			if err != nil {
 				return nil, fmt.Errorf("decryption key %s: %w", e.Name(), err)
 			}
+		}
+	}
+	for _, data := range others {
+		if err := add(keyOf(data)); err != nil {
+			return nil, fmt.Errorf("decryption key: %w", err)
 		}
 	}
 	providers, err := keyproviders.GetConfiguration()
@@ -141,11 +145,11 @@ func keyOf(data []byte) (config.CryptoConfig, error) {
 
 // wrap makes the annotations that let recipients open the keys of layers.
 func wrap(r trust.WrapRequest) (trust.Reply, error) {
-	cc, err := helpers.CreateCryptoConfig(r.Recipients, nil)
+	cc, err := recipients(r.Recipients)
 	if err != nil {
-		return trust.Reply{}, fmt.Errorf("recipients: %w", err)
+		return trust.Reply{}, err
 	}
-	schemes := []string{"pgp", "jwe", "pkcs7", "pkcs11"}
+	schemes := []string{"jwe", "pkcs7"}
 	providers, err := keyproviders.GetConfiguration()
 	if err != nil {
 		return trust.Reply{}, fmt.Errorf("key providers: %w", err)
@@ -160,7 +164,7 @@ func wrap(r trust.WrapRequest) (trust.Reply, error) {
 		annotations := map[string]string{publicOptions: base64.StdEncoding.EncodeToString(l.Public)}
 		for _, scheme := range schemes {
 			w := ocicrypt.GetKeyWrapper(scheme)
-			data, err := w.WrapKeys(cc.EncryptConfig, l.Private)
+			data, err := w.WrapKeys(cc, l.Private)
 			if err != nil {
 				return trust.Reply{}, fmt.Errorf("wrap with %s: %w", scheme, err)
 			}
@@ -169,9 +173,35 @@ func wrap(r trust.WrapRequest) (trust.Reply, error) {
 			}
 		}
 		if len(annotations) == 1 {
-			return trust.Reply{}, fmt.Errorf("none of the recipients %q is of a kind that is known", r.Recipients)
+			return trust.Reply{}, errors.New("nobody of the recipients could be given the key: key providers need a configuration")
 		}
 		reply.Annotations = append(reply.Annotations, annotations)
 	}
 	return reply, nil
+}
+
+// recipients are those whom a layer's key is wrapped for.
+func recipients(list []trust.Recipient) (*config.EncryptConfig, error) {
+	var all []config.CryptoConfig
+	for _, r := range list {
+		var one config.CryptoConfig
+		var err error
+		switch {
+		case r.Kind == "jwe" && !utils.IsPublicKey(r.Data), r.Kind == "pkcs7" && !utils.IsCertificate(r.Data):
+			err = errors.New("jwe wants a public key, pkcs7 a certificate")
+		case r.Kind == "jwe":
+			one, err = config.EncryptWithJwe([][]byte{r.Data})
+		case r.Kind == "pkcs7":
+			one, err = config.EncryptWithPkcs7([][]byte{r.Data})
+		case r.Kind == "provider":
+			one, err = config.EncryptWithKeyProvider([][]byte{r.Data})
+		default:
+			err = errors.New("known are jwe, pkcs7 and provider")
+		}
+		if err != nil {
+			return nil, fmt.Errorf("recipient of kind %q: %w", r.Kind, err)
+		}
+		all = append(all, one)
+	}
+	return config.CombineCryptoConfigs(all).EncryptConfig, nil
 }

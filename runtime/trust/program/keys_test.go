@@ -96,7 +96,7 @@ func TestOfLibrary(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	reply, err = wrap(trust.WrapRequest{Recipients: []string{"jwe:" + public}, Layers: []encryption.Key{key}})
+	reply, err = wrap(trust.WrapRequest{Recipients: []trust.Recipient{{Kind: "jwe", Data: publicKey}}, Layers: []encryption.Key{key}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -126,7 +126,11 @@ func TestUnwrapRefused(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	reply, err := wrap(trust.WrapRequest{Recipients: []string{"jwe:" + public}, Layers: []encryption.Key{key}})
+	publicKey, err := os.ReadFile(public)
+	if err != nil {
+		t.Fatal(err)
+	}
+	reply, err := wrap(trust.WrapRequest{Recipients: []trust.Recipient{{Kind: "jwe", Data: publicKey}}, Layers: []encryption.Key{key}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -144,9 +148,9 @@ func TestUnwrapRefused(t *testing.T) {
 	if _, err := unwrap(trust.UnwrapRequest{KeysDir: filepath.Dir(other)}); err != nil {
 		t.Errorf("a file that is no key: %v", err)
 	}
-	for _, bad := range []string{"jwe:/nonexistent", "nothing", "rot13:x"} {
-		if _, err := wrap(trust.WrapRequest{Recipients: []string{bad}, Layers: []encryption.Key{key}}); err == nil {
-			t.Errorf("recipient %q was taken", bad)
+	for _, bad := range []trust.Recipient{{Kind: "jwe", Data: []byte("x")}, {Kind: "pkcs7", Data: publicKey}, {Kind: "provider", Data: []byte("x")}, {Kind: "rot13"}} {
+		if _, err := wrap(trust.WrapRequest{Recipients: []trust.Recipient{bad}, Layers: []encryption.Key{key}}); err == nil {
+			t.Errorf("recipient %+v was taken", bad)
 		}
 	}
 }
