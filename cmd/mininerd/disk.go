@@ -41,6 +41,13 @@ func (d *daemon) diskUsage(ctx context.Context) (view.DiskUsage, error) {
 	for _, one := range list.Containers {
 		of[one.Image]++
 	}
+	volumes, err := d.Volumes.List(ctx, &api.ListVolumesRequest{Namespace: d.ns, Size: true})
+	if err != nil {
+		return u, err
+	}
+	for _, v := range volumes.Volumes {
+		u.Volumes = append(u.Volumes, view.DiskVolume{Name: v.Name, Links: len(v.Containers), Size: v.GetUsage().GetSize()})
+	}
 	images, err := d.localImages(ctx)
 	if err != nil {
 		return u, err

@@ -58,6 +58,7 @@ func (f *fake) serve(t *testing.T) string {
 	api.RegisterImagesServer(s, fakeImages{fake: f})
 	api.RegisterProcessesServer(s, fakeProcesses{fake: f})
 	api.RegisterNetworksServer(s, api.UnimplementedNetworksServer{})
+	api.RegisterVolumesServer(s, api.UnimplementedVolumesServer{})
 	go func() { _ = s.Serve(l) }() // until Stop
 	t.Cleanup(s.Stop)
 	return path

@@ -30,20 +30,20 @@ func inspectors() []struct {
 	return []struct {
 		kind string
 		find func(*cli.Context, *daemon, string) (any, error)
-	}{{"container", inspectContainer}, {"image", inspectImage}, {"network", inspectNetwork}}
+	}{{"container", inspectContainer}, {"image", inspectImage}, {"network", inspectNetwork}, {"volume", inspectVolume}}
 }
 
 func inspectCommand() *cli.Command {
 	return &cli.Command{
-		Name: "inspect", Usage: "print containers, images or networks as JSON", ArgsUsage: "NAME...",
-		Flags: []cli.Flag{templateFlag(), modeFlag(), sizeFlag(), &cli.StringFlag{Name: "type", Usage: "`TYPE`: container, image or network"}},
+		Name: "inspect", Usage: "print containers, images, networks or volumes as JSON", ArgsUsage: "NAME...",
+		Flags: []cli.Flag{templateFlag(), modeFlag(), sizeFlag(), &cli.StringFlag{Name: "type", Usage: "`TYPE`: container, image, network or volume"}},
 		Action: with(1, -1, "NAME...", func(c *cli.Context, d *daemon) error {
 			kind, known := c.String("type"), false
 			for _, i := range inspectors() {
 				known = known || kind == i.kind || kind == ""
 			}
 			if !known {
-				return fmt.Errorf("%q is not a valid value for --type: use container, image or network: %w", kind, errdefs.ErrInvalidArgument)
+				return fmt.Errorf("%q is not a valid value for --type: use container, image, network or volume: %w", kind, errdefs.ErrInvalidArgument)
 			}
 			return inspectAll(c, d, func(c *cli.Context, d *daemon, name string) (any, error) {
 				for _, i := range inspectors() {

@@ -39,7 +39,7 @@ func newApp() *cli.App {
 		&cli.Command{Name: "image", Usage: "work with images", Subcommands: append(imageVerbs(),
 			append(refusedImageCommands(), imagesCommand("ls", "list"), removeImagesCommand("rm", "remove"), imageInspectCommand(), imagePruneCommand(),
 				imageEncryptCommand(), imageDecryptCommand())...)},
-		networkCommand(), namespaceCommand(), systemCommand(), icli.CompletionCommand(), icli.ManCommand(),
+		networkCommand(), volumeCommand(), namespaceCommand(), systemCommand(), icli.CompletionCommand(), icli.ManCommand(),
 	)
 	app.Commands = append(app.Commands, refusedCommands()...)
 	wrongFlags(app)

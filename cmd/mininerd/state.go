@@ -187,12 +187,15 @@ func killCommand() *cli.Command {
 func removeCommand() *cli.Command {
 	return &cli.Command{
 		Name: "rm", Aliases: []string{"remove"}, Usage: "remove containers", ArgsUsage: containers,
-		Flags: []cli.Flag{&cli.BoolFlag{Name: "force", Aliases: []string{"f"}, Usage: "kill what runs first"}},
+		Flags: []cli.Flag{
+			&cli.BoolFlag{Name: "force", Aliases: []string{"f"}, Usage: "kill what runs first"},
+			&cli.BoolFlag{Name: "volumes", Aliases: []string{"v"}, Usage: "the volumes without a name too, unless others have them"},
+		},
 		Action: each(containers, false, func(c *cli.Context, d *daemon, name string) error {
 			if err := d.spareMember(c, name); err != nil {
 				return err
 			}
-			_, err := d.Containers.Delete(c.Context, &api.DeleteContainerRequest{Namespace: d.ns, Id: name, Force: c.Bool("force")})
+			_, err := d.Containers.Delete(c.Context, &api.DeleteContainerRequest{Namespace: d.ns, Id: name, Force: c.Bool("force"), Volumes: c.Bool("volumes")})
 			if errdefs.IsFailedPrecondition(err) && !c.Bool("force") {
 				return fmt.Errorf("cannot remove container %q: container is running: stop the container before removing or force remove: %w", name, errdefs.ErrFailedPrecondition)
 			}

@@ -61,7 +61,7 @@ func TestVerbs(t *testing.T) {
 		{"attach old", "", "cannot attach to a stopped container", 1, ""},
 		{"inspect -f {{.Name}}:{{.State.ExitCode}} old", "/old:2\n", "", 0, ""},
 		{"inspect none", "[]\n", "No such object: none", 1, ""},
-		{"inspect --type volume none", "", "not a valid value for --type", 1, ""},
+		{"inspect --type plugin none", "", "not a valid value for --type", 1, ""},
 		{"image inspect none", "[]\n", "No such image: none", 1, ""},
 		{"inspect --mode native -f {{.Id}} web", "aaaaaaaaaaaaaaaaaaaa\n", "", 0, ""},
 		{"run", "", "too few arguments", 1, ""},

@@ -89,9 +89,8 @@ type Request struct {
 	Patch []byte `json:"patch,omitempty"`
 }
 
-// Mount is one mount asked for. Type is bind, tmpfs, any filesystem, or image, which whoever runs the container turns into
-// a bind before Build sees it; for a bind with no Source made yet, CreateSource
-// makes a directory.
+// Mount is one mount asked for. Type is bind, tmpfs, any filesystem, or image or volume, which whoever runs the container
+// turns into binds before Build sees them; for a bind with no Source made yet, CreateSource makes a directory.
 type Mount struct {
 	Type         string                 `json:"type"`
 	Source       string                 `json:"source,omitempty"`
@@ -100,7 +99,19 @@ type Mount struct {
 	CreateSource bool                   `json:"createSource,omitempty"`
 	UIDMap       []specs.LinuxIDMapping `json:"uidMap,omitempty"` // idmapped mount, Linux 5.12
 	GIDMap       []specs.LinuxIDMapping `json:"gidMap,omitempty"`
-	SubPath      string                 `json:"subPath,omitempty"` // of an image
+	SubPath      string                 `json:"subPath,omitempty"`   // of an image or a volume
+	Volume       *Volume                `json:"volume,omitempty"`    // of type volume, whose Source is its name
+	Inherited    bool                   `json:"inherited,omitempty"` // from another container
+}
+
+// Volume is what a mount asks of its volume. One that is not there is made; without a name, it gets one, for this
+// container.
+type Volume struct {
+	Driver    string            `json:"driver,omitempty"`
+	Options   map[string]string `json:"options,omitempty"` // of the driver
+	Labels    map[string]string `json:"labels,omitempty"`
+	NoCopy    bool              `json:"noCopy,omitempty"`    // an empty one does not get the image's files
+	Anonymous bool              `json:"anonymous,omitempty"` // its name was made up
 }
 
 // Device is a device node of the host put into the container, or a directory of them.

@@ -76,7 +76,7 @@ func TestRootfsStaysInside(t *testing.T) {
 func TestPrepareSources(t *testing.T) {
 	dir := t.TempDir()
 	made := filepath.Join(dir, "a/b")
-	if err := PrepareSources([]Mount{{Type: "bind", Source: made, Target: "/x", CreateSource: true}, {Type: "tmpfs", Source: "tmpfs", Target: "/y"}}); err != nil {
+	if err := PrepareSources([]Mount{{Type: "bind", Source: made, Target: "/x", CreateSource: true}, {Type: "tmpfs", Source: "tmpfs", Target: "/y"}, {Type: "volume", Source: "v", Target: "/v", Options: []string{"rbind"}}, {Type: "image", Source: "i", Target: "/i", Options: []string{"rbind"}}}); err != nil {
 		t.Fatal(err)
 	}
 	if info, err := os.Stat(made); err != nil || !info.IsDir() {

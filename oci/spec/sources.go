@@ -14,7 +14,8 @@ import (
 // before the container starts. Errors: ErrNotFound, ErrInvalidArgument.
 func PrepareSources(mounts []Mount) error {
 	for _, m := range mounts {
-		if m.Source == "" || (m.Type != "bind" && m.Type != "" && !isBind(m.Options)) {
+		named := m.Type == "image" || m.Type == "volume" // by something else than a path of the host
+		if m.Source == "" || named || (m.Type != "bind" && m.Type != "" && !isBind(m.Options)) {
 			continue
 		}
 		_, err := os.Stat(m.Source)

@@ -4890,6 +4890,9 @@ type Mount struct {
 	Source        string                 `protobuf:"bytes,2,opt,name=source,proto3" json:"source,omitempty"`
 	Target        string                 `protobuf:"bytes,3,opt,name=target,proto3" json:"target,omitempty"`
 	Options       []string               `protobuf:"bytes,4,rep,name=options,proto3" json:"options,omitempty"`
+	Volume        string                 `protobuf:"bytes,5,opt,name=volume,proto3" json:"volume,omitempty"`
+	Anonymous     bool                   `protobuf:"varint,6,opt,name=anonymous,proto3" json:"anonymous,omitempty"`
+	Inherited     bool                   `protobuf:"varint,7,opt,name=inherited,proto3" json:"inherited,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -4950,6 +4953,27 @@ func (x *Mount) GetOptions() []string {
 		return x.Options
 	}
 	return nil
+}
+
+func (x *Mount) GetVolume() string {
+	if x != nil {
+		return x.Volume
+	}
+	return ""
+}
+
+func (x *Mount) GetAnonymous() bool {
+	if x != nil {
+		return x.Anonymous
+	}
+	return false
+}
+
+func (x *Mount) GetInherited() bool {
+	if x != nil {
+		return x.Inherited
+	}
+	return false
 }
 
 type MountsResponse struct {
@@ -7228,6 +7252,8 @@ type CreateContainerRequest struct {
 	Restart        *RestartPolicy         `protobuf:"bytes,26,opt,name=restart,proto3" json:"restart,omitempty"`
 	Health         *HealthCheck           `protobuf:"bytes,27,opt,name=health,proto3" json:"health,omitempty"`                                  // unset: the image's
 	StopTimeout    int64                  `protobuf:"varint,28,opt,name=stop_timeout,json=stopTimeout,proto3" json:"stop_timeout,omitempty"`    // 0: 10 s; negative: no end
+	VolumesFrom    []string               `protobuf:"bytes,30,rep,name=volumes_from,json=volumesFrom,proto3" json:"volumes_from,omitempty"`     // CONTAINER[:ro|rw]: whose mounts it gets too
+	ImageVolumes   string                 `protobuf:"bytes,31,opt,name=image_volumes,json=imageVolumes,proto3" json:"image_volumes,omitempty"`  // what becomes of the volumes that the image declares: empty for nothing, copy, bind or mkdir
 	Init           bool                   `protobuf:"varint,29,opt,name=init,proto3" json:"init,omitempty"`                                     // a small init is its first process, which forwards signals and reaps
 	InitBinary     string                 `protobuf:"bytes,41,opt,name=init_binary,json=initBinary,proto3" json:"init_binary,omitempty"`        // on the daemon's machine; empty: its own
 	Kept           []byte                 `protobuf:"bytes,40,opt,name=kept,proto3" json:"kept,omitempty"`                                      // JSON that the client keeps with the container, and that nobody else reads
@@ -7460,6 +7486,20 @@ func (x *CreateContainerRequest) GetStopTimeout() int64 {
 		return x.StopTimeout
 	}
 	return 0
+}
+
+func (x *CreateContainerRequest) GetVolumesFrom() []string {
+	if x != nil {
+		return x.VolumesFrom
+	}
+	return nil
+}
+
+func (x *CreateContainerRequest) GetImageVolumes() string {
+	if x != nil {
+		return x.ImageVolumes
+	}
+	return ""
 }
 
 func (x *CreateContainerRequest) GetInit() bool {
@@ -8077,6 +8117,7 @@ type DeleteContainerRequest struct {
 	Id            string                 `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`
 	Force         bool                   `protobuf:"varint,3,opt,name=force,proto3" json:"force,omitempty"`
 	KeepSnapshot  bool                   `protobuf:"varint,4,opt,name=keep_snapshot,json=keepSnapshot,proto3" json:"keep_snapshot,omitempty"`
+	Volumes       bool                   `protobuf:"varint,5,opt,name=volumes,proto3" json:"volumes,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -8135,6 +8176,13 @@ func (x *DeleteContainerRequest) GetForce() bool {
 func (x *DeleteContainerRequest) GetKeepSnapshot() bool {
 	if x != nil {
 		return x.KeepSnapshot
+	}
+	return false
+}
+
+func (x *DeleteContainerRequest) GetVolumes() bool {
+	if x != nil {
+		return x.Volumes
 	}
 	return false
 }
@@ -11528,12 +11576,15 @@ const file_minid_proto_rawDesc = "" +
 	"updated_at\x18\x06 \x01(\x03R\tupdatedAt\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"e\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xb9\x01\n" +
 	"\x05Mount\x12\x12\n" +
 	"\x04type\x18\x01 \x01(\tR\x04type\x12\x16\n" +
 	"\x06source\x18\x02 \x01(\tR\x06source\x12\x16\n" +
 	"\x06target\x18\x03 \x01(\tR\x06target\x12\x18\n" +
-	"\aoptions\x18\x04 \x03(\tR\aoptions\"K\n" +
+	"\aoptions\x18\x04 \x03(\tR\aoptions\x12\x16\n" +
+	"\x06volume\x18\x05 \x01(\tR\x06volume\x12\x1c\n" +
+	"\tanonymous\x18\x06 \x01(\bR\tanonymous\x12\x1c\n" +
+	"\tinherited\x18\a \x01(\bR\tinherited\"K\n" +
 	"\x0eMountsResponse\x12'\n" +
 	"\x06mounts\x18\x01 \x03(\v2\x0f.minid.v1.MountR\x06mounts\x12\x10\n" +
 	"\x03key\x18\x02 \x01(\tR\x03key\"p\n" +
@@ -11752,7 +11803,8 @@ const file_minid_proto_rawDesc = "" +
 	"\x06signal\x18\x03 \x01(\x05R\x06signal\x12\x12\n" +
 	"\x04time\x18\x04 \x01(\x03R\x04time\x12\x10\n" +
 	"\x03oom\x18\x05 \x01(\bR\x03oom\x12\x16\n" +
-	"\x06reason\x18\x06 \x01(\tR\x06reason\"\xf7\t\n" +
+	"\x06reason\x18\x06 \x01(\tR\x06reason\"\xbf\n" +
+	"\n" +
 	"\x16CreateContainerRequest\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12\x14\n" +
@@ -11788,7 +11840,9 @@ const file_minid_proto_rawDesc = "" +
 	"extraHosts\x121\n" +
 	"\arestart\x18\x1a \x01(\v2\x17.minid.v1.RestartPolicyR\arestart\x12-\n" +
 	"\x06health\x18\x1b \x01(\v2\x15.minid.v1.HealthCheckR\x06health\x12!\n" +
-	"\fstop_timeout\x18\x1c \x01(\x03R\vstopTimeout\x12\x12\n" +
+	"\fstop_timeout\x18\x1c \x01(\x03R\vstopTimeout\x12!\n" +
+	"\fvolumes_from\x18\x1e \x03(\tR\vvolumesFrom\x12#\n" +
+	"\rimage_volumes\x18\x1f \x01(\tR\fimageVolumes\x12\x12\n" +
 	"\x04init\x18\x1d \x01(\bR\x04init\x12\x1f\n" +
 	"\vinit_binary\x18) \x01(\tR\n" +
 	"initBinary\x12\x12\n" +
@@ -11850,12 +11904,13 @@ const file_minid_proto_rawDesc = "" +
 	"\areplace\x18\x04 \x01(\bR\areplace\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x81\x01\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x9b\x01\n" +
 	"\x16DeleteContainerRequest\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12\x14\n" +
 	"\x05force\x18\x03 \x01(\bR\x05force\x12#\n" +
-	"\rkeep_snapshot\x18\x04 \x01(\bR\fkeepSnapshot\"=\n" +
+	"\rkeep_snapshot\x18\x04 \x01(\bR\fkeepSnapshot\x12\x18\n" +
+	"\avolumes\x18\x05 \x01(\bR\avolumes\"=\n" +
 	"\x17DeleteContainerResponse\x12\"\n" +
 	"\x04exit\x18\x01 \x01(\v2\x0e.minid.v1.ExitR\x04exit\"=\n" +
 	"\rStartResponse\x12\x10\n" +

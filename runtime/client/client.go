@@ -55,6 +55,7 @@ type Client struct {
 	Snapshots  api.SnapshotsClient
 	Leases     api.LeasesClient
 	Networks   api.NetworksClient
+	Volumes    api.VolumesClient
 	Containers api.ContainersClient
 	Processes  api.ProcessesClient
 	Archives   api.ArchivesClient
@@ -115,6 +116,7 @@ func (c *Client) services() {
 	c.Containers = api.NewContainersClient(c.conn)
 	c.Processes = api.NewProcessesClient(c.conn)
 	c.Networks = api.NewNetworksClient(c.conn)
+	c.Volumes = api.NewVolumesClient(c.conn)
 	c.Archives = api.NewArchivesClient(c.conn)
 	c.Health = healthpb.NewHealthClient(c.conn)
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/minirt/mini/oci/spec"
 	"github.com/minirt/mini/runtime/cri"
 	"github.com/minirt/mini/runtime/cri/policy"
+	"github.com/minirt/mini/runtime/engine"
 	"github.com/minirt/mini/runtime/logs"
 	"github.com/minirt/mini/runtime/pin"
 	"github.com/minirt/mini/runtime/tuning"
@@ -52,13 +53,13 @@ type CRIConfig struct {
 	MaxLogLine int  `toml:"max_container_log_line_size" comment:"Bytes of a line in one entry of the log, up to 524288; longer ones are written in parts."`
 	LogSizeMax Size `toml:"log_size_max" comment:"A log is begun anew at this size; 0: never, which is for the kubelet to decide."`
 
+	ImageVolumes        string   `toml:"image_volumes" comment:"What a container gets for the volumes that its image declares: copy (a volume with the image's files), bind (an empty one), mkdir (a directory of its root filesystem) or ignore. They go with the container."`
 	RejectAbsentSources []string `toml:"absent_mount_sources_to_reject" comment:"Paths of the host that are not made when a container mounts them and they are not there, as \"/etc/hostname\"."`
 	Timezone            string   `toml:"timezone" comment:"Local, or a name like \"Europe/Berlin\", for /etc/localtime. Empty: the image's."`
 
-	ImageVolumes string `toml:"image_volumes" comment:"mkdir: directories that an image declares to be volumes are made; ignore: they are there, or not."`
-	ReadOnly     bool   `toml:"read_only" comment:"No container writes to its root filesystem."`
-	NoPivot      bool   `toml:"no_pivot" comment:"The root is changed without pivot_root(2), for hosts whose root is a ramdisk."`
-	NoHostPorts  bool   `toml:"disable_hostport_mapping" comment:"Ports of pods are not published: somebody else does."`
+	ReadOnly    bool `toml:"read_only" comment:"No container writes to its root filesystem."`
+	NoPivot     bool `toml:"no_pivot" comment:"The root is changed without pivot_root(2), for hosts whose root is a ramdisk."`
+	NoHostPorts bool `toml:"disable_hostport_mapping" comment:"Ports of pods are not published: somebody else does."`
 
 	SharedCPUs     string `toml:"shared_cpuset" comment:"Processors for containers that ask by cpu-shared.crio.io, beside their own."`
 	MinGOMAXPROCS  int64  `toml:"min_injected_gomaxprocs" comment:"GOMAXPROCS for burstable and best-effort pods without a limit is twice their share, and at least this; 0: not set."`
@@ -90,9 +91,17 @@ func defaultCRI() CRIConfig {
 		DefaultCapabilities: spec.DefaultCapabilities(), DefaultSysctls: []string{}, DefaultUlimits: []string{}, DefaultEnv: []string{},
 		UnprivilegedPorts: true, UnprivilegedICMP: true, HostNetworkNoSELinux: true, TolerateMissingHugetlb: true,
 		AllowedDevices: []string{"/dev/fuse", "/dev/net/tun"}, AdditionalDevices: []string{}, MaxLogLine: logs.MaxLine,
-		RejectAbsentSources: []string{}, ImageVolumes: "mkdir", TuningRoot: "/", IRQBalanceFile: "/etc/sysconfig/irqbalance",
+		ImageVolumes: engine.ImageVolumesCopy, RejectAbsentSources: []string{}, TuningRoot: "/", IRQBalanceFile: "/etc/sysconfig/irqbalance",
 		IncludedPodMetrics: []string{"all"}, Workloads: map[string]Workload{},
 	}
+}
+
+// imageVolumes is the setting as the engine has it.
+func (c CRIConfig) imageVolumes() string {
+	if c.ImageVolumes == "ignore" {
+		return engine.ImageVolumesIgnore
+	}
+	return c.ImageVolumes
 }
 
 // checkCRI complains of what cannot be meant of pods and containers.
@@ -110,6 +119,9 @@ func (c Config) checkCRI(bad func(key, format string, args ...any), absolute fun
 	}
 	for _, p := range slices.Concat(r.AllowedDevices, r.RejectAbsentSources) {
 		absolute("cri.allowed_devices or absent_mount_sources_to_reject", p)
+	}
+	if !slices.Contains([]string{engine.ImageVolumesCopy, engine.ImageVolumesBind, engine.ImageVolumesMkdir, "ignore"}, r.ImageVolumes) {
+		bad("cri.image_volumes", "%q is not copy, bind, mkdir or ignore", r.ImageVolumes)
 	}
 	if n := r.MaxLogLine; n < 1 || n > logs.MostLine {
 		bad("cri.max_container_log_line_size", "%d is not between 1 and %d", n, logs.MostLine)
@@ -140,9 +152,6 @@ func (c Config) checkCRI(bad func(key, format string, args ...any), absolute fun
 			bad(table+".resources", "%s", err)
 		}
 	}
-	if r.ImageVolumes != "mkdir" && r.ImageVolumes != "ignore" {
-		bad("cri.image_volumes", "%q is not mkdir or ignore", r.ImageVolumes)
-	}
 	for _, g := range r.IncludedPodMetrics {
 		if g != "all" && !slices.Contains(cri.MetricGroups(), g) {
 			bad("cri.included_pod_metrics", "%q is not all, and none of %s", g, strings.Join(cri.MetricGroups(), ", "))
@@ -165,10 +174,11 @@ func (c Config) policy() (*policy.Settings, error) {
 		Defaults:       spec.Defaults{Capabilities: &capabilities, Inheritable: r.AddInheritable, Env: r.DefaultEnv, AppArmor: r.AppArmorProfile},
 		SeccompProfile: r.SeccompProfile, UnsetSeccomp: r.UnsetSeccompProfile, PrivilegedSeccomp: r.PrivilegedSeccompProfile,
 		PidsLimit: r.PidsLimit, AllowedDevices: r.AllowedDevices, MinGOMAXPROCS: r.MinGOMAXPROCS, Timezone: r.Timezone,
-		MaxLogLine: r.MaxLogLine, LogSizeMax: int64(r.LogSizeMax), SharedCPUs: r.SharedCPUs, RejectAbsentSources: r.RejectAbsentSources,
+		ImageVolumes: r.imageVolumes(),
+		MaxLogLine:   r.MaxLogLine, LogSizeMax: int64(r.LogSizeMax), SharedCPUs: r.SharedCPUs, RejectAbsentSources: r.RejectAbsentSources,
 		DeviceOwnership: r.DeviceOwnership, TolerateMissingHugetlb: r.TolerateMissingHugetlb, DisableHugetlb: r.DisableHugetlb,
 		DisableProcMount: r.DisableProcMount, HostNetworkDisableSELinux: r.HostNetworkNoSELinux,
-		MakeVolumes: r.ImageVolumes == "mkdir", ReadOnly: r.ReadOnly, NoPivot: r.NoPivot, NoHostPorts: r.NoHostPorts,
+		ReadOnly: r.ReadOnly, NoPivot: r.NoPivot, NoHostPorts: r.NoHostPorts,
 		PodMetrics: r.IncludedPodMetrics, NamespacedAuth: r.NamespacedAuthDir,
 		Housekeeping: func(cpus []int) []int { return tuning.Housekeeping(r.TuningRoot, cpus) },
 	}

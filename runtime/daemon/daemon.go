@@ -42,6 +42,7 @@ import (
 	"github.com/minirt/mini/runtime/stream"
 	"github.com/minirt/mini/runtime/toolbox"
 	"github.com/minirt/mini/runtime/trust"
+	"github.com/minirt/mini/runtime/volume"
 )
 
 const defaultNamespace = "default"
@@ -226,6 +227,7 @@ func (d *Daemon) openContainers(ctx context.Context) (err error) {
 		Containers: store.NewTable[engine.Container](d.store, "containers", 1, nil),
 		Pods:       store.NewTable[engine.Pod](d.store, "pods", 1, nil), Network: d.network,
 		Networks: store.NewTable[network.Record](d.store, "networks", 1, nil),
+		Volumes:  store.NewTable[volume.Record](d.store, "volumes", 1, nil),
 		Images:   d.images, Snapshotters: d.snapshotters.all, Snapshotter: d.snapshotters.fallback,
 		Leases: d.leases, Namespaces: d.namespaces, Store: d.store, Events: d.events, Host: d.host, CDI: cdi.New(d.Config.OCI.CDISpecDirs...), Tuner: tuner, Log: d.Log,
 		Config: engine.Config{

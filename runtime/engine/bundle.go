@@ -4,11 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"os"
-	"path"
 	"path/filepath"
-	"slices"
 	"strings"
 
 	"github.com/containerd/errdefs"
@@ -28,7 +25,12 @@ func sharedDir(bundle string) string { return filepath.Join(bundle, "shm") }
 
 // unmountBundle takes away what is mounted in a bundle; only then may its files be deleted.
 func unmountBundle(bundle string) error {
-	return errors.Join(mount.Unmount(rootfsDir(bundle)), mount.Unmount(sharedDir(bundle)), unmountImages(bundle), pin.Remove(pinDir(bundle)))
+	return errors.Join(mount.Unmount(rootfsDir(bundle)), unmountBeside(bundle), pin.Remove(pinDir(bundle)))
+}
+
+// unmountBeside takes away what is mounted in a bundle beside the root filesystem.
+func unmountBeside(bundle string) error {
+	return errors.Join(mount.Unmount(sharedDir(bundle)), unmountIn(imagesDir(bundle)), unmountIn(volumesDir(bundle)))
 }
 
 // execDir is where a process executed in a container has its process.json, its named pipes and its exit file.
@@ -47,14 +49,13 @@ func (e *Engine) writeBundle(ctx context.Context, c Container) ([]string, error)
 }
 
 func (e *Engine) buildSpec(ctx context.Context, c Container) (*specs.Spec, []string, error) {
-	root, volumes := "", []string(nil)
+	root := ""
 	if c.Snapshot != "" {
 		mounted, err := e.mountRootfs(ctx, c)
 		if err != nil {
 			return nil, nil, err
 		}
 		root = mounted
-		volumes = makeVolumes(root, c)
 	} else if c.Request != nil {
 		root = c.Request.Rootfs
 	}
@@ -67,6 +68,9 @@ func (e *Engine) buildSpec(ctx context.Context, c Container) (*specs.Spec, []str
 	}
 	if err == nil {
 		request, err = e.bindImages(ctx, c, request)
+	}
+	if err == nil {
+		request = e.bindVolumes(c, request)
 	}
 	if err != nil {
 		return nil, nil, err
@@ -83,32 +87,8 @@ func (e *Engine) buildSpec(ctx context.Context, c Container) (*specs.Spec, []str
 	if err == nil {
 		s.Process.Args = initFirst(s.Process.Args, c)
 		e.askAbout(c, s)
-		warnings = append(warnings, volumes...)
 	}
 	return s, warnings, err
-}
-
-// makeVolumes makes the directories of an image's volumes that are not in its layers: programs count on them. Where that
-// cannot be, as behind a link that leads elsewhere, the container runs without, and a warning says so.
-func makeVolumes(rootfs string, c Container) (warnings []string) {
-	if !c.MakeVolumes || len(c.ImageConfig.Volumes) == 0 {
-		return nil
-	}
-	root, err := os.OpenRoot(rootfs)
-	if err != nil {
-		return []string{fmt.Sprintf("the volumes of image %s are not made: %s", c.Image, err)}
-	}
-	defer root.Close()
-	for _, dir := range slices.Sorted(maps.Keys(c.ImageConfig.Volumes)) {
-		dir = strings.TrimPrefix(path.Clean("/"+dir), "/")
-		if dir == "" {
-			continue
-		}
-		if err := root.MkdirAll(dir, 0o755); err != nil {
-			warnings = append(warnings, fmt.Sprintf("the volume /%s of image %s is not made: %s", dir, c.Image, err))
-		}
-	}
-	return warnings
 }
 
 // sharedMemory gives a container that joins another's IPC namespace its POSIX shared memory too, which is a mount: a

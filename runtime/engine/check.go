@@ -45,8 +45,10 @@ func (e *Engine) Check(ctx context.Context, repair, quick bool) ([]Problem, int,
 		all = append(all, e.checkPodRecord(ctx, p, repair)...)
 	}
 	all = append(all, e.checkLeftovers(repair)...)
+	problems, volumes := e.checkVolumes(ctx, repair)
+	all = append(all, problems...)
 	blobs, err := e.Images.Count(ctx)
-	return all, blobs + len(containers) + len(pods), err
+	return all, blobs + len(containers) + len(pods) + volumes, err
 }
 
 // checkContainer looks for what a record promises and the host does not have.

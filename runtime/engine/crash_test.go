@@ -19,6 +19,7 @@ import (
 	"github.com/minirt/mini/internal/failpoint"
 	"github.com/minirt/mini/internal/mount"
 	"github.com/minirt/mini/internal/testenv"
+	"github.com/minirt/mini/oci/spec"
 )
 
 // crashDir tells the test binary, started again, that it is the one to be killed.
@@ -68,6 +69,14 @@ func crashes() []crash {
 		{"connect-attached=kill", "both running, network red ready"},
 		{"disconnect-detached=kill", "both running, network red ready"},
 		{"network-removing=kill", ""},
+		{"volume-recorded=kill", "volume keep"},
+		{"volume-recorded=2*kill", "volume keep"},
+		{"volume-made=2*kill", "volume keep"},
+		{"volume-ready=kill", "volume keep"},
+		{"volume-removing=kill", "volume keep"},
+		{"volume-removed=kill", "volume keep"},
+		{"volume-removing=2*kill", ""},
+		{"volume-removed=2*kill", ""},
 	}
 }
 
@@ -190,7 +199,7 @@ func liveAndDie(t *testing.T, dir, point string) (killed bool, out string) {
 }
 
 // TestLife is what is killed: a container that is deleted by force, one that removes itself, a pod, a container in a
-// network, and a network.
+// network, a network, and a container with volumes.
 func TestLife(t *testing.T) {
 	dir := os.Getenv(crashDir)
 	if dir == "" {
@@ -228,20 +237,23 @@ func TestLife(t *testing.T) {
 		_, err = w.Delete(t.Context(), ns, id, DeleteOptions{Force: true})
 		return err
 	}
-	err := errors.Join(live("plain", false), live("auto", true), w.livePod(), live("net", false), w.liveNetwork())
+	err := errors.Join(live("plain", false), live("auto", true), w.livePod(), live("net", false), w.liveNetwork(), w.liveVolumes())
 	if err != nil && strings.HasSuffix(os.Getenv(failpoint.Env), "kill") {
 		t.Error(err)
 	}
 	if again := w.RemovePod(t.Context(), ns, "pod"); again != nil && !errdefs.IsNotFound(again) {
 		t.Errorf("the pod: %v after %v", again, err)
 	}
-	for _, id := range []string{"plain", "auto", "net", "both"} { // what has failed before
+	for _, id := range []string{"plain", "auto", "net", "both", "vol"} { // what has failed before
 		if _, again := w.Delete(t.Context(), ns, id, DeleteOptions{Force: true}); again != nil && !errdefs.IsNotFound(again) {
 			t.Errorf("%s: %v after %v", id, again, err)
 		}
 	}
 	if _, again := w.RemoveNetwork(t.Context(), ns, "red"); again != nil && !errdefs.IsNotFound(again) {
 		t.Errorf("the network: %v after %v", again, err)
+	}
+	if again := w.RemoveVolume(t.Context(), ns, "keep"); again != nil && !errdefs.IsNotFound(again) {
+		t.Errorf("the volume: %v after %v", again, err)
 	}
 	w.sandboxes.tell.Wait()
 	w.clean()
@@ -273,6 +285,19 @@ func (w *world) liveNetwork() error {
 		_, err = w.RemoveNetwork(ctx, ns, "red")
 	}
 	return err
+}
+
+// liveVolumes makes a container with a named volume and one without a name, which goes with it, and then the named one.
+func (w *world) liveVolumes() error {
+	o := w.imaged("vol")
+	o.Request.Mounts = []spec.Mount{{Type: MountVolume, Source: "keep", Target: "/kept"}, {Type: MountVolume, Target: "/anonymous"}}
+	if _, err := w.Create(context.Background(), ns, o); err != nil {
+		return err
+	}
+	if _, err := w.Delete(context.Background(), ns, "vol", DeleteOptions{Force: true, Volumes: true}); err != nil {
+		return err
+	}
+	return w.RemoveVolume(context.Background(), ns, "keep")
 }
 
 // livePod runs a pod with a container in it, stops it and removes it.
@@ -308,6 +333,12 @@ func afterCrash(t *testing.T, dir string) string {
 	}
 	for _, r := range w.userNetworks() {
 		left = append(left, "network "+r.Name+" "+string(r.State))
+	}
+	volumes, err := w.ListVolumes(t.Context(), ns, true)
+	w.ok(err)
+	for _, v := range volumes {
+		left = append(left, "volume "+v.Name)
+		w.ok(w.RemoveVolume(t.Context(), ns, v.Name))
 	}
 	for _, p := range w.livePods("") {
 		left = append(left, "pod "+p.key.id+" "+string(p.record().State))

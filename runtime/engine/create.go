@@ -55,6 +55,9 @@ func (e *Engine) create(ctx context.Context, ns string, o CreateOptions) (Contai
 	if err != nil {
 		return Container{}, err
 	}
+	if err := e.planVolumes(ns, &o, resolved); err != nil {
+		return Container{}, fmt.Errorf("container %s: %w", o.ID, err)
+	}
 	if err := e.Namespaces.Ensure(ns); err != nil {
 		return Container{}, err
 	}
@@ -180,8 +183,9 @@ func (e *Engine) newRecord(ns string, o CreateOptions, r image.Resolved) (Contai
 		Image: r.Image.Name, ImageDigest: r.Manifest.Digest.String(), ChainID: r.ChainID, ImageConfig: r.Config.Config,
 		Runtime: o.Runtime, Supervisor: o.Supervisor, Pod: o.Pod, Role: o.Role, Key: o.Key, InPod: o.InPod, Front: o.Front, Labels: o.Labels, Log: o.Log, Logging: o.Logging,
 		Stdin: o.Stdin, StdinOnce: o.StdinOnce, AutoRemove: o.AutoRemove, NoPivot: o.NoPivot,
-		Request: o.Request, Spec: o.Spec, Tuning: o.Tuning, Forbidden: o.Forbidden, MakeVolumes: o.MakeVolumes, CreatedAt: time.Now(), Name: o.Name, Net: o.Net, Restart: o.Restart,
+		Request: o.Request, Spec: o.Spec, Tuning: o.Tuning, Forbidden: o.Forbidden, CreatedAt: time.Now(), Name: o.Name, Net: o.Net, Restart: o.Restart,
 		HealthCheck: effectiveCheck(r.HealthCheck, o.HealthCheck), StopTimeout: o.StopTimeout, Init: o.Init, InitBinary: o.InitBinary,
+		TakeVolumes: o.AutoRemove || o.Pod != "",
 	}
 	if o.Image != "" {
 		c.Snapshotter, c.Snapshot, c.ConfigDigest = o.Snapshotter, o.ID, r.ConfigDigest.String()
@@ -261,6 +265,9 @@ func (e *Engine) build(ctx context.Context, l *live, o CreateOptions) error {
 	if err := failpoint.Hit("create-prepared"); err != nil {
 		return err
 	}
+	if err := e.makeVolumes(ctx, l); err != nil {
+		return err
+	}
 	release, err := e.consult(ctx, l)
 	defer release()
 	if err != nil {
@@ -268,6 +275,9 @@ func (e *Engine) build(ctx context.Context, l *live, o CreateOptions) error {
 	}
 	l.at("writing its bundle")
 	warnings, err := e.writeBundle(ctx, l.record())
+	if err == nil && o.ImageVolumes == ImageVolumesMkdir {
+		err = e.makeDeclared(l.record())
+	}
 	if err != nil {
 		return err
 	}

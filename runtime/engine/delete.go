@@ -27,6 +27,7 @@ const (
 type DeleteOptions struct {
 	Force        bool // kill it first when it runs
 	KeepSnapshot bool
+	Volumes      bool // the anonymous ones that were made for it too, unless others use them
 }
 
 // Delete removes a container and everything on the host that is its own, and returns how it ended, if it ever ran.
@@ -41,8 +42,11 @@ func (e *Engine) Delete(ctx context.Context, ns, id string, o DeleteOptions) (*w
 			return nil, err
 		}
 	}
-	if o.KeepSnapshot {
-		if err := e.save(l, func(c *Container) { c.KeepSnapshot = true }); err != nil {
+	if o.KeepSnapshot || o.Volumes {
+		err := e.save(l, func(c *Container) {
+			c.KeepSnapshot, c.TakeVolumes = c.KeepSnapshot || o.KeepSnapshot, c.TakeVolumes || o.Volumes
+		})
+		if err != nil {
 			return nil, err
 		}
 	}
@@ -91,7 +95,10 @@ func (e *Engine) remove(ctx context.Context, l *live) (err error) {
 		return err
 	}
 	c := l.record()
-	if err := errors.Join(e.leaveNetworks(ctx, l), e.untuned(c), e.detachBundle(e.Bundle(c)), e.removeSnapshot(ctx, c)); err != nil {
+	if err := errors.Join(e.leaveNetworks(ctx, l), e.untuned(c), e.releaseVolumes(ctx, c), e.detachBundle(e.Bundle(c)), e.removeSnapshot(ctx, c)); err != nil {
+		return err
+	}
+	if err := e.takeVolumes(ctx, c); err != nil {
 		return err
 	}
 	if err := failpoint.Hit("remove-unmounted"); err != nil {
@@ -123,7 +130,7 @@ func (e *Engine) detachBundle(bundle string) error {
 			root.Close()
 		})
 	}
-	return errors.Join(err, mount.Unmount(sharedDir(bundle)))
+	return errors.Join(err, unmountBeside(bundle))
 }
 
 // flushed has what is recorded put on disk, beside what is done meanwhile.

@@ -173,21 +173,23 @@ func (e *Engine) leaveQuietly(ctx context.Context, l *live) {
 	}
 }
 
-// leaveAfterExit leaves the networks of a container that has exited, unless it has been started again, or is gone.
+// leaveAfterExit leaves the networks and the volumes of a container that has exited, unless it has been started again, or
+// is gone.
 func (e *Engine) leaveAfterExit(l *live) {
-	if c := l.record(); len(c.Net.Networks) == 0 && len(c.Attachments) == 0 && !pin.Pinned(pinDir(e.Bundle(c)), pin.Network) {
+	if c := l.record(); len(volumeMounts(c)) == 0 && len(c.Net.Networks) == 0 && len(c.Attachments) == 0 && !pin.Pinned(pinDir(e.Bundle(c)), pin.Network) {
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), removeTimeout)
 	defer cancel()
 	unlock, err := e.locks.Lock(ctx, l.key.String())
 	if err != nil {
-		e.Log.Warn("a container that has exited is still in its networks", "id", l.key.id, "error", err)
+		e.Log.Warn("a container that has exited is still in its networks, and has its volumes mounted", "id", l.key.id, "error", err)
 		return
 	}
 	defer unlock()
 	if s := l.state(); s != Running && s != Paused && !l.isGone() {
 		e.leaveQuietly(ctx, l)
+		e.releaseQuietly(ctx, l.record())
 	}
 }
 
@@ -225,7 +227,7 @@ func (e *Engine) resume() {
 			}
 		case Created, Exited:
 			e.startShipping(l, over())
-			if !c.Net.managed() {
+			if !c.Net.managed() && len(volumeMounts(c)) == 0 {
 				e.planned(l, daemonStarted)
 				continue
 			}

@@ -34,6 +34,7 @@ import (
 	"github.com/minirt/mini/runtime/snapshot"
 	"github.com/minirt/mini/runtime/store"
 	"github.com/minirt/mini/runtime/supervisor/wire"
+	"github.com/minirt/mini/runtime/volume"
 )
 
 // Config is what the daemon's configuration says to the engine.
@@ -73,6 +74,7 @@ type Deps struct {
 	Containers        *store.Table[Container]
 	Pods              *store.Table[Pod]
 	Networks          *store.Table[network.Record] // that users have made
+	Volumes           *store.Table[volume.Record]
 	Images            Images
 	Network           Network
 	Snapshotters      map[string]snapshot.Snapshotter
@@ -93,12 +95,13 @@ type Deps struct {
 // Engine runs containers.
 type Engine struct {
 	Deps
-	sandboxes  Sandboxes
-	locks      keylock.Locks
-	podFlights flights[Pod]
-	flights    flights[Container]
-	said       saidFeatures
-	reloaded   atomic.Pointer[Runtimes] // over Config.Runtimes
+	sandboxes   Sandboxes
+	volumeFiles *volume.Local
+	locks       keylock.Locks
+	podFlights  flights[Pod]
+	flights     flights[Container]
+	said        saidFeatures
+	reloaded    atomic.Pointer[Runtimes] // over Config.Runtimes
 
 	ctx        context.Context // ends with Close
 	close      context.CancelFunc
@@ -180,7 +183,7 @@ func New(d Deps) (*Engine, error) {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	return &Engine{
-		Deps: d, ctx: ctx, close: cancel, recovered: make(chan struct{}), closing: make(chan struct{}, closers),
+		Deps: d, volumeFiles: volume.NewLocal(filepath.Join(d.Root, "volumes")), ctx: ctx, close: cancel, recovered: make(chan struct{}), closing: make(chan struct{}, closers),
 		containers: map[key]*live{}, names: map[key]*live{}, keys: keyed[*live]{}, pods: map[key]*livePod{}, podKeys: keyed[*livePod]{},
 	}, nil
 }

@@ -147,19 +147,28 @@ func below(dir, sub string) (string, error) {
 	if filepath.IsAbs(sub) || slices.Contains(strings.Split(sub, "/"), "..") {
 		return "", fmt.Errorf("sub path %q: give a relative path without ..: %w", sub, errdefs.ErrInvalidArgument)
 	}
+	path, err := resolveIn(dir, sub)
+	if errors.Is(err, unix.ENOENT) {
+		return "", fmt.Errorf("sub path %q: the image has no such file or directory: %w", sub, errdefs.ErrInvalidArgument)
+	}
+	if err != nil {
+		return "", fmt.Errorf("sub path %q: %w", sub, err)
+	}
+	return path, nil
+}
+
+// resolveIn is the real path of a path in a root: its links are followed, and never out of the root.
+func resolveIn(dir, path string) (string, error) {
 	root, err := unix.Open(dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return "", os.NewSyscallError("open", err)
 	}
 	defer unix.Close(root)
-	fd, err := unix.Openat2(root, sub, &unix.OpenHow{
+	fd, err := unix.Openat2(root, path, &unix.OpenHow{
 		Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS,
 	})
-	if errors.Is(err, unix.ENOENT) {
-		return "", fmt.Errorf("sub path %q: the image has no such file or directory: %w", sub, errdefs.ErrInvalidArgument)
-	}
 	if err != nil {
-		return "", fmt.Errorf("sub path %q: %w", sub, os.NewSyscallError("openat2", err))
+		return "", os.NewSyscallError("openat2", err)
 	}
 	defer unix.Close(fd)
 	return os.Readlink(fmt.Sprintf("/proc/self/fd/%d", fd))
@@ -170,15 +179,15 @@ func isDir(path string) bool {
 	return err == nil && info.IsDir()
 }
 
-// unmountImages takes away what is mounted of images in a bundle.
-func unmountImages(bundle string) error {
-	entries, err := os.ReadDir(imagesDir(bundle))
+// unmountIn takes away what is mounted on the entries of a directory: of images, or of volumes, in a bundle.
+func unmountIn(dir string) error {
+	entries, err := os.ReadDir(dir)
 	if err != nil {
-		return nil // no image was ever mounted
+		return nil // nothing was ever mounted
 	}
 	var errs []error
 	for _, entry := range entries {
-		errs = append(errs, mount.Unmount(filepath.Join(imagesDir(bundle), entry.Name())))
+		errs = append(errs, mount.Unmount(filepath.Join(dir, entry.Name())))
 	}
 	return errors.Join(errs...)
 }

@@ -67,7 +67,9 @@ func (e *Engine) Recover(ctx context.Context) error {
 	if err := e.recoverPods(ctx, allPods); err != nil {
 		return err
 	}
+	e.holdVolumes()
 	e.background.Go(func() { e.removeAll(remove) })
+	e.background.Go(e.recoverVolumes)
 	e.resume()
 	e.removeUnowned()
 	e.Log.Info("containers recovered", "records", len(records), "processes", len(found), "to remove", len(remove))

@@ -42,7 +42,6 @@ func (e *Engine) Start(ctx context.Context, ns, id string, o StartOptions) (Proc
 
 // startLocked is Start, by the caller that has the lock.
 func (e *Engine) startLocked(ctx context.Context, l *live, o StartOptions) (Process, error) {
-	files, attachment := o.Streams.files()
 	if err := l.require("start", Created, Exited); err != nil {
 		return Process{}, err
 	}
@@ -59,6 +58,23 @@ func (e *Engine) startLocked(ctx context.Context, l *live, o StartOptions) (Proc
 	if err := failpoint.Hit("start-bundled"); err != nil {
 		return Process{}, err
 	}
+	if err := e.mountVolumes(ctx, l); err != nil {
+		e.releaseQuietly(ctx, l.record())
+		if l.record().AutoRemove {
+			e.noteFailedStart(ctx, l, wire.Exit{})
+		}
+		return Process{}, fmt.Errorf("start container %s: %w", l.key.id, err)
+	}
+	started, err := e.launch(ctx, l, o, plan.File)
+	if err != nil && l.state() != Running {
+		e.releaseQuietly(ctx, l.record())
+	}
+	return started, err
+}
+
+// launch starts the first process of a container whose bundle and volumes are ready.
+func (e *Engine) launch(ctx context.Context, l *live, o StartOptions, log wire.Log) (Process, error) {
+	files, attachment := o.Streams.files()
 	if err := e.joinNetworks(ctx, l); err != nil {
 		if l.record().AutoRemove {
 			e.noteFailedStart(ctx, l, wire.Exit{})
@@ -75,12 +91,12 @@ func (e *Engine) startLocked(ctx context.Context, l *live, o StartOptions) (Proc
 	p := e.firstProc(l)
 	l.at("starting its first process")
 	// A started process outlives the caller's patience: once asked for, it is either running and recorded or gone.
-	result, err := e.sandboxes.Start(context.WithoutCancel(ctx), l.record().Supervisor, e.startRequest(l, o, attachment, plan.File), files)
+	result, err := e.sandboxes.Start(context.WithoutCancel(ctx), l.record().Supervisor, e.startRequest(l, o, attachment, log), files)
 	if errdefs.IsAlreadyExists(err) {
 		// A daemon that was killed had asked for it too, and was heard after this one had looked for what there is.
 		l.at("removing what an earlier start has left")
 		if err = e.wipe(context.WithoutCancel(ctx), process(l, "")); err == nil {
-			result, err = e.sandboxes.Start(context.WithoutCancel(ctx), l.record().Supervisor, e.startRequest(l, o, attachment, plan.File), files)
+			result, err = e.sandboxes.Start(context.WithoutCancel(ctx), l.record().Supervisor, e.startRequest(l, o, attachment, log), files)
 		}
 	}
 	if err != nil {

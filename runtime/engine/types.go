@@ -65,6 +65,7 @@ type Container struct {
 	StartFollows bool              `json:"startFollows,omitempty"`
 	NoPivot      bool              `json:"noPivot,omitempty"`
 	KeepSnapshot bool              `json:"keepSnapshot,omitempty"` // Remove leaves the snapshot
+	TakeVolumes  bool              `json:"takeVolumes,omitempty"`  // Remove takes its anonymous volumes with it
 	Request      *spec.Request     `json:"request,omitempty"`
 	Spec         *specs.Spec       `json:"spec,omitempty"`    // given whole by the client, instead of a request
 	Changes      json.RawMessage   `json:"changes,omitempty"` // of plugins, to the document of the request
@@ -73,7 +74,6 @@ type Container struct {
 	// nothing but that the call is refused. ForbiddenCalls are those for which it was stopped.
 	Forbidden      string              `json:"forbidden,omitempty"`
 	ForbiddenCalls string              `json:"forbiddenCalls,omitempty"`
-	MakeVolumes    bool                `json:"makeVolumes,omitempty"` // the directories that its image declares to be volumes
 	ImageConfig    ocispec.ImageConfig `json:"imageConfig"`
 	CreatedAt      time.Time           `json:"createdAt"`
 	StartedAt      time.Time           `json:"startedAt,omitzero"`
@@ -134,11 +134,12 @@ type CreateOptions struct {
 	Front  json.RawMessage
 	Tuning *tuning.Wish // of its processors, while it runs; nil: none
 	// Forbidden is ForbiddenLog, ForbiddenStop or empty.
-	Forbidden   string
-	MakeVolumes bool // the directories that its image declares to be volumes
+	Forbidden string
 
-	Name         string // unique in the namespace; empty: none
-	GenerateName bool   // when Name is empty
+	VolumesFrom  []string // CONTAINER[:ro|rw]: whose mounts it gets too
+	ImageVolumes string   // what becomes of the volumes that the image declares, one of ImageVolumes…
+	Name         string   // unique in the namespace; empty: none
+	GenerateName bool     // when Name is empty
 	Net          NetworkOptions
 	Restart      RestartPolicy
 	HealthCheck  *HealthCheck // nil: the image's

@@ -30,6 +30,7 @@ import (
 	"github.com/minirt/mini/runtime/snapshot"
 	"github.com/minirt/mini/runtime/snapshot/native"
 	"github.com/minirt/mini/runtime/store"
+	"github.com/minirt/mini/runtime/volume"
 )
 
 const (
@@ -97,7 +98,8 @@ func open(t *testing.T, dir string, s *sandboxes) *world {
 		Name: "minid", Root: filepath.Join(dir, "root"), State: filepath.Join(dir, "state"),
 		Containers: store.NewTable[Container](w.store, "containers", 1, nil), Pods: store.NewTable[Pod](w.store, "pods", 1, nil),
 		Network: w.network, Networks: store.NewTable[network.Record](w.store, "networks", 1, nil), Namespaces: store.NewNamespaces(w.store), Store: w.store,
-		Images: w.images, Snapshotters: map[string]snapshot.Snapshotter{native.Name: w.snapshots}, Snapshotter: native.Name,
+		Volumes: store.NewTable[volume.Record](w.store, "volumes", 1, nil),
+		Images:  w.images, Snapshotters: map[string]snapshot.Snapshotter{native.Name: w.snapshots}, Snapshotter: native.Name,
 		Events: w.events, Config: Config{CgroupDriver: "cgroupfs", CgroupParent: "mini-engine-test", Pause: "/proc/self/exe"}, Log: log,
 	})
 	if err != nil {
@@ -229,7 +231,7 @@ func (w *world) clean() {
 	known, err := w.List(context.Background(), "")
 	w.ok(err)
 	var left []string
-	for _, pattern := range []string{"state/containers/*/*", "root/containers/*/*", "state/pods/*/*"} {
+	for _, pattern := range []string{"state/containers/*/*", "root/containers/*/*", "state/pods/*/*", "root/volumes/*/*"} {
 		found, err := filepath.Glob(filepath.Join(w.dir, pattern))
 		w.ok(err)
 		left = append(left, found...)

@@ -205,7 +205,7 @@ func (s *containersServer) SetLabels(ctx context.Context, r *api.SetContainerLab
 }
 
 func (s *containersServer) Delete(ctx context.Context, r *api.DeleteContainerRequest) (*api.DeleteContainerResponse, error) {
-	exit, err := s.Engine.Delete(ctx, namespace(r), r.Id, engine.DeleteOptions{Force: r.Force, KeepSnapshot: r.KeepSnapshot})
+	exit, err := s.Engine.Delete(ctx, namespace(r), r.Id, engine.DeleteOptions{Force: r.Force, KeepSnapshot: r.KeepSnapshot, Volumes: r.Volumes})
 	if err != nil {
 		return nil, err
 	}

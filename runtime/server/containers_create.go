@@ -25,6 +25,7 @@ func (s *containersServer) Create(ctx context.Context, r *api.CreateContainerReq
 		Name: r.Name, GenerateName: r.GenerateName, StopTimeout: time.Duration(r.StopTimeout), Init: r.Init,
 		Restart:     engine.RestartPolicy{Name: r.Restart.GetName(), MaxRetries: int(r.Restart.GetMaxRetries())},
 		HealthCheck: healthCheckOf(r.Health), Front: r.Kept, InitBinary: r.InitBinary, StartFollows: r.StartFollows,
+		VolumesFrom: r.VolumesFrom, ImageVolumes: r.ImageVolumes,
 	}
 	if len(r.Kept) > 0 && !json.Valid(r.Kept) {
 		return nil, fmt.Errorf("what is to be kept with the container is not JSON: %w", errdefs.ErrInvalidArgument)

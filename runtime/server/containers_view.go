@@ -21,7 +21,7 @@ func (s *containersServer) view(c engine.Container) *api.Container {
 		LogDriver: cmp.Or(c.Logging.Driver, c.Log.Driver), Bundle: s.Engine.Bundle(c), Cgroup: cgroupOf(c.CgroupPaths), Pod: c.Pod, Warnings: c.Warnings,
 		Name: c.Name, Networks: endpointsOf(c), Ports: portsOf(c), RestartCount: int64(c.RestartCount), Restarting: c.Restarting,
 		Restart: &api.RestartPolicy{Name: c.Restart.Name, MaxRetries: int32(min(c.Restart.MaxRetries, math.MaxInt32))},
-		Health:  healthOf(c), HealthCheck: checkOf(c.HealthCheck), Hostname: engine.Hostname(c), Mounts: askedMounts(c),
+		Health:  healthOf(c), HealthCheck: checkOf(c.HealthCheck), Hostname: engine.Hostname(c), Mounts: s.askedMounts(c),
 		Log:        logConfigOf(c),
 		AutoRemove: c.AutoRemove, StopTimeout: int64(c.StopTimeout), NetworkMode: modeOf(c.Net), Init: c.Init,
 		Dns: dnsOf(c.Net.DNS), ExtraHosts: c.Net.ExtraHosts, Args: engine.Args(c),
@@ -149,14 +149,18 @@ func checkOf(h *engine.HealthCheck) *api.HealthCheck {
 	}
 }
 
-// askedMounts are the mounts that a container's client has asked for.
-func askedMounts(c engine.Container) []*api.Mount {
+// askedMounts are the mounts that a container's client has asked for, and what came with other containers and the image.
+func (s *containersServer) askedMounts(c engine.Container) []*api.Mount {
 	if c.Request == nil {
 		return nil
 	}
 	var all []*api.Mount
 	for _, m := range c.Request.Mounts {
-		all = append(all, &api.Mount{Type: m.Type, Source: m.Source, Target: m.Target, Options: slices.Clone(m.Options)})
+		one := &api.Mount{Type: m.Type, Source: m.Source, Target: m.Target, Options: slices.Clone(m.Options), Inherited: m.Inherited}
+		if m.Type == engine.MountVolume {
+			one.Volume, one.Source, one.Anonymous = m.Source, s.Engine.VolumePath(c.Namespace, m.Source), m.Volume != nil && m.Volume.Anonymous
+		}
+		all = append(all, one)
 	}
 	return all
 }

@@ -81,6 +81,7 @@ type Engine interface {
 	CollectGarbage(ctx context.Context, dryRun bool) (image.Collected, error)
 	Upgrade(ctx context.Context) error
 	Networks
+	Volumes
 }
 
 // Daemon is what only the daemon knows of itself.
@@ -139,6 +140,7 @@ func Register(r grpc.ServiceRegistrar, d Deps) {
 	api.RegisterContainersServer(r, &containersServer{Deps: d})
 	api.RegisterProcessesServer(r, &processesServer{Deps: d})
 	api.RegisterNetworksServer(r, &networksServer{Deps: d})
+	api.RegisterVolumesServer(r, &volumesServer{Deps: d})
 	api.RegisterArchivesServer(r, &archivesServer{Deps: d})
 }
 

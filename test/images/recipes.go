@@ -70,6 +70,7 @@ func singles() []image {
 		{repo: "names", layers: of(busybox(), names()), config: sh},
 		{repo: "special", layers: of(busybox(), special()), config: sh},
 		{repo: "sparse", layers: []func() ([]byte, error){busybox().bytes, sparse("gnu"), sparse("posix")}, config: sh},
+		{repo: "volumes", layers: of(busybox(), declared()), config: ocispec.ImageConfig{Cmd: []string{"sh"}, Volumes: map[string]struct{}{"/content": {}, "/empty": {}}}},
 		{repo: "config", layers: of(busybox()), config: full(), annotations: map[string]string{"org.opencontainers.image.title": "config"}},
 	}
 }
@@ -82,6 +83,14 @@ func full() ocispec.ImageConfig {
 		Volumes: map[string]struct{}{"/volume": {}}, ExposedPorts: map[string]struct{}{"80/tcp": {}, "53/udp": {}},
 		StopSignal: "SIGUSR1", Labels: map[string]string{"maker": "tests"},
 	}
+}
+
+// declared has what the volumes of its image begin with: /content, and /empty, which anybody may write to. A link leads out
+// of the root, for who follows it as the host would.
+func declared() *layer {
+	return newLayer().dir("content", 0o750).owned("content/file", 0o640, 7, 8, "of the image\n").
+		xattrs("content/marked", 0o644, "", map[string]string{"user.mini": "x"}).symlink("content/link", "/etc/passwd").
+		dir("empty", 0o1777).symlink("out", "../../../../../../../../etc")
 }
 
 // users has an image for each way of naming the user of a config.

@@ -93,18 +93,22 @@ func containerRow(c *api.Container, shown string, whole bool, now time.Time) Con
 	}
 	r := Container{
 		Command: strconv.Quote(line), CreatedAt: time.Unix(0, c.CreatedAt).Local().Format("2006-01-02 15:04:05 -0700 MST"), ID: ShortID(c.Id, whole),
-		Image: shown, Labels: joined(c.Labels), LocalVolumes: "0", Names: ContainerName(c), Networks: strings.Join(networksOf(c), ","),
+		Image: shown, Labels: joined(c.Labels), Names: ContainerName(c), Networks: strings.Join(networksOf(c), ","),
 		Ports: Ports(c), RunningFor: ago(c.CreatedAt, now), State: State(c), Status: Status(c, now), Size: "0B", labelled: labelled{labels: c.Labels},
 	}
 	var mounts []string
+	local := 0
 	for _, m := range c.Mounts {
-		text := cmp.Or(m.Source, m.Target)
+		if m.Volume != "" {
+			local++
+		}
+		text := cmp.Or(m.Volume, m.Source, m.Target)
 		if !whole {
 			text = ellipsis(text, 15)
 		}
 		mounts = append(mounts, text)
 	}
-	r.Mounts = strings.Join(mounts, ",")
+	r.Mounts, r.LocalVolumes = strings.Join(mounts, ","), strconv.Itoa(local)
 	if c.Size != nil {
 		r.Size = WrittenSize(c)
 	}

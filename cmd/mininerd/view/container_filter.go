@@ -2,6 +2,7 @@ package view
 
 import (
 	"fmt"
+	"path"
 	"regexp"
 	"slices"
 	"strconv"
@@ -115,7 +116,9 @@ func matchContainer(c *api.Container, f Filters) bool {
 		f.any("ancestor", func(v string) bool { return ancestor(c, v) }) &&
 		f.any("network", func(v string) bool { return inNetwork(c, v) }) &&
 		f.any("volume", func(v string) bool {
-			return slices.ContainsFunc(c.Mounts, func(m *api.Mount) bool { return m.Source == v || m.Target == v })
+			return slices.ContainsFunc(c.Mounts, func(m *api.Mount) bool {
+				return m.Source == v || path.Clean(m.Target) == path.Clean(v) || m.Volume != "" && m.Volume == v
+			})
 		}) &&
 		f.any("publish", func(v string) bool {
 			return slices.ContainsFunc(c.Ports, func(p *api.PublishedPort) bool { return samePort(v, p.HostPort, p.Protocol) })

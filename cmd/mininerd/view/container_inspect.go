@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -100,9 +101,14 @@ type GraphDriver struct {
 
 // MountPoint is one mount that was asked for.
 type MountPoint struct {
-	Type, Source, Destination, Mode string
-	RW                              bool
-	Propagation                     string
+	Type        string
+	Name        string `json:",omitempty"` // of a volume
+	Source      string
+	Destination string
+	Driver      string `json:",omitempty"`
+	Mode        string
+	RW          bool
+	Propagation string
 }
 
 // ContainerConfig is what of a container does not depend on the host.
@@ -209,6 +215,16 @@ func containerConfig(c *api.Container, s *specs.Spec, r *spec.Request, image oci
 		AttachStdin: asked.AttachStdin, AttachStdout: asked.AttachStdout, AttachStderr: asked.AttachStderr, OpenStdin: c.Stdin, StdinOnce: c.StdinOnce,
 		Tty: s.Process.Terminal, Env: environment(c, s, r, image), Cmd: slices.Clone(r.Args), Image: Familiar(c.Image), WorkingDir: cmp.Or(r.Cwd, image.WorkingDir),
 		Entrypoint: image.Entrypoint, Labels: c.Labels, StopSignal: cmp.Or(r.StopSignal, image.StopSignal), Volumes: image.Volumes,
+	}
+	for _, m := range r.Mounts {
+		if m.Volume == nil || !m.Volume.Anonymous || m.Inherited {
+			continue
+		}
+		config.Volumes = maps.Clone(config.Volumes)
+		if config.Volumes == nil {
+			config.Volumes = map[string]struct{}{}
+		}
+		config.Volumes[m.Target] = struct{}{}
 	}
 	if r.Entrypoint != nil {
 		config.Entrypoint = *r.Entrypoint
@@ -331,9 +347,18 @@ func mountPoints(list []*api.Mount) []MountPoint {
 				mode = append(mode, o)
 			case "shared", "slave", "private", "rshared", "rslave", "rprivate":
 				p.Propagation = o
+				mode = append(mode, o)
 			}
 		}
-		p.Mode = strings.Join(mode, ",")
+		if m.Volume != "" {
+			p.Name, p.Driver = m.Volume, "local"
+			if len(mode) == 0 && !m.Anonymous {
+				mode = []string{"z"} // as docker has it
+			}
+		}
+		if !m.Inherited {
+			p.Mode = strings.Join(mode, ",")
+		}
 		if m.Type == "bind" && p.Propagation == "" {
 			p.Propagation = "rprivate"
 		}

@@ -46,7 +46,7 @@ type Settings struct {
 	MaxLogLine          int      // bytes; 0: logs.MaxLine
 	LogSizeMax          int64    // bytes after which a log is begun anew; 0: never
 	SharedCPUs          string   // a list
-	MakeVolumes         bool     // directories that images declare to be volumes
+	ImageVolumes        string   // what becomes of the volumes that an image declares, one of engine.ImageVolumes…
 	ReadOnly            bool     // no container writes to its root filesystem
 	NoPivot             bool     // the root is changed without pivot_root(2), for hosts whose root is a ramdisk
 	NoHostPorts         bool     // ports of pods are not published: somebody else does
@@ -101,9 +101,10 @@ func (s *Settings) Container(o *engine.CreateOptions, pod engine.Pod, sandbox *v
 		s: s, handler: s.Handlers[pod.Runtime], o: o, r: o.Request, pod: pod, sandbox: sandbox, config: config, host: h,
 		name: config.GetMetadata().GetName(),
 	}
-	o.Snapshotter, o.MakeVolumes, o.NoPivot = c.handler.Snapshotter, s.MakeVolumes, s.NoPivot
+	o.Snapshotter, o.NoPivot = c.handler.Snapshotter, s.NoPivot
 	o.Request.ReadOnly = o.Request.ReadOnly || s.ReadOnly
 	c.r.Defaults = c.defaults()
+	o.ImageVolumes = s.ImageVolumes
 	c.logs()
 	for _, step := range []func() error{
 		c.security, c.devices, c.mounts, c.resources, c.workload, c.processors, c.classes, c.seccomp,

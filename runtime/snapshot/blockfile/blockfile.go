@@ -18,9 +18,9 @@ import (
 	"github.com/containerd/errdefs"
 
 	"github.com/minirt/mini/internal/mount"
+	"github.com/minirt/mini/internal/treecopy"
 	"github.com/minirt/mini/oci/layer"
 	"github.com/minirt/mini/runtime/snapshot"
-	"github.com/minirt/mini/runtime/snapshot/native"
 )
 
 // Name of the snapshotter.
@@ -154,7 +154,7 @@ func (s *Store) fill(ctx context.Context, to string, chain []snapshot.Record, op
 	if err != nil {
 		return err
 	}
-	if err := native.CopyFile(from, to, info.Size()); err != nil {
+	if err := treecopy.CopyFile(from, to, info.Size()); err != nil {
 		return err
 	}
 	if len(opts.UIDMap) == 0 {

@@ -14,6 +14,7 @@ import (
 	"github.com/containerd/errdefs"
 
 	"github.com/minirt/mini/internal/mount"
+	"github.com/minirt/mini/internal/treecopy"
 	"github.com/minirt/mini/oci/layer"
 	"github.com/minirt/mini/runtime/snapshot"
 )
@@ -60,7 +61,14 @@ func (directories) Copy(ctx context.Context, from, to string, opts snapshot.Opti
 	if err := os.Mkdir(to, 0o755); err != nil {
 		return err
 	}
-	return copyTree(ctx, from, to, opts)
+	err := treecopy.Copy(ctx, from, to, treecopy.Options{
+		UID: func(id uint32) uint32 { return snapshot.HostID(id, opts.UIDMap) },
+		GID: func(id uint32) uint32 { return snapshot.HostID(id, opts.GIDMap) },
+	})
+	if err != nil {
+		return fmt.Errorf("copy the parent: %w", err)
+	}
+	return nil
 }
 
 // Usage counts whole, shared blocks too.

@@ -1,4 +1,7 @@
-package native
+// Package treecopy copies directory trees as they are: contents, owners, modes, times, extended attributes, hard links,
+// devices, holes. Symbolic links are copied and never followed. Who may write to either side meanwhile is the callers'
+// business, and so is the disk: nothing is synced.
+package treecopy
 
 import (
 	"context"
@@ -10,9 +13,13 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
-
-	"github.com/minirt/mini/runtime/snapshot"
 )
+
+// Options change what is copied.
+type Options struct {
+	// UID and GID say which owner a file gets instead of its own; nil: its own.
+	UID, GID func(uint32) uint32
+}
 
 type inode struct{ dev, ino uint64 }
 
@@ -20,7 +27,7 @@ type inode struct{ dev, ino uint64 }
 type copier struct {
 	ctx      context.Context
 	from, to string
-	opts     snapshot.Options
+	opts     Options
 	links    map[inode]string // the first copy of a file that has several names
 	dirs     []directory
 }
@@ -30,20 +37,47 @@ type directory struct {
 	stat unix.Stat_t
 }
 
-// copyTree makes to, a directory, the same as from: contents, owners (mapped), modes, times, attributes, hard links,
-// devices, holes.
-func copyTree(ctx context.Context, from, to string, opts snapshot.Options) error {
+// Copy makes to, an empty directory, the same as from. Both are real paths of directories, and nobody writes to either
+// meanwhile.
+func Copy(ctx context.Context, from, to string, opts Options) error {
 	c := &copier{ctx: ctx, from: from, to: to, opts: opts, links: map[inode]string{}}
 	if err := filepath.WalkDir(from, c.visit); err != nil {
-		return fmt.Errorf("copy the parent: %w", err)
+		return err
 	}
 	// Times of directories last: making something in them changes them.
 	for _, d := range c.dirs {
 		if err := setTimes(d.path, &d.stat); err != nil {
-			return fmt.Errorf("copy the parent: %w", err)
+			return err
 		}
 	}
 	return nil
+}
+
+// Entry makes to, which is not there, the same as from: a file of any kind, or a tree.
+func Entry(ctx context.Context, from, to string) error {
+	info, err := os.Lstat(from)
+	if err != nil {
+		return err
+	}
+	if info.IsDir() {
+		if err := os.Mkdir(to, 0o700); err != nil {
+			return err
+		}
+	}
+	return Copy(ctx, from, to, Options{})
+}
+
+// Attributes gives to, a directory, the owner, mode, times and extended attributes of from.
+func Attributes(from, to string, opts Options) error {
+	var stat unix.Stat_t
+	if err := unix.Lstat(from, &stat); err != nil {
+		return &os.PathError{Op: "lstat", Path: from, Err: err}
+	}
+	c := &copier{opts: opts}
+	if err := c.attributes(from, to, &stat); err != nil {
+		return err
+	}
+	return setTimes(to, &stat)
 }
 
 func (c *copier) visit(path string, _ fs.DirEntry, err error) error {
@@ -102,7 +136,13 @@ func (c *copier) make(path, to string, stat *unix.Stat_t) error {
 
 // attributes sets the owner, then the mode, then the extended attributes: chown clears set-ID bits and capabilities.
 func (c *copier) attributes(path, to string, stat *unix.Stat_t) error {
-	uid, gid := snapshot.HostID(stat.Uid, c.opts.UIDMap), snapshot.HostID(stat.Gid, c.opts.GIDMap)
+	uid, gid := stat.Uid, stat.Gid
+	if c.opts.UID != nil {
+		uid = c.opts.UID(uid)
+	}
+	if c.opts.GID != nil {
+		gid = c.opts.GID(gid)
+	}
 	if err := os.Lchown(to, int(uid), int(gid)); err != nil {
 		return err
 	}
