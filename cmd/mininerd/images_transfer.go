@@ -46,7 +46,7 @@ func pullCommand() *cli.Command {
 				return err
 			}
 			if !c.Bool("all-tags") {
-				return d.pull(c, c.Args().First(), ref)
+				return d.pull(c, ref)
 			}
 			if repository, err := name.ParseRepository(c.Args().First()); err != nil || repository.Path() != ref.Path() {
 				return fmt.Errorf("tag can't be used with --all-tags/-a: %w", errdefs.ErrInvalidArgument)
@@ -63,7 +63,7 @@ func pullCommand() *cli.Command {
 				if err != nil {
 					return err
 				}
-				if err := d.pull(c, tagged.String(), tagged); err != nil {
+				if err := d.pull(c, tagged); err != nil {
 					return err
 				}
 			}
@@ -72,9 +72,8 @@ func pullCommand() *cli.Command {
 	}
 }
 
-// pull brings one image, and says so as docker does. It is asked for as it was typed: a short name is the daemon's to
-// complete.
-func (d *daemon) pull(c *cli.Context, typed string, ref name.Ref) error {
+// pull brings one image, and says so as docker does.
+func (d *daemon) pull(c *cli.Context, ref name.Ref) error {
 	unpack, err := strconv.ParseBool(c.String("unpack"))
 	if err != nil {
 		return fmt.Errorf("--unpack %s: use true or false: %w", c.String("unpack"), errdefs.ErrInvalidArgument)
@@ -93,15 +92,12 @@ func (d *daemon) pull(c *cli.Context, typed string, ref name.Ref) error {
 	}
 	show := icli.NewProgress(os.Stderr, c.Bool("quiet"))
 	image, err := d.Pull(c.Context, &api.PullRequest{
-		Namespace: d.ns, Name: typed, Platforms: c.StringSlice("platform"), AllPlatforms: c.Bool("all-platforms"),
+		Namespace: d.ns, Name: ref.String(), Platforms: c.StringSlice("platform"), AllPlatforms: c.Bool("all-platforms"),
 		Registry: login, Snapshotter: c.String("snapshotter"), NoUnpack: !unpack,
 	}, show.Update)
 	show.Close()
 	if err != nil {
 		return err
-	}
-	if whole, err := name.Parse(image.GetName()); err == nil {
-		ref = whole
 	}
 	if !c.Bool("quiet") {
 		what := "Downloaded newer image"
