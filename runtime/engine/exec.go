@@ -48,6 +48,9 @@ func (e *Engine) Exec(ctx context.Context, ns, container string, o ExecOptions) 
 	p.mu.Lock()
 	p.pid, p.warnings = result.PID, result.Warnings
 	p.mu.Unlock()
+	if first, err := l.proc(""); err == nil {
+		<-first.begun // the news of the start come first
+	}
 	e.publish(l, "exec", map[string]string{
 		"exec": o.ExecID, "pid": fmt.Sprint(result.PID), "command": strings.Join(o.Process.Args, " "),
 	})

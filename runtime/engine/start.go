@@ -45,6 +45,9 @@ func (e *Engine) startLocked(ctx context.Context, l *live, o StartOptions) (Proc
 	if err := l.require("start", Created, Exited); err != nil {
 		return Process{}, err
 	}
+	if p, err := l.proc(""); err == nil && p.ended() != nil {
+		<-p.exited // the news of the last exit come before those of this start
+	}
 	plan, err := e.logPlan(l.record())
 	if err != nil {
 		return Process{}, fmt.Errorf("start container %s: %w", l.key.id, err)
