@@ -280,13 +280,13 @@ func TestNerdIsLikeDocker(t *testing.T) {
 		{"run --rm --network none bb:1 false", true, ""},
 		{"run --rm --network none bb:1 nosuchprogram", true, "nosuchprogram"},
 		{"run --rm --network none bb:1 /etc", true, "/etc"},
-		{"run --rm --network none --env A=b --workdir /tmp bb:1 sh -c pwd;echo\u00a0$A", true, ""},
+		{"run --rm --network none --env A=b --workdir /tmp bb:1 sh -c pwd;echo␣$A", true, ""},
 		{"run --network none --pull never nosuchimage", true, ""},
 		{"run --nosuchflag bb:1", true, "nosuchflag"},
 		{"run -it --rm --network none bb:1", true, "the input device is not a TTY"},
 		{"run --rm --network none --restart always bb:1", true, "conflicting options"},
 		{"run --rm -m 1m bb:1", true, "6MB"},
-		{"ps --format {{.Names}}:{{.Image}}:{{.Command}}:{{.State}}:{{.Label\u00a0\"a\"}}:{{.Networks}}", true, ""},
+		{"ps --format {{.Names}}:{{.Image}}:{{.Command}}:{{.State}}:{{.Label␣\"a\"}}:{{.Networks}}", true, ""},
 		{"ps -aq --filter name=web", true, ""},
 		{"ps --filter status=well", true, "well"},
 		{"ps --filter colour=red", true, "nvalid filter"},
@@ -296,7 +296,7 @@ func TestNerdIsLikeDocker(t *testing.T) {
 		{"inspect nosuch", true, "nosuch"},
 		{"image inspect nosuch", true, "nosuch"},
 		{"exec web echo hi", true, ""},
-		{"exec web sh -c exit\u00a04", true, ""},
+		{"exec web sh -c exit␣4", true, ""},
 		{"exec nosuch true", true, "No such container: nosuch"},
 		{"port web", true, ""},
 		{"top nosuch", true, "nosuch"},
@@ -319,7 +319,7 @@ func TestNerdIsLikeDocker(t *testing.T) {
 	} {
 		args := strings.Fields(test.line)
 		for i := range args {
-			args[i] = strings.ReplaceAll(args[i], "\u00a0", " ")
+			args[i] = strings.ReplaceAll(args[i], "␣", " ")
 		}
 		want, got := docker.try(nil, args...), n.try(nil, args...)
 		if got.Code != want.Code {

@@ -38,7 +38,7 @@ func TestNerdAndDocker(t *testing.T) {
 	for name, flags := range map[string]string{
 		"plain": "--network none",
 		"limits": "--network none --cpus 0.5 --memory 64m --memory-reservation 32m --memory-swappiness 10 --oom-score-adj 100 --pids-limit 50 --cpuset-cpus 0 --cpu-shares 512 " +
-			"--ulimit nofile=100:200 --device /dev/fuse --device-cgroup-rule c\u00a042:*\u00a0rmw --shm-size 32m --device-read-bps /dev/vda:1m --device-write-iops /dev/vda:5",
+			"--ulimit nofile=100:200 --device /dev/fuse --device-cgroup-rule c␣42:*␣rmw --shm-size 32m --device-read-bps /dev/vda:1m --device-write-iops /dev/vda:5",
 		"process": "--network none --init -it --label a=b -e A=b --expose 80 --stop-signal INT --stop-timeout 3 --health-cmd true --health-interval 3s --restart on-failure:3 " +
 			"--log-opt max-size=1m --log-opt max-file=2 -w /tmp -u 0 --group-add 5 --hostname h --domainname d.e",
 		"security": "--network none --cap-add NET_ADMIN --cap-drop CHOWN --security-opt no-new-privileges --security-opt seccomp=unconfined --security-opt label=disable --read-only " +
@@ -78,11 +78,11 @@ func compareCodes(t *testing.T, n, docker nerd) {
 		of.do("run", "-d", "--name=codes", "--network=none", "bb:1", "sleep", "600")
 	}
 	for _, line := range []string{
-		"run --rm --network none bb:1 sh -c exit\u00a07", "run --rm --network none bb:1 nosuch", "run --rm --network none bb:1 /etc/passwd",
-		"run --rm --network none bb:1 /tmp", "run --rm --network none bb:1 sh -c kill\u00a0-9\u00a0$$",
+		"run --rm --network none bb:1 sh -c exit␣7", "run --rm --network none bb:1 nosuch", "run --rm --network none bb:1 /etc/passwd",
+		"run --rm --network none bb:1 /tmp", "run --rm --network none bb:1 sh -c kill␣-9␣$$",
 		"run --rm --network none -u nosuch bb:1 true", "run --rm --network nosuch bb:1 true",
 		"run --rm --network none --entrypoint /nosuch bb:1", "run --rm --network none -v /:/ bb:1 true", "run --nosuch bb:1", "run",
-		"run --rm --network none NoSuch:1", "create --network none", "exec codes sh -c exit\u00a09", "exec codes sh -c kill\u00a0-9\u00a0$$",
+		"run --rm --network none NoSuch:1", "create --network none", "exec codes sh -c exit␣9", "exec codes sh -c kill␣-9␣$$",
 		"exec nosuch true", "exec -u nosuch codes true", "kill -s NOSUCH codes", "stop nosuch", "rm codes", "inspect nosuch", "logs nosuch", "cp codes:/nosuch /tmp", "wait nosuch",
 		"pause nosuch", "update --memory 1k codes", "rename codes codes", "port codes 80", "top codes", "network inspect nosuch", "network rm nosuch-network", "rmi nosuch",
 		"tag nosuch other", "save nosuch", "history nosuch", "push nosuch.example.invalid/x", "events --since nosuch", "ps --filter nosuch=1", "images --filter dangling=nosuch",

@@ -73,7 +73,7 @@ func flagTests(kind, dir, program string) []flagTest {
 			{"--cpu-period 50000 --cpu-quota 25000", group("cpu", "cpu.cfs_quota_us") + ";" + group("cpu", "cpu.cfs_period_us"), "25000\n50000"},
 			{"--pids-limit 50", group("pids", "pids.max"), "50"},
 			{"--ulimit nofile=100:200 --ulimit core=0", "ulimit -n; ulimit -Hn; ulimit -c", "100\n200\n0"},
-			{"--device /dev/fuse --device-cgroup-rule c\u00a042:*\u00a0rmw", "test -c /dev/fuse; grep '^c 42:' /sys/fs/cgroup/devices/devices.list", "c 42:* rwm"},
+			{"--device /dev/fuse --device-cgroup-rule c␣42:*␣rmw", "test -c /dev/fuse; grep '^c 42:' /sys/fs/cgroup/devices/devices.list", "c 42:* rwm"},
 			{"--oom-score-adj 100", "cat /proc/self/oom_score_adj", "100"},
 			{"--shm-size 32m", "df -k /dev/shm | tail -n1 | tr -s ' ' | cut -d' ' -f2", "32768"},
 		},
@@ -118,7 +118,7 @@ func words(line string) []string {
 	}
 	list := strings.Split(line, " ")
 	for i := range list {
-		list[i] = strings.ReplaceAll(list[i], "\u00a0", " ")
+		list[i] = strings.ReplaceAll(list[i], "␣", " ")
 	}
 	return list
 }

@@ -24,7 +24,7 @@ func TestVolumesLikeDocker(t *testing.T) {
 	// Ids, and the directory of the volumes.
 	varies := regexp.MustCompile(`[0-9a-f]{64}|[0-9a-f]{12}|/[^ "]*/volumes(/default)?`)
 	same := func(text string) string { return varies.ReplaceAllString(text, "?") }
-	const mounts = "{{json\u00a0.Mounts}}"
+	const mounts = "{{json␣.Mounts}}"
 	for _, test := range []struct {
 		line   string
 		same   bool   // the output is the same, but for what varies
@@ -48,12 +48,12 @@ func TestVolumesLikeDocker(t *testing.T) {
 		{"volume inspect nosuch", true, "get nosuch: no such volume"},
 		{"volume rm nosuch", true, "get nosuch: no such volume"},
 		{"volume rm -f nosuch", true, ""},
-		{"run --rm --network none -v data:/content vol:1 sh -c ls\u00a0/content;stat\u00a0-c\u00a0%a:%u:%g\u00a0/content\u00a0/content/file", true, ""},
+		{"run --rm --network none -v data:/content vol:1 sh -c ls␣/content;stat␣-c␣%a:%u:%g␣/content␣/content/file", true, ""},
 		{"run --rm --network none -v data:/content vol:1 rm /content/file", true, ""},
 		{"run --rm --network none -v data:/content vol:1 ls /content", true, ""},
 		{"run --rm --network none -v bare:/content:nocopy vol:1 ls /content", true, ""},
 		{"run --rm --network none -v mem:/m vol:1 df -k /m", false, ""},
-		{"run --rm --network none vol:1 sh -c ls\u00a0/content;stat\u00a0-c\u00a0%a\u00a0/empty", true, ""},
+		{"run --rm --network none vol:1 sh -c ls␣/content;stat␣-c␣%a␣/empty", true, ""},
 		{"volume ls -qf name=^[a-z]{3,4}$", true, ""}, // none of those that --rm takes along
 		{"run --rm --network none -v /etc/passwd vol:1 true", true, "cannot mount volume over existing file, file exists"},
 		{"run --rm --network none -v data:/a -v data:/a vol:1 true", true, ""},
@@ -72,19 +72,19 @@ func TestVolumesLikeDocker(t *testing.T) {
 		{"run --rm --network none --volumes-from nobody vol:1 true", true, "nobody"},
 		{"create --name named --network none --tmpfs /content --tmpfs /empty -v data:/a vol:1", true, ""},
 		{"inspect -f " + mounts + " named", true, ""},
-		{"inspect -f {{json\u00a0.HostConfig.Binds}}{{json\u00a0.HostConfig.VolumesFrom}}{{json\u00a0.Config.Volumes}} named", true, ""},
+		{"inspect -f {{json␣.HostConfig.Binds}}{{json␣.HostConfig.VolumesFrom}}{{json␣.Config.Volumes}} named", true, ""},
 		{"volume rm data", true, "volume is in use"},
 		{"create --name asked --network none --tmpfs /content --tmpfs /empty --mount src=data,dst=/a,ro vol:1", true, ""},
-		{"inspect -f {{range\u00a0.Mounts}}{{.Type}}:{{.Name}}:{{.Source}}:{{.Destination}}:{{.RW}}:{{.Propagation}}{{end}} asked", true, ""},
+		{"inspect -f {{range␣.Mounts}}{{.Type}}:{{.Name}}:{{.Source}}:{{.Destination}}:{{.RW}}:{{.Propagation}}{{end}} asked", true, ""},
 		{"create --name bound --network none --tmpfs /content --tmpfs /empty -v " + dir + ":/a:ro,rslave vol:1", true, ""},
 		{"inspect -f " + mounts + " bound", true, ""},
-		{"inspect -f {{json\u00a0.HostConfig.Binds}} bound", true, ""},
+		{"inspect -f {{json␣.HostConfig.Binds}} bound", true, ""},
 		{"create --name image --network none --tmpfs /content vol:1", true, ""},
 		{"inspect -f " + mounts + " image", true, ""},
 		{"create --name tmp --network none --tmpfs /content --tmpfs /empty --mount type=tmpfs,dst=/a vol:1", true, ""},
 		{"inspect -f " + mounts + " tmp", true, ""},
 		{"create --name heir --network none --tmpfs /content --tmpfs /empty --volumes-from named:ro vol:1", true, ""},
-		{"inspect -f {{json\u00a0.Mounts}}{{json\u00a0.HostConfig.VolumesFrom}} heir", true, ""},
+		{"inspect -f {{json␣.Mounts}}{{json␣.HostConfig.VolumesFrom}} heir", true, ""},
 		{"ps -a --filter volume=data --format {{.Names}}", true, ""},
 		{"ps -a --filter volume=/a --format {{.Names}}:{{.LocalVolumes}}", true, ""},
 		{"ps -a --filter name=named --format {{.Mounts}}", true, ""},
@@ -95,7 +95,7 @@ func TestVolumesLikeDocker(t *testing.T) {
 	} {
 		args := strings.Split(test.line, " ")
 		for i := range args {
-			args[i] = strings.ReplaceAll(args[i], "\u00a0", " ")
+			args[i] = strings.ReplaceAll(args[i], "␣", " ")
 		}
 		want, got := docker.try(nil, args...), v.try(nil, args...)
 		if got.Code != want.Code {
