@@ -131,6 +131,6 @@ func TestLogs(t *testing.T) {
 	}
 	d.Minictr("run", "-d", "--null-io", toolbox, "none", "echo", "nothing")
 	refused(t, d.Try("logs", "none"), "none", "no log")
-	refused(t, d.Try("run", "--log-driver", "syslog", toolbox, "bad", "true"), "syslog", "json-file")
+	refused(t, d.Try("run", "--log-driver", "paper", toolbox, "bad", "true"), "paper", "json-file")
 	refused(t, d.Try("logs", "nobody"), "nobody")
 }

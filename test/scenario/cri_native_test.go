@@ -82,7 +82,7 @@ func TestCrictlNative(t *testing.T) {
 		if data, err := os.ReadFile(filepath.Join(dir, "back")); err != nil || string(data) != "inside\n" {
 			t.Errorf("%q, %v", data, err)
 		}
-		if o := run(t, 1, "", "cp", "target:/nosuch", dir); !strings.Contains(o.Stderr, "no such file") {
+		if o := run(t, 1, "", "cp", "target:/nosuch", dir); !strings.Contains(o.Stderr, "could not find the file") {
 			t.Errorf("%q", o.Stderr)
 		}
 	}
