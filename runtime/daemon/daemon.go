@@ -143,9 +143,7 @@ func (d *Daemon) openDirectories(context.Context) error {
 	if d.uuid, err = identity(d.Config.Root); err != nil {
 		return err
 	}
-	if d.lost, err = d.checkLastRun(); err != nil {
-		return err
-	}
+	d.lost = d.checkLastRun()
 	if d.listener, err = listen(d.Config.Address); err != nil {
 		return err
 	}

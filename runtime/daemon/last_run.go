@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -54,11 +53,11 @@ func (l lastRun) rebooted() bool {
 }
 
 // checkLastRun marks this run, and says whether the machine went down under the daemon before: then what it has on record
-// is compared with what is on the disk.
-func (d *Daemon) checkLastRun() (lost bool, err error) {
+// is compared with what is on the disk. A full disk is no reason not to run.
+func (d *Daemon) checkLastRun() (lost bool) {
 	last, known := readLastRun(d.Config.Root)
 	if err := markRun(d.Config.Root, d.Options.Version, false); err != nil {
-		return false, fmt.Errorf("mark the run: %w", err)
+		d.Log.Warn("the run is not marked: a power cut would not be noticed", "error", err)
 	}
 	d.closers.Add(func(context.Context) error {
 		if !d.orderly {
@@ -66,7 +65,7 @@ func (d *Daemon) checkLastRun() (lost bool, err error) {
 		}
 		return markRun(d.Config.Root, d.Options.Version, true)
 	})
-	return known && !last.Clean && last.rebooted(), nil
+	return known && !last.Clean && last.rebooted()
 }
 
 // checkAfterLoss compares the records with the disk after a power cut, mends what can be mended, and tells the rest.
