@@ -152,7 +152,7 @@ func TestNerdNews(t *testing.T) {
 	}
 	refused(t, n.try(nil, "checkpoint", "rm", "news", "one"), "checkpoint one does not exist")
 	refused(t, n.try(nil, "start", "--checkpoint", "one", "news"), "checkpoint one does not exist")
-	for _, command := range []string{"compose up", "build -t x .", "swarm init", "context ls", "image encrypt a b"} {
+	for _, command := range []string{"compose up", "build -t x .", "swarm init", "context ls", "image convert a b"} {
 		refused(t, n.try(nil, strings.Fields(command)...), "there")
 	}
 	if _, err := os.Stat("/sys/module/apparmor/parameters/enabled"); err != nil {
