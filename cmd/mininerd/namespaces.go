@@ -94,5 +94,6 @@ func inspectNamespace(c *cli.Context, d *daemon, name string) (any, error) {
 			}{n.Name, n.Labels}, nil
 		}
 	}
-	return nil, fmt.Errorf("No such namespace: %s: %w", name, errdefs.ErrNotFound) //nolint:staticcheck // as docker says it of other objects
+	//lint:ignore ST1005 as docker says it of other objects
+	return nil, fmt.Errorf("No such namespace: %s: %w", name, errdefs.ErrNotFound)
 }

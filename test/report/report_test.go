@@ -88,11 +88,11 @@ func TestAgain(t *testing.T) {
 	}
 	const event = `echo "{\"Action\":\"%s\",\"Package\":\"m/mini/b\",\"Test\":\"TestF\"}"` + "\n"
 	const wanted = `[ "$*" = 'test -json -tags x -count=1 -run ^TestF$ m/mini/b' ] || exit 1` + "\n"
-	ok, out := run(wanted + fmt.Sprintf(event, "pass"), false)
+	ok, out := run(wanted+fmt.Sprintf(event, "pass"), false)
 	if !ok || !strings.Contains(out, "unsteady: failed, and passed when run again:\n  b TestF\n  b TestF/part\n") || !strings.Contains(out, "3 passed, 0 failed") {
 		t.Errorf("one that passes: %v\n%s", ok, out)
 	}
-	if ok, out := run(fmt.Sprintf(event, "fail") + "exit 1", false); ok || !strings.Contains(out, "1 passed, 2 failed") {
+	if ok, out := run(fmt.Sprintf(event, "fail")+"exit 1", false); ok || !strings.Contains(out, "1 passed, 2 failed") {
 		t.Errorf("one that fails again: %v\n%s", ok, out)
 	}
 	if ok, out := run(fmt.Sprintf(event, "pass"), true); ok || strings.Contains(out, "once more") {

@@ -68,6 +68,7 @@ func notFound(p Place, err error) error {
 	if !errdefs.IsNotFound(err) {
 		return err
 	}
+	//lint:ignore ST1005 docker's words, which scripts look for
 	return fmt.Errorf("No such container:path: %s:%s: %w", p.Container, p.Path, err)
 }
 
@@ -87,7 +88,7 @@ func (k Copier) upload(ctx context.Context, from string, to Place) (int64, error
 	if err == nil && mode == fs.ModeSymlink {
 		at.Path = linkTarget(to, i)
 		t.path = at.Path
-		i, mode, err = k.stat(ctx, at)
+		_, mode, err = k.stat(ctx, at)
 	}
 	if err == nil {
 		t.exists, t.isDir = true, mode.IsDir()

@@ -92,7 +92,8 @@ func (s Store) path(ref name.Ref) string {
 func (s Store) Load(ref name.Ref) (*List, error) {
 	data, err := os.ReadFile(s.path(ref))
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("No such manifest: %s: %w", ref.Familiar(), errdefs.ErrNotFound) //nolint:staticcheck // docker's words, which scripts look for
+		//lint:ignore ST1005 docker's words, which scripts look for
+		return nil, fmt.Errorf("No such manifest: %s: %w", ref.Familiar(), errdefs.ErrNotFound)
 	}
 	if err != nil {
 		return nil, err
@@ -120,7 +121,8 @@ func (s Store) Save(ref name.Ref, l *List) error {
 func (s Store) Remove(ref name.Ref) error {
 	err := os.Remove(s.path(ref))
 	if errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("No such manifest: %s: %w", ref.Familiar(), errdefs.ErrNotFound) //nolint:staticcheck // docker's words, which scripts look for
+		//lint:ignore ST1005 as above
+		return fmt.Errorf("No such manifest: %s: %w", ref.Familiar(), errdefs.ErrNotFound)
 	}
 	return err
 }

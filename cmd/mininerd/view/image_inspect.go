@@ -43,7 +43,8 @@ func imageConfig(i LocalImage) ContainerConfig {
 	c := i.Config.Config
 	return ContainerConfig{
 		ExposedPorts: c.ExposedPorts, User: c.User, Env: c.Env, Cmd: c.Cmd, Entrypoint: c.Entrypoint, Volumes: c.Volumes, WorkingDir: c.WorkingDir, Labels: c.Labels,
-		StopSignal: c.StopSignal, Healthcheck: i.More.Healthcheck, OnBuild: i.More.OnBuild, Shell: i.More.Shell, ArgsEscaped: c.ArgsEscaped, //nolint:staticcheck // it is what the image says
+		//lint:ignore SA1019 it is what the image says
+		StopSignal: c.StopSignal, Healthcheck: i.More.Healthcheck, OnBuild: i.More.OnBuild, Shell: i.More.Shell, ArgsEscaped: c.ArgsEscaped,
 	}
 }
 
