@@ -14,7 +14,7 @@ import (
 const program = "minicrictl"
 
 // version is set by the linker.
-var version string //nolint:gochecknoglobals // the linker's -X wants a variable
+var version string // the linker's -X wants a variable
 
 func main() {
 	app, finish := newApp()

@@ -11,7 +11,7 @@ import (
 )
 
 // version is set by the linker.
-var version string //nolint:gochecknoglobals // the linker's -X wants a variable
+var version string // the linker's -X wants a variable
 
 func main() {
 	os.Exit(icli.Main(newApp(), os.Args))

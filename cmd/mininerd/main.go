@@ -13,7 +13,7 @@ import (
 const program = "mininerd"
 
 // version is set by the linker.
-var version string //nolint:gochecknoglobals // the linker's -X wants a variable
+var version string // the linker's -X wants a variable
 
 func main() {
 	app := newApp()

@@ -59,7 +59,7 @@ type parsed struct {
 	mapTree              bool
 }
 
-var attributes = map[string]change{ //nolint:gochecknoglobals // a table, never written
+var attributes = map[string]change{ // a table, never written
 	"ro": {set: unix.MOUNT_ATTR_RDONLY}, "rw": {clear: unix.MOUNT_ATTR_RDONLY},
 	"nosuid": {set: unix.MOUNT_ATTR_NOSUID}, "suid": {clear: unix.MOUNT_ATTR_NOSUID},
 	"nodev": {set: unix.MOUNT_ATTR_NODEV}, "dev": {clear: unix.MOUNT_ATTR_NODEV},
@@ -72,7 +72,7 @@ var attributes = map[string]change{ //nolint:gochecknoglobals // a table, never 
 	"atime":       {set: unix.MOUNT_ATTR_RELATIME, clear: unix.MOUNT_ATTR__ATIME},
 }
 
-var propagations = map[string]uint64{ //nolint:gochecknoglobals // a table, never written
+var propagations = map[string]uint64{ // a table, never written
 	"private": unix.MS_PRIVATE, "shared": unix.MS_SHARED, "slave": unix.MS_SLAVE, "unbindable": unix.MS_UNBINDABLE,
 }
 

@@ -90,7 +90,7 @@ func readError(err error) error {
 // bufferSize is what goes into one write: most files of an image are smaller.
 const bufferSize = 256 << 10
 
-var buffers = sync.Pool{New: func() any { b := make([]byte, bufferSize); return &b }} //nolint:gochecknoglobals // a pool
+var buffers = sync.Pool{New: func() any { b := make([]byte, bufferSize); return &b }} // a pool
 
 // applier is one run of Apply.
 type applier struct {

@@ -11,7 +11,7 @@ import (
 
 // synthetic makes layers like those of real images: many small files and a few large ones, half as large compressed.
 func synthetic(layers, size int) [][]byte {
-	random := rand.New(rand.NewSource(1)) //nolint:gosec // reproducible
+	random := rand.New(rand.NewSource(1)) // reproducible
 	var out [][]byte
 	for l := range layers {
 		var files []entry

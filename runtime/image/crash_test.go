@@ -100,7 +100,7 @@ func kill(t *testing.T, point, dir, ref string, env ...string) {
 	if point[len(point)-1] == '*' {
 		action = point + "kill"
 	}
-	cmd := exec.Command(os.Args[0]) //nolint:gosec // this test's own binary
+	cmd := exec.Command(os.Args[0]) // this test's own binary
 	cmd.Env = append(append(os.Environ(), env...), crashDir+"="+dir, crashRef+"="+ref, failpoint.Env+"="+action)
 	out, err := cmd.CombinedOutput()
 	var exit *exec.ExitError

@@ -154,7 +154,7 @@ func hostOf(body io.Reader, ref name.Ref) string {
 	return ref.Domain()
 }
 
-var receiveBuffers = sync.Pool{New: func() any { b := make([]byte, 256<<10); return &b }} //nolint:gochecknoglobals // a pool
+var receiveBuffers = sync.Pool{New: func() any { b := make([]byte, 256<<10); return &b }} // a pool
 
 // receive copies a blob into the content and lets those who unpack it know.
 func receive(ctx context.Context, w *content.Writer, body io.Reader, d ocispec.Descriptor, g *growing, report func(Progress)) error {

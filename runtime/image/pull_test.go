@@ -164,7 +164,7 @@ func TestPullSharesBetweenNamespaces(t *testing.T) {
 
 func noise(n int) string {
 	b := make([]byte, n)
-	rand.New(rand.NewSource(int64(n))).Read(b) //nolint:gosec // reproducible
+	rand.New(rand.NewSource(int64(n))).Read(b) // reproducible
 	return string(b)
 }
 

@@ -383,7 +383,7 @@ type NetworkSettings struct {
 }
 
 // PortBinding is where a port is on the host.
-type PortBinding struct{ HostIp, HostPort string } //nolint:revive,staticcheck // docker's names are the JSON's
+type PortBinding struct{ HostIp, HostPort string } // docker's names are the JSON's
 
 // Endpoint is the container's part in one network.
 type Endpoint struct {

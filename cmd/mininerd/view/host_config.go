@@ -27,9 +27,9 @@ type HostConfig struct {
 	ConsoleSize                                 [2]uint
 	CapAdd, CapDrop                             []string
 	CgroupnsMode                                string
-	Dns, DnsOptions, DnsSearch                  []string //nolint:revive,staticcheck // docker's names are the JSON's
+	Dns, DnsOptions, DnsSearch                  []string // docker's names are the JSON's
 	ExtraHosts, GroupAdd                        []string
-	IpcMode, Cgroup                             string //nolint:revive,staticcheck // docker's names are the JSON's
+	IpcMode, Cgroup                             string // docker's names are the JSON's
 	Links                                       []string
 	OomScoreAdj                                 int
 	PidMode                                     string
@@ -42,17 +42,17 @@ type HostConfig struct {
 	Sysctls                                     map[string]string `json:",omitempty"`
 	Runtime                                     string
 	Isolation                                   string
-	CpuShares                                   uint64 //nolint:revive,staticcheck // docker's names are the JSON's
+	CpuShares                                   uint64 // docker's names are the JSON's
 	Memory, NanoCpus                            int64
 	CgroupParent                                string
 	BlkioWeight                                 uint16
 	BlkioWeightDevice                           []WeightDevice
 	BlkioDeviceReadBps, BlkioDeviceWriteBps     []ThrottleDevice
 	BlkioDeviceReadIOps, BlkioDeviceWriteIOps   []ThrottleDevice
-	CpuPeriod                                   uint64 //nolint:revive,staticcheck // docker's names are the JSON's
-	CpuQuota                                    int64  //nolint:revive,staticcheck // docker's names are the JSON's
-	CpuRealtimePeriod                           uint64 //nolint:revive,staticcheck // docker's names are the JSON's
-	CpuRealtimeRuntime                          int64  //nolint:revive,staticcheck // docker's names are the JSON's
+	CpuPeriod                                   uint64 // docker's names are the JSON's
+	CpuQuota                                    int64  // docker's names are the JSON's
+	CpuRealtimePeriod                           uint64 // docker's names are the JSON's
+	CpuRealtimeRuntime                          int64  // docker's names are the JSON's
 	CpusetCpus, CpusetMems                      string
 	Devices                                     []DeviceMapping
 	DeviceCgroupRules                           []string
@@ -63,7 +63,7 @@ type HostConfig struct {
 	OomKillDisable                              *bool
 	PidsLimit                                   *int64
 	Ulimits                                     []Ulimit
-	CpuCount, CpuPercent                        int64  //nolint:revive,staticcheck // docker's names are the JSON's
+	CpuCount, CpuPercent                        int64  // docker's names are the JSON's
 	IOMaximumIOps, IOMaximumBandwidth           uint64 // these four are of Windows
 	Init                                        *bool  `json:",omitempty"`
 	MaskedPaths, ReadonlyPaths                  []string

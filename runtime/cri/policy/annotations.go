@@ -14,8 +14,6 @@ type annotation struct {
 }
 
 // The annotations that a handler or a workload may allow.
-//
-//nolint:gochecknoglobals // constants of a kind that the language has none of
 var (
 	usernsMode       = annotation{"userns-mode.crio.io", "io.kubernetes.cri-o.userns-mode", true}
 	shmSize          = annotation{"shm-size.crio.io", "io.kubernetes.cri-o.ShmSize", true}
