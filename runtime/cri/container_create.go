@@ -41,7 +41,7 @@ func (s *runtimeServer) CreateContainer(ctx context.Context, r *v1.CreateContain
 	asked := config.GetImage().GetUserSpecifiedImage()
 	err = s.Images.CheckTrust(ctx, Namespace, images.TrustOptions{Image: config.GetImage().GetImage(), Name: asked, Namespace: p.PodNamespace})
 	if err != nil {
-		return nil, imageError(err)
+		return nil, imageError(ctx, err)
 	}
 	o.InPod = config.GetMetadata().GetName()
 	if o.Front, err = keepContainer(config, image.ConfigDigest.String(), ""); err != nil {

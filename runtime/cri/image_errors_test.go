@@ -1,6 +1,7 @@
 package cri
 
 import (
+	"context"
 	"fmt"
 	"strings"
 	"testing"
@@ -34,10 +35,15 @@ func TestImageError(t *testing.T) {
 		{fmt.Errorf("the daemon is stopping: %w", errdefs.ErrUnavailable), codes.Unavailable, "the daemon is stopping"},
 		{fmt.Errorf("image x: %w", errdefs.ErrNotFound), codes.NotFound, "image x"},
 	} {
-		s := grpcx.Status(imageError(row.err))
+		s := grpcx.Status(imageError(t.Context(), row.err))
 		if s.Code() != row.code || !strings.HasPrefix(s.Message(), row.text) {
 			t.Errorf("%v: %s %q, want %s %q", row.err, s.Code(), s.Message(), row.code, row.text)
 		}
+	}
+	late, cancel := context.WithTimeout(t.Context(), 0)
+	defer cancel()
+	if s := grpcx.Status(imageError(late, fmt.Errorf("pull x: %w", down))); s.Code() != codes.DeadlineExceeded || !strings.HasPrefix(s.Message(), "pull x") {
+		t.Errorf("with no time left: %s %q", s.Code(), s.Message())
 	}
 }
 

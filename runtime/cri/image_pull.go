@@ -37,7 +37,7 @@ func (s *imageServer) PullImage(ctx context.Context, r *v1.PullImageRequest) (*v
 		Name: ref, PolicyNamespace: namespace, Snapshotter: s.pullSnapshotter(r), Registry: options,
 	}, nil)
 	if err != nil {
-		return nil, imageError(err)
+		return nil, imageError(ctx, err)
 	}
 	id := s.Images.ID(ctx, pulled.Target)
 	if id == "" {

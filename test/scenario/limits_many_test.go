@@ -2,10 +2,13 @@ package scenario_test
 
 import (
 	"fmt"
+	"maps"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/minirt/mini/internal/testenv"
 )
@@ -73,15 +76,14 @@ func TestManyContainers(t *testing.T) {
 		}
 	}
 	atOnce(func(i int) { try("run", "-d", toolbox, fmt.Sprintf("many-%03d", i), "sleep", "3600") })
-	running := 0
-	for _, c := range containers(t, d) {
-		if c.State == "running" && status(t, c.PID, "Name") == "sleep" {
-			running++
-		}
+	if listed := len(lines(d.Minictr("tasks", "ls", "-q"))); listed != many {
+		t.Errorf("%d are listed, of %d", listed, many)
 	}
-	if listed := len(lines(d.Minictr("tasks", "ls", "-q"))); running != many || listed != many {
-		t.Errorf("%d run and %d are listed, of %d", running, listed, many)
-	}
+	testenv.Eventually(t, 10*time.Second, "all have executed what they were asked to", func() bool {
+		return !slices.ContainsFunc(slices.Collect(maps.Values(containers(t, d))), func(c container) bool {
+			return c.State != "running" || status(t, c.PID, "Name") != "sleep"
+		})
+	})
 	atOnce(func(i int) { try("exec", fmt.Sprintf("many-%03d", i), "true") })
 	rest, restSupervisor := daemon, supervisor
 	daemon, supervisor = weigh()
