@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/minirt/mini/internal/inroot"
 	"github.com/minirt/mini/internal/osthread"
 )
 
@@ -88,16 +89,14 @@ func makeTarget(root string, m Mount) error {
 }
 
 func makePart(top int, dir, name, base string, kind uint32) error {
-	how := unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS}
-	fd, err := unix.Openat2(top, name, &how)
+	fd, err := inroot.Open(top, name, unix.O_PATH, inroot.Root)
 	if err == nil {
 		return unix.Close(fd)
 	}
 	if !errors.Is(err, unix.ENOENT) {
 		return class(err)
 	}
-	how.Flags |= unix.O_DIRECTORY
-	parent, err := unix.Openat2(top, dir, &how)
+	parent, err := inroot.Open(top, dir, unix.O_PATH|unix.O_DIRECTORY, inroot.Root)
 	if err != nil {
 		return class(err)
 	}

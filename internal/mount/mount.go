@@ -16,6 +16,8 @@ import (
 
 	"github.com/containerd/errdefs"
 	"golang.org/x/sys/unix"
+
+	"github.com/minirt/mini/internal/inroot"
 )
 
 // Mount is one mount. It is plain data, so that it can be sent to whoever does the mounting.
@@ -149,9 +151,7 @@ func openTarget(root, target string) (int, error) {
 		return dir, nil
 	}
 	defer unix.Close(dir)
-	fd, err := unix.Openat2(dir, target, &unix.OpenHow{
-		Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS,
-	})
+	fd, err := inroot.Open(dir, target, unix.O_PATH, inroot.Root)
 	if err != nil {
 		return -1, fmt.Errorf("target %s in the root: %w", target, class(err))
 	}

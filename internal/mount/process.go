@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/minirt/mini/internal/inroot"
 	"github.com/minirt/mini/internal/osthread"
 	"golang.org/x/sys/unix"
 )
@@ -54,9 +55,7 @@ func cloneOf(pid int, source string) (int, error) {
 	if err := errors.Join(unix.Unshare(unix.CLONE_FS), unix.Setns(int(ns.Fd()), unix.CLONE_NEWNS)); err != nil {
 		return -1, fmt.Errorf("enter its mount namespace: %w", class(err))
 	}
-	at, err := unix.Openat2(root, "./"+filepath.Clean(source), &unix.OpenHow{
-		Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT,
-	})
+	at, err := inroot.Open(root, "./"+filepath.Clean(source), unix.O_PATH, unix.RESOLVE_IN_ROOT)
 	if err != nil {
 		return -1, class(err)
 	}

@@ -10,6 +10,8 @@ import (
 
 	"github.com/containerd/errdefs"
 	"golang.org/x/sys/unix"
+
+	"github.com/minirt/mini/internal/inroot"
 )
 
 // place is where an entry goes: a name in an open directory. The name has no slash and is neither "." nor "..", so no
@@ -35,7 +37,7 @@ type dirCache struct {
 }
 
 func newDirCache(root int, crossMounts bool) *dirCache {
-	resolve := uint64(unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS)
+	resolve := uint64(inroot.Root)
 	if !crossMounts {
 		resolve |= unix.RESOLVE_NO_XDEV
 	}
@@ -50,22 +52,16 @@ func (c *dirCache) open(dir string) (int, error) {
 	if fd, ok := c.fds[dir]; ok {
 		return fd, nil
 	}
-	how := unix.OpenHow{Flags: unix.O_RDONLY | unix.O_DIRECTORY | unix.O_CLOEXEC, Resolve: c.resolve}
-	for {
-		fd, err := unix.Openat2(c.root, dir, &how)
-		switch {
-		case err == nil:
-			c.fds[dir] = fd
-			c.order = append(c.order, dir)
-			return fd, nil
-		case errors.Is(err, unix.EINTR), errors.Is(err, unix.EAGAIN):
-			// EAGAIN: something was renamed while ".." was being resolved; openat2(2) says to try again.
-		case errors.Is(err, unix.EXDEV):
-			return -1, fmt.Errorf("directory %s is in another mount: %w: %w", dir, err, errdefs.ErrFailedPrecondition)
-		default:
-			return -1, err
-		}
+	fd, err := inroot.Open(c.root, dir, unix.O_RDONLY|unix.O_DIRECTORY, c.resolve)
+	if errors.Is(err, unix.EXDEV) {
+		return -1, fmt.Errorf("directory %s is in another mount: %w: %w", dir, err, errdefs.ErrFailedPrecondition)
 	}
+	if err != nil {
+		return -1, err
+	}
+	c.fds[dir] = fd
+	c.order = append(c.order, dir)
+	return fd, nil
 }
 
 // trim closes what is too much; it is called between entries, when no descriptor is in use.
@@ -283,10 +279,7 @@ func removeTree(parent int, base string) error {
 	if !errors.Is(err, unix.EISDIR) && !errors.Is(err, unix.EPERM) {
 		return err
 	}
-	fd, openErr := unix.Openat2(parent, base, &unix.OpenHow{
-		Flags:   unix.O_RDONLY | unix.O_DIRECTORY | unix.O_NOFOLLOW | unix.O_CLOEXEC,
-		Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_XDEV,
-	})
+	fd, openErr := inroot.Open(parent, base, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW, inroot.Plain|unix.RESOLVE_NO_XDEV)
 	if errors.Is(openErr, unix.ENOTDIR) {
 		return err
 	}

@@ -10,6 +10,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/minirt/mini/internal/inroot"
 )
 
 // tree is a directory tree that is read. It may be changed while that happens, by a container whose programs are not
@@ -90,19 +92,11 @@ func (t *tree) openat(name string, flags uint64) (int, error) {
 	if name == "" {
 		name = "."
 	}
-	for {
-		fd, err := unix.Openat2(t.root, name, &unix.OpenHow{
-			Flags:   flags | unix.O_CLOEXEC | unix.O_NOFOLLOW,
-			Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS,
-		})
-		switch {
-		case err == nil:
-			return fd, nil
-		case errors.Is(err, unix.EINTR), errors.Is(err, unix.EAGAIN): // something was renamed meanwhile: openat2(2) says to try again
-		default:
-			return -1, t.wrap("open", name, err)
-		}
+	fd, err := inroot.Open(t.root, name, flags|unix.O_NOFOLLOW, inroot.Plain)
+	if err != nil {
+		return -1, t.wrap("open", name, err)
 	}
+	return fd, nil
 }
 
 func (t *tree) wrap(op, name string, err error) error {

@@ -7,6 +7,8 @@ import (
 	"os"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/minirt/mini/internal/inroot"
 )
 
 // Rootfs reads files of a container's root filesystem as the container itself would see them: every symlink, absolute
@@ -33,11 +35,7 @@ func (r *Rootfs) Open(name string) (fs.File, error) {
 	if !fs.ValidPath(name) {
 		return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrInvalid}
 	}
-	how := &unix.OpenHow{
-		Flags:   unix.O_RDONLY | unix.O_CLOEXEC | unix.O_NONBLOCK | unix.O_NOCTTY,
-		Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS,
-	}
-	fd, err := openat2(int(r.dir.Fd()), name, how)
+	fd, err := inroot.Open(int(r.dir.Fd()), name, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY, inroot.Root)
 	if err != nil {
 		return nil, &fs.PathError{Op: "open", Path: name, Err: err}
 	}
@@ -51,16 +49,4 @@ func (r *Rootfs) Open(name string) (fs.File, error) {
 		return nil, err
 	}
 	return f, nil
-}
-
-// openat2 tries again when a rename or mount elsewhere on the machine disturbed the kernel's walk: RESOLVE_IN_ROOT
-// answers EAGAIN then (openat2(2)).
-func openat2(dirfd int, name string, how *unix.OpenHow) (int, error) {
-	for attempt := 0; ; attempt++ {
-		fd, err := unix.Openat2(dirfd, name, how)
-		if (err == unix.EAGAIN || err == unix.EINTR) && attempt < 128 {
-			continue
-		}
-		return fd, err
-	}
 }

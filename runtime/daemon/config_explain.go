@@ -8,6 +8,8 @@ import (
 
 	"github.com/containerd/errdefs"
 	"github.com/pelletier/go-toml/v2"
+
+	"github.com/minirt/mini/internal/spell"
 )
 
 // explain says what is wrong with a configuration file, where, and what may have been meant.
@@ -65,7 +67,7 @@ func didYouMean(unknown []string, known [][]string) string {
 	best, bestDistance := "", len(name)/3+2
 	for _, k := range known {
 		kname, ktable := k[len(k)-1], k[:len(k)-1]
-		d := distance(name, kname)
+		d := spell.Distance(name, kname)
 		if !sameTable(table, ktable) {
 			d++
 			if kname != name {
@@ -92,25 +94,4 @@ func sameTable(a, b []string) bool {
 		}
 	}
 	return true
-}
-
-// distance is Levenshtein's: how many characters must be changed, added or taken away.
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := diagonal
-			if a[i] != b[j] {
-				cost++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(cost, row[j]+1, row[j+1]+1)
-		}
-	}
-	return row[len(b)]
 }

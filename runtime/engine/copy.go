@@ -15,6 +15,7 @@ import (
 	"github.com/containerd/errdefs"
 	"golang.org/x/sys/unix"
 
+	"github.com/minirt/mini/internal/inroot"
 	"github.com/minirt/mini/oci/layer"
 )
 
@@ -58,18 +59,11 @@ func (t *tree) find(name string) (spot, error) {
 }
 
 func (t *tree) open(name string, flags uint64) (*os.File, error) {
-	for {
-		fd, err := unix.Openat2(int(t.Fd()), name, &unix.OpenHow{
-			Flags: flags | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS,
-		})
-		switch {
-		case err == nil:
-			return os.NewFile(uintptr(fd), name), nil
-		case errors.Is(err, unix.EINTR), errors.Is(err, unix.EAGAIN): // openat2(2) says to try again
-		default:
-			return nil, pathError(name, err)
-		}
+	fd, err := inroot.Open(int(t.Fd()), name, flags, inroot.Root)
+	if err != nil {
+		return nil, pathError(name, err)
 	}
+	return os.NewFile(uintptr(fd), name), nil
 }
 
 // pathError says what is wrong with a path of a container.

@@ -12,6 +12,7 @@ import (
 	"github.com/containerd/errdefs"
 	"golang.org/x/sys/unix"
 
+	"github.com/minirt/mini/internal/inroot"
 	"github.com/minirt/mini/internal/mount"
 	"github.com/minirt/mini/oci/spec"
 	"github.com/minirt/mini/runtime/image"
@@ -159,19 +160,12 @@ func below(dir, sub string) (string, error) {
 
 // resolveIn is the real path of a path in a root: its links are followed, and never out of the root.
 func resolveIn(dir, path string) (string, error) {
-	root, err := unix.Open(dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	f, err := inroot.Find(dir, path)
 	if err != nil {
-		return "", os.NewSyscallError("open", err)
+		return "", err
 	}
-	defer unix.Close(root)
-	fd, err := unix.Openat2(root, path, &unix.OpenHow{
-		Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS,
-	})
-	if err != nil {
-		return "", os.NewSyscallError("openat2", err)
-	}
-	defer unix.Close(fd)
-	return os.Readlink(fmt.Sprintf("/proc/self/fd/%d", fd))
+	defer f.Close()
+	return os.Readlink(inroot.Path(f.Fd()))
 }
 
 func isDir(path string) bool {

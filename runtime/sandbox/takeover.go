@@ -86,7 +86,7 @@ func (g *group) adopt(ctx context.Context, c *link.Caller, e *entry) error {
 	a.Child = e.child
 	var files []*os.File
 	for name, f := range e.held {
-		dup, err := duplicate(f)
+		dup, err := fdpass.Duplicate(f)
 		if err != nil {
 			continue // the supervisor opens what does not come
 		}
@@ -116,7 +116,7 @@ func (g *group) reap(e *entry) {
 	var pidfd *os.File
 	var err error
 	if held != nil {
-		pidfd, err = duplicate(held)
+		pidfd, err = fdpass.Duplicate(held)
 	}
 	s.mu.Unlock()
 	if held == nil || err != nil {
@@ -184,21 +184,6 @@ func parentOf(pid int) int {
 		return 0
 	}
 	return parent
-}
-
-// duplicate duplicates a descriptor without making it blocking, as File.Fd would.
-func duplicate(f *os.File) (*os.File, error) {
-	raw, err := f.SyscallConn()
-	if err != nil {
-		return nil, err
-	}
-	var fd int
-	var inner error
-	err = raw.Control(func(old uintptr) { fd, inner = unix.FcntlInt(old, unix.F_DUPFD_CLOEXEC, 3) })
-	if err := errors.Join(err, inner); err != nil {
-		return nil, err
-	}
-	return os.NewFile(uintptr(fd), f.Name()), nil
 }
 
 // listed are all entries of a supervisor, by name.

@@ -9,6 +9,7 @@ import (
 	"github.com/containerd/errdefs"
 	"golang.org/x/sys/unix"
 
+	"github.com/minirt/mini/internal/fdpass"
 	"github.com/minirt/mini/runtime/supervisor/wire"
 )
 
@@ -77,7 +78,7 @@ func (s *Supervisor) recordOf(e wire.Entry) record {
 // grasp takes hold of the process, and makes sure that it is the one of the record.
 func (p *process) grasp(rec record, given *os.File) error {
 	if given != nil {
-		fd, err := duplicate(given)
+		fd, err := fdpass.Duplicate(given)
 		if err != nil {
 			return err
 		}
@@ -159,7 +160,7 @@ func keptOf(given map[string]*os.File) (keptIO, error) {
 		if given[n] == nil {
 			continue
 		}
-		dup, err := duplicate(given[n])
+		dup, err := fdpass.Duplicate(given[n])
 		if err != nil {
 			kept.close()
 			return keptIO{}, err

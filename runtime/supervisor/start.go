@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/minirt/mini/internal/failpoint"
+	"github.com/minirt/mini/internal/fdpass"
 	"github.com/minirt/mini/runtime/supervisor/wire"
 )
 
@@ -200,7 +201,7 @@ func (s *Supervisor) started(c *container, p *process) (wire.StartResult, []*os.
 // holds are duplicates of a process's descriptors. The caller closes them.
 func (s *Supervisor) holds(p *process) (names []string, files []*os.File) {
 	names, files = p.io.held()
-	if fd, err := duplicate(p.pidfd); err == nil {
+	if fd, err := fdpass.Duplicate(p.pidfd); err == nil {
 		names, files = append(names, "pidfd"), append(files, fd)
 	}
 	return names, files

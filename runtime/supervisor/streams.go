@@ -11,6 +11,7 @@ import (
 	"github.com/containerd/errdefs"
 	"golang.org/x/sys/unix"
 
+	"github.com/minirt/mini/internal/fdpass"
 	"github.com/minirt/mini/runtime/supervisor/wire"
 )
 
@@ -57,7 +58,7 @@ func (s *streams) take(kept keptIO, onStdinClose func()) error {
 		s.pty = kept.pty
 		if s.stdio.Stdin {
 			// A duplicate, so that closing the input of a terminal does not hang it up.
-			in, err := duplicate(kept.pty)
+			in, err := fdpass.Duplicate(kept.pty)
 			if err != nil {
 				return err
 			}
@@ -308,7 +309,7 @@ func (s *streams) held() (names []string, files []*os.File) {
 		if f == nil {
 			return
 		}
-		if dup, err := duplicate(f); err == nil { // closed: the stream has ended, there is nothing to hold
+		if dup, err := fdpass.Duplicate(f); err == nil { // closed: the stream has ended, there is nothing to hold
 			names, files = append(names, name), append(files, dup)
 		}
 	}
@@ -326,21 +327,6 @@ func (s *streams) held() (names []string, files []*os.File) {
 		add(stderrName, s.stderr.file)
 	}
 	return names, files
-}
-
-// duplicate duplicates a descriptor without making it blocking, as File.Fd would.
-func duplicate(f *os.File) (*os.File, error) {
-	raw, err := f.SyscallConn()
-	if err != nil {
-		return nil, err
-	}
-	var fd int
-	var inner error
-	err = raw.Control(func(old uintptr) { fd, inner = unix.FcntlInt(old, unix.F_DUPFD_CLOEXEC, 3) })
-	if err := errors.Join(err, inner); err != nil {
-		return nil, err
-	}
-	return os.NewFile(uintptr(fd), f.Name()), nil
 }
 
 // resize sets the terminal's size, in characters.

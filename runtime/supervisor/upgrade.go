@@ -102,7 +102,7 @@ func (s *Supervisor) newProgram(m wire.Message, files []*os.File) (*os.File, err
 	}
 	var program *os.File
 	if len(files) == 1 && exeseal.IsCloned(files[0]) {
-		program, err = duplicate(files[0])
+		program, err = fdpass.Duplicate(files[0])
 	} else {
 		program, err = sealProgram(u.Path)
 	}

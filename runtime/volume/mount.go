@@ -14,6 +14,7 @@ import (
 	"github.com/containerd/errdefs"
 	"golang.org/x/sys/unix"
 
+	"github.com/minirt/mini/internal/inroot"
 	"github.com/minirt/mini/internal/mount"
 )
 
@@ -70,29 +71,22 @@ func BindBelow(dir, sub, target string) error {
 	if filepath.IsAbs(sub) || slices.Contains(strings.Split(sub, "/"), "..") {
 		return fmt.Errorf("sub path %q: give a relative path without ..: %w", sub, errdefs.ErrInvalidArgument)
 	}
-	root, err := unix.Open(dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return os.NewSyscallError("open", err)
-	}
-	defer unix.Close(root)
-	fd, err := unix.Openat2(root, sub, &unix.OpenHow{
-		Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS,
-	})
+	f, err := inroot.Find(dir, sub)
 	if errors.Is(err, unix.ENOENT) {
 		return fmt.Errorf("sub path %q: there is no such file or directory in the volume: make it first: %w", sub, errdefs.ErrNotFound)
 	}
 	if err != nil {
-		return fmt.Errorf("sub path %q: %w", sub, os.NewSyscallError("openat2", err))
+		return fmt.Errorf("sub path %q: %w", sub, err)
 	}
-	defer unix.Close(fd)
-	var stat unix.Stat_t
-	if err := unix.Fstat(fd, &stat); err != nil {
-		return os.NewSyscallError("fstat", err)
-	}
-	if err := makeTarget(target, stat.Mode&unix.S_IFMT == unix.S_IFDIR); err != nil {
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
 		return err
 	}
-	return mount.All([]mount.Mount{{Type: "bind", Source: fmt.Sprintf("/proc/self/fd/%d", fd), Options: []string{"rbind"}}}, target)
+	if err := makeTarget(target, info.IsDir()); err != nil {
+		return err
+	}
+	return mount.All([]mount.Mount{{Type: "bind", Source: inroot.Path(f.Fd()), Options: []string{"rbind"}}}, target)
 }
 
 // makeTarget makes an empty directory or file to mount on.

@@ -7,6 +7,8 @@ import (
 
 	"github.com/containerd/errdefs"
 	"github.com/urfave/cli/v2"
+
+	"github.com/minirt/mini/internal/spell"
 )
 
 // Complete gives an application what all of its commands share: a wrong flag or command is told in one line, with the
@@ -86,7 +88,7 @@ func path(c *cli.Context) string {
 func meant(typed string, names []string) string {
 	best, least := "", max(1, len(strings.TrimLeft(typed, "-"))/3)+1
 	for _, n := range names {
-		d := distance(typed, n)
+		d := spell.Distance(typed, n)
 		if strings.HasPrefix(n, typed) {
 			d = 1 // cut off
 		}
@@ -98,24 +100,4 @@ func meant(typed string, names []string) string {
 		return ""
 	}
 	return fmt.Sprintf(": did you mean %s?", best)
-}
-
-// distance is Levenshtein's: how many letters must be put in, left out or changed.
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := 1
-			if a[i] == b[j] {
-				cost = 0
-			}
-			diagonal, row[j+1] = row[j+1], min(row[j+1]+1, row[j]+1, diagonal+cost)
-		}
-	}
-	return row[len(b)]
 }
