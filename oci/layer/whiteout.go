@@ -50,6 +50,11 @@ func (a *applier) hide(at place) error {
 
 // prune removes from a directory everything that is not this layer's.
 func (a *applier) prune(at place) error {
+	return ifDir(at, func(fd int) error { return a.pruneIn(fd, at.name()) })
+}
+
+// ifDir acts on a directory, and on nothing else.
+func ifDir(at place, act func(fd int) error) error {
 	fd, err := openDir(at)
 	if errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ELOOP) {
 		return nil
@@ -58,7 +63,7 @@ func (a *applier) prune(at place) error {
 		return err
 	}
 	defer unix.Close(fd)
-	return a.pruneIn(fd, at.name())
+	return act(fd)
 }
 
 func (a *applier) pruneIn(fd int, dir string) error {
@@ -134,15 +139,7 @@ func (a *applier) overlayWhiteout(dir, hidden string) error {
 
 // whiteoutOfOwn: the layer has the name itself. A file hides what is below anyway; a directory has to be made to.
 func (a *applier) whiteoutOfOwn(at place) error {
-	fd, err := openDir(at)
-	if errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ELOOP) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	defer unix.Close(fd)
-	return a.setOpaque(fd, at.name())
+	return ifDir(at, func(fd int) error { return a.setOpaque(fd, at.name()) })
 }
 
 func xattrWhiteoutAt(at place) error {

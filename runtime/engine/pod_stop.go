@@ -15,12 +15,7 @@ import (
 
 // StopPod ends a pod for good: its containers are killed, its network is left, its namespaces go. It can be repeated.
 func (e *Engine) StopPod(ctx context.Context, ns, id string) error {
-	p, err := e.findPod(ns, id)
-	if err != nil {
-		return err
-	}
-	p.end()
-	unlock, err := e.lockedPod(ctx, p)
+	p, unlock, err := e.endingPod(ctx, ns, id)
 	if err != nil {
 		return err
 	}
@@ -29,6 +24,16 @@ func (e *Engine) StopPod(ctx context.Context, ns, id string) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), removeTimeout)
 	defer cancel()
 	return e.stopPod(ctx, p)
+}
+
+// endingPod is a pod that nobody else works on any more: what was at work on it is told that it ends.
+func (e *Engine) endingPod(ctx context.Context, ns, id string) (p *livePod, unlock func(), err error) {
+	if p, err = e.findPod(ns, id); err != nil {
+		return nil, nil, err
+	}
+	p.end()
+	unlock, err = e.lockedPod(ctx, p)
+	return p, unlock, err
 }
 
 // stopPod stops what is left to stop. The caller has the lock.
@@ -66,12 +71,7 @@ func (e *Engine) isDown(p *livePod) bool {
 
 // RemovePod removes a pod with its containers and everything on the host that is its own.
 func (e *Engine) RemovePod(ctx context.Context, ns, id string) error {
-	p, err := e.findPod(ns, id)
-	if err != nil {
-		return err
-	}
-	p.end()
-	unlock, err := e.lockedPod(ctx, p)
+	p, unlock, err := e.endingPod(ctx, ns, id)
 	if err != nil {
 		return err
 	}

@@ -33,40 +33,38 @@ func (t *tree) path() string { return fmt.Sprintf("/proc/self/fd/%d", t.Fd()) }
 // filesOf is what a container sees: with a process, what that sees, volumes and tmpfs included; without, its root
 // filesystem with what is bound into it.
 func (e *Engine) filesOf(ctx context.Context, ns, id string) (*tree, error) {
-	l, unlock, err := e.locked(ctx, ns, id)
-	if err != nil {
-		return nil, err
-	}
-	defer unlock()
-	c, s, err := e.withFiles(ctx, l)
-	if err != nil {
-		return nil, err
-	}
-	t := newTree(c, s)
-	if c.State == Running || c.State == Paused {
-		t.File, err = mount.TreeOfProcess(c.PID, "/")
-		if err == nil && sandbox.Alive(c.PID, c.StartTime) {
-			return t, nil
+	return e.treeOf(ctx, ns, id, func(c Container, s *specs.Spec) (*os.File, error) {
+		if c.State == Running || c.State == Paused {
+			seen, err := mount.TreeOfProcess(c.PID, "/")
+			alive := sandbox.Alive(c.PID, c.StartTime)
+			if alive {
+				return seen, err
+			}
+			if err == nil {
+				seen.Close() // another process had its number, perhaps
+			}
 		}
-		if err == nil {
-			t.Close() // another process had its number, perhaps
-		} else if sandbox.Alive(c.PID, c.StartTime) {
-			return nil, fmt.Errorf("files of container %s: %w", l.key.id, err)
+		root, err := e.rootOf(ctx, c, s)
+		if err != nil {
+			return nil, err
 		}
-	}
-	root, err := e.rootOf(ctx, c, s)
-	if err != nil {
-		return nil, err
-	}
-	t.File, err = mount.Assemble(root, s.Root.Readonly, bound(s))
-	if err != nil {
-		return nil, fmt.Errorf("files of container %s: %w", l.key.id, err)
-	}
-	return t, nil
+		return mount.Assemble(root, s.Root.Readonly, bound(s))
+	})
 }
 
 // ownFilesOf is a container's root filesystem, without anything that is mounted into it.
 func (e *Engine) ownFilesOf(ctx context.Context, ns, id string) (*tree, error) {
+	return e.treeOf(ctx, ns, id, func(c Container, s *specs.Spec) (*os.File, error) {
+		root, err := e.rootOf(ctx, c, s)
+		if err != nil {
+			return nil, err
+		}
+		return mount.Tree(mount.Mount{Type: "bind", Source: root, Options: []string{"ro"}})
+	})
+}
+
+// treeOf is the tree of a container that look finds, while nobody else works on the container.
+func (e *Engine) treeOf(ctx context.Context, ns, id string, look func(Container, *specs.Spec) (*os.File, error)) (*tree, error) {
 	l, unlock, err := e.locked(ctx, ns, id)
 	if err != nil {
 		return nil, err
@@ -77,12 +75,7 @@ func (e *Engine) ownFilesOf(ctx context.Context, ns, id string) (*tree, error) {
 		return nil, err
 	}
 	t := newTree(c, s)
-	root, err := e.rootOf(ctx, c, s)
-	if err != nil {
-		return nil, err
-	}
-	t.File, err = mount.Tree(mount.Mount{Type: "bind", Source: root, Options: []string{"ro"}})
-	if err != nil {
+	if t.File, err = look(c, s); err != nil {
 		return nil, fmt.Errorf("files of container %s: %w", l.key.id, err)
 	}
 	return t, nil
@@ -114,11 +107,7 @@ func (e *Engine) rootOf(ctx context.Context, c Container, s *specs.Spec) (string
 	if c.Snapshot == "" {
 		return s.Root.Path, nil
 	}
-	root, err := e.mountRootfs(ctx, c)
-	if err != nil {
-		return "", fmt.Errorf("files of container %s: %w", c.ID, err)
-	}
-	return root, nil
+	return e.mountRootfs(ctx, c)
 }
 
 // bound are the mounts of a document that show files of the host: volumes, and what else is bound.
