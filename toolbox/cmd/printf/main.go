@@ -1,37 +1,6 @@
 // Command printf is the shell's own printf, for those who run it without a shell.
 package main
 
-import (
-	"context"
-	"errors"
-	"fmt"
-	"os"
+import "github.com/minirt/mini/toolbox/internal/builtin"
 
-	"mvdan.cc/sh/v3/interp"
-	"mvdan.cc/sh/v3/syntax"
-)
-
-func main() {
-	file := &syntax.File{Stmts: []*syntax.Stmt{{Cmd: call(append([]string{"printf"}, os.Args[1:]...))}}}
-	runner, err := interp.New(interp.StdIO(os.Stdin, os.Stdout, os.Stderr))
-	if err == nil {
-		err = runner.Run(context.Background(), file)
-	}
-	var status interp.ExitStatus
-	switch {
-	case errors.As(err, &status):
-		os.Exit(int(status))
-	case err != nil:
-		fmt.Fprintln(os.Stderr, "printf:", err)
-		os.Exit(2)
-	}
-}
-
-// call is a command of words that are taken as they are.
-func call(args []string) *syntax.CallExpr {
-	c := &syntax.CallExpr{}
-	for _, arg := range args {
-		c.Args = append(c.Args, &syntax.Word{Parts: []syntax.WordPart{&syntax.SglQuoted{Value: arg}}})
-	}
-	return c
-}
+func main() { builtin.Main("printf") }
