@@ -73,7 +73,7 @@ check: go ## format, vet, lint, unit tests
 	cd toolbox && $(GO) vet ./... && $(GO) test ./...
 
 .PHONY: test
-test: build kernel images conformance-tools stargz ## everything this machine can run (as root; what cannot run is skipped with its reason)
+test: build kernel images conformance-tools stargz kubernetes ## everything this machine can run (as root; what cannot run is skipped with its reason)
 	$(GO) run ./test/report -again 3 \
 		-- $(GO) test -json -race $(RACE) \
 		-- $(GO) test -json -tags $(TESTTAGS) $$($(GO) list -tags $(TESTTAGS) ./... | grep -vFx -e '' $$($(GO) list $(RACE) | sed 's/^/-e /') | grep -vE '/test/(scenario|vm)') \
@@ -105,6 +105,12 @@ stargz: .cache/stargz/stargz ## build upstream's lazy-pulling snapshotter for th
 
 .cache/stargz/stargz: test/stargz/main.go test/stargz/go.mod test/stargz/go.sum | go
 	cd test/stargz && CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w' -o ../../$@ .
+
+.PHONY: kubernetes
+kubernetes: .cache/kubernetes/kubernetes ## build upstream's kubelet, API server and kubectl for the scenario tests into .cache/kubernetes
+
+.cache/kubernetes/kubernetes: test/kubernetes/main.go test/kubernetes/go.mod test/kubernetes/go.sum | go
+	cd test/kubernetes && CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w' -o ../../$@ .
 
 .PHONY: conformance
 conformance: build images conformance-tools ## run upstream's CRI suite against minid in every setting (as root)
