@@ -8,8 +8,9 @@ GO         := go
 COMMIT     ?= $(shell git rev-parse HEAD 2>/dev/null)
 LDFLAGS    := -s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)
 SOURCES    := $(shell find cmd internal oci runtime -name '*.go' -o -name '*.[ch]' -o -name '*.proto' -o -name '*.json' 2>/dev/null)
-# Without the OpenPGP in C that the library of images would link, and without NRI's plugins in WebAssembly.
-TAGS       := nri_no_wasm,containers_image_openpgp,grpcnotrace
+# Without the OpenPGP in C that the library of images would link, NRI's plugins in WebAssembly, traces of gRPC in memory,
+# and the Markdown of the flags' library.
+TAGS       := nri_no_wasm,containers_image_openpgp,grpcnotrace,urfave_cli_no_docs
 TESTTAGS   := seccomp,containers_image_openpgp
 TOOLBOX    := runtime/toolbox/data/toolbox.tar
 # Packages whose tests are cheap enough under the race detector and worth it.

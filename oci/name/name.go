@@ -13,7 +13,6 @@ import (
 	"strings"
 
 	"github.com/containerd/errdefs"
-	"github.com/distribution/reference"
 	"github.com/opencontainers/go-digest"
 )
 
@@ -59,21 +58,14 @@ func ParseRepository(s string) (Ref, error) {
 }
 
 func parse(s string) (Ref, error) {
-	named, err := reference.ParseNormalizedNamed(s)
+	r, err := normalized(s)
 	if err != nil {
 		return Ref{}, explain(s, err)
-	}
-	r := Ref{domain: reference.Domain(named), path: reference.Path(named)}
-	if t, ok := named.(reference.Tagged); ok {
-		r.tag = t.Tag()
-	}
-	if d, ok := named.(reference.Digested); ok {
-		r.digest = d.Digest()
 	}
 	return r, nil
 }
 
-// explain turns the library's terse error into one that says what to do.
+// explain turns the grammar's terse error into one that says what to do.
 func explain(s string, err error) error {
 	hint := ""
 	switch {
@@ -83,10 +75,10 @@ func explain(s string, err error) error {
 		hint = fmt.Sprintf("a reference has no scheme, write %q", s[strings.Index(s, "://")+3:])
 	case strings.TrimSpace(s) != s:
 		hint = "remove the white space around it"
-	case errors.Is(err, reference.ErrNameContainsUppercase), strings.Contains(err.Error(), "lowercase"):
+	case errors.Is(err, errUppercase):
 		hint = "the repository must be lower case"
-	case errors.Is(err, reference.ErrNameTooLong):
-		hint = fmt.Sprintf("the repository has more than %d characters", reference.RepositoryNameTotalLengthMax)
+	case errors.Is(err, errTooLong):
+		hint = fmt.Sprintf("the repository has more than %d characters", maxRepository)
 	case IsID(s):
 		hint = "this is an image id, not a name"
 	default:
@@ -137,11 +129,7 @@ func (r Ref) Familiar() string {
 	if r.IsZero() {
 		return ""
 	}
-	named, err := reference.ParseNormalizedNamed(r.Repository())
-	if err != nil {
-		return r.String()
-	}
-	short := reference.FamiliarName(named)
+	short := familiar(r.domain, r.path)
 	if back, err := parse(short); err != nil || back != r.TrimVersion() {
 		return r.String()
 	}
@@ -162,7 +150,7 @@ func (r Ref) version() string {
 // WithTag is r with another tag and no digest. ErrInvalidArgument for a tag
 // that the grammar does not allow.
 func (r Ref) WithTag(tag string) (Ref, error) {
-	if reference.TagRegexp.FindString(tag) != tag || tag == "" {
+	if !isTag(tag) {
 		return Ref{}, fmt.Errorf("tag %q: a tag is 1 to 128 letters, digits, '_', '.' or '-', not starting with '.' or '-': %w",
 			tag, errdefs.ErrInvalidArgument)
 	}

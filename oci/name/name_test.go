@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/containerd/errdefs"
+	"github.com/distribution/reference"
 	"github.com/opencontainers/go-digest"
 )
 
@@ -116,12 +117,68 @@ func TestIDs(t *testing.T) {
 	}
 }
 
+// likeLibrary compares with github.com/distribution/reference, by which everybody else reads names. What it takes for a
+// name without a registry although a registry was written (a_b.example/x) is an error here.
+func likeLibrary(t *testing.T, s string, r Ref, err error) {
+	t.Helper()
+	named, theirs := reference.ParseNormalizedNamed(s)
+	if theirs != nil || reference.Domain(named) == "" {
+		if err == nil {
+			t.Errorf("%q is %v, and refused by the library: %v", s, r, theirs)
+		}
+		return
+	}
+	want := Ref{domain: reference.Domain(named), path: reference.Path(named)}
+	if tagged, ok := named.(reference.Tagged); ok {
+		want.tag = tagged.Tag()
+	}
+	if digested, ok := named.(reference.Digested); ok {
+		want.digest = digested.Digest()
+	}
+	if want.tag == "" && want.digest == "" {
+		want.tag = DefaultTag
+	}
+	if err != nil || r != want {
+		t.Errorf("%q is %#v (%v), the library says %#v", s, r, err, want)
+	}
+	if short := familiar(r.domain, r.path); short != reference.FamiliarName(named) {
+		t.Errorf("%q is %q for short, the library says %q", s, short, reference.FamiliarName(named))
+	}
+}
+
+// TestLikeLibrary puts names together from parts that matter.
+func TestLikeLibrary(t *testing.T) {
+	parts := []string{"a", "A", "localhost", "x.y", "a_b", "a__b", "a___b", "a-b", "a--b", "-a", "a-", "a..b", "a.", "_", "", "[::1]", "[::g]", "[]", "h:80", "h:", "h:x", "index.docker.io", "docker.io", "library", "é", "a b", "-.a"}
+	ends := []string{"", ":1", ":", ":_x", ":.x", ":a/b", ":a:b", "@", "@sha256:" + hex64, "@sha256:12", "@md5:" + hex64[:32], ":1@sha256:" + hex64, "@sha256:" + hex64 + ":1", ":" + strings.Repeat("t", 128), ":" + strings.Repeat("t", 129), ":é"}
+	check := func(s string) {
+		r, err := Parse(s)
+		likeLibrary(t, s, r, err)
+	}
+	for _, end := range ends {
+		for _, a := range parts {
+			check(a + end)
+			for _, b := range parts {
+				check(a + "/" + b + end)
+				check(a + "/x/" + b + end)
+			}
+		}
+	}
+	for _, n := range []int{120, 127, 128, 255, 256} {
+		check(strings.Repeat("a", n))
+		check("x.y/" + strings.Repeat("a", n))
+		check("x.y/" + strings.Repeat("a/", n/2) + "a")
+	}
+	check(hex64)
+	check(hex64 + ":1")
+}
+
 func FuzzParse(f *testing.F) {
 	for _, s := range []string{"busybox", "a:1@sha256:" + hex64, "localhost:5000/a", "[::1]/a", "A", "docker.io/a", "docker.io/library/a", "a/b/c:d", "docker.io/localhost/x"} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
 		r, err := Parse(s)
+		likeLibrary(t, s, r, err)
 		if err != nil {
 			if !errdefs.IsInvalidArgument(err) {
 				t.Fatalf("%q: class of %v", s, err)

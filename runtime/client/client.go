@@ -12,8 +12,9 @@ import (
 	"io"
 	"io/fs"
 	"net"
+	"slices"
 	"strings"
-	"sync/atomic"
+	"sync"
 	"syscall"
 	"time"
 
@@ -31,6 +32,9 @@ import (
 const DefaultAddress = "/run/minid/minid.sock"
 
 const defaultConnectTimeout = 10 * time.Second
+
+// authority is what a server is called in a call: a name that nobody looks up.
+const authority = "minid"
 
 // Options say where the daemon is.
 type Options struct {
@@ -61,7 +65,12 @@ type Client struct {
 	Archives   api.ArchivesClient
 	Health     healthpb.HealthClient
 
+	connect func(context.Context) (net.Conn, error)
+	first   *direct
+	lock    sync.Mutex // of what follows
 	conn    *grpc.ClientConn
+	closed  bool
+
 	address string
 	plain   bool // TCP without TLS
 	trace   func(string)
@@ -83,52 +92,105 @@ func Dial(ctx context.Context, o Options) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	var ready atomic.Pointer[net.Conn] // the first connection is the one just made
-	ready.Store(&first)
-	c := &Client{address: address, plain: network == "tcp" && o.TLS == nil, trace: o.Trace}
-	c.conn, err = grpc.NewClient("passthrough:///minid",
-		grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) {
-			if conn := ready.Swap(nil); conn != nil {
-				return *conn, nil
-			}
-			return connect(ctx)
-		}),
-		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(grpcx.MaxMessage), grpc.MaxCallSendMsgSize(grpcx.MaxMessage)),
-		grpc.WithUnaryInterceptor(c.unary), grpc.WithStreamInterceptor(c.stream),
-		grpc.WithDisableServiceConfig(), grpc.WithIdleTimeout(0),
-	)
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("connect to %s: %w", address, err), first.Close())
-	}
+	c := &Client{address: address, plain: network == "tcp" && o.TLS == nil, trace: o.Trace, connect: connect, first: newDirect(first)}
 	c.services()
-	c.conn.Connect()
 	return c, nil
 }
 
+// library is the connection of gRPC's library, which is made when it is first needed.
+func (c *Client) library() (*grpc.ClientConn, error) {
+	c.lock.Lock()
+	defer c.lock.Unlock()
+	if c.conn != nil {
+		return c.conn, nil
+	}
+	if c.closed {
+		return nil, grpcx.Error(status.Errorf(codes.Canceled, "the connection to %s is closed", c.address))
+	}
+	conn, err := grpc.NewClient("passthrough:///"+authority,
+		grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return c.connect(ctx) }),
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(grpcx.MaxMessage), grpc.MaxCallSendMsgSize(grpcx.MaxMessage)),
+		grpc.WithStreamInterceptor(c.stream),
+		grpc.WithDisableServiceConfig(), grpc.WithIdleTimeout(0),
+	)
+	if err != nil {
+		return nil, fmt.Errorf("connect to %s: %w", c.address, err)
+	}
+	conn.Connect()
+	c.conn = conn
+	return conn, nil
+}
+
+// Invoke makes a call with one answer: by the first connection if it can be, else by the library's.
+func (c *Client) Invoke(ctx context.Context, method string, request, answer any, options ...grpc.CallOption) error {
+	began := time.Now()
+	err := errElsewhere
+	if !slices.ContainsFunc(options, matters) {
+		err = c.first.call(ctx, method, authority, request, answer)
+	}
+	if err == errElsewhere {
+		var conn *grpc.ClientConn
+		if conn, err = c.library(); err == nil {
+			err = conn.Invoke(ctx, method, request, answer, options...)
+		}
+	}
+	err = c.call(err)
+	c.traced(method, began, err)
+	return err
+}
+
+// matters says whether an option changes a call: that the method's name is a constant, which every generated call says, does
+// not.
+func matters(o grpc.CallOption) bool {
+	_, static := o.(grpc.StaticMethodCallOption)
+	return !static
+}
+
+// NewStream begins a call with streams.
+func (c *Client) NewStream(ctx context.Context, desc *grpc.StreamDesc, method string, options ...grpc.CallOption) (grpc.ClientStream, error) {
+	conn, err := c.library()
+	if err != nil {
+		return nil, err
+	}
+	return conn.NewStream(ctx, desc, method, options...)
+}
+
 func (c *Client) services() {
-	c.System = api.NewSystemClient(c.conn)
-	c.Namespaces = api.NewNamespacesClient(c.conn)
-	c.Images = api.NewImagesClient(c.conn)
-	c.Content = api.NewContentClient(c.conn)
-	c.Snapshots = api.NewSnapshotsClient(c.conn)
-	c.Leases = api.NewLeasesClient(c.conn)
-	c.Containers = api.NewContainersClient(c.conn)
-	c.Processes = api.NewProcessesClient(c.conn)
-	c.Networks = api.NewNetworksClient(c.conn)
-	c.Volumes = api.NewVolumesClient(c.conn)
-	c.Archives = api.NewArchivesClient(c.conn)
-	c.Health = healthpb.NewHealthClient(c.conn)
+	c.System = api.NewSystemClient(c)
+	c.Namespaces = api.NewNamespacesClient(c)
+	c.Images = api.NewImagesClient(c)
+	c.Content = api.NewContentClient(c)
+	c.Snapshots = api.NewSnapshotsClient(c)
+	c.Leases = api.NewLeasesClient(c)
+	c.Containers = api.NewContainersClient(c)
+	c.Processes = api.NewProcessesClient(c)
+	c.Networks = api.NewNetworksClient(c)
+	c.Volumes = api.NewVolumesClient(c)
+	c.Archives = api.NewArchivesClient(c)
+	c.Health = healthpb.NewHealthClient(c)
 }
 
 // Conn is the connection, for services that are not of the native API.
-func (c *Client) Conn() grpc.ClientConnInterface { return c.conn }
+func (c *Client) Conn() grpc.ClientConnInterface { return c }
 
 // Address is where the daemon was found.
 func (c *Client) Address() string { return c.address }
 
 // Close ends the connection and what still runs over it.
-func (c *Client) Close() error { return c.conn.Close() }
+func (c *Client) Close() error {
+	c.lock.Lock()
+	defer c.lock.Unlock()
+	c.closed = true
+	err := c.first.conn.Close()
+	if errors.Is(err, net.ErrClosed) {
+		err = nil
+	}
+	if c.conn != nil {
+		err = errors.Join(err, c.conn.Close())
+	}
+	return err
+}
 
 // split tells Unix sockets from TCP addresses: what has a slash, or no colon, is a path.
 func split(address string) (network, rest string) {
@@ -178,13 +240,6 @@ func (c *Client) call(err error) error {
 		}
 	}
 	return grpcx.Error(err)
-}
-
-func (c *Client) unary(ctx context.Context, method string, req, reply any, conn *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
-	began := time.Now()
-	err := c.call(invoke(ctx, method, req, reply, conn, opts...))
-	c.traced(method, began, err)
-	return err
 }
 
 func (c *Client) stream(ctx context.Context, desc *grpc.StreamDesc, conn *grpc.ClientConn, method string, streamer grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {

@@ -83,18 +83,3 @@ func CompletionCommand() *cli.Command {
 		},
 	}
 }
-
-// ManCommand prints the manual page of the application that it belongs to.
-func ManCommand() *cli.Command {
-	return &cli.Command{
-		Name: "man", Usage: "print this program's manual page",
-		Action: func(c *cli.Context) error {
-			page, err := c.App.ToMan()
-			if err != nil {
-				return err
-			}
-			_, err = fmt.Fprint(c.App.Writer, page)
-			return err
-		},
-	}
-}
