@@ -34,7 +34,8 @@ func runList(c *cli.Context, d *daemon) error {
 	}
 	text := rowFormat(c, "container_id", func(f dockerFile) string { return f.PsFormat })
 	size := c.Bool("size") || strings.Contains(text, ".Size")
-	all, err := d.Containers.List(c.Context, &api.ListContainersRequest{Namespace: d.ns, Size: size})
+	brief := !size && (text == "" || text == "table") && !c.IsSet("filter")
+	all, err := d.Containers.List(c.Context, &api.ListContainersRequest{Namespace: d.ns, Size: size, Brief: brief})
 	if err != nil {
 		return err
 	}

@@ -7944,6 +7944,7 @@ type ListContainersRequest struct {
 	Namespace     string                 `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
 	Filters       []string               `protobuf:"bytes,2,rep,name=filters,proto3" json:"filters,omitempty"`
 	Size          bool                   `protobuf:"varint,3,opt,name=size,proto3" json:"size,omitempty"`
+	Brief         bool                   `protobuf:"varint,4,opt,name=brief,proto3" json:"brief,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -7995,6 +7996,13 @@ func (x *ListContainersRequest) GetFilters() []string {
 func (x *ListContainersRequest) GetSize() bool {
 	if x != nil {
 		return x.Size
+	}
+	return false
+}
+
+func (x *ListContainersRequest) GetBrief() bool {
+	if x != nil {
+		return x.Brief
 	}
 	return false
 }
@@ -11888,11 +11896,12 @@ const file_minid_proto_rawDesc = "" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x125\n" +
 	"\anetwork\x18\x03 \x01(\v2\x1b.minid.v1.NetworkAttachmentR\anetwork\x12\x14\n" +
-	"\x05force\x18\x04 \x01(\bR\x05force\"c\n" +
+	"\x05force\x18\x04 \x01(\bR\x05force\"y\n" +
 	"\x15ListContainersRequest\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x18\n" +
 	"\afilters\x18\x02 \x03(\tR\afilters\x12\x12\n" +
-	"\x04size\x18\x03 \x01(\bR\x04size\"M\n" +
+	"\x04size\x18\x03 \x01(\bR\x04size\x12\x14\n" +
+	"\x05brief\x18\x04 \x01(\bR\x05brief\"M\n" +
 	"\x16ListContainersResponse\x123\n" +
 	"\n" +
 	"containers\x18\x01 \x03(\v2\x13.minid.v1.ContainerR\n" +

@@ -7,6 +7,7 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -14,7 +15,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
-	"sort"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -243,16 +244,18 @@ func (e *Engine) List(ctx context.Context, ns string) ([]Container, error) {
 		}
 	}
 	e.mu.RUnlock()
-	list := make([]Container, 0, len(lives))
-	for _, l := range lives {
-		list = append(list, l.seen())
+	seen := make([]*Container, len(lives)) // a record is large: what is sorted are their addresses
+	for i, l := range lives {
+		c := l.seen()
+		seen[i] = &c
 	}
-	sort.Slice(list, func(i, j int) bool {
-		if !list[i].CreatedAt.Equal(list[j].CreatedAt) {
-			return list[i].CreatedAt.Before(list[j].CreatedAt)
-		}
-		return list[i].ID < list[j].ID
+	slices.SortFunc(seen, func(a, b *Container) int {
+		return cmp.Or(a.CreatedAt.Compare(b.CreatedAt), cmp.Compare(a.ID, b.ID))
 	})
+	list := make([]Container, len(seen))
+	for i, c := range seen {
+		list[i] = *c
+	}
 	if ns != "" { // else nobody asks for networks
 		e.withNetworkIDs(ctx, ns, list)
 	}

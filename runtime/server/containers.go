@@ -85,7 +85,7 @@ func (s *containersServer) List(ctx context.Context, r *api.ListContainersReques
 		if !filter.Match(containerKey(c)) {
 			continue
 		}
-		one := s.member(ctx, c, s.view(c))
+		one := s.member(ctx, c, s.listed(c, r.Brief))
 		if r.Size {
 			if one.Size, err = s.written(ctx, c); err != nil && !errdefs.IsNotFound(err) { // it is being made or removed
 				return nil, err

@@ -26,15 +26,38 @@ func (s *containersServer) view(c engine.Container) *api.Container {
 		AutoRemove: c.AutoRemove, StopTimeout: int64(c.StopTimeout), NetworkMode: modeOf(c.Net), Init: c.Init,
 		Dns: dnsOf(c.Net.DNS), ExtraHosts: c.Net.ExtraHosts, Args: engine.Args(c),
 		ImageId: c.ConfigDigest, Stdin: c.Stdin, StdinOnce: c.StdinOnce,
-		AskedPorts: publishedOf(c.Net.Ports), PublishAll: c.Net.PublishAll,
+		AskedPorts: publishedOf(c.Net.Ports), PublishAll: c.Net.PublishAll, Exposed: exposedOf(c),
 	}
 	if s := c.Shipping; s != nil {
 		out.LogShipping = &api.LogShipping{Error: s.Error, Since: nanos(s.Since), Dropped: s.Dropped, Gaps: s.Gaps}
 	}
-	if all, err := engine.Exposed(c); err == nil { // else the image's are wrong, and nothing of them is published
-		for _, p := range all {
-			out.Exposed = append(out.Exposed, fmt.Sprintf("%d/%s", p.ContainerPort, p.Protocol))
-		}
+	return out
+}
+
+// listed is a container in a list: whole, or what a table of containers shows of it.
+func (s *containersServer) listed(c engine.Container, brief bool) *api.Container {
+	if !brief {
+		return s.view(c)
+	}
+	out := &api.Container{
+		Id: c.ID, Name: c.Name, Namespace: c.Namespace, Image: c.Image, Args: engine.Args(c), State: string(c.State), Restarting: c.Restarting,
+		CreatedAt: nanos(c.CreatedAt), StartedAt: nanos(c.StartedAt), Exit: exitOf(c.Exit), Pod: c.Pod,
+	}
+	if c.State == engine.Running || c.State == engine.Paused {
+		out.Health, out.Ports, out.Exposed = healthOf(c), portsOf(c), exposedOf(c)
+	}
+	return out
+}
+
+// exposedOf are the ports that a container exposes. Where the image's are wrong, nothing of them is published.
+func exposedOf(c engine.Container) []string {
+	all, err := engine.Exposed(c)
+	if err != nil {
+		return nil
+	}
+	var out []string
+	for _, p := range all {
+		out = append(out, fmt.Sprintf("%d/%s", p.ContainerPort, p.Protocol))
 	}
 	return out
 }

@@ -37,6 +37,9 @@ func List[T any](w io.Writer, format, standard string, header T, rows []T) error
 		format = tableKey + " " + standard
 	}
 	text, table := strings.CutPrefix(format, tableKey+" ")
+	if columns, plain := fieldsOf(header, text); table && plain {
+		return tabulate(w, columns, header, rows)
+	}
 	t, err := parse(text, functions())
 	if err != nil {
 		return err
