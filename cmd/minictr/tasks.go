@@ -125,7 +125,7 @@ func tasksPsCommand() *cli.Command {
 			if err := icli.Args(c, 1, 1, "CONTAINER"); err != nil {
 				return err
 			}
-			r, err := d.Containers.Top(c.Context, &api.ContainerRequest{Namespace: d.ns, Id: c.Args().First()})
+			r, err := d.Containers.Top(c.Context, &api.TopRequest{Namespace: d.ns, Id: c.Args().First()})
 			if err != nil {
 				return err
 			}

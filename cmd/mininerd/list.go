@@ -81,12 +81,15 @@ func containerRows(c *cli.Context, d *daemon, list []*api.Container, size bool) 
 
 func topCommand() *cli.Command {
 	return &cli.Command{
-		Name: "top", Usage: "list the processes of a container", ArgsUsage: "CONTAINER",
-		Action: with(1, 1, "CONTAINER", func(c *cli.Context, d *daemon) error {
+		Name: "top", Usage: "list the processes of a container, by ps where options of it are given", ArgsUsage: "CONTAINER [PS OPTIONS]",
+		Action: with(1, -1, "CONTAINER [PS OPTIONS]", func(c *cli.Context, d *daemon) error {
 			name := c.Args().First()
-			got, err := d.Containers.Top(c.Context, d.request(name))
+			got, err := d.Containers.Top(c.Context, &api.TopRequest{Namespace: d.ns, Id: name, PsOptions: c.Args().Tail()})
 			if err != nil {
 				return missing(err, name)
+			}
+			if len(got.Titles) > 0 {
+				return format.Rows(c.App.Writer, got.Titles, view.Cells(got.Rows))
 			}
 			rows := view.ProcessRows(got.Processes, time.Now())
 			return format.List(c.App.Writer, "", view.ProcessColumns, view.ProcessHeader(), rows)

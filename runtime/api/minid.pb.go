@@ -8543,16 +8543,78 @@ func (x *ContainerStats) GetStats() []byte {
 	return nil
 }
 
+type TopRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Namespace     string                 `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
+	Id            string                 `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`
+	PsOptions     []string               `protobuf:"bytes,3,rep,name=ps_options,json=psOptions,proto3" json:"ps_options,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TopRequest) Reset() {
+	*x = TopRequest{}
+	mi := &file_minid_proto_msgTypes[121]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TopRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TopRequest) ProtoMessage() {}
+
+func (x *TopRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_minid_proto_msgTypes[121]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TopRequest.ProtoReflect.Descriptor instead.
+func (*TopRequest) Descriptor() ([]byte, []int) {
+	return file_minid_proto_rawDescGZIP(), []int{121}
+}
+
+func (x *TopRequest) GetNamespace() string {
+	if x != nil {
+		return x.Namespace
+	}
+	return ""
+}
+
+func (x *TopRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *TopRequest) GetPsOptions() []string {
+	if x != nil {
+		return x.PsOptions
+	}
+	return nil
+}
+
 type TopResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Processes     []*ProcessInfo         `protobuf:"bytes,1,rep,name=processes,proto3" json:"processes,omitempty"`
+	Titles        []string               `protobuf:"bytes,2,rep,name=titles,proto3" json:"titles,omitempty"`
+	Rows          []*TopRow              `protobuf:"bytes,3,rep,name=rows,proto3" json:"rows,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *TopResponse) Reset() {
 	*x = TopResponse{}
-	mi := &file_minid_proto_msgTypes[121]
+	mi := &file_minid_proto_msgTypes[122]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8564,7 +8626,7 @@ func (x *TopResponse) String() string {
 func (*TopResponse) ProtoMessage() {}
 
 func (x *TopResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[121]
+	mi := &file_minid_proto_msgTypes[122]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8577,12 +8639,70 @@ func (x *TopResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TopResponse.ProtoReflect.Descriptor instead.
 func (*TopResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{121}
+	return file_minid_proto_rawDescGZIP(), []int{122}
 }
 
 func (x *TopResponse) GetProcesses() []*ProcessInfo {
 	if x != nil {
 		return x.Processes
+	}
+	return nil
+}
+
+func (x *TopResponse) GetTitles() []string {
+	if x != nil {
+		return x.Titles
+	}
+	return nil
+}
+
+func (x *TopResponse) GetRows() []*TopRow {
+	if x != nil {
+		return x.Rows
+	}
+	return nil
+}
+
+type TopRow struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Cells         []string               `protobuf:"bytes,1,rep,name=cells,proto3" json:"cells,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TopRow) Reset() {
+	*x = TopRow{}
+	mi := &file_minid_proto_msgTypes[123]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TopRow) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TopRow) ProtoMessage() {}
+
+func (x *TopRow) ProtoReflect() protoreflect.Message {
+	mi := &file_minid_proto_msgTypes[123]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TopRow.ProtoReflect.Descriptor instead.
+func (*TopRow) Descriptor() ([]byte, []int) {
+	return file_minid_proto_rawDescGZIP(), []int{123}
+}
+
+func (x *TopRow) GetCells() []string {
+	if x != nil {
+		return x.Cells
 	}
 	return nil
 }
@@ -8603,7 +8723,7 @@ type ProcessInfo struct {
 
 func (x *ProcessInfo) Reset() {
 	*x = ProcessInfo{}
-	mi := &file_minid_proto_msgTypes[122]
+	mi := &file_minid_proto_msgTypes[124]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8615,7 +8735,7 @@ func (x *ProcessInfo) String() string {
 func (*ProcessInfo) ProtoMessage() {}
 
 func (x *ProcessInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[122]
+	mi := &file_minid_proto_msgTypes[124]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8628,7 +8748,7 @@ func (x *ProcessInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProcessInfo.ProtoReflect.Descriptor instead.
 func (*ProcessInfo) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{122}
+	return file_minid_proto_rawDescGZIP(), []int{124}
 }
 
 func (x *ProcessInfo) GetPid() int64 {
@@ -8702,7 +8822,7 @@ type LogsRequest struct {
 
 func (x *LogsRequest) Reset() {
 	*x = LogsRequest{}
-	mi := &file_minid_proto_msgTypes[123]
+	mi := &file_minid_proto_msgTypes[125]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8714,7 +8834,7 @@ func (x *LogsRequest) String() string {
 func (*LogsRequest) ProtoMessage() {}
 
 func (x *LogsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[123]
+	mi := &file_minid_proto_msgTypes[125]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8727,7 +8847,7 @@ func (x *LogsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogsRequest.ProtoReflect.Descriptor instead.
 func (*LogsRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{123}
+	return file_minid_proto_rawDescGZIP(), []int{125}
 }
 
 func (x *LogsRequest) GetNamespace() string {
@@ -8792,7 +8912,7 @@ type LogEntry struct {
 
 func (x *LogEntry) Reset() {
 	*x = LogEntry{}
-	mi := &file_minid_proto_msgTypes[124]
+	mi := &file_minid_proto_msgTypes[126]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8804,7 +8924,7 @@ func (x *LogEntry) String() string {
 func (*LogEntry) ProtoMessage() {}
 
 func (x *LogEntry) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[124]
+	mi := &file_minid_proto_msgTypes[126]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8817,7 +8937,7 @@ func (x *LogEntry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogEntry.ProtoReflect.Descriptor instead.
 func (*LogEntry) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{124}
+	return file_minid_proto_rawDescGZIP(), []int{126}
 }
 
 func (x *LogEntry) GetTime() int64 {
@@ -8876,7 +8996,7 @@ type CheckpointRequest struct {
 
 func (x *CheckpointRequest) Reset() {
 	*x = CheckpointRequest{}
-	mi := &file_minid_proto_msgTypes[125]
+	mi := &file_minid_proto_msgTypes[127]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8888,7 +9008,7 @@ func (x *CheckpointRequest) String() string {
 func (*CheckpointRequest) ProtoMessage() {}
 
 func (x *CheckpointRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[125]
+	mi := &file_minid_proto_msgTypes[127]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8901,7 +9021,7 @@ func (x *CheckpointRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckpointRequest.ProtoReflect.Descriptor instead.
 func (*CheckpointRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{125}
+	return file_minid_proto_rawDescGZIP(), []int{127}
 }
 
 func (x *CheckpointRequest) GetNamespace() string {
@@ -9005,7 +9125,7 @@ type CheckpointResponse struct {
 
 func (x *CheckpointResponse) Reset() {
 	*x = CheckpointResponse{}
-	mi := &file_minid_proto_msgTypes[126]
+	mi := &file_minid_proto_msgTypes[128]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9017,7 +9137,7 @@ func (x *CheckpointResponse) String() string {
 func (*CheckpointResponse) ProtoMessage() {}
 
 func (x *CheckpointResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[126]
+	mi := &file_minid_proto_msgTypes[128]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9030,7 +9150,7 @@ func (x *CheckpointResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckpointResponse.ProtoReflect.Descriptor instead.
 func (*CheckpointResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{126}
+	return file_minid_proto_rawDescGZIP(), []int{128}
 }
 
 func (x *CheckpointResponse) GetPath() string {
@@ -9063,7 +9183,7 @@ type RestoreRequest struct {
 
 func (x *RestoreRequest) Reset() {
 	*x = RestoreRequest{}
-	mi := &file_minid_proto_msgTypes[127]
+	mi := &file_minid_proto_msgTypes[129]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9075,7 +9195,7 @@ func (x *RestoreRequest) String() string {
 func (*RestoreRequest) ProtoMessage() {}
 
 func (x *RestoreRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[127]
+	mi := &file_minid_proto_msgTypes[129]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9088,7 +9208,7 @@ func (x *RestoreRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RestoreRequest.ProtoReflect.Descriptor instead.
 func (*RestoreRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{127}
+	return file_minid_proto_rawDescGZIP(), []int{129}
 }
 
 func (x *RestoreRequest) GetNamespace() string {
@@ -9158,7 +9278,7 @@ type ListCheckpointsRequest struct {
 
 func (x *ListCheckpointsRequest) Reset() {
 	*x = ListCheckpointsRequest{}
-	mi := &file_minid_proto_msgTypes[128]
+	mi := &file_minid_proto_msgTypes[130]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9170,7 +9290,7 @@ func (x *ListCheckpointsRequest) String() string {
 func (*ListCheckpointsRequest) ProtoMessage() {}
 
 func (x *ListCheckpointsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[128]
+	mi := &file_minid_proto_msgTypes[130]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9183,7 +9303,7 @@ func (x *ListCheckpointsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListCheckpointsRequest.ProtoReflect.Descriptor instead.
 func (*ListCheckpointsRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{128}
+	return file_minid_proto_rawDescGZIP(), []int{130}
 }
 
 func (x *ListCheckpointsRequest) GetNamespace() string {
@@ -9216,7 +9336,7 @@ type ListCheckpointsResponse struct {
 
 func (x *ListCheckpointsResponse) Reset() {
 	*x = ListCheckpointsResponse{}
-	mi := &file_minid_proto_msgTypes[129]
+	mi := &file_minid_proto_msgTypes[131]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9228,7 +9348,7 @@ func (x *ListCheckpointsResponse) String() string {
 func (*ListCheckpointsResponse) ProtoMessage() {}
 
 func (x *ListCheckpointsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[129]
+	mi := &file_minid_proto_msgTypes[131]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9241,7 +9361,7 @@ func (x *ListCheckpointsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListCheckpointsResponse.ProtoReflect.Descriptor instead.
 func (*ListCheckpointsResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{129}
+	return file_minid_proto_rawDescGZIP(), []int{131}
 }
 
 func (x *ListCheckpointsResponse) GetNames() []string {
@@ -9263,7 +9383,7 @@ type RemoveCheckpointRequest struct {
 
 func (x *RemoveCheckpointRequest) Reset() {
 	*x = RemoveCheckpointRequest{}
-	mi := &file_minid_proto_msgTypes[130]
+	mi := &file_minid_proto_msgTypes[132]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9275,7 +9395,7 @@ func (x *RemoveCheckpointRequest) String() string {
 func (*RemoveCheckpointRequest) ProtoMessage() {}
 
 func (x *RemoveCheckpointRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[130]
+	mi := &file_minid_proto_msgTypes[132]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9288,7 +9408,7 @@ func (x *RemoveCheckpointRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveCheckpointRequest.ProtoReflect.Descriptor instead.
 func (*RemoveCheckpointRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{130}
+	return file_minid_proto_rawDescGZIP(), []int{132}
 }
 
 func (x *RemoveCheckpointRequest) GetNamespace() string {
@@ -9327,7 +9447,7 @@ type RemoveCheckpointResponse struct {
 
 func (x *RemoveCheckpointResponse) Reset() {
 	*x = RemoveCheckpointResponse{}
-	mi := &file_minid_proto_msgTypes[131]
+	mi := &file_minid_proto_msgTypes[133]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9339,7 +9459,7 @@ func (x *RemoveCheckpointResponse) String() string {
 func (*RemoveCheckpointResponse) ProtoMessage() {}
 
 func (x *RemoveCheckpointResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[131]
+	mi := &file_minid_proto_msgTypes[133]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9352,7 +9472,7 @@ func (x *RemoveCheckpointResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveCheckpointResponse.ProtoReflect.Descriptor instead.
 func (*RemoveCheckpointResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{131}
+	return file_minid_proto_rawDescGZIP(), []int{133}
 }
 
 type Network struct {
@@ -9374,7 +9494,7 @@ type Network struct {
 
 func (x *Network) Reset() {
 	*x = Network{}
-	mi := &file_minid_proto_msgTypes[132]
+	mi := &file_minid_proto_msgTypes[134]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9386,7 +9506,7 @@ func (x *Network) String() string {
 func (*Network) ProtoMessage() {}
 
 func (x *Network) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[132]
+	mi := &file_minid_proto_msgTypes[134]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9399,7 +9519,7 @@ func (x *Network) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Network.ProtoReflect.Descriptor instead.
 func (*Network) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{132}
+	return file_minid_proto_rawDescGZIP(), []int{134}
 }
 
 func (x *Network) GetId() string {
@@ -9491,7 +9611,7 @@ type Subnet struct {
 
 func (x *Subnet) Reset() {
 	*x = Subnet{}
-	mi := &file_minid_proto_msgTypes[133]
+	mi := &file_minid_proto_msgTypes[135]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9503,7 +9623,7 @@ func (x *Subnet) String() string {
 func (*Subnet) ProtoMessage() {}
 
 func (x *Subnet) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[133]
+	mi := &file_minid_proto_msgTypes[135]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9516,7 +9636,7 @@ func (x *Subnet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Subnet.ProtoReflect.Descriptor instead.
 func (*Subnet) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{133}
+	return file_minid_proto_rawDescGZIP(), []int{135}
 }
 
 func (x *Subnet) GetSubnet() string {
@@ -9558,7 +9678,7 @@ type NetworkMember struct {
 
 func (x *NetworkMember) Reset() {
 	*x = NetworkMember{}
-	mi := &file_minid_proto_msgTypes[134]
+	mi := &file_minid_proto_msgTypes[136]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9570,7 +9690,7 @@ func (x *NetworkMember) String() string {
 func (*NetworkMember) ProtoMessage() {}
 
 func (x *NetworkMember) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[134]
+	mi := &file_minid_proto_msgTypes[136]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9583,7 +9703,7 @@ func (x *NetworkMember) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NetworkMember.ProtoReflect.Descriptor instead.
 func (*NetworkMember) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{134}
+	return file_minid_proto_rawDescGZIP(), []int{136}
 }
 
 func (x *NetworkMember) GetId() string {
@@ -9624,7 +9744,7 @@ type CreateNetworkRequest struct {
 
 func (x *CreateNetworkRequest) Reset() {
 	*x = CreateNetworkRequest{}
-	mi := &file_minid_proto_msgTypes[135]
+	mi := &file_minid_proto_msgTypes[137]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9636,7 +9756,7 @@ func (x *CreateNetworkRequest) String() string {
 func (*CreateNetworkRequest) ProtoMessage() {}
 
 func (x *CreateNetworkRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[135]
+	mi := &file_minid_proto_msgTypes[137]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9649,7 +9769,7 @@ func (x *CreateNetworkRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateNetworkRequest.ProtoReflect.Descriptor instead.
 func (*CreateNetworkRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{135}
+	return file_minid_proto_rawDescGZIP(), []int{137}
 }
 
 func (x *CreateNetworkRequest) GetNamespace() string {
@@ -9725,7 +9845,7 @@ type NetworkRequest struct {
 
 func (x *NetworkRequest) Reset() {
 	*x = NetworkRequest{}
-	mi := &file_minid_proto_msgTypes[136]
+	mi := &file_minid_proto_msgTypes[138]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9737,7 +9857,7 @@ func (x *NetworkRequest) String() string {
 func (*NetworkRequest) ProtoMessage() {}
 
 func (x *NetworkRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[136]
+	mi := &file_minid_proto_msgTypes[138]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9750,7 +9870,7 @@ func (x *NetworkRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NetworkRequest.ProtoReflect.Descriptor instead.
 func (*NetworkRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{136}
+	return file_minid_proto_rawDescGZIP(), []int{138}
 }
 
 func (x *NetworkRequest) GetNamespace() string {
@@ -9777,7 +9897,7 @@ type ListNetworksRequest struct {
 
 func (x *ListNetworksRequest) Reset() {
 	*x = ListNetworksRequest{}
-	mi := &file_minid_proto_msgTypes[137]
+	mi := &file_minid_proto_msgTypes[139]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9789,7 +9909,7 @@ func (x *ListNetworksRequest) String() string {
 func (*ListNetworksRequest) ProtoMessage() {}
 
 func (x *ListNetworksRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[137]
+	mi := &file_minid_proto_msgTypes[139]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9802,7 +9922,7 @@ func (x *ListNetworksRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListNetworksRequest.ProtoReflect.Descriptor instead.
 func (*ListNetworksRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{137}
+	return file_minid_proto_rawDescGZIP(), []int{139}
 }
 
 func (x *ListNetworksRequest) GetNamespace() string {
@@ -9828,7 +9948,7 @@ type ListNetworksResponse struct {
 
 func (x *ListNetworksResponse) Reset() {
 	*x = ListNetworksResponse{}
-	mi := &file_minid_proto_msgTypes[138]
+	mi := &file_minid_proto_msgTypes[140]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9840,7 +9960,7 @@ func (x *ListNetworksResponse) String() string {
 func (*ListNetworksResponse) ProtoMessage() {}
 
 func (x *ListNetworksResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[138]
+	mi := &file_minid_proto_msgTypes[140]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9853,7 +9973,7 @@ func (x *ListNetworksResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListNetworksResponse.ProtoReflect.Descriptor instead.
 func (*ListNetworksResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{138}
+	return file_minid_proto_rawDescGZIP(), []int{140}
 }
 
 func (x *ListNetworksResponse) GetNetworks() []*Network {
@@ -9871,7 +9991,7 @@ type RemoveNetworkResponse struct {
 
 func (x *RemoveNetworkResponse) Reset() {
 	*x = RemoveNetworkResponse{}
-	mi := &file_minid_proto_msgTypes[139]
+	mi := &file_minid_proto_msgTypes[141]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9883,7 +10003,7 @@ func (x *RemoveNetworkResponse) String() string {
 func (*RemoveNetworkResponse) ProtoMessage() {}
 
 func (x *RemoveNetworkResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[139]
+	mi := &file_minid_proto_msgTypes[141]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9896,7 +10016,7 @@ func (x *RemoveNetworkResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveNetworkResponse.ProtoReflect.Descriptor instead.
 func (*RemoveNetworkResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{139}
+	return file_minid_proto_rawDescGZIP(), []int{141}
 }
 
 type PruneNetworksRequest struct {
@@ -9910,7 +10030,7 @@ type PruneNetworksRequest struct {
 
 func (x *PruneNetworksRequest) Reset() {
 	*x = PruneNetworksRequest{}
-	mi := &file_minid_proto_msgTypes[140]
+	mi := &file_minid_proto_msgTypes[142]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9922,7 +10042,7 @@ func (x *PruneNetworksRequest) String() string {
 func (*PruneNetworksRequest) ProtoMessage() {}
 
 func (x *PruneNetworksRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[140]
+	mi := &file_minid_proto_msgTypes[142]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9935,7 +10055,7 @@ func (x *PruneNetworksRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PruneNetworksRequest.ProtoReflect.Descriptor instead.
 func (*PruneNetworksRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{140}
+	return file_minid_proto_rawDescGZIP(), []int{142}
 }
 
 func (x *PruneNetworksRequest) GetNamespace() string {
@@ -9968,7 +10088,7 @@ type PruneNetworksResponse struct {
 
 func (x *PruneNetworksResponse) Reset() {
 	*x = PruneNetworksResponse{}
-	mi := &file_minid_proto_msgTypes[141]
+	mi := &file_minid_proto_msgTypes[143]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9980,7 +10100,7 @@ func (x *PruneNetworksResponse) String() string {
 func (*PruneNetworksResponse) ProtoMessage() {}
 
 func (x *PruneNetworksResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[141]
+	mi := &file_minid_proto_msgTypes[143]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9993,7 +10113,7 @@ func (x *PruneNetworksResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PruneNetworksResponse.ProtoReflect.Descriptor instead.
 func (*PruneNetworksResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{141}
+	return file_minid_proto_rawDescGZIP(), []int{143}
 }
 
 func (x *PruneNetworksResponse) GetRemoved() []string {
@@ -10014,7 +10134,7 @@ type ProcessRequest struct {
 
 func (x *ProcessRequest) Reset() {
 	*x = ProcessRequest{}
-	mi := &file_minid_proto_msgTypes[142]
+	mi := &file_minid_proto_msgTypes[144]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -10026,7 +10146,7 @@ func (x *ProcessRequest) String() string {
 func (*ProcessRequest) ProtoMessage() {}
 
 func (x *ProcessRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[142]
+	mi := &file_minid_proto_msgTypes[144]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -10039,7 +10159,7 @@ func (x *ProcessRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProcessRequest.ProtoReflect.Descriptor instead.
 func (*ProcessRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{142}
+	return file_minid_proto_rawDescGZIP(), []int{144}
 }
 
 func (x *ProcessRequest) GetNamespace() string {
@@ -10077,7 +10197,7 @@ type ExecRequest struct {
 
 func (x *ExecRequest) Reset() {
 	*x = ExecRequest{}
-	mi := &file_minid_proto_msgTypes[143]
+	mi := &file_minid_proto_msgTypes[145]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -10089,7 +10209,7 @@ func (x *ExecRequest) String() string {
 func (*ExecRequest) ProtoMessage() {}
 
 func (x *ExecRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[143]
+	mi := &file_minid_proto_msgTypes[145]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -10102,7 +10222,7 @@ func (x *ExecRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExecRequest.ProtoReflect.Descriptor instead.
 func (*ExecRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{143}
+	return file_minid_proto_rawDescGZIP(), []int{145}
 }
 
 func (x *ExecRequest) GetNamespace() string {
@@ -10157,7 +10277,7 @@ type ExecResponse struct {
 
 func (x *ExecResponse) Reset() {
 	*x = ExecResponse{}
-	mi := &file_minid_proto_msgTypes[144]
+	mi := &file_minid_proto_msgTypes[146]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -10169,7 +10289,7 @@ func (x *ExecResponse) String() string {
 func (*ExecResponse) ProtoMessage() {}
 
 func (x *ExecResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[144]
+	mi := &file_minid_proto_msgTypes[146]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -10182,7 +10302,7 @@ func (x *ExecResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExecResponse.ProtoReflect.Descriptor instead.
 func (*ExecResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{144}
+	return file_minid_proto_rawDescGZIP(), []int{146}
 }
 
 func (x *ExecResponse) GetExecId() string {
@@ -10209,7 +10329,7 @@ type ListProcessesRequest struct {
 
 func (x *ListProcessesRequest) Reset() {
 	*x = ListProcessesRequest{}
-	mi := &file_minid_proto_msgTypes[145]
+	mi := &file_minid_proto_msgTypes[147]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -10221,7 +10341,7 @@ func (x *ListProcessesRequest) String() string {
 func (*ListProcessesRequest) ProtoMessage() {}
 
 func (x *ListProcessesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[145]
+	mi := &file_minid_proto_msgTypes[147]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -10234,7 +10354,7 @@ func (x *ListProcessesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListProcessesRequest.ProtoReflect.Descriptor instead.
 func (*ListProcessesRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{145}
+	return file_minid_proto_rawDescGZIP(), []int{147}
 }
 
 func (x *ListProcessesRequest) GetNamespace() string {
@@ -10260,7 +10380,7 @@ type ListProcessesResponse struct {
 
 func (x *ListProcessesResponse) Reset() {
 	*x = ListProcessesResponse{}
-	mi := &file_minid_proto_msgTypes[146]
+	mi := &file_minid_proto_msgTypes[148]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -10272,7 +10392,7 @@ func (x *ListProcessesResponse) String() string {
 func (*ListProcessesResponse) ProtoMessage() {}
 
 func (x *ListProcessesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[146]
+	mi := &file_minid_proto_msgTypes[148]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -10285,7 +10405,7 @@ func (x *ListProcessesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListProcessesResponse.ProtoReflect.Descriptor instead.
 func (*ListProcessesResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{146}
+	return file_minid_proto_rawDescGZIP(), []int{148}
 }
 
 func (x *ListProcessesResponse) GetProcesses() []*Process {
@@ -10309,7 +10429,7 @@ type Process struct {
 
 func (x *Process) Reset() {
 	*x = Process{}
-	mi := &file_minid_proto_msgTypes[147]
+	mi := &file_minid_proto_msgTypes[149]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -10321,7 +10441,7 @@ func (x *Process) String() string {
 func (*Process) ProtoMessage() {}
 
 func (x *Process) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[147]
+	mi := &file_minid_proto_msgTypes[149]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -10334,7 +10454,7 @@ func (x *Process) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Process.ProtoReflect.Descriptor instead.
 func (*Process) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{147}
+	return file_minid_proto_rawDescGZIP(), []int{149}
 }
 
 func (x *Process) GetExecId() string {
@@ -10392,7 +10512,7 @@ type SignalRequest struct {
 
 func (x *SignalRequest) Reset() {
 	*x = SignalRequest{}
-	mi := &file_minid_proto_msgTypes[148]
+	mi := &file_minid_proto_msgTypes[150]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -10404,7 +10524,7 @@ func (x *SignalRequest) String() string {
 func (*SignalRequest) ProtoMessage() {}
 
 func (x *SignalRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[148]
+	mi := &file_minid_proto_msgTypes[150]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -10417,7 +10537,7 @@ func (x *SignalRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SignalRequest.ProtoReflect.Descriptor instead.
 func (*SignalRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{148}
+	return file_minid_proto_rawDescGZIP(), []int{150}
 }
 
 func (x *SignalRequest) GetNamespace() string {
@@ -10463,7 +10583,7 @@ type SignalResponse struct {
 
 func (x *SignalResponse) Reset() {
 	*x = SignalResponse{}
-	mi := &file_minid_proto_msgTypes[149]
+	mi := &file_minid_proto_msgTypes[151]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -10475,7 +10595,7 @@ func (x *SignalResponse) String() string {
 func (*SignalResponse) ProtoMessage() {}
 
 func (x *SignalResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[149]
+	mi := &file_minid_proto_msgTypes[151]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -10488,7 +10608,7 @@ func (x *SignalResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SignalResponse.ProtoReflect.Descriptor instead.
 func (*SignalResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{149}
+	return file_minid_proto_rawDescGZIP(), []int{151}
 }
 
 type ResizeRequest struct {
@@ -10504,7 +10624,7 @@ type ResizeRequest struct {
 
 func (x *ResizeRequest) Reset() {
 	*x = ResizeRequest{}
-	mi := &file_minid_proto_msgTypes[150]
+	mi := &file_minid_proto_msgTypes[152]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -10516,7 +10636,7 @@ func (x *ResizeRequest) String() string {
 func (*ResizeRequest) ProtoMessage() {}
 
 func (x *ResizeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[150]
+	mi := &file_minid_proto_msgTypes[152]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -10529,7 +10649,7 @@ func (x *ResizeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResizeRequest.ProtoReflect.Descriptor instead.
 func (*ResizeRequest) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{150}
+	return file_minid_proto_rawDescGZIP(), []int{152}
 }
 
 func (x *ResizeRequest) GetNamespace() string {
@@ -10575,7 +10695,7 @@ type ResizeResponse struct {
 
 func (x *ResizeResponse) Reset() {
 	*x = ResizeResponse{}
-	mi := &file_minid_proto_msgTypes[151]
+	mi := &file_minid_proto_msgTypes[153]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -10587,7 +10707,7 @@ func (x *ResizeResponse) String() string {
 func (*ResizeResponse) ProtoMessage() {}
 
 func (x *ResizeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[151]
+	mi := &file_minid_proto_msgTypes[153]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -10600,7 +10720,7 @@ func (x *ResizeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResizeResponse.ProtoReflect.Descriptor instead.
 func (*ResizeResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{151}
+	return file_minid_proto_rawDescGZIP(), []int{153}
 }
 
 type CloseStdinResponse struct {
@@ -10611,7 +10731,7 @@ type CloseStdinResponse struct {
 
 func (x *CloseStdinResponse) Reset() {
 	*x = CloseStdinResponse{}
-	mi := &file_minid_proto_msgTypes[152]
+	mi := &file_minid_proto_msgTypes[154]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -10623,7 +10743,7 @@ func (x *CloseStdinResponse) String() string {
 func (*CloseStdinResponse) ProtoMessage() {}
 
 func (x *CloseStdinResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[152]
+	mi := &file_minid_proto_msgTypes[154]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -10636,7 +10756,7 @@ func (x *CloseStdinResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CloseStdinResponse.ProtoReflect.Descriptor instead.
 func (*CloseStdinResponse) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{152}
+	return file_minid_proto_rawDescGZIP(), []int{154}
 }
 
 type AttachInput struct {
@@ -10656,7 +10776,7 @@ type AttachInput struct {
 
 func (x *AttachInput) Reset() {
 	*x = AttachInput{}
-	mi := &file_minid_proto_msgTypes[153]
+	mi := &file_minid_proto_msgTypes[155]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -10668,7 +10788,7 @@ func (x *AttachInput) String() string {
 func (*AttachInput) ProtoMessage() {}
 
 func (x *AttachInput) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[153]
+	mi := &file_minid_proto_msgTypes[155]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -10681,7 +10801,7 @@ func (x *AttachInput) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttachInput.ProtoReflect.Descriptor instead.
 func (*AttachInput) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{153}
+	return file_minid_proto_rawDescGZIP(), []int{155}
 }
 
 func (x *AttachInput) GetInput() isAttachInput_Input {
@@ -10803,7 +10923,7 @@ type AttachOpen struct {
 
 func (x *AttachOpen) Reset() {
 	*x = AttachOpen{}
-	mi := &file_minid_proto_msgTypes[154]
+	mi := &file_minid_proto_msgTypes[156]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -10815,7 +10935,7 @@ func (x *AttachOpen) String() string {
 func (*AttachOpen) ProtoMessage() {}
 
 func (x *AttachOpen) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[154]
+	mi := &file_minid_proto_msgTypes[156]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -10828,7 +10948,7 @@ func (x *AttachOpen) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttachOpen.ProtoReflect.Descriptor instead.
 func (*AttachOpen) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{154}
+	return file_minid_proto_rawDescGZIP(), []int{156}
 }
 
 func (x *AttachOpen) GetNamespace() string {
@@ -10911,7 +11031,7 @@ type TerminalSize struct {
 
 func (x *TerminalSize) Reset() {
 	*x = TerminalSize{}
-	mi := &file_minid_proto_msgTypes[155]
+	mi := &file_minid_proto_msgTypes[157]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -10923,7 +11043,7 @@ func (x *TerminalSize) String() string {
 func (*TerminalSize) ProtoMessage() {}
 
 func (x *TerminalSize) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[155]
+	mi := &file_minid_proto_msgTypes[157]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -10936,7 +11056,7 @@ func (x *TerminalSize) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TerminalSize.ProtoReflect.Descriptor instead.
 func (*TerminalSize) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{155}
+	return file_minid_proto_rawDescGZIP(), []int{157}
 }
 
 func (x *TerminalSize) GetWidth() uint32 {
@@ -10969,7 +11089,7 @@ type AttachOutput struct {
 
 func (x *AttachOutput) Reset() {
 	*x = AttachOutput{}
-	mi := &file_minid_proto_msgTypes[156]
+	mi := &file_minid_proto_msgTypes[158]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -10981,7 +11101,7 @@ func (x *AttachOutput) String() string {
 func (*AttachOutput) ProtoMessage() {}
 
 func (x *AttachOutput) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[156]
+	mi := &file_minid_proto_msgTypes[158]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -10994,7 +11114,7 @@ func (x *AttachOutput) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttachOutput.ProtoReflect.Descriptor instead.
 func (*AttachOutput) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{156}
+	return file_minid_proto_rawDescGZIP(), []int{158}
 }
 
 func (x *AttachOutput) GetOutput() isAttachOutput_Output {
@@ -11094,7 +11214,7 @@ type AttachOpened struct {
 
 func (x *AttachOpened) Reset() {
 	*x = AttachOpened{}
-	mi := &file_minid_proto_msgTypes[157]
+	mi := &file_minid_proto_msgTypes[159]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -11106,7 +11226,7 @@ func (x *AttachOpened) String() string {
 func (*AttachOpened) ProtoMessage() {}
 
 func (x *AttachOpened) ProtoReflect() protoreflect.Message {
-	mi := &file_minid_proto_msgTypes[157]
+	mi := &file_minid_proto_msgTypes[159]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -11119,7 +11239,7 @@ func (x *AttachOpened) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttachOpened.ProtoReflect.Descriptor instead.
 func (*AttachOpened) Descriptor() ([]byte, []int) {
-	return file_minid_proto_rawDescGZIP(), []int{157}
+	return file_minid_proto_rawDescGZIP(), []int{159}
 }
 
 func (x *AttachOpened) GetExecId() string {
@@ -11938,9 +12058,19 @@ const file_minid_proto_rawDesc = "" +
 	"\x05stats\x18\x01 \x03(\v2\x18.minid.v1.ContainerStatsR\x05stats\"6\n" +
 	"\x0eContainerStats\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
-	"\x05stats\x18\x02 \x01(\fR\x05stats\"B\n" +
+	"\x05stats\x18\x02 \x01(\fR\x05stats\"Y\n" +
+	"\n" +
+	"TopRequest\x12\x1c\n" +
+	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x0e\n" +
+	"\x02id\x18\x02 \x01(\tR\x02id\x12\x1d\n" +
+	"\n" +
+	"ps_options\x18\x03 \x03(\tR\tpsOptions\"\x80\x01\n" +
 	"\vTopResponse\x123\n" +
-	"\tprocesses\x18\x01 \x03(\v2\x15.minid.v1.ProcessInfoR\tprocesses\"\xd0\x01\n" +
+	"\tprocesses\x18\x01 \x03(\v2\x15.minid.v1.ProcessInfoR\tprocesses\x12\x16\n" +
+	"\x06titles\x18\x02 \x03(\tR\x06titles\x12$\n" +
+	"\x04rows\x18\x03 \x03(\v2\x10.minid.v1.TopRowR\x04rows\"\x1e\n" +
+	"\x06TopRow\x12\x14\n" +
+	"\x05cells\x18\x01 \x03(\tR\x05cells\"\xd0\x01\n" +
 	"\vProcessInfo\x12\x10\n" +
 	"\x03pid\x18\x01 \x01(\x03R\x03pid\x12#\n" +
 	"\rcontainer_pid\x18\x02 \x01(\x03R\fcontainerPid\x12\x17\n" +
@@ -12211,7 +12341,7 @@ const file_minid_proto_rawDesc = "" +
 	"\x06Create\x12\x1c.minid.v1.CreateLeaseRequest\x1a\x0f.minid.v1.Lease\x12A\n" +
 	"\x04List\x12\x1b.minid.v1.ListLeasesRequest\x1a\x1c.minid.v1.ListLeasesResponse\x12E\n" +
 	"\x06Delete\x12\x1c.minid.v1.DeleteLeaseRequest\x1a\x1d.minid.v1.DeleteLeaseResponse\x12>\n" +
-	"\vAddResource\x12\x1e.minid.v1.LeaseResourceRequest\x1a\x0f.minid.v1.Lease2\xa2\f\n" +
+	"\vAddResource\x12\x1e.minid.v1.LeaseResourceRequest\x1a\x0f.minid.v1.Lease2\x9c\f\n" +
 	"\n" +
 	"Containers\x12?\n" +
 	"\x06Create\x12 .minid.v1.CreateContainerRequest\x1a\x13.minid.v1.Container\x12I\n" +
@@ -12223,8 +12353,8 @@ const file_minid_proto_rawDesc = "" +
 	"\x05Pause\x12\x1a.minid.v1.ContainerRequest\x1a!.minid.v1.ContainerActionResponse\x12G\n" +
 	"\x06Resume\x12\x1a.minid.v1.ContainerRequest\x1a!.minid.v1.ContainerActionResponse\x12M\n" +
 	"\x06Update\x12 .minid.v1.UpdateContainerRequest\x1a!.minid.v1.ContainerActionResponse\x128\n" +
-	"\x05Stats\x12\x16.minid.v1.StatsRequest\x1a\x17.minid.v1.StatsResponse\x128\n" +
-	"\x03Top\x12\x1a.minid.v1.ContainerRequest\x1a\x15.minid.v1.TopResponse\x123\n" +
+	"\x05Stats\x12\x16.minid.v1.StatsRequest\x1a\x17.minid.v1.StatsResponse\x122\n" +
+	"\x03Top\x12\x14.minid.v1.TopRequest\x1a\x15.minid.v1.TopResponse\x123\n" +
 	"\x04Logs\x12\x15.minid.v1.LogsRequest\x1a\x12.minid.v1.LogEntry0\x01\x12J\n" +
 	"\tReopenLog\x12\x1a.minid.v1.ContainerRequest\x1a!.minid.v1.ContainerActionResponse\x12@\n" +
 	"\x04Stop\x12\x15.minid.v1.StopRequest\x1a!.minid.v1.ContainerActionResponse\x129\n" +
@@ -12268,7 +12398,7 @@ func file_minid_proto_rawDescGZIP() []byte {
 	return file_minid_proto_rawDescData
 }
 
-var file_minid_proto_msgTypes = make([]protoimpl.MessageInfo, 191)
+var file_minid_proto_msgTypes = make([]protoimpl.MessageInfo, 193)
 var file_minid_proto_goTypes = []any{
 	(*VersionRequest)(nil),            // 0: minid.v1.VersionRequest
 	(*VersionResponse)(nil),           // 1: minid.v1.VersionResponse
@@ -12391,124 +12521,126 @@ var file_minid_proto_goTypes = []any{
 	(*StatsRequest)(nil),              // 118: minid.v1.StatsRequest
 	(*StatsResponse)(nil),             // 119: minid.v1.StatsResponse
 	(*ContainerStats)(nil),            // 120: minid.v1.ContainerStats
-	(*TopResponse)(nil),               // 121: minid.v1.TopResponse
-	(*ProcessInfo)(nil),               // 122: minid.v1.ProcessInfo
-	(*LogsRequest)(nil),               // 123: minid.v1.LogsRequest
-	(*LogEntry)(nil),                  // 124: minid.v1.LogEntry
-	(*CheckpointRequest)(nil),         // 125: minid.v1.CheckpointRequest
-	(*CheckpointResponse)(nil),        // 126: minid.v1.CheckpointResponse
-	(*RestoreRequest)(nil),            // 127: minid.v1.RestoreRequest
-	(*ListCheckpointsRequest)(nil),    // 128: minid.v1.ListCheckpointsRequest
-	(*ListCheckpointsResponse)(nil),   // 129: minid.v1.ListCheckpointsResponse
-	(*RemoveCheckpointRequest)(nil),   // 130: minid.v1.RemoveCheckpointRequest
-	(*RemoveCheckpointResponse)(nil),  // 131: minid.v1.RemoveCheckpointResponse
-	(*Network)(nil),                   // 132: minid.v1.Network
-	(*Subnet)(nil),                    // 133: minid.v1.Subnet
-	(*NetworkMember)(nil),             // 134: minid.v1.NetworkMember
-	(*CreateNetworkRequest)(nil),      // 135: minid.v1.CreateNetworkRequest
-	(*NetworkRequest)(nil),            // 136: minid.v1.NetworkRequest
-	(*ListNetworksRequest)(nil),       // 137: minid.v1.ListNetworksRequest
-	(*ListNetworksResponse)(nil),      // 138: minid.v1.ListNetworksResponse
-	(*RemoveNetworkResponse)(nil),     // 139: minid.v1.RemoveNetworkResponse
-	(*PruneNetworksRequest)(nil),      // 140: minid.v1.PruneNetworksRequest
-	(*PruneNetworksResponse)(nil),     // 141: minid.v1.PruneNetworksResponse
-	(*ProcessRequest)(nil),            // 142: minid.v1.ProcessRequest
-	(*ExecRequest)(nil),               // 143: minid.v1.ExecRequest
-	(*ExecResponse)(nil),              // 144: minid.v1.ExecResponse
-	(*ListProcessesRequest)(nil),      // 145: minid.v1.ListProcessesRequest
-	(*ListProcessesResponse)(nil),     // 146: minid.v1.ListProcessesResponse
-	(*Process)(nil),                   // 147: minid.v1.Process
-	(*SignalRequest)(nil),             // 148: minid.v1.SignalRequest
-	(*SignalResponse)(nil),            // 149: minid.v1.SignalResponse
-	(*ResizeRequest)(nil),             // 150: minid.v1.ResizeRequest
-	(*ResizeResponse)(nil),            // 151: minid.v1.ResizeResponse
-	(*CloseStdinResponse)(nil),        // 152: minid.v1.CloseStdinResponse
-	(*AttachInput)(nil),               // 153: minid.v1.AttachInput
-	(*AttachOpen)(nil),                // 154: minid.v1.AttachOpen
-	(*TerminalSize)(nil),              // 155: minid.v1.TerminalSize
-	(*AttachOutput)(nil),              // 156: minid.v1.AttachOutput
-	(*AttachOpened)(nil),              // 157: minid.v1.AttachOpened
-	nil,                               // 158: minid.v1.InfoResponse.FeaturesEntry
-	nil,                               // 159: minid.v1.Event.AttributesEntry
-	nil,                               // 160: minid.v1.Namespace.LabelsEntry
-	nil,                               // 161: minid.v1.CreateNamespaceRequest.LabelsEntry
-	nil,                               // 162: minid.v1.SetNamespaceLabelsRequest.LabelsEntry
-	nil,                               // 163: minid.v1.Descriptor.AnnotationsEntry
-	nil,                               // 164: minid.v1.Image.LabelsEntry
-	nil,                               // 165: minid.v1.PullRequest.LabelsEntry
-	nil,                               // 166: minid.v1.SetImageLabelsRequest.LabelsEntry
-	nil,                               // 167: minid.v1.ImportOptions.LabelsEntry
-	nil,                               // 168: minid.v1.MountImageRequest.LabelsEntry
-	nil,                               // 169: minid.v1.ContentInfo.LabelsEntry
-	nil,                               // 170: minid.v1.WriteContentRequest.LabelsEntry
-	nil,                               // 171: minid.v1.SetContentLabelsRequest.LabelsEntry
-	nil,                               // 172: minid.v1.Snapshot.LabelsEntry
-	nil,                               // 173: minid.v1.PrepareSnapshotRequest.LabelsEntry
-	nil,                               // 174: minid.v1.CommitSnapshotRequest.LabelsEntry
-	nil,                               // 175: minid.v1.SetSnapshotLabelsRequest.LabelsEntry
-	nil,                               // 176: minid.v1.DiffRequest.LabelsEntry
-	nil,                               // 177: minid.v1.Lease.LabelsEntry
-	nil,                               // 178: minid.v1.CreateLeaseRequest.LabelsEntry
-	nil,                               // 179: minid.v1.Container.LabelsEntry
-	nil,                               // 180: minid.v1.NetworkAttachment.DriverOptionsEntry
-	nil,                               // 181: minid.v1.CreateContainerRequest.LabelsEntry
-	nil,                               // 182: minid.v1.CreateContainerRequest.SnapshotLabelsEntry
-	nil,                               // 183: minid.v1.LogConfig.OptionsEntry
-	nil,                               // 184: minid.v1.SetContainerLabelsRequest.LabelsEntry
-	nil,                               // 185: minid.v1.LogEntry.AttributesEntry
-	nil,                               // 186: minid.v1.Network.LabelsEntry
-	nil,                               // 187: minid.v1.Network.OptionsEntry
-	nil,                               // 188: minid.v1.Subnet.AuxiliaryEntry
-	nil,                               // 189: minid.v1.CreateNetworkRequest.LabelsEntry
-	nil,                               // 190: minid.v1.CreateNetworkRequest.OptionsEntry
+	(*TopRequest)(nil),                // 121: minid.v1.TopRequest
+	(*TopResponse)(nil),               // 122: minid.v1.TopResponse
+	(*TopRow)(nil),                    // 123: minid.v1.TopRow
+	(*ProcessInfo)(nil),               // 124: minid.v1.ProcessInfo
+	(*LogsRequest)(nil),               // 125: minid.v1.LogsRequest
+	(*LogEntry)(nil),                  // 126: minid.v1.LogEntry
+	(*CheckpointRequest)(nil),         // 127: minid.v1.CheckpointRequest
+	(*CheckpointResponse)(nil),        // 128: minid.v1.CheckpointResponse
+	(*RestoreRequest)(nil),            // 129: minid.v1.RestoreRequest
+	(*ListCheckpointsRequest)(nil),    // 130: minid.v1.ListCheckpointsRequest
+	(*ListCheckpointsResponse)(nil),   // 131: minid.v1.ListCheckpointsResponse
+	(*RemoveCheckpointRequest)(nil),   // 132: minid.v1.RemoveCheckpointRequest
+	(*RemoveCheckpointResponse)(nil),  // 133: minid.v1.RemoveCheckpointResponse
+	(*Network)(nil),                   // 134: minid.v1.Network
+	(*Subnet)(nil),                    // 135: minid.v1.Subnet
+	(*NetworkMember)(nil),             // 136: minid.v1.NetworkMember
+	(*CreateNetworkRequest)(nil),      // 137: minid.v1.CreateNetworkRequest
+	(*NetworkRequest)(nil),            // 138: minid.v1.NetworkRequest
+	(*ListNetworksRequest)(nil),       // 139: minid.v1.ListNetworksRequest
+	(*ListNetworksResponse)(nil),      // 140: minid.v1.ListNetworksResponse
+	(*RemoveNetworkResponse)(nil),     // 141: minid.v1.RemoveNetworkResponse
+	(*PruneNetworksRequest)(nil),      // 142: minid.v1.PruneNetworksRequest
+	(*PruneNetworksResponse)(nil),     // 143: minid.v1.PruneNetworksResponse
+	(*ProcessRequest)(nil),            // 144: minid.v1.ProcessRequest
+	(*ExecRequest)(nil),               // 145: minid.v1.ExecRequest
+	(*ExecResponse)(nil),              // 146: minid.v1.ExecResponse
+	(*ListProcessesRequest)(nil),      // 147: minid.v1.ListProcessesRequest
+	(*ListProcessesResponse)(nil),     // 148: minid.v1.ListProcessesResponse
+	(*Process)(nil),                   // 149: minid.v1.Process
+	(*SignalRequest)(nil),             // 150: minid.v1.SignalRequest
+	(*SignalResponse)(nil),            // 151: minid.v1.SignalResponse
+	(*ResizeRequest)(nil),             // 152: minid.v1.ResizeRequest
+	(*ResizeResponse)(nil),            // 153: minid.v1.ResizeResponse
+	(*CloseStdinResponse)(nil),        // 154: minid.v1.CloseStdinResponse
+	(*AttachInput)(nil),               // 155: minid.v1.AttachInput
+	(*AttachOpen)(nil),                // 156: minid.v1.AttachOpen
+	(*TerminalSize)(nil),              // 157: minid.v1.TerminalSize
+	(*AttachOutput)(nil),              // 158: minid.v1.AttachOutput
+	(*AttachOpened)(nil),              // 159: minid.v1.AttachOpened
+	nil,                               // 160: minid.v1.InfoResponse.FeaturesEntry
+	nil,                               // 161: minid.v1.Event.AttributesEntry
+	nil,                               // 162: minid.v1.Namespace.LabelsEntry
+	nil,                               // 163: minid.v1.CreateNamespaceRequest.LabelsEntry
+	nil,                               // 164: minid.v1.SetNamespaceLabelsRequest.LabelsEntry
+	nil,                               // 165: minid.v1.Descriptor.AnnotationsEntry
+	nil,                               // 166: minid.v1.Image.LabelsEntry
+	nil,                               // 167: minid.v1.PullRequest.LabelsEntry
+	nil,                               // 168: minid.v1.SetImageLabelsRequest.LabelsEntry
+	nil,                               // 169: minid.v1.ImportOptions.LabelsEntry
+	nil,                               // 170: minid.v1.MountImageRequest.LabelsEntry
+	nil,                               // 171: minid.v1.ContentInfo.LabelsEntry
+	nil,                               // 172: minid.v1.WriteContentRequest.LabelsEntry
+	nil,                               // 173: minid.v1.SetContentLabelsRequest.LabelsEntry
+	nil,                               // 174: minid.v1.Snapshot.LabelsEntry
+	nil,                               // 175: minid.v1.PrepareSnapshotRequest.LabelsEntry
+	nil,                               // 176: minid.v1.CommitSnapshotRequest.LabelsEntry
+	nil,                               // 177: minid.v1.SetSnapshotLabelsRequest.LabelsEntry
+	nil,                               // 178: minid.v1.DiffRequest.LabelsEntry
+	nil,                               // 179: minid.v1.Lease.LabelsEntry
+	nil,                               // 180: minid.v1.CreateLeaseRequest.LabelsEntry
+	nil,                               // 181: minid.v1.Container.LabelsEntry
+	nil,                               // 182: minid.v1.NetworkAttachment.DriverOptionsEntry
+	nil,                               // 183: minid.v1.CreateContainerRequest.LabelsEntry
+	nil,                               // 184: minid.v1.CreateContainerRequest.SnapshotLabelsEntry
+	nil,                               // 185: minid.v1.LogConfig.OptionsEntry
+	nil,                               // 186: minid.v1.SetContainerLabelsRequest.LabelsEntry
+	nil,                               // 187: minid.v1.LogEntry.AttributesEntry
+	nil,                               // 188: minid.v1.Network.LabelsEntry
+	nil,                               // 189: minid.v1.Network.OptionsEntry
+	nil,                               // 190: minid.v1.Subnet.AuxiliaryEntry
+	nil,                               // 191: minid.v1.CreateNetworkRequest.LabelsEntry
+	nil,                               // 192: minid.v1.CreateNetworkRequest.OptionsEntry
 }
 var file_minid_proto_depIdxs = []int32{
 	5,   // 0: minid.v1.InfoResponse.supervisors:type_name -> minid.v1.SupervisorInfo
-	158, // 1: minid.v1.InfoResponse.features:type_name -> minid.v1.InfoResponse.FeaturesEntry
+	160, // 1: minid.v1.InfoResponse.features:type_name -> minid.v1.InfoResponse.FeaturesEntry
 	4,   // 2: minid.v1.InfoResponse.plugins:type_name -> minid.v1.PluginInfo
 	8,   // 3: minid.v1.CheckResponse.problems:type_name -> minid.v1.Problem
 	5,   // 4: minid.v1.UpgradeSupervisorResponse.supervisors:type_name -> minid.v1.SupervisorInfo
-	159, // 5: minid.v1.Event.attributes:type_name -> minid.v1.Event.AttributesEntry
-	160, // 6: minid.v1.Namespace.labels:type_name -> minid.v1.Namespace.LabelsEntry
-	161, // 7: minid.v1.CreateNamespaceRequest.labels:type_name -> minid.v1.CreateNamespaceRequest.LabelsEntry
+	161, // 5: minid.v1.Event.attributes:type_name -> minid.v1.Event.AttributesEntry
+	162, // 6: minid.v1.Namespace.labels:type_name -> minid.v1.Namespace.LabelsEntry
+	163, // 7: minid.v1.CreateNamespaceRequest.labels:type_name -> minid.v1.CreateNamespaceRequest.LabelsEntry
 	17,  // 8: minid.v1.ListNamespacesResponse.namespaces:type_name -> minid.v1.Namespace
-	162, // 9: minid.v1.SetNamespaceLabelsRequest.labels:type_name -> minid.v1.SetNamespaceLabelsRequest.LabelsEntry
-	163, // 10: minid.v1.Descriptor.annotations:type_name -> minid.v1.Descriptor.AnnotationsEntry
+	164, // 9: minid.v1.SetNamespaceLabelsRequest.labels:type_name -> minid.v1.SetNamespaceLabelsRequest.LabelsEntry
+	165, // 10: minid.v1.Descriptor.annotations:type_name -> minid.v1.Descriptor.AnnotationsEntry
 	24,  // 11: minid.v1.Image.target:type_name -> minid.v1.Descriptor
-	164, // 12: minid.v1.Image.labels:type_name -> minid.v1.Image.LabelsEntry
+	166, // 12: minid.v1.Image.labels:type_name -> minid.v1.Image.LabelsEntry
 	25,  // 13: minid.v1.ListImagesResponse.images:type_name -> minid.v1.Image
 	29,  // 14: minid.v1.PullRequest.registry:type_name -> minid.v1.RegistryOptions
-	165, // 15: minid.v1.PullRequest.labels:type_name -> minid.v1.PullRequest.LabelsEntry
+	167, // 15: minid.v1.PullRequest.labels:type_name -> minid.v1.PullRequest.LabelsEntry
 	29,  // 16: minid.v1.PushRequest.registry:type_name -> minid.v1.RegistryOptions
 	25,  // 17: minid.v1.Progress.image:type_name -> minid.v1.Image
-	166, // 18: minid.v1.SetImageLabelsRequest.labels:type_name -> minid.v1.SetImageLabelsRequest.LabelsEntry
+	168, // 18: minid.v1.SetImageLabelsRequest.labels:type_name -> minid.v1.SetImageLabelsRequest.LabelsEntry
 	38,  // 19: minid.v1.PruneImagesRequest.only:type_name -> minid.v1.ImageNames
 	41,  // 20: minid.v1.ImportRequest.options:type_name -> minid.v1.ImportOptions
-	167, // 21: minid.v1.ImportOptions.labels:type_name -> minid.v1.ImportOptions.LabelsEntry
+	169, // 21: minid.v1.ImportOptions.labels:type_name -> minid.v1.ImportOptions.LabelsEntry
 	25,  // 22: minid.v1.ImportResponse.images:type_name -> minid.v1.Image
 	24,  // 23: minid.v1.ImageStatus.target:type_name -> minid.v1.Descriptor
 	46,  // 24: minid.v1.CheckImagesResponse.images:type_name -> minid.v1.ImageStatus
 	52,  // 25: minid.v1.ConvertRequest.encrypt_for:type_name -> minid.v1.Recipient
-	168, // 26: minid.v1.MountImageRequest.labels:type_name -> minid.v1.MountImageRequest.LabelsEntry
-	169, // 27: minid.v1.ContentInfo.labels:type_name -> minid.v1.ContentInfo.LabelsEntry
-	170, // 28: minid.v1.WriteContentRequest.labels:type_name -> minid.v1.WriteContentRequest.LabelsEntry
+	170, // 26: minid.v1.MountImageRequest.labels:type_name -> minid.v1.MountImageRequest.LabelsEntry
+	171, // 27: minid.v1.ContentInfo.labels:type_name -> minid.v1.ContentInfo.LabelsEntry
+	172, // 28: minid.v1.WriteContentRequest.labels:type_name -> minid.v1.WriteContentRequest.LabelsEntry
 	64,  // 29: minid.v1.ActiveResponse.ingests:type_name -> minid.v1.Ingest
-	171, // 30: minid.v1.SetContentLabelsRequest.labels:type_name -> minid.v1.SetContentLabelsRequest.LabelsEntry
+	173, // 30: minid.v1.SetContentLabelsRequest.labels:type_name -> minid.v1.SetContentLabelsRequest.LabelsEntry
 	29,  // 31: minid.v1.FetchBlobRequest.registry:type_name -> minid.v1.RegistryOptions
 	29,  // 32: minid.v1.PushObjectRequest.registry:type_name -> minid.v1.RegistryOptions
-	172, // 33: minid.v1.Snapshot.labels:type_name -> minid.v1.Snapshot.LabelsEntry
+	174, // 33: minid.v1.Snapshot.labels:type_name -> minid.v1.Snapshot.LabelsEntry
 	73,  // 34: minid.v1.MountsResponse.mounts:type_name -> minid.v1.Mount
 	72,  // 35: minid.v1.ListSnapshotsResponse.snapshots:type_name -> minid.v1.Snapshot
-	173, // 36: minid.v1.PrepareSnapshotRequest.labels:type_name -> minid.v1.PrepareSnapshotRequest.LabelsEntry
-	174, // 37: minid.v1.CommitSnapshotRequest.labels:type_name -> minid.v1.CommitSnapshotRequest.LabelsEntry
-	175, // 38: minid.v1.SetSnapshotLabelsRequest.labels:type_name -> minid.v1.SetSnapshotLabelsRequest.LabelsEntry
-	176, // 39: minid.v1.DiffRequest.labels:type_name -> minid.v1.DiffRequest.LabelsEntry
-	177, // 40: minid.v1.Lease.labels:type_name -> minid.v1.Lease.LabelsEntry
+	175, // 36: minid.v1.PrepareSnapshotRequest.labels:type_name -> minid.v1.PrepareSnapshotRequest.LabelsEntry
+	176, // 37: minid.v1.CommitSnapshotRequest.labels:type_name -> minid.v1.CommitSnapshotRequest.LabelsEntry
+	177, // 38: minid.v1.SetSnapshotLabelsRequest.labels:type_name -> minid.v1.SetSnapshotLabelsRequest.LabelsEntry
+	178, // 39: minid.v1.DiffRequest.labels:type_name -> minid.v1.DiffRequest.LabelsEntry
+	179, // 40: minid.v1.Lease.labels:type_name -> minid.v1.Lease.LabelsEntry
 	85,  // 41: minid.v1.Lease.resources:type_name -> minid.v1.LeaseResource
-	178, // 42: minid.v1.CreateLeaseRequest.labels:type_name -> minid.v1.CreateLeaseRequest.LabelsEntry
+	180, // 42: minid.v1.CreateLeaseRequest.labels:type_name -> minid.v1.CreateLeaseRequest.LabelsEntry
 	84,  // 43: minid.v1.ListLeasesResponse.leases:type_name -> minid.v1.Lease
 	85,  // 44: minid.v1.LeaseResourceRequest.resource:type_name -> minid.v1.LeaseResource
-	179, // 45: minid.v1.Container.labels:type_name -> minid.v1.Container.LabelsEntry
+	181, // 45: minid.v1.Container.labels:type_name -> minid.v1.Container.LabelsEntry
 	102, // 46: minid.v1.Container.exit:type_name -> minid.v1.Exit
 	94,  // 47: minid.v1.Container.networks:type_name -> minid.v1.EndpointStatus
 	96,  // 48: minid.v1.Container.ports:type_name -> minid.v1.PublishedPort
@@ -12522,226 +12654,227 @@ var file_minid_proto_depIdxs = []int32{
 	105, // 56: minid.v1.Container.log_shipping:type_name -> minid.v1.LogShipping
 	96,  // 57: minid.v1.Container.asked_ports:type_name -> minid.v1.PublishedPort
 	93,  // 58: minid.v1.Container.member:type_name -> minid.v1.PodMember
-	180, // 59: minid.v1.NetworkAttachment.driver_options:type_name -> minid.v1.NetworkAttachment.DriverOptionsEntry
+	182, // 59: minid.v1.NetworkAttachment.driver_options:type_name -> minid.v1.NetworkAttachment.DriverOptionsEntry
 	101, // 60: minid.v1.Health.log:type_name -> minid.v1.HealthResult
-	181, // 61: minid.v1.CreateContainerRequest.labels:type_name -> minid.v1.CreateContainerRequest.LabelsEntry
+	183, // 61: minid.v1.CreateContainerRequest.labels:type_name -> minid.v1.CreateContainerRequest.LabelsEntry
 	104, // 62: minid.v1.CreateContainerRequest.log:type_name -> minid.v1.LogConfig
-	182, // 63: minid.v1.CreateContainerRequest.snapshot_labels:type_name -> minid.v1.CreateContainerRequest.SnapshotLabelsEntry
+	184, // 63: minid.v1.CreateContainerRequest.snapshot_labels:type_name -> minid.v1.CreateContainerRequest.SnapshotLabelsEntry
 	95,  // 64: minid.v1.CreateContainerRequest.networks:type_name -> minid.v1.NetworkAttachment
 	96,  // 65: minid.v1.CreateContainerRequest.ports:type_name -> minid.v1.PublishedPort
 	97,  // 66: minid.v1.CreateContainerRequest.dns:type_name -> minid.v1.DNSSettings
 	98,  // 67: minid.v1.CreateContainerRequest.restart:type_name -> minid.v1.RestartPolicy
 	99,  // 68: minid.v1.CreateContainerRequest.health:type_name -> minid.v1.HealthCheck
-	183, // 69: minid.v1.LogConfig.options:type_name -> minid.v1.LogConfig.OptionsEntry
+	185, // 69: minid.v1.LogConfig.options:type_name -> minid.v1.LogConfig.OptionsEntry
 	95,  // 70: minid.v1.ConnectRequest.network:type_name -> minid.v1.NetworkAttachment
 	92,  // 71: minid.v1.ListContainersResponse.containers:type_name -> minid.v1.Container
-	184, // 72: minid.v1.SetContainerLabelsRequest.labels:type_name -> minid.v1.SetContainerLabelsRequest.LabelsEntry
+	186, // 72: minid.v1.SetContainerLabelsRequest.labels:type_name -> minid.v1.SetContainerLabelsRequest.LabelsEntry
 	102, // 73: minid.v1.DeleteContainerResponse.exit:type_name -> minid.v1.Exit
 	98,  // 74: minid.v1.UpdateContainerRequest.restart:type_name -> minid.v1.RestartPolicy
 	120, // 75: minid.v1.StatsResponse.stats:type_name -> minid.v1.ContainerStats
-	122, // 76: minid.v1.TopResponse.processes:type_name -> minid.v1.ProcessInfo
-	185, // 77: minid.v1.LogEntry.attributes:type_name -> minid.v1.LogEntry.AttributesEntry
-	25,  // 78: minid.v1.CheckpointResponse.image:type_name -> minid.v1.Image
-	186, // 79: minid.v1.Network.labels:type_name -> minid.v1.Network.LabelsEntry
-	187, // 80: minid.v1.Network.options:type_name -> minid.v1.Network.OptionsEntry
-	133, // 81: minid.v1.Network.subnets:type_name -> minid.v1.Subnet
-	134, // 82: minid.v1.Network.containers:type_name -> minid.v1.NetworkMember
-	188, // 83: minid.v1.Subnet.auxiliary:type_name -> minid.v1.Subnet.AuxiliaryEntry
-	94,  // 84: minid.v1.NetworkMember.endpoint:type_name -> minid.v1.EndpointStatus
-	189, // 85: minid.v1.CreateNetworkRequest.labels:type_name -> minid.v1.CreateNetworkRequest.LabelsEntry
-	190, // 86: minid.v1.CreateNetworkRequest.options:type_name -> minid.v1.CreateNetworkRequest.OptionsEntry
-	133, // 87: minid.v1.CreateNetworkRequest.subnets:type_name -> minid.v1.Subnet
-	132, // 88: minid.v1.ListNetworksResponse.networks:type_name -> minid.v1.Network
-	104, // 89: minid.v1.ExecRequest.log:type_name -> minid.v1.LogConfig
-	147, // 90: minid.v1.ListProcessesResponse.processes:type_name -> minid.v1.Process
-	102, // 91: minid.v1.Process.exit:type_name -> minid.v1.Exit
-	154, // 92: minid.v1.AttachInput.open:type_name -> minid.v1.AttachOpen
-	155, // 93: minid.v1.AttachInput.resize:type_name -> minid.v1.TerminalSize
-	143, // 94: minid.v1.AttachOpen.exec:type_name -> minid.v1.ExecRequest
-	155, // 95: minid.v1.AttachOpen.size:type_name -> minid.v1.TerminalSize
-	157, // 96: minid.v1.AttachOutput.opened:type_name -> minid.v1.AttachOpened
-	102, // 97: minid.v1.AttachOutput.exit:type_name -> minid.v1.Exit
-	0,   // 98: minid.v1.System.Version:input_type -> minid.v1.VersionRequest
-	2,   // 99: minid.v1.System.Info:input_type -> minid.v1.InfoRequest
-	6,   // 100: minid.v1.System.Check:input_type -> minid.v1.CheckRequest
-	9,   // 101: minid.v1.System.CollectGarbage:input_type -> minid.v1.CollectGarbageRequest
-	11,  // 102: minid.v1.System.UpgradeSupervisor:input_type -> minid.v1.UpgradeSupervisorRequest
-	13,  // 103: minid.v1.System.Reload:input_type -> minid.v1.ReloadRequest
-	15,  // 104: minid.v1.System.Subscribe:input_type -> minid.v1.SubscribeRequest
-	18,  // 105: minid.v1.Namespaces.Create:input_type -> minid.v1.CreateNamespaceRequest
-	19,  // 106: minid.v1.Namespaces.List:input_type -> minid.v1.ListNamespacesRequest
-	21,  // 107: minid.v1.Namespaces.Delete:input_type -> minid.v1.DeleteNamespaceRequest
-	23,  // 108: minid.v1.Namespaces.SetLabels:input_type -> minid.v1.SetNamespaceLabelsRequest
-	26,  // 109: minid.v1.Images.List:input_type -> minid.v1.ListImagesRequest
-	28,  // 110: minid.v1.Images.Get:input_type -> minid.v1.GetImageRequest
-	30,  // 111: minid.v1.Images.Pull:input_type -> minid.v1.PullRequest
-	31,  // 112: minid.v1.Images.Push:input_type -> minid.v1.PushRequest
-	33,  // 113: minid.v1.Images.Tag:input_type -> minid.v1.TagRequest
-	34,  // 114: minid.v1.Images.SetLabels:input_type -> minid.v1.SetImageLabelsRequest
-	35,  // 115: minid.v1.Images.Delete:input_type -> minid.v1.DeleteImageRequest
-	37,  // 116: minid.v1.Images.Prune:input_type -> minid.v1.PruneImagesRequest
-	40,  // 117: minid.v1.Images.Import:input_type -> minid.v1.ImportRequest
-	43,  // 118: minid.v1.Images.Export:input_type -> minid.v1.ExportRequest
-	45,  // 119: minid.v1.Images.Check:input_type -> minid.v1.CheckImagesRequest
-	48,  // 120: minid.v1.Images.Usage:input_type -> minid.v1.UsageRequest
-	50,  // 121: minid.v1.Images.Unpack:input_type -> minid.v1.UnpackRequest
-	51,  // 122: minid.v1.Images.Convert:input_type -> minid.v1.ConvertRequest
-	53,  // 123: minid.v1.Images.Mount:input_type -> minid.v1.MountImageRequest
-	54,  // 124: minid.v1.Images.Unmount:input_type -> minid.v1.UnmountImageRequest
-	57,  // 125: minid.v1.Content.List:input_type -> minid.v1.ListContentRequest
-	58,  // 126: minid.v1.Content.Info:input_type -> minid.v1.ContentInfoRequest
-	59,  // 127: minid.v1.Content.Read:input_type -> minid.v1.ReadContentRequest
-	60,  // 128: minid.v1.Content.Write:input_type -> minid.v1.WriteContentRequest
-	62,  // 129: minid.v1.Content.Active:input_type -> minid.v1.ActiveRequest
-	65,  // 130: minid.v1.Content.Abort:input_type -> minid.v1.AbortRequest
-	67,  // 131: minid.v1.Content.Delete:input_type -> minid.v1.DeleteContentRequest
-	69,  // 132: minid.v1.Content.SetLabels:input_type -> minid.v1.SetContentLabelsRequest
-	30,  // 133: minid.v1.Content.Fetch:input_type -> minid.v1.PullRequest
-	70,  // 134: minid.v1.Content.FetchBlob:input_type -> minid.v1.FetchBlobRequest
-	71,  // 135: minid.v1.Content.PushObject:input_type -> minid.v1.PushObjectRequest
-	75,  // 136: minid.v1.Snapshots.List:input_type -> minid.v1.ListSnapshotsRequest
-	77,  // 137: minid.v1.Snapshots.Info:input_type -> minid.v1.SnapshotRequest
-	78,  // 138: minid.v1.Snapshots.Prepare:input_type -> minid.v1.PrepareSnapshotRequest
-	78,  // 139: minid.v1.Snapshots.View:input_type -> minid.v1.PrepareSnapshotRequest
-	77,  // 140: minid.v1.Snapshots.Mounts:input_type -> minid.v1.SnapshotRequest
-	79,  // 141: minid.v1.Snapshots.Commit:input_type -> minid.v1.CommitSnapshotRequest
-	77,  // 142: minid.v1.Snapshots.Remove:input_type -> minid.v1.SnapshotRequest
-	77,  // 143: minid.v1.Snapshots.Usage:input_type -> minid.v1.SnapshotRequest
-	82,  // 144: minid.v1.Snapshots.SetLabels:input_type -> minid.v1.SetSnapshotLabelsRequest
-	83,  // 145: minid.v1.Snapshots.Diff:input_type -> minid.v1.DiffRequest
-	86,  // 146: minid.v1.Leases.Create:input_type -> minid.v1.CreateLeaseRequest
-	87,  // 147: minid.v1.Leases.List:input_type -> minid.v1.ListLeasesRequest
-	89,  // 148: minid.v1.Leases.Delete:input_type -> minid.v1.DeleteLeaseRequest
-	91,  // 149: minid.v1.Leases.AddResource:input_type -> minid.v1.LeaseResourceRequest
-	103, // 150: minid.v1.Containers.Create:input_type -> minid.v1.CreateContainerRequest
-	110, // 151: minid.v1.Containers.List:input_type -> minid.v1.ListContainersRequest
-	106, // 152: minid.v1.Containers.Get:input_type -> minid.v1.ContainerRequest
-	112, // 153: minid.v1.Containers.SetLabels:input_type -> minid.v1.SetContainerLabelsRequest
-	113, // 154: minid.v1.Containers.Delete:input_type -> minid.v1.DeleteContainerRequest
-	106, // 155: minid.v1.Containers.Start:input_type -> minid.v1.ContainerRequest
-	106, // 156: minid.v1.Containers.Pause:input_type -> minid.v1.ContainerRequest
-	106, // 157: minid.v1.Containers.Resume:input_type -> minid.v1.ContainerRequest
-	117, // 158: minid.v1.Containers.Update:input_type -> minid.v1.UpdateContainerRequest
-	118, // 159: minid.v1.Containers.Stats:input_type -> minid.v1.StatsRequest
-	106, // 160: minid.v1.Containers.Top:input_type -> minid.v1.ContainerRequest
-	123, // 161: minid.v1.Containers.Logs:input_type -> minid.v1.LogsRequest
-	106, // 162: minid.v1.Containers.ReopenLog:input_type -> minid.v1.ContainerRequest
-	107, // 163: minid.v1.Containers.Stop:input_type -> minid.v1.StopRequest
-	107, // 164: minid.v1.Containers.Restart:input_type -> minid.v1.StopRequest
-	108, // 165: minid.v1.Containers.Rename:input_type -> minid.v1.RenameRequest
-	109, // 166: minid.v1.Containers.Connect:input_type -> minid.v1.ConnectRequest
-	109, // 167: minid.v1.Containers.Disconnect:input_type -> minid.v1.ConnectRequest
-	125, // 168: minid.v1.Containers.Checkpoint:input_type -> minid.v1.CheckpointRequest
-	127, // 169: minid.v1.Containers.Restore:input_type -> minid.v1.RestoreRequest
-	128, // 170: minid.v1.Containers.ListCheckpoints:input_type -> minid.v1.ListCheckpointsRequest
-	130, // 171: minid.v1.Containers.RemoveCheckpoint:input_type -> minid.v1.RemoveCheckpointRequest
-	106, // 172: minid.v1.Containers.CheckHealth:input_type -> minid.v1.ContainerRequest
-	135, // 173: minid.v1.Networks.Create:input_type -> minid.v1.CreateNetworkRequest
-	137, // 174: minid.v1.Networks.List:input_type -> minid.v1.ListNetworksRequest
-	136, // 175: minid.v1.Networks.Inspect:input_type -> minid.v1.NetworkRequest
-	136, // 176: minid.v1.Networks.Remove:input_type -> minid.v1.NetworkRequest
-	140, // 177: minid.v1.Networks.Prune:input_type -> minid.v1.PruneNetworksRequest
-	143, // 178: minid.v1.Processes.Exec:input_type -> minid.v1.ExecRequest
-	145, // 179: minid.v1.Processes.List:input_type -> minid.v1.ListProcessesRequest
-	148, // 180: minid.v1.Processes.Signal:input_type -> minid.v1.SignalRequest
-	150, // 181: minid.v1.Processes.Resize:input_type -> minid.v1.ResizeRequest
-	142, // 182: minid.v1.Processes.CloseStdin:input_type -> minid.v1.ProcessRequest
-	142, // 183: minid.v1.Processes.Wait:input_type -> minid.v1.ProcessRequest
-	142, // 184: minid.v1.Processes.Delete:input_type -> minid.v1.ProcessRequest
-	153, // 185: minid.v1.Processes.Attach:input_type -> minid.v1.AttachInput
-	1,   // 186: minid.v1.System.Version:output_type -> minid.v1.VersionResponse
-	3,   // 187: minid.v1.System.Info:output_type -> minid.v1.InfoResponse
-	7,   // 188: minid.v1.System.Check:output_type -> minid.v1.CheckResponse
-	10,  // 189: minid.v1.System.CollectGarbage:output_type -> minid.v1.CollectGarbageResponse
-	12,  // 190: minid.v1.System.UpgradeSupervisor:output_type -> minid.v1.UpgradeSupervisorResponse
-	14,  // 191: minid.v1.System.Reload:output_type -> minid.v1.ReloadResponse
-	16,  // 192: minid.v1.System.Subscribe:output_type -> minid.v1.Event
-	17,  // 193: minid.v1.Namespaces.Create:output_type -> minid.v1.Namespace
-	20,  // 194: minid.v1.Namespaces.List:output_type -> minid.v1.ListNamespacesResponse
-	22,  // 195: minid.v1.Namespaces.Delete:output_type -> minid.v1.DeleteNamespaceResponse
-	17,  // 196: minid.v1.Namespaces.SetLabels:output_type -> minid.v1.Namespace
-	27,  // 197: minid.v1.Images.List:output_type -> minid.v1.ListImagesResponse
-	25,  // 198: minid.v1.Images.Get:output_type -> minid.v1.Image
-	32,  // 199: minid.v1.Images.Pull:output_type -> minid.v1.Progress
-	32,  // 200: minid.v1.Images.Push:output_type -> minid.v1.Progress
-	25,  // 201: minid.v1.Images.Tag:output_type -> minid.v1.Image
-	25,  // 202: minid.v1.Images.SetLabels:output_type -> minid.v1.Image
-	36,  // 203: minid.v1.Images.Delete:output_type -> minid.v1.DeleteImageResponse
-	39,  // 204: minid.v1.Images.Prune:output_type -> minid.v1.PruneImagesResponse
-	42,  // 205: minid.v1.Images.Import:output_type -> minid.v1.ImportResponse
-	44,  // 206: minid.v1.Images.Export:output_type -> minid.v1.DataChunk
-	47,  // 207: minid.v1.Images.Check:output_type -> minid.v1.CheckImagesResponse
-	49,  // 208: minid.v1.Images.Usage:output_type -> minid.v1.UsageResponse
-	32,  // 209: minid.v1.Images.Unpack:output_type -> minid.v1.Progress
-	25,  // 210: minid.v1.Images.Convert:output_type -> minid.v1.Image
-	74,  // 211: minid.v1.Images.Mount:output_type -> minid.v1.MountsResponse
-	55,  // 212: minid.v1.Images.Unmount:output_type -> minid.v1.UnmountImageResponse
-	56,  // 213: minid.v1.Content.List:output_type -> minid.v1.ContentInfo
-	56,  // 214: minid.v1.Content.Info:output_type -> minid.v1.ContentInfo
-	44,  // 215: minid.v1.Content.Read:output_type -> minid.v1.DataChunk
-	61,  // 216: minid.v1.Content.Write:output_type -> minid.v1.WriteContentResponse
-	63,  // 217: minid.v1.Content.Active:output_type -> minid.v1.ActiveResponse
-	66,  // 218: minid.v1.Content.Abort:output_type -> minid.v1.AbortResponse
-	68,  // 219: minid.v1.Content.Delete:output_type -> minid.v1.DeleteContentResponse
-	56,  // 220: minid.v1.Content.SetLabels:output_type -> minid.v1.ContentInfo
-	32,  // 221: minid.v1.Content.Fetch:output_type -> minid.v1.Progress
-	32,  // 222: minid.v1.Content.FetchBlob:output_type -> minid.v1.Progress
-	32,  // 223: minid.v1.Content.PushObject:output_type -> minid.v1.Progress
-	76,  // 224: minid.v1.Snapshots.List:output_type -> minid.v1.ListSnapshotsResponse
-	72,  // 225: minid.v1.Snapshots.Info:output_type -> minid.v1.Snapshot
-	74,  // 226: minid.v1.Snapshots.Prepare:output_type -> minid.v1.MountsResponse
-	74,  // 227: minid.v1.Snapshots.View:output_type -> minid.v1.MountsResponse
-	74,  // 228: minid.v1.Snapshots.Mounts:output_type -> minid.v1.MountsResponse
-	72,  // 229: minid.v1.Snapshots.Commit:output_type -> minid.v1.Snapshot
-	80,  // 230: minid.v1.Snapshots.Remove:output_type -> minid.v1.RemoveSnapshotResponse
-	81,  // 231: minid.v1.Snapshots.Usage:output_type -> minid.v1.SnapshotUsage
-	72,  // 232: minid.v1.Snapshots.SetLabels:output_type -> minid.v1.Snapshot
-	24,  // 233: minid.v1.Snapshots.Diff:output_type -> minid.v1.Descriptor
-	84,  // 234: minid.v1.Leases.Create:output_type -> minid.v1.Lease
-	88,  // 235: minid.v1.Leases.List:output_type -> minid.v1.ListLeasesResponse
-	90,  // 236: minid.v1.Leases.Delete:output_type -> minid.v1.DeleteLeaseResponse
-	84,  // 237: minid.v1.Leases.AddResource:output_type -> minid.v1.Lease
-	92,  // 238: minid.v1.Containers.Create:output_type -> minid.v1.Container
-	111, // 239: minid.v1.Containers.List:output_type -> minid.v1.ListContainersResponse
-	92,  // 240: minid.v1.Containers.Get:output_type -> minid.v1.Container
-	92,  // 241: minid.v1.Containers.SetLabels:output_type -> minid.v1.Container
-	114, // 242: minid.v1.Containers.Delete:output_type -> minid.v1.DeleteContainerResponse
-	115, // 243: minid.v1.Containers.Start:output_type -> minid.v1.StartResponse
-	116, // 244: minid.v1.Containers.Pause:output_type -> minid.v1.ContainerActionResponse
-	116, // 245: minid.v1.Containers.Resume:output_type -> minid.v1.ContainerActionResponse
-	116, // 246: minid.v1.Containers.Update:output_type -> minid.v1.ContainerActionResponse
-	119, // 247: minid.v1.Containers.Stats:output_type -> minid.v1.StatsResponse
-	121, // 248: minid.v1.Containers.Top:output_type -> minid.v1.TopResponse
-	124, // 249: minid.v1.Containers.Logs:output_type -> minid.v1.LogEntry
-	116, // 250: minid.v1.Containers.ReopenLog:output_type -> minid.v1.ContainerActionResponse
-	116, // 251: minid.v1.Containers.Stop:output_type -> minid.v1.ContainerActionResponse
-	115, // 252: minid.v1.Containers.Restart:output_type -> minid.v1.StartResponse
-	92,  // 253: minid.v1.Containers.Rename:output_type -> minid.v1.Container
-	92,  // 254: minid.v1.Containers.Connect:output_type -> minid.v1.Container
-	92,  // 255: minid.v1.Containers.Disconnect:output_type -> minid.v1.Container
-	126, // 256: minid.v1.Containers.Checkpoint:output_type -> minid.v1.CheckpointResponse
-	115, // 257: minid.v1.Containers.Restore:output_type -> minid.v1.StartResponse
-	129, // 258: minid.v1.Containers.ListCheckpoints:output_type -> minid.v1.ListCheckpointsResponse
-	131, // 259: minid.v1.Containers.RemoveCheckpoint:output_type -> minid.v1.RemoveCheckpointResponse
-	101, // 260: minid.v1.Containers.CheckHealth:output_type -> minid.v1.HealthResult
-	132, // 261: minid.v1.Networks.Create:output_type -> minid.v1.Network
-	138, // 262: minid.v1.Networks.List:output_type -> minid.v1.ListNetworksResponse
-	132, // 263: minid.v1.Networks.Inspect:output_type -> minid.v1.Network
-	139, // 264: minid.v1.Networks.Remove:output_type -> minid.v1.RemoveNetworkResponse
-	141, // 265: minid.v1.Networks.Prune:output_type -> minid.v1.PruneNetworksResponse
-	144, // 266: minid.v1.Processes.Exec:output_type -> minid.v1.ExecResponse
-	146, // 267: minid.v1.Processes.List:output_type -> minid.v1.ListProcessesResponse
-	149, // 268: minid.v1.Processes.Signal:output_type -> minid.v1.SignalResponse
-	151, // 269: minid.v1.Processes.Resize:output_type -> minid.v1.ResizeResponse
-	152, // 270: minid.v1.Processes.CloseStdin:output_type -> minid.v1.CloseStdinResponse
-	102, // 271: minid.v1.Processes.Wait:output_type -> minid.v1.Exit
-	102, // 272: minid.v1.Processes.Delete:output_type -> minid.v1.Exit
-	156, // 273: minid.v1.Processes.Attach:output_type -> minid.v1.AttachOutput
-	186, // [186:274] is the sub-list for method output_type
-	98,  // [98:186] is the sub-list for method input_type
-	98,  // [98:98] is the sub-list for extension type_name
-	98,  // [98:98] is the sub-list for extension extendee
-	0,   // [0:98] is the sub-list for field type_name
+	124, // 76: minid.v1.TopResponse.processes:type_name -> minid.v1.ProcessInfo
+	123, // 77: minid.v1.TopResponse.rows:type_name -> minid.v1.TopRow
+	187, // 78: minid.v1.LogEntry.attributes:type_name -> minid.v1.LogEntry.AttributesEntry
+	25,  // 79: minid.v1.CheckpointResponse.image:type_name -> minid.v1.Image
+	188, // 80: minid.v1.Network.labels:type_name -> minid.v1.Network.LabelsEntry
+	189, // 81: minid.v1.Network.options:type_name -> minid.v1.Network.OptionsEntry
+	135, // 82: minid.v1.Network.subnets:type_name -> minid.v1.Subnet
+	136, // 83: minid.v1.Network.containers:type_name -> minid.v1.NetworkMember
+	190, // 84: minid.v1.Subnet.auxiliary:type_name -> minid.v1.Subnet.AuxiliaryEntry
+	94,  // 85: minid.v1.NetworkMember.endpoint:type_name -> minid.v1.EndpointStatus
+	191, // 86: minid.v1.CreateNetworkRequest.labels:type_name -> minid.v1.CreateNetworkRequest.LabelsEntry
+	192, // 87: minid.v1.CreateNetworkRequest.options:type_name -> minid.v1.CreateNetworkRequest.OptionsEntry
+	135, // 88: minid.v1.CreateNetworkRequest.subnets:type_name -> minid.v1.Subnet
+	134, // 89: minid.v1.ListNetworksResponse.networks:type_name -> minid.v1.Network
+	104, // 90: minid.v1.ExecRequest.log:type_name -> minid.v1.LogConfig
+	149, // 91: minid.v1.ListProcessesResponse.processes:type_name -> minid.v1.Process
+	102, // 92: minid.v1.Process.exit:type_name -> minid.v1.Exit
+	156, // 93: minid.v1.AttachInput.open:type_name -> minid.v1.AttachOpen
+	157, // 94: minid.v1.AttachInput.resize:type_name -> minid.v1.TerminalSize
+	145, // 95: minid.v1.AttachOpen.exec:type_name -> minid.v1.ExecRequest
+	157, // 96: minid.v1.AttachOpen.size:type_name -> minid.v1.TerminalSize
+	159, // 97: minid.v1.AttachOutput.opened:type_name -> minid.v1.AttachOpened
+	102, // 98: minid.v1.AttachOutput.exit:type_name -> minid.v1.Exit
+	0,   // 99: minid.v1.System.Version:input_type -> minid.v1.VersionRequest
+	2,   // 100: minid.v1.System.Info:input_type -> minid.v1.InfoRequest
+	6,   // 101: minid.v1.System.Check:input_type -> minid.v1.CheckRequest
+	9,   // 102: minid.v1.System.CollectGarbage:input_type -> minid.v1.CollectGarbageRequest
+	11,  // 103: minid.v1.System.UpgradeSupervisor:input_type -> minid.v1.UpgradeSupervisorRequest
+	13,  // 104: minid.v1.System.Reload:input_type -> minid.v1.ReloadRequest
+	15,  // 105: minid.v1.System.Subscribe:input_type -> minid.v1.SubscribeRequest
+	18,  // 106: minid.v1.Namespaces.Create:input_type -> minid.v1.CreateNamespaceRequest
+	19,  // 107: minid.v1.Namespaces.List:input_type -> minid.v1.ListNamespacesRequest
+	21,  // 108: minid.v1.Namespaces.Delete:input_type -> minid.v1.DeleteNamespaceRequest
+	23,  // 109: minid.v1.Namespaces.SetLabels:input_type -> minid.v1.SetNamespaceLabelsRequest
+	26,  // 110: minid.v1.Images.List:input_type -> minid.v1.ListImagesRequest
+	28,  // 111: minid.v1.Images.Get:input_type -> minid.v1.GetImageRequest
+	30,  // 112: minid.v1.Images.Pull:input_type -> minid.v1.PullRequest
+	31,  // 113: minid.v1.Images.Push:input_type -> minid.v1.PushRequest
+	33,  // 114: minid.v1.Images.Tag:input_type -> minid.v1.TagRequest
+	34,  // 115: minid.v1.Images.SetLabels:input_type -> minid.v1.SetImageLabelsRequest
+	35,  // 116: minid.v1.Images.Delete:input_type -> minid.v1.DeleteImageRequest
+	37,  // 117: minid.v1.Images.Prune:input_type -> minid.v1.PruneImagesRequest
+	40,  // 118: minid.v1.Images.Import:input_type -> minid.v1.ImportRequest
+	43,  // 119: minid.v1.Images.Export:input_type -> minid.v1.ExportRequest
+	45,  // 120: minid.v1.Images.Check:input_type -> minid.v1.CheckImagesRequest
+	48,  // 121: minid.v1.Images.Usage:input_type -> minid.v1.UsageRequest
+	50,  // 122: minid.v1.Images.Unpack:input_type -> minid.v1.UnpackRequest
+	51,  // 123: minid.v1.Images.Convert:input_type -> minid.v1.ConvertRequest
+	53,  // 124: minid.v1.Images.Mount:input_type -> minid.v1.MountImageRequest
+	54,  // 125: minid.v1.Images.Unmount:input_type -> minid.v1.UnmountImageRequest
+	57,  // 126: minid.v1.Content.List:input_type -> minid.v1.ListContentRequest
+	58,  // 127: minid.v1.Content.Info:input_type -> minid.v1.ContentInfoRequest
+	59,  // 128: minid.v1.Content.Read:input_type -> minid.v1.ReadContentRequest
+	60,  // 129: minid.v1.Content.Write:input_type -> minid.v1.WriteContentRequest
+	62,  // 130: minid.v1.Content.Active:input_type -> minid.v1.ActiveRequest
+	65,  // 131: minid.v1.Content.Abort:input_type -> minid.v1.AbortRequest
+	67,  // 132: minid.v1.Content.Delete:input_type -> minid.v1.DeleteContentRequest
+	69,  // 133: minid.v1.Content.SetLabels:input_type -> minid.v1.SetContentLabelsRequest
+	30,  // 134: minid.v1.Content.Fetch:input_type -> minid.v1.PullRequest
+	70,  // 135: minid.v1.Content.FetchBlob:input_type -> minid.v1.FetchBlobRequest
+	71,  // 136: minid.v1.Content.PushObject:input_type -> minid.v1.PushObjectRequest
+	75,  // 137: minid.v1.Snapshots.List:input_type -> minid.v1.ListSnapshotsRequest
+	77,  // 138: minid.v1.Snapshots.Info:input_type -> minid.v1.SnapshotRequest
+	78,  // 139: minid.v1.Snapshots.Prepare:input_type -> minid.v1.PrepareSnapshotRequest
+	78,  // 140: minid.v1.Snapshots.View:input_type -> minid.v1.PrepareSnapshotRequest
+	77,  // 141: minid.v1.Snapshots.Mounts:input_type -> minid.v1.SnapshotRequest
+	79,  // 142: minid.v1.Snapshots.Commit:input_type -> minid.v1.CommitSnapshotRequest
+	77,  // 143: minid.v1.Snapshots.Remove:input_type -> minid.v1.SnapshotRequest
+	77,  // 144: minid.v1.Snapshots.Usage:input_type -> minid.v1.SnapshotRequest
+	82,  // 145: minid.v1.Snapshots.SetLabels:input_type -> minid.v1.SetSnapshotLabelsRequest
+	83,  // 146: minid.v1.Snapshots.Diff:input_type -> minid.v1.DiffRequest
+	86,  // 147: minid.v1.Leases.Create:input_type -> minid.v1.CreateLeaseRequest
+	87,  // 148: minid.v1.Leases.List:input_type -> minid.v1.ListLeasesRequest
+	89,  // 149: minid.v1.Leases.Delete:input_type -> minid.v1.DeleteLeaseRequest
+	91,  // 150: minid.v1.Leases.AddResource:input_type -> minid.v1.LeaseResourceRequest
+	103, // 151: minid.v1.Containers.Create:input_type -> minid.v1.CreateContainerRequest
+	110, // 152: minid.v1.Containers.List:input_type -> minid.v1.ListContainersRequest
+	106, // 153: minid.v1.Containers.Get:input_type -> minid.v1.ContainerRequest
+	112, // 154: minid.v1.Containers.SetLabels:input_type -> minid.v1.SetContainerLabelsRequest
+	113, // 155: minid.v1.Containers.Delete:input_type -> minid.v1.DeleteContainerRequest
+	106, // 156: minid.v1.Containers.Start:input_type -> minid.v1.ContainerRequest
+	106, // 157: minid.v1.Containers.Pause:input_type -> minid.v1.ContainerRequest
+	106, // 158: minid.v1.Containers.Resume:input_type -> minid.v1.ContainerRequest
+	117, // 159: minid.v1.Containers.Update:input_type -> minid.v1.UpdateContainerRequest
+	118, // 160: minid.v1.Containers.Stats:input_type -> minid.v1.StatsRequest
+	121, // 161: minid.v1.Containers.Top:input_type -> minid.v1.TopRequest
+	125, // 162: minid.v1.Containers.Logs:input_type -> minid.v1.LogsRequest
+	106, // 163: minid.v1.Containers.ReopenLog:input_type -> minid.v1.ContainerRequest
+	107, // 164: minid.v1.Containers.Stop:input_type -> minid.v1.StopRequest
+	107, // 165: minid.v1.Containers.Restart:input_type -> minid.v1.StopRequest
+	108, // 166: minid.v1.Containers.Rename:input_type -> minid.v1.RenameRequest
+	109, // 167: minid.v1.Containers.Connect:input_type -> minid.v1.ConnectRequest
+	109, // 168: minid.v1.Containers.Disconnect:input_type -> minid.v1.ConnectRequest
+	127, // 169: minid.v1.Containers.Checkpoint:input_type -> minid.v1.CheckpointRequest
+	129, // 170: minid.v1.Containers.Restore:input_type -> minid.v1.RestoreRequest
+	130, // 171: minid.v1.Containers.ListCheckpoints:input_type -> minid.v1.ListCheckpointsRequest
+	132, // 172: minid.v1.Containers.RemoveCheckpoint:input_type -> minid.v1.RemoveCheckpointRequest
+	106, // 173: minid.v1.Containers.CheckHealth:input_type -> minid.v1.ContainerRequest
+	137, // 174: minid.v1.Networks.Create:input_type -> minid.v1.CreateNetworkRequest
+	139, // 175: minid.v1.Networks.List:input_type -> minid.v1.ListNetworksRequest
+	138, // 176: minid.v1.Networks.Inspect:input_type -> minid.v1.NetworkRequest
+	138, // 177: minid.v1.Networks.Remove:input_type -> minid.v1.NetworkRequest
+	142, // 178: minid.v1.Networks.Prune:input_type -> minid.v1.PruneNetworksRequest
+	145, // 179: minid.v1.Processes.Exec:input_type -> minid.v1.ExecRequest
+	147, // 180: minid.v1.Processes.List:input_type -> minid.v1.ListProcessesRequest
+	150, // 181: minid.v1.Processes.Signal:input_type -> minid.v1.SignalRequest
+	152, // 182: minid.v1.Processes.Resize:input_type -> minid.v1.ResizeRequest
+	144, // 183: minid.v1.Processes.CloseStdin:input_type -> minid.v1.ProcessRequest
+	144, // 184: minid.v1.Processes.Wait:input_type -> minid.v1.ProcessRequest
+	144, // 185: minid.v1.Processes.Delete:input_type -> minid.v1.ProcessRequest
+	155, // 186: minid.v1.Processes.Attach:input_type -> minid.v1.AttachInput
+	1,   // 187: minid.v1.System.Version:output_type -> minid.v1.VersionResponse
+	3,   // 188: minid.v1.System.Info:output_type -> minid.v1.InfoResponse
+	7,   // 189: minid.v1.System.Check:output_type -> minid.v1.CheckResponse
+	10,  // 190: minid.v1.System.CollectGarbage:output_type -> minid.v1.CollectGarbageResponse
+	12,  // 191: minid.v1.System.UpgradeSupervisor:output_type -> minid.v1.UpgradeSupervisorResponse
+	14,  // 192: minid.v1.System.Reload:output_type -> minid.v1.ReloadResponse
+	16,  // 193: minid.v1.System.Subscribe:output_type -> minid.v1.Event
+	17,  // 194: minid.v1.Namespaces.Create:output_type -> minid.v1.Namespace
+	20,  // 195: minid.v1.Namespaces.List:output_type -> minid.v1.ListNamespacesResponse
+	22,  // 196: minid.v1.Namespaces.Delete:output_type -> minid.v1.DeleteNamespaceResponse
+	17,  // 197: minid.v1.Namespaces.SetLabels:output_type -> minid.v1.Namespace
+	27,  // 198: minid.v1.Images.List:output_type -> minid.v1.ListImagesResponse
+	25,  // 199: minid.v1.Images.Get:output_type -> minid.v1.Image
+	32,  // 200: minid.v1.Images.Pull:output_type -> minid.v1.Progress
+	32,  // 201: minid.v1.Images.Push:output_type -> minid.v1.Progress
+	25,  // 202: minid.v1.Images.Tag:output_type -> minid.v1.Image
+	25,  // 203: minid.v1.Images.SetLabels:output_type -> minid.v1.Image
+	36,  // 204: minid.v1.Images.Delete:output_type -> minid.v1.DeleteImageResponse
+	39,  // 205: minid.v1.Images.Prune:output_type -> minid.v1.PruneImagesResponse
+	42,  // 206: minid.v1.Images.Import:output_type -> minid.v1.ImportResponse
+	44,  // 207: minid.v1.Images.Export:output_type -> minid.v1.DataChunk
+	47,  // 208: minid.v1.Images.Check:output_type -> minid.v1.CheckImagesResponse
+	49,  // 209: minid.v1.Images.Usage:output_type -> minid.v1.UsageResponse
+	32,  // 210: minid.v1.Images.Unpack:output_type -> minid.v1.Progress
+	25,  // 211: minid.v1.Images.Convert:output_type -> minid.v1.Image
+	74,  // 212: minid.v1.Images.Mount:output_type -> minid.v1.MountsResponse
+	55,  // 213: minid.v1.Images.Unmount:output_type -> minid.v1.UnmountImageResponse
+	56,  // 214: minid.v1.Content.List:output_type -> minid.v1.ContentInfo
+	56,  // 215: minid.v1.Content.Info:output_type -> minid.v1.ContentInfo
+	44,  // 216: minid.v1.Content.Read:output_type -> minid.v1.DataChunk
+	61,  // 217: minid.v1.Content.Write:output_type -> minid.v1.WriteContentResponse
+	63,  // 218: minid.v1.Content.Active:output_type -> minid.v1.ActiveResponse
+	66,  // 219: minid.v1.Content.Abort:output_type -> minid.v1.AbortResponse
+	68,  // 220: minid.v1.Content.Delete:output_type -> minid.v1.DeleteContentResponse
+	56,  // 221: minid.v1.Content.SetLabels:output_type -> minid.v1.ContentInfo
+	32,  // 222: minid.v1.Content.Fetch:output_type -> minid.v1.Progress
+	32,  // 223: minid.v1.Content.FetchBlob:output_type -> minid.v1.Progress
+	32,  // 224: minid.v1.Content.PushObject:output_type -> minid.v1.Progress
+	76,  // 225: minid.v1.Snapshots.List:output_type -> minid.v1.ListSnapshotsResponse
+	72,  // 226: minid.v1.Snapshots.Info:output_type -> minid.v1.Snapshot
+	74,  // 227: minid.v1.Snapshots.Prepare:output_type -> minid.v1.MountsResponse
+	74,  // 228: minid.v1.Snapshots.View:output_type -> minid.v1.MountsResponse
+	74,  // 229: minid.v1.Snapshots.Mounts:output_type -> minid.v1.MountsResponse
+	72,  // 230: minid.v1.Snapshots.Commit:output_type -> minid.v1.Snapshot
+	80,  // 231: minid.v1.Snapshots.Remove:output_type -> minid.v1.RemoveSnapshotResponse
+	81,  // 232: minid.v1.Snapshots.Usage:output_type -> minid.v1.SnapshotUsage
+	72,  // 233: minid.v1.Snapshots.SetLabels:output_type -> minid.v1.Snapshot
+	24,  // 234: minid.v1.Snapshots.Diff:output_type -> minid.v1.Descriptor
+	84,  // 235: minid.v1.Leases.Create:output_type -> minid.v1.Lease
+	88,  // 236: minid.v1.Leases.List:output_type -> minid.v1.ListLeasesResponse
+	90,  // 237: minid.v1.Leases.Delete:output_type -> minid.v1.DeleteLeaseResponse
+	84,  // 238: minid.v1.Leases.AddResource:output_type -> minid.v1.Lease
+	92,  // 239: minid.v1.Containers.Create:output_type -> minid.v1.Container
+	111, // 240: minid.v1.Containers.List:output_type -> minid.v1.ListContainersResponse
+	92,  // 241: minid.v1.Containers.Get:output_type -> minid.v1.Container
+	92,  // 242: minid.v1.Containers.SetLabels:output_type -> minid.v1.Container
+	114, // 243: minid.v1.Containers.Delete:output_type -> minid.v1.DeleteContainerResponse
+	115, // 244: minid.v1.Containers.Start:output_type -> minid.v1.StartResponse
+	116, // 245: minid.v1.Containers.Pause:output_type -> minid.v1.ContainerActionResponse
+	116, // 246: minid.v1.Containers.Resume:output_type -> minid.v1.ContainerActionResponse
+	116, // 247: minid.v1.Containers.Update:output_type -> minid.v1.ContainerActionResponse
+	119, // 248: minid.v1.Containers.Stats:output_type -> minid.v1.StatsResponse
+	122, // 249: minid.v1.Containers.Top:output_type -> minid.v1.TopResponse
+	126, // 250: minid.v1.Containers.Logs:output_type -> minid.v1.LogEntry
+	116, // 251: minid.v1.Containers.ReopenLog:output_type -> minid.v1.ContainerActionResponse
+	116, // 252: minid.v1.Containers.Stop:output_type -> minid.v1.ContainerActionResponse
+	115, // 253: minid.v1.Containers.Restart:output_type -> minid.v1.StartResponse
+	92,  // 254: minid.v1.Containers.Rename:output_type -> minid.v1.Container
+	92,  // 255: minid.v1.Containers.Connect:output_type -> minid.v1.Container
+	92,  // 256: minid.v1.Containers.Disconnect:output_type -> minid.v1.Container
+	128, // 257: minid.v1.Containers.Checkpoint:output_type -> minid.v1.CheckpointResponse
+	115, // 258: minid.v1.Containers.Restore:output_type -> minid.v1.StartResponse
+	131, // 259: minid.v1.Containers.ListCheckpoints:output_type -> minid.v1.ListCheckpointsResponse
+	133, // 260: minid.v1.Containers.RemoveCheckpoint:output_type -> minid.v1.RemoveCheckpointResponse
+	101, // 261: minid.v1.Containers.CheckHealth:output_type -> minid.v1.HealthResult
+	134, // 262: minid.v1.Networks.Create:output_type -> minid.v1.Network
+	140, // 263: minid.v1.Networks.List:output_type -> minid.v1.ListNetworksResponse
+	134, // 264: minid.v1.Networks.Inspect:output_type -> minid.v1.Network
+	141, // 265: minid.v1.Networks.Remove:output_type -> minid.v1.RemoveNetworkResponse
+	143, // 266: minid.v1.Networks.Prune:output_type -> minid.v1.PruneNetworksResponse
+	146, // 267: minid.v1.Processes.Exec:output_type -> minid.v1.ExecResponse
+	148, // 268: minid.v1.Processes.List:output_type -> minid.v1.ListProcessesResponse
+	151, // 269: minid.v1.Processes.Signal:output_type -> minid.v1.SignalResponse
+	153, // 270: minid.v1.Processes.Resize:output_type -> minid.v1.ResizeResponse
+	154, // 271: minid.v1.Processes.CloseStdin:output_type -> minid.v1.CloseStdinResponse
+	102, // 272: minid.v1.Processes.Wait:output_type -> minid.v1.Exit
+	102, // 273: minid.v1.Processes.Delete:output_type -> minid.v1.Exit
+	158, // 274: minid.v1.Processes.Attach:output_type -> minid.v1.AttachOutput
+	187, // [187:275] is the sub-list for method output_type
+	99,  // [99:187] is the sub-list for method input_type
+	99,  // [99:99] is the sub-list for extension type_name
+	99,  // [99:99] is the sub-list for extension extendee
+	0,   // [0:99] is the sub-list for field type_name
 }
 
 func init() { file_minid_proto_init() }
@@ -12750,7 +12883,7 @@ func file_minid_proto_init() {
 		return
 	}
 	file_minid_proto_msgTypes[107].OneofWrappers = []any{}
-	file_minid_proto_msgTypes[153].OneofWrappers = []any{
+	file_minid_proto_msgTypes[155].OneofWrappers = []any{
 		(*AttachInput_Open)(nil),
 		(*AttachInput_Stdin)(nil),
 		(*AttachInput_Resize)(nil),
@@ -12758,7 +12891,7 @@ func file_minid_proto_init() {
 		(*AttachInput_Signal)(nil),
 		(*AttachInput_Detach)(nil),
 	}
-	file_minid_proto_msgTypes[156].OneofWrappers = []any{
+	file_minid_proto_msgTypes[158].OneofWrappers = []any{
 		(*AttachOutput_Opened)(nil),
 		(*AttachOutput_Stdout)(nil),
 		(*AttachOutput_Stderr)(nil),
@@ -12771,7 +12904,7 @@ func file_minid_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_minid_proto_rawDesc), len(file_minid_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   191,
+			NumMessages:   193,
 			NumExtensions: 0,
 			NumServices:   9,
 		},

@@ -2473,7 +2473,7 @@ type ContainersClient interface {
 	Resume(ctx context.Context, in *ContainerRequest, opts ...grpc.CallOption) (*ContainerActionResponse, error)
 	Update(ctx context.Context, in *UpdateContainerRequest, opts ...grpc.CallOption) (*ContainerActionResponse, error)
 	Stats(ctx context.Context, in *StatsRequest, opts ...grpc.CallOption) (*StatsResponse, error)
-	Top(ctx context.Context, in *ContainerRequest, opts ...grpc.CallOption) (*TopResponse, error)
+	Top(ctx context.Context, in *TopRequest, opts ...grpc.CallOption) (*TopResponse, error)
 	Logs(ctx context.Context, in *LogsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[LogEntry], error)
 	ReopenLog(ctx context.Context, in *ContainerRequest, opts ...grpc.CallOption) (*ContainerActionResponse, error)
 	// Stop asks a container to end and kills it after the timeout. It is not restarted, whatever its policy says. One that
@@ -2606,7 +2606,7 @@ func (c *containersClient) Stats(ctx context.Context, in *StatsRequest, opts ...
 	return out, nil
 }
 
-func (c *containersClient) Top(ctx context.Context, in *ContainerRequest, opts ...grpc.CallOption) (*TopResponse, error) {
+func (c *containersClient) Top(ctx context.Context, in *TopRequest, opts ...grpc.CallOption) (*TopResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(TopResponse)
 	err := c.cc.Invoke(ctx, Containers_Top_FullMethodName, in, out, cOpts...)
@@ -2760,7 +2760,7 @@ type ContainersServer interface {
 	Resume(context.Context, *ContainerRequest) (*ContainerActionResponse, error)
 	Update(context.Context, *UpdateContainerRequest) (*ContainerActionResponse, error)
 	Stats(context.Context, *StatsRequest) (*StatsResponse, error)
-	Top(context.Context, *ContainerRequest) (*TopResponse, error)
+	Top(context.Context, *TopRequest) (*TopResponse, error)
 	Logs(*LogsRequest, grpc.ServerStreamingServer[LogEntry]) error
 	ReopenLog(context.Context, *ContainerRequest) (*ContainerActionResponse, error)
 	// Stop asks a container to end and kills it after the timeout. It is not restarted, whatever its policy says. One that
@@ -2823,7 +2823,7 @@ func (UnimplementedContainersServer) Update(context.Context, *UpdateContainerReq
 func (UnimplementedContainersServer) Stats(context.Context, *StatsRequest) (*StatsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Stats not implemented")
 }
-func (UnimplementedContainersServer) Top(context.Context, *ContainerRequest) (*TopResponse, error) {
+func (UnimplementedContainersServer) Top(context.Context, *TopRequest) (*TopResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Top not implemented")
 }
 func (UnimplementedContainersServer) Logs(*LogsRequest, grpc.ServerStreamingServer[LogEntry]) error {
@@ -3064,7 +3064,7 @@ func _Containers_Stats_Handler(srv interface{}, ctx context.Context, dec func(in
 }
 
 func _Containers_Top_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
-	in := new(ContainerRequest)
+	in := new(TopRequest)
 	if err := dec(in); err != nil {
 		return nil, err
 	}
@@ -3076,7 +3076,7 @@ func _Containers_Top_Handler(srv interface{}, ctx context.Context, dec func(inte
 		FullMethod: Containers_Top_FullMethodName,
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
-		return srv.(ContainersServer).Top(ctx, req.(*ContainerRequest))
+		return srv.(ContainersServer).Top(ctx, req.(*TopRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }

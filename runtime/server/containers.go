@@ -261,7 +261,18 @@ func (s *containersServer) Stats(ctx context.Context, r *api.StatsRequest) (*api
 	return out, nil
 }
 
-func (s *containersServer) Top(ctx context.Context, r *api.ContainerRequest) (*api.TopResponse, error) {
+func (s *containersServer) Top(ctx context.Context, r *api.TopRequest) (*api.TopResponse, error) {
+	if len(r.PsOptions) > 0 {
+		table, err := s.Engine.TopBy(ctx, namespace(r), r.Id, r.PsOptions)
+		if err != nil {
+			return nil, err
+		}
+		out := &api.TopResponse{Titles: table.Titles}
+		for _, row := range table.Rows {
+			out.Rows = append(out.Rows, &api.TopRow{Cells: row})
+		}
+		return out, nil
+	}
 	list, err := s.Engine.Top(ctx, namespace(r), r.Id)
 	if err != nil {
 		return nil, err

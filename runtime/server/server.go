@@ -60,6 +60,7 @@ type Engine interface {
 	Update(ctx context.Context, ns, id string, r *specs.LinuxResources) error
 	Stats(ctx context.Context, ns string, ids []string, parts stats.Parts) (map[string]stats.Stats, error)
 	Top(ctx context.Context, ns, id string) ([]engine.ProcessInfo, error)
+	TopBy(ctx context.Context, ns, id string, options []string) (engine.ProcessTable, error)
 	Logs(ctx context.Context, ns, id string, o engine.LogOptions, each func(logs.Entry) error) error
 	ReopenLog(ctx context.Context, ns, id string) error
 	Checkpoint(ctx context.Context, ns, id string, o engine.CheckpointOptions) error

@@ -32,33 +32,44 @@ const (
 	padding  = 3
 )
 
-// tabulate prints the rows below their header. The last column is as wide as what is in it.
+// tabulate prints these fields of the rows below those of their header.
 func tabulate[T any](w io.Writer, fields [][]int, header T, rows []T) error {
-	cells := make([]string, 0, len(fields)*(len(rows)+1))
-	widths := make([]int, len(fields))
-	add := func(row T) {
+	cells := func(row T) []string {
 		v := reflect.ValueOf(row)
+		out := make([]string, len(fields))
 		for i, index := range fields {
-			cell := v.FieldByIndex(index).String()
-			cells = append(cells, cell)
+			out[i] = v.FieldByIndex(index).String()
+		}
+		return out
+	}
+	all := make([][]string, len(rows))
+	for i, row := range rows {
+		all[i] = cells(row)
+	}
+	return Rows(w, cells(header), all)
+}
+
+// Rows prints a table of rows that are as long as their titles. The last column is as wide as what is in it.
+func Rows(w io.Writer, titles []string, rows [][]string) error {
+	widths := make([]int, len(titles))
+	all := append([][]string{titles}, rows...)
+	for _, row := range all {
+		for i, cell := range row {
 			widths[i] = max(widths[i], utf8.RuneCountInString(cell)+padding)
 		}
 	}
-	add(header)
-	for _, row := range rows {
-		add(row)
-	}
 	var out []byte
-	for n, cell := range cells {
-		i := n % len(fields)
-		out = append(out, cell...)
-		if i == len(fields)-1 {
-			out = append(out, '\n')
-			continue
+	for _, row := range all {
+		for i, cell := range row {
+			out = append(out, cell...)
+			if i == len(row)-1 {
+				break
+			}
+			for range max(widths[i], minWidth) - utf8.RuneCountInString(cell) {
+				out = append(out, ' ')
+			}
 		}
-		for range max(widths[i], minWidth) - utf8.RuneCountInString(cell) {
-			out = append(out, ' ')
-		}
+		out = append(out, '\n')
 	}
 	_, err := w.Write(out)
 	return err

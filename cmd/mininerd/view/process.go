@@ -120,3 +120,12 @@ func untilTime(text string, now time.Time) (time.Time, error) {
 	}
 	return t, nil
 }
+
+// Cells are the rows of ps(1).
+func Cells(rows []*api.TopRow) [][]string {
+	all := make([][]string, len(rows))
+	for i, r := range rows {
+		all[i] = r.Cells
+	}
+	return all
+}
