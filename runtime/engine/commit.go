@@ -120,6 +120,15 @@ func ofContainer(config *oci.Config, c Container, s *specs.Spec) {
 		}
 	}
 	config.ExposedPorts = exposedBy(c)
+	config.Volumes = maps.Clone(c.ImageConfig.Volumes)
+	for _, m := range r.Mounts {
+		if m.Type == MountVolume && !m.Inherited && volumeOf(m).Anonymous {
+			if config.Volumes == nil {
+				config.Volumes = map[string]struct{}{}
+			}
+			config.Volumes[m.Target] = struct{}{}
+		}
+	}
 }
 
 // mergeEnv is a request's environment, and then the image's that it neither sets nor, by KEY alone, takes away.

@@ -72,6 +72,7 @@ func (e *Engine) exited(l *live, p *proc, x wire.Exit) {
 
 // afterExit frees what a container has only while it runs, and plans what becomes of it.
 func (e *Engine) afterExit(l *live) {
+	e.tellUnmounted(l.record())
 	e.untune(l)
 	if l.record().AutoRemove {
 		e.autoRemove(l)

@@ -165,6 +165,15 @@ func (e *Engine) publishVolume(r volume.Record, action string, attributes map[st
 	e.Events.Publish(events.Event{Time: time.Now(), Namespace: r.Namespace, Type: "volume", Action: action, ID: r.Name, Attributes: said})
 }
 
+// tellUnmounted publishes that a container that has ended uses its volumes no more.
+func (e *Engine) tellUnmounted(c Container) {
+	for _, i := range volumeMounts(c) {
+		if r, err := e.findVolume(c.Namespace, c.Request.Mounts[i].Source); err == nil {
+			e.publishVolume(r, "unmount", map[string]string{"container": c.ID})
+		}
+	}
+}
+
 // volumeOf is what a mount asks of its volume.
 func volumeOf(m spec.Mount) spec.Volume {
 	if m.Volume == nil {

@@ -24,7 +24,7 @@ const commitScript = `mkdir -p /made/sub; echo new > /made/file; ln /made/file /
 func TestArchivesCommitIsLikeDocker(t *testing.T) {
 	n, docker := beside(t)
 	for _, of := range []nerd{n, docker} {
-		of.do("run", "-d", "--name", "work", "--network", "none", "-e", "A=b", "-w", "/tmp", "-u", "0", "--label", "of=container", "--expose", "7000", "bb:1", "sh", "-c", commitScript)
+		of.do("run", "-d", "--name", "work", "--network", "none", "-e", "A=b", "-w", "/tmp", "-u", "0", "--label", "of=container", "--expose", "7000", "-v", "/anon", "bb:1", "sh", "-c", commitScript)
 		testenv.Eventually(t, 20*time.Second, "the files are made", func() bool { return strings.Contains(of.try(nil, "logs", "work").Stdout, "ready") })
 	}
 	id := regexp.MustCompile(`^sha256:[0-9a-f]{64}\n$`)

@@ -87,7 +87,7 @@ func compareCodes(t *testing.T, n, docker nerd) {
 		"exec nosuch true", "exec -u nosuch codes true", "kill -s NOSUCH codes", "stop nosuch", "rm codes", "inspect nosuch", "logs nosuch", "cp codes:/nosuch /tmp", "wait nosuch",
 		"pause nosuch", "update --memory 1k codes", "rename codes codes", "port codes 80", "top codes", "top codes -o pid,comm", "top codes -eo comm", "top codes -o pid=", "top codes -o nosuch", "top codes aux", "network inspect nosuch", "network rm nosuch-network", "rmi nosuch",
 		"tag nosuch other", "save nosuch", "history nosuch", "push nosuch.example.invalid/x", "events --since nosuch", "ps --filter nosuch=1", "images --filter dangling=nosuch",
-		"container nosuch", "attach nosuch",
+		"container nosuch", "attach nosuch", "inspect -f {{.Config.Labels.nosuch}} codes", "inspect -f {{.NoSuch}} codes", "inspect -f {{.Config.NoSuch}} codes",
 	} {
 		args := words(line)
 		want, got := docker.try(nil, args...), n.try(nil, args...)

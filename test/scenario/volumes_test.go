@@ -87,6 +87,10 @@ func volumeVerbs(t *testing.T, v volumes) {
 		t.Errorf("a volume without a name is called %q", unnamed)
 	}
 	v.sh("head -c 100000 /dev/zero > /d/zero", "-v", "data:/d")
+	told := v.do("events", "--since", "1", "--until", "0s", "--filter", "volume=data", "--format", "{{.Action}} {{.Actor.Attributes.driver}} {{.Actor.Attributes.nothing}}")
+	if told != "create local <no value>\nmount local <no value>\nunmount local <no value>\n" {
+		t.Errorf("events of a volume: %q", told)
+	}
 	v.do("run", "-d", "--name=user", "--network=none", "-v", "data:/d", v.image, "sleep", "600")
 	v.listed("data", "-f", "name=dat", "-f", "dangling=false")
 	v.listed("data", "-f", "label=a=b")

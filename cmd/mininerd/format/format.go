@@ -109,7 +109,8 @@ func Documents[T any](w io.Writer, format string, documents []T) error {
 // One prints one document by a template, or as JSON when the format is "json".
 func One(w io.Writer, format string, value any) error { return Documents(w, format, []any{value}) }
 
-// document tries the document as it is, then as its JSON.
+// document tries the document as it is, then as its JSON. A key that a map does not have is "<no value>" in the former, as
+// docker prints it, and in the latter, where every field is a key, a mistake.
 func document(w io.Writer, t *template.Template, d any) error {
 	err := execute(w, t, d)
 	if err == nil {
@@ -122,7 +123,7 @@ func document(w io.Writer, t *template.Template, d any) error {
 	var generic any
 	decoder := json.NewDecoder(bytes.NewReader(data))
 	decoder.UseNumber()
-	if decoder.Decode(&generic) != nil || execute(w, t, generic) != nil {
+	if decoder.Decode(&generic) != nil || execute(w, t.Option("missingkey=error"), generic) != nil {
 		return err
 	}
 	return nil
@@ -138,7 +139,7 @@ func indented(w io.Writer, v any) error {
 // parse reads a template as a shell gives it: \t and \n are what they mean.
 func parse(text string, f template.FuncMap) (*template.Template, error) {
 	text = strings.NewReplacer(`\t`, "\t", `\n`, "\n").Replace(text)
-	t, err := template.New("").Option("missingkey=error").Funcs(f).Parse(text)
+	t, err := template.New("").Funcs(f).Parse(text)
 	if err != nil {
 		return nil, fmt.Errorf("template parsing error: %w: %w", err, errdefs.ErrInvalidArgument)
 	}
