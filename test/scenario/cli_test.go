@@ -78,7 +78,7 @@ func TestWrongCommandLines(t *testing.T) {
 	refused(t, call{}.run(t, &testenv.DaemonProcess{Address: "/etc/passwd"}, "images", "ls"), "nobody listens at /etc/passwd")
 }
 
-// TestCompletion completes in a real bash, as far as the other shells are installed there too, and checks their scripts.
+// TestCompletion completes in a real bash.
 func TestCompletion(t *testing.T) {
 	script := alone(t, "completion", "bash").Stdout
 	bin := filepath.Dir(testenv.Binary(t, "minictr"))
@@ -100,24 +100,56 @@ func TestCompletion(t *testing.T) {
 			t.Errorf("%s: completed with %q, want %q", words, got, want)
 		}
 	}
-	for shell, check := range map[string][]string{"zsh": {"zsh", "-n"}, "fish": {"fish", "--no-execute"}} {
-		text := alone(t, "completion", shell).Stdout
-		if !strings.Contains(text, "minictr") {
-			t.Errorf("%s: %q", shell, text)
+}
+
+// TestCompletionElsewhere completes in a real fish and a real zsh, the latter on a terminal, for each of the programs.
+func TestCompletionElsewhere(t *testing.T) {
+	testenv.Need(t, "fish", "zsh")
+	bin := filepath.Dir(testenv.Binary(t, "minictr"))
+	t.Setenv("PATH", bin+":"+os.Getenv("PATH"))
+	t.Chdir(testenv.Dir(t)) // both shells offer files too
+	asked := filepath.Join(t.TempDir(), "ask.zsh")
+	if err := os.WriteFile(asked, []byte(zshAsk), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for _, row := range []struct{ program, words, fish, zsh string }{
+		{"minictr", "images pul", "pull", "images pull"},
+		{"minictr", "images pull --plat", "--platform", "images pull --platform"},
+		{"mininerd", "network cre", "create", "network create"},
+		{"mininerd", "run --cap-a", "--cap-add", "run --cap-add"},
+		{"mininerd", "container attac", "attach", "container attach"},
+		{"minicrictl", "stop", "stop\nstopp", "stop"},
+		{"minicrictl", "runtime-c", "runtime-config", "runtime-config"},
+	} {
+		line := row.program + " " + row.words
+		got := strings.TrimSpace(testenv.Run(t, "fish", "--no-config", "-c", row.program+" completion fish | source; complete -C '"+line+"'"))
+		if got != row.fish {
+			t.Errorf("%s: fish offers %q, not %q", line, got, row.fish)
 		}
-		if _, err := exec.LookPath(check[0]); err == nil {
-			file := filepath.Join(testenv.Dir(t), shell)
-			if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
-				t.Fatal(err)
-			}
-			testenv.Run(t, check[0], append(check[1:], file)...)
+		if out := testenv.Run(t, "zsh", "-f", asked, row.program, line); !strings.Contains(out, row.program+" "+row.zsh) {
+			t.Errorf("%s: zsh has made of it %q, not %q", line, out, row.zsh)
 		}
 	}
 }
 
+// zshAsk types a line and a tab into a zsh on a terminal, and prints what is there then.
+const zshAsk = `zmodload zsh/zpty
+zpty z 'zsh -f -i'
+zpty -w z "unsetopt zle_bracketed_paste; unset zle_bracketed_paste; PROMPT=; autoload -Uz compinit; compinit -u -D; source <($1 completion zsh); bindkey '^I' complete-word; print REA''DY"
+zpty -r -m z out '*READY*'
+zpty -w -n z "$2"$'\t'
+for n in {1..40}; do
+	sleep 0.05
+	while zpty -r -t z line; do all+=$line; n=1; done
+	[[ -n $all && $n -gt 10 ]] && break
+done
+print -r -- ${${all//$'\b'/}//$'\e'\[[0-9;?]#[a-zA-Z]/}
+zpty -d z
+`
+
 func TestManual(t *testing.T) {
 	page := alone(t, "man").Stdout
-	for _, want := range []string{".TH minictr 8", ".SH images", ".SS pull", "--hosts-dir", ".SH run"} {
+	for _, want := range []string{`.TH "MINICTR" 8`, `.SS "minictr images pull`, `\-\-hosts\-dir`, `.SS "minictr run`} {
 		if !strings.Contains(page, want) {
 			t.Errorf("no %q in the manual page", want)
 		}
