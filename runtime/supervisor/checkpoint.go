@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 
 	"github.com/containerd/errdefs"
 	"github.com/opencontainers/runc/libcontainer"
@@ -48,13 +49,19 @@ func (n *native) checkpoint(r wire.Checkpoint) error {
 	if err != nil {
 		return err
 	}
+	state, err := ctr.State()
+	if err == nil {
+		err = n.leaveStreams(state.InitProcessPid, r.Path)
+	}
+	if err != nil {
+		return fmt.Errorf("checkpoint of container %s: %w", n.start.ID, plain(err))
+	}
 	err = ctr.Checkpoint(&libcontainer.CriuOpts{
 		ImagesDirectory: r.Path, WorkDirectory: work, LeaveRunning: r.LeaveRunning, TcpEstablished: r.TCPEstablished,
 		FileLocks: r.FileLocks, ShellJob: n.start.Stdio.Terminal, EmptyNs: unix.CLONE_NEWNET,
 	})
 	if err != nil {
-		return fmt.Errorf("checkpoint of container %s: %w: see dump.log in %s or %s: %w",
-			n.start.ID, plain(err), work, r.Path, errdefs.ErrFailedPrecondition)
+		return fmt.Errorf("checkpoint of container %s: %w: %s: %w", n.start.ID, plain(err), criuSays(work, "dump.log"), errdefs.ErrFailedPrecondition)
 	}
 	return nil
 }
@@ -68,12 +75,17 @@ func (n *native) restore(ctr *libcontainer.Container, p *libcontainer.Process) e
 	if err != nil {
 		return err
 	}
+	done, err := n.takeStreams(n.start.Restore)
+	if err != nil {
+		return fmt.Errorf("restore from %s: %w", n.start.Restore, err)
+	}
+	defer done()
 	err = ctr.Restore(p, &libcontainer.CriuOpts{
 		ImagesDirectory: n.start.Restore, WorkDirectory: work, TcpEstablished: n.start.TCPEstablished,
 		ShellJob: n.start.Stdio.Terminal, EmptyNs: unix.CLONE_NEWNET,
 	})
 	if err != nil {
-		return fmt.Errorf("restore from %s: %w: see restore.log in %s: %w", n.start.Restore, plain(err), work, errdefs.ErrFailedPrecondition)
+		return fmt.Errorf("restore from %s: %w: %s: %w", n.start.Restore, plain(err), criuSays(work, "restore.log"), errdefs.ErrFailedPrecondition)
 	}
 	return nil
 }
@@ -84,4 +96,29 @@ func criuWork(wish, bundle string) (string, error) {
 		wish = filepath.Join(bundle, "criu")
 	}
 	return wish, os.MkdirAll(wish, 0o700)
+}
+
+// criuSays is the mistake that criu's log tells, and where the log is.
+func criuSays(work, log string) string {
+	name := filepath.Join(work, log)
+	data, err := os.ReadFile(name)
+	if err != nil {
+		return fmt.Sprintf("there is no %s: %v", name, err)
+	}
+	return mistake(string(data)) + "see " + name
+}
+
+// mistake finds the last line like "(00.38) Error (criu/net.c:3071): Locking network failed: …", and keeps what it says.
+// Before it are things that criu only tries, after it that a program ended so and that all has failed.
+func mistake(log string) string {
+	last := ""
+	for line := range strings.Lines(log) {
+		_, rest, found := strings.Cut(line, "Error (")
+		_, said, ok := strings.Cut(strings.TrimSpace(rest), "): ")
+		consequence := strings.HasPrefix(said, "exited, status=") || strings.HasSuffix(said, "FAILED.") || strings.HasSuffix(said, "failed with -1")
+		if found && ok && !consequence {
+			last = said + ": "
+		}
+	}
+	return last
 }

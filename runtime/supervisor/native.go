@@ -121,6 +121,9 @@ func (n *native) config(spec *specs.Spec) (*configs.Config, error) {
 			config.Labels[i] = "bundle=" + n.start.Dir
 		}
 	}
+	if spec.Annotations[criuLabel] == "" { // else somebody knows better
+		config.Labels = append(config.Labels, criuLabel+"="+n.criuConfig())
+	}
 	return config, nil
 }
 

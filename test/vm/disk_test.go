@@ -40,12 +40,17 @@ func disk(t *testing.T, kernel string) string {
 	}
 	build(t, filepath.Join(root, "sbin/init"), "build", "-o", "", "./test/vm/init")
 	build(t, filepath.Join(root, "mini/guest.test"), "test", "-c", "-o", "", "./test/vm/guest")
-	for _, name := range []string{"minid", "minid-supervisor", "minictr"} {
+	build(t, filepath.Join(root, "mini/bridge.test"), "test", "-c", "-o", "", "./runtime/network/bridge")
+	for _, name := range []string{"minid", "minid-supervisor", "minictr", "mininerd"} {
 		path := testenv.Binary(t, name)
 		install(t, path, filepath.Join(root, "mini/bin", name))
 		libraries(t, path, root)
 	}
-	for _, program := range []string{"/lib/systemd/systemd", "/sbin/apparmor_parser"} {
+	// criu executes those that follow it; iptables loads its matches.
+	for _, program := range []string{
+		"/lib/systemd/systemd", "/sbin/apparmor_parser", "/usr/sbin/criu", "/bin/ip", "/usr/sbin/iptables-restore", "/usr/sbin/ip6tables-restore",
+		"/bin/tar", "/bin/gzip", "/bin/sh", "/usr/lib/x86_64-linux-gnu/xtables/libxt_mark.so", "/usr/lib/x86_64-linux-gnu/xtables/libxt_standard.so",
+	} {
 		if _, err := os.Stat(program); err == nil { // what needs it is skipped there
 			install(t, program, filepath.Join(root, program))
 			libraries(t, program, root)

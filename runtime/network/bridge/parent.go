@@ -103,15 +103,36 @@ func addParent(s *segment) error {
 		return fmt.Errorf("parent %s: link %s: %w (%w)", s.link, base, err, errdefs.ErrInvalidArgument)
 	}
 	attrs.ParentIndex = link.Attrs().Index
-	if err := netlink.LinkAdd(&netlink.Vlan{LinkAttrs: attrs, VlanId: id, VlanProtocol: netlink.VLAN_PROTOCOL_8021Q}); err != nil {
+	if err := addVLAN(s, attrs, id); err != nil {
 		return fmt.Errorf("make the VLAN %d of %s: %w", id, base, err)
 	}
 	return nil
 }
 
-// deleteParent deletes the parent if it was made for this network.
+// addVLAN makes a VLAN that is known to be this network's from the beginning: a new link has no alias yet, so that it gets
+// its name, which could be somebody else's, last.
+func addVLAN(s *segment, attrs netlink.LinkAttrs, id int) error {
+	attrs.Name, attrs.Flags = dummyOf(s.record.ID), 0 // a link that is up may not be renamed before Linux 6.0
+	vlan := &netlink.Vlan{LinkAttrs: attrs, VlanId: id, VlanProtocol: netlink.VLAN_PROTOCOL_8021Q}
+	if err := netlink.LinkAdd(vlan); err != nil {
+		return err
+	}
+	if err := netlink.LinkSetAlias(vlan, aliasOf(s.record)); err != nil {
+		return err
+	}
+	if err := netlink.LinkSetName(vlan, s.link); err != nil {
+		return err
+	}
+	return netlink.LinkSetUp(vlan)
+}
+
+// deleteParent deletes the parent if it was made for this network, and what a daemon was killed over while it made it.
 func deleteParent(s *segment) error {
-	link, err := netlink.LinkByName(s.link)
+	return errors.Join(deleteOwn(s, s.link), deleteOwn(s, dummyOf(s.record.ID)))
+}
+
+func deleteOwn(s *segment, name string) error {
+	link, err := netlink.LinkByName(name)
 	var none netlink.LinkNotFoundError
 	if errors.As(err, &none) {
 		return nil
@@ -120,7 +141,7 @@ func deleteParent(s *segment) error {
 		err = netlink.LinkDel(link)
 	}
 	if err != nil {
-		return fmt.Errorf("delete the link %s: %w", s.link, err)
+		return fmt.Errorf("delete the link %s: %w", name, err)
 	}
 	return nil
 }

@@ -7,6 +7,7 @@ import (
 	"os/signal"
 	"strconv"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -19,6 +20,8 @@ func act(args []string) error {
 	switch {
 	case args[0] == "eat" && len(args) == 2:
 		return eat(args[1])
+	case args[0] == "count":
+		return count()
 	case args[0] == "storm":
 		return storm()
 	case args[0] == "device" && len(args) == 4:
@@ -39,6 +42,14 @@ func eat(mib string) error {
 	}
 	fmt.Println("eaten", len(data))
 	return nil
+}
+
+// count says how far it has counted, five times a second.
+func count() error {
+	for n := 0; ; n++ {
+		fmt.Println("counted", n)
+		time.Sleep(200 * time.Millisecond)
+	}
 }
 
 // storm has twenty descendants in sessions of their own that ignore the signal to end, each of which starts the next and

@@ -19,7 +19,9 @@ const (
 	results = "/dev/ttyS1"
 	home    = "/mini" // the module's directory, as far as the tests look at it
 	tests   = home + "/guest.test"
-	systemd = "/lib/systemd/systemd"
+	// networks are the tests of runtime/network/bridge, for links that other kernels do not have.
+	networks = home + "/bridge.test"
+	systemd  = "/lib/systemd/systemd"
 )
 
 func main() {
@@ -35,7 +37,7 @@ func main() {
 		}
 		powerOff()
 	default: // the service of systemd
-		if err := runTests("^TestSystemd", "2m", nil, run); err != nil {
+		if err := runTests(tests, "^TestSystemd", "2m", nil, run); err != nil {
 			fmt.Println("init:", err)
 		}
 		powerOff()
@@ -53,7 +55,10 @@ func first() error {
 	if err := loopbackUp(); err != nil {
 		return err
 	}
-	if err := runTests("^Test([^S]|S[^y])", "7m", []string{"MINI_STRICT_LEFTOVERS=1"}, runReaping); err != nil {
+	if err := runTests(tests, "^TestCheckpoint", "7m", []string{"MINI_STRICT_LEFTOVERS=1"}, runReaping); err != nil {
+		return err
+	}
+	if err := runTests(networks, "^TestVLAN", "1m", nil, runReaping); err != nil {
 		return err
 	}
 	// Tests that were cut off have left a daemon; all but this process go, for a clean start of what follows.
@@ -121,14 +126,14 @@ func loopbackUp() error {
 	return unix.IoctlIfreq(fd, unix.SIOCSIFFLAGS, lo)
 }
 
-// runTests runs those of the tests that match, and says on the results' line how they ended.
-func runTests(pattern, timeout string, env []string, run func(*exec.Cmd) (int, error)) error {
+// runTests runs those of a program's tests that match, and says on the results' line how they ended.
+func runTests(program, pattern, timeout string, env []string, run func(*exec.Cmd) (int, error)) error {
 	out, err := os.OpenFile(results, os.O_WRONLY, 0)
 	if err != nil {
 		return err
 	}
 	defer out.Close()
-	cmd := exec.Command(tests, "-test.v", "-test.timeout="+timeout, "-test.run="+pattern)
+	cmd := exec.Command(program, "-test.v", "-test.timeout="+timeout, "-test.run="+pattern)
 	cmd.Dir, cmd.Stdout, cmd.Stderr = home, out, out
 	cmd.Env = append(append(os.Environ(), "HOME=/root", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "MINI_VM=1"), env...)
 	code, err := run(cmd)
