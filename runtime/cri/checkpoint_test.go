@@ -127,8 +127,8 @@ func TestCheckpointAndRestorePod(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(out.RestoredContainers) != 2 || out.RestoredContainers[0].Name != "a" || len(w.disk.applied) != 2 || w.disk.applied[0] != "diff of "+a {
-		t.Errorf("restored: %v with %v", out, w.disk.applied)
+	if len(out.RestoredContainers) != 2 || out.RestoredContainers[0].Name != "a" || len(w.engine.applied) != 2 || w.engine.applied[0] != "diff of "+a {
+		t.Errorf("restored: %v with %v", out, w.engine.applied)
 	}
 	c, _ := w.engine.Get(t.Context(), "", out.RestoredContainers[0].ContainerId)
 	if k := unpack(c); c.State != engine.Created || c.Pod != out.PodSandboxId || k.Restore != filepath.Join(dir, "containers/0/checkpoint") {

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"io"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -26,7 +27,8 @@ import (
 
 // fakeEngine keeps pods and containers in memory, and publishes as the real one does. Nothing runs.
 type fakeEngine struct {
-	bus *events.Bus
+	applied []string // changes of root filesystems
+	bus     *events.Bus
 
 	mu          sync.Mutex
 	pods        map[string]engine.Pod
@@ -323,6 +325,12 @@ func (e *fakeEngine) Update(_ context.Context, _, id string, r *specs.LinuxResou
 }
 
 func (e *fakeEngine) ReopenLog(context.Context, string, string) error { return nil }
+
+func (e *fakeEngine) ApplyChanges(_ context.Context, _, _ string, changes io.Reader) error {
+	data, err := io.ReadAll(changes)
+	e.applied = append(e.applied, string(data))
+	return err
+}
 
 func (e *fakeEngine) Checkpoint(_ context.Context, _, _ string, o engine.CheckpointOptions) error {
 	if e.checkpoint != nil {

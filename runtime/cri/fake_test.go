@@ -115,7 +115,6 @@ func (f *fakeImages) CheckTrust(_ context.Context, _ string, o image.TrustOption
 type fakeDisk struct {
 	mu      sync.Mutex
 	counted int
-	applied []string
 }
 
 func (*fakeDisk) Mountpoint(engine.Container) string { return "/var/lib/minid/snapshots" }
@@ -132,12 +131,6 @@ func (d *fakeDisk) Layer(context.Context, engine.Container) (snapshot.Usage, err
 
 func (*fakeDisk) Diff(_ context.Context, c engine.Container, w io.Writer) error {
 	_, err := io.WriteString(w, "diff of "+c.ID)
-	return err
-}
-
-func (d *fakeDisk) Apply(_ context.Context, _ engine.Container, r io.Reader) error {
-	data, err := io.ReadAll(r)
-	d.applied = append(d.applied, string(data))
 	return err
 }
 

@@ -60,6 +60,7 @@ type Engine interface {
 	Update(ctx context.Context, ns, id string, r *specs.LinuxResources) error
 	ReopenLog(ctx context.Context, ns, id string) error
 	Checkpoint(ctx context.Context, ns, id string, o engine.CheckpointOptions) error
+	ApplyChanges(ctx context.Context, ns, id string, changes io.Reader) error
 	Stats(ctx context.Context, ns string, ids []string, parts stats.Parts) (map[string]stats.Stats, error)
 	CollectGarbage(ctx context.Context, dryRun bool) (image.Collected, error)
 }
@@ -100,8 +101,6 @@ type Disk interface {
 	Layer(ctx context.Context, c engine.Container) (snapshot.Usage, error)
 	// Diff writes what a container has changed, as an uncompressed layer.
 	Diff(ctx context.Context, c engine.Container, w io.Writer) error
-	// Apply puts such a layer into a container that has not been started.
-	Apply(ctx context.Context, c engine.Container, r io.Reader) error
 }
 
 // Space is what is taken on the filesystem of a directory.

@@ -180,7 +180,7 @@ func (s *runtimeServer) applyDiff(ctx context.Context, c engine.Container, path 
 		return err
 	}
 	defer f.Close()
-	return s.Disk.Apply(ctx, c, f)
+	return s.Engine.ApplyChanges(ctx, Namespace, c.ID, f)
 }
 
 // readManifest reads the manifest of a checkpoint and checks it: the directory comes from the client.

@@ -9,8 +9,6 @@ import (
 
 	"github.com/containerd/errdefs"
 
-	"github.com/minirt/mini/internal/mount"
-	"github.com/minirt/mini/oci/layer"
 	"github.com/minirt/mini/runtime/content"
 	"github.com/minirt/mini/runtime/cri"
 	"github.com/minirt/mini/runtime/engine"
@@ -104,22 +102,6 @@ func (k disk) Diff(ctx context.Context, c engine.Container, w io.Writer) error {
 		return fmt.Errorf("snapshotter %s cannot tell what has changed in container %s: %w", c.Snapshotter, c.ID, errdefs.ErrNotImplemented)
 	}
 	return differ.Diff(ctx, key, w)
-}
-
-// Apply lays a layer over the root filesystem of a container that does not run.
-func (k disk) Apply(ctx context.Context, c engine.Container, r io.Reader) error {
-	sn, key, err := k.snapshotOf(c)
-	if err != nil {
-		return err
-	}
-	mounts, err := sn.Mounts(ctx, key)
-	if err != nil {
-		return err
-	}
-	return mount.Temp(ctx, mounts, func(dir string) error {
-		_, err := layer.Apply(ctx, dir, r, layer.ApplyOptions{})
-		return err
-	})
 }
 
 func (k disk) snapshotOf(c engine.Container) (snapshot.Snapshotter, snapshot.Key, error) {

@@ -252,7 +252,13 @@ func (e *Engine) applyChanges(ctx context.Context, c Container, saved image.Save
 		return err
 	}
 	defer changes.Close()
-	l, unlock, err := e.locked(ctx, c.Namespace, c.ID)
+	return e.ApplyChanges(ctx, c.Namespace, c.ID, changes)
+}
+
+// ApplyChanges applies a layer to the root filesystem of a container that has not been started: where it is mounted, because
+// an overlay does not see what is written to its directories by another.
+func (e *Engine) ApplyChanges(ctx context.Context, ns, id string, changes io.Reader) error {
+	l, unlock, err := e.locked(ctx, ns, id)
 	if err != nil {
 		return err
 	}
@@ -260,7 +266,7 @@ func (e *Engine) applyChanges(ctx context.Context, c Container, saved image.Save
 	if err := l.require("restore", Created); err != nil {
 		return err
 	}
-	root, err := e.mountRootfs(ctx, c)
+	root, err := e.mountRootfs(ctx, l.record())
 	if err != nil {
 		return err
 	}
