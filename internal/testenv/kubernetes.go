@@ -20,7 +20,6 @@ type Kubernetes struct {
 	dir     string
 	program string
 	kubelet *background
-	flags   []string // the kubelet's
 }
 
 const nodeAddress = "10.254.0.1"

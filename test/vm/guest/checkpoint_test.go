@@ -74,7 +74,7 @@ func TestCheckpoint(t *testing.T) {
 	t.Log("into a directory, and it goes on meanwhile")
 	dir := filepath.Join(testenv.Dir(t), "criu")
 	d.Minictr("tasks", "checkpoint", "--leave-running", "counter", dir)
-	before = countsOn(t, "the container that was left running", before, log)
+	countsOn(t, "the container that was left running", before, log)
 
 	t.Log("into an image, and it ends")
 	d.Minictr("containers", "checkpoint", "--rw", "--task", "counter", "counted:1")
@@ -82,7 +82,7 @@ func TestCheckpoint(t *testing.T) {
 		t.Errorf("after the checkpoint it is %s", r.State)
 	}
 	all := countsIn(log())
-	before = all[len(all)-1]
+	before = all[len(all)-1] // the last that it said
 	d.Minictr("containers", "rm", "counter")
 	d.Minictr("containers", "restore", "--live", "again", "counted:1")
 	after := countsOn(t, "the restored container", before, func() string { return d.Minictr("logs", "again") })
