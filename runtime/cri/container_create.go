@@ -26,6 +26,13 @@ func (s *runtimeServer) CreateContainer(ctx context.Context, r *v1.CreateContain
 		defer cancel()
 	}
 	config := r.GetConfig()
+	saved, err := s.archivedContainer(ctx, config)
+	if err != nil {
+		return nil, err
+	}
+	if saved != nil {
+		config = saved.config
+	}
 	o, err := s.containerOptions(ctx, p, config)
 	if err != nil {
 		return nil, err
@@ -44,10 +51,16 @@ func (s *runtimeServer) CreateContainer(ctx context.Context, r *v1.CreateContain
 		return nil, imageError(ctx, err)
 	}
 	o.InPod = config.GetMetadata().GetName()
-	if o.Front, err = keepContainer(config, image.ConfigDigest.String(), ""); err != nil {
+	if o.Front, err = keepContainer(config, image.ConfigDigest.String(), saved.images()); err != nil {
 		return nil, err
 	}
+	if saved != nil {
+		o.ID = saved.id
+	}
 	c, err := s.Engine.Create(ctx, Namespace, o)
+	if err == nil && saved != nil {
+		err = s.unpackArchive(ctx, saved, c)
+	}
 	if err != nil {
 		return nil, err
 	}

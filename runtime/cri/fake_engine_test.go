@@ -28,6 +28,7 @@ import (
 // fakeEngine keeps pods and containers in memory, and publishes as the real one does. Nothing runs.
 type fakeEngine struct {
 	applied []string // changes of root filesystems
+	bundles string   // directory of the bundles
 	bus     *events.Bus
 
 	mu          sync.Mutex
@@ -194,7 +195,7 @@ func (e *fakeEngine) Create(_ context.Context, ns string, o engine.CreateOptions
 		}
 	}
 	c := engine.Container{
-		ID: e.id(), Namespace: ns, State: engine.Created, Image: o.Image, Runtime: o.Runtime, Pod: o.Pod, Key: o.Key, Front: o.Front,
+		ID: cmp.Or(o.ID, e.id()), Namespace: ns, State: engine.Created, Image: o.Image, Runtime: o.Runtime, Pod: o.Pod, Key: o.Key, Front: o.Front,
 		Labels: o.Labels, Log: o.Log, Request: o.Request, CreatedAt: time.Now(), Snapshot: "s", Snapshotter: "overlay",
 		Stdin: o.Stdin, StdinOnce: o.StdinOnce,
 	}
@@ -325,6 +326,8 @@ func (e *fakeEngine) Update(_ context.Context, _, id string, r *specs.LinuxResou
 }
 
 func (e *fakeEngine) ReopenLog(context.Context, string, string) error { return nil }
+
+func (e *fakeEngine) Bundle(c engine.Container) string { return filepath.Join(e.bundles, c.ID) }
 
 func (e *fakeEngine) ApplyChanges(_ context.Context, _, _ string, changes io.Reader) error {
 	data, err := io.ReadAll(changes)

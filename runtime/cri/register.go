@@ -61,6 +61,7 @@ type Engine interface {
 	ReopenLog(ctx context.Context, ns, id string) error
 	Checkpoint(ctx context.Context, ns, id string, o engine.CheckpointOptions) error
 	ApplyChanges(ctx context.Context, ns, id string, changes io.Reader) error
+	Bundle(c engine.Container) string
 	Stats(ctx context.Context, ns string, ids []string, parts stats.Parts) (map[string]stats.Stats, error)
 	CollectGarbage(ctx context.Context, dryRun bool) (image.Collected, error)
 }

@@ -178,5 +178,18 @@ func TestCheckpointPod(t *testing.T) {
 			t.Errorf("%s began anew: %d", name, first)
 		}
 	}
+
+	t.Log("the container is restored of its archive in the other pod")
+	three := counting("three")
+	three.Image.Image = archive
+	id := restored.Create(three)
+	c.Start(id)
+	countsOn(t, "the container of the archive", 3, func() string { return restored.Log("three") })
+	if first := countsIn(restored.Log("three"))[0]; first < 2 {
+		t.Errorf("it began anew: %d", first)
+	}
+	if out := c.Exec(id, "echo", "hello"); out != "hello\n" {
+		t.Errorf("exec: %q", out)
+	}
 	restored.Remove()
 }
