@@ -192,7 +192,7 @@ func TestCommands(t *testing.T) {
 		{"cp c:/x .", "", "cp needs minid", 1},
 		{"cp x y", "", "one of the two is in a container", 1},
 		{"completion", "complete -o bashdefault -o default -F _minicrictl minicrictl", "", 0},
-		{"man", ".TH minicrictl 8", "", 0},
+		{"man", ".TH \"MINICRICTL\" 8", "", 0},
 		{"pss", "", "there is no command \"pss\": did you mean ps?", 1},
 		{"ps --al", "", "did you mean --all?", 1},
 	} {

@@ -119,6 +119,7 @@ func (c *Client) library() (*grpc.ClientConn, error) {
 	}
 	conn.Connect()
 	c.conn = conn
+	c.first.retire() // there is one connection from now on, and one that listens to the server
 	return conn, nil
 }
 
@@ -182,6 +183,7 @@ func (c *Client) Close() error {
 	c.lock.Lock()
 	defer c.lock.Unlock()
 	c.closed = true
+	c.first.idle.Stop()
 	err := c.first.conn.Close()
 	if errors.Is(err, net.ErrClosed) {
 		err = nil

@@ -40,6 +40,7 @@ type direct struct {
 	sent   int    // bytes of data; the server's window of 64 KiB is not waited for
 	got    int    // bytes of data; the window that it was given is not opened again
 	broken bool
+	idle   *time.Timer
 }
 
 const (
@@ -48,6 +49,9 @@ const (
 	mostSent = 65535
 	// mostGot bounds what is received over one, of the largest window that can be given.
 	mostGot = math.MaxInt32 / 2
+	// linger is how long a connection is kept that nobody uses. Nobody reads what a server says on it meanwhile, that it goes
+	// away for instance, so that the server would wait for it.
+	linger = 200 * time.Millisecond
 	// maxFrame is the largest frame that a server takes unless it says otherwise.
 	maxFrame = 16384
 )
@@ -67,7 +71,17 @@ func newDirect(conn net.Conn) *direct {
 	_ = d.framer.WriteWindowUpdate(0, math.MaxInt32-mostSent)
 	// At once: a server waits for it, and would at its end. Whether it could be written, the first call tells.
 	_ = d.flush()
+	d.idle = time.AfterFunc(linger, d.retire)
 	return d
+}
+
+// retire closes the connection, unless a call is being made.
+func (d *direct) retire() {
+	if d.lock.TryLock() {
+		defer d.lock.Unlock()
+		d.broken = true
+		_ = d.conn.Close()
+	}
 }
 
 // errElsewhere says that a call is none for this connection; nothing of it was sent.
@@ -80,7 +94,11 @@ func (d *direct) call(ctx context.Context, method, authority string, request, an
 	if !isMessage || !wantsMessage || !d.lock.TryLock() {
 		return errElsewhere
 	}
-	defer d.lock.Unlock()
+	d.idle.Stop()
+	defer func() {
+		d.idle.Reset(linger)
+		d.lock.Unlock()
+	}()
 	// A frame of data begins with whether it is compressed, and its length.
 	data, err := proto.MarshalOptions{}.MarshalAppend(make([]byte, 5, 512), in)
 	if err != nil {

@@ -169,6 +169,19 @@ func TestDirectCancelled(t *testing.T) {
 	}
 }
 
+// TestDirectIdle lets a server end that has clients who do not use their connections.
+func TestDirectIdle(t *testing.T) {
+	c, _, server := oddServer(t)
+	if err := c.check(t.Context(), ""); err != nil {
+		t.Fatal(err)
+	}
+	began := time.Now()
+	server.GracefulStop()
+	if took := time.Since(began); took > 10*linger {
+		t.Errorf("the server waited %v for a client that does nothing", took)
+	}
+}
+
 // TestDirectServerEnds says so, and uses a new connection when the server is back.
 func TestDirectServerEnds(t *testing.T) {
 	c, _, server := oddServer(t)
