@@ -84,7 +84,7 @@ func TestLogDrivers(t *testing.T) {
 		name string
 		test func(*testing.T, *testenv.DaemonProcess, nerd, func(string, ...string) string)
 	}{
-		{"files", logFiles}, {"syslog", logSyslog}, {"fluentd", logFluentd}, {"journald", logJournald}, {"binary", logBinary},
+		{"files", logFiles}, {"syslog", logSyslog}, {"syslog by TLS", logSyslogTLS}, {"fluentd", logFluentd}, {"journald", logJournald}, {"binary", logBinary},
 	} {
 		t.Run(part.name, func(t *testing.T) {
 			n.t = t
@@ -153,7 +153,8 @@ type rsyslog struct {
 	file, unix string
 }
 
-func newRsyslog(t *testing.T) *rsyslog {
+// newRsyslog starts one. head configures its modules; %s in it is its directory.
+func newRsyslog(t *testing.T, head string) *rsyslog {
 	t.Helper()
 	if _, err := exec.LookPath("rsyslogd"); err != nil {
 		t.Skip("no rsyslogd: ", err)
@@ -164,12 +165,17 @@ func newRsyslog(t *testing.T) *rsyslog {
 	check(t, errors.Join(err, l.Close()))
 	dir := testenv.Dir(t)
 	r := &rsyslog{t: t, dir: dir, port: port, file: filepath.Join(dir, "all"), unix: filepath.Join(dir, "log")}
-	text := fmt.Sprintf(`module(load="imtcp") module(load="imuxsock" SysSock.Use="off")
+	text := strings.ReplaceAll(head, "%s", dir) + fmt.Sprintf(`
+module(load="imuxsock" SysSock.Use="off")
 input(type="imtcp" port=%q address="127.0.0.1") input(type="imuxsock" Socket=%q UseSpecialParser="off" ParseHostname="on")
 template(name="t" type="string" string="%%syslogfacility-text%%.%%syslogseverity-text%% %%app-name%% %%syslogtag%%%%msg%%\n")
 action(type="omfile" file=%q template="t")
 `, port, r.unix, r.file)
 	check(t, os.WriteFile(filepath.Join(dir, "conf"), []byte(text), 0o644))
+	ca := testenv.NewAuthority(t, filepath.Join(dir, "ca.pem"))
+	for _, name := range []string{"server", "client"} {
+		ca.Issue(t, name, filepath.Join(dir, name+".pem"), filepath.Join(dir, name+".key"), time.Now().Add(time.Hour))
+	}
 	r.start()
 	t.Cleanup(func() { r.stop() })
 	return r
@@ -213,7 +219,7 @@ func (r *rsyslog) until(last string) {
 
 // logSyslog has a real syslog daemon, while minid is killed, stopped, and the target itself is away.
 func logSyslog(t *testing.T, d *testenv.DaemonProcess, n nerd, run func(string, ...string) string) {
-	r := newRsyslog(t)
+	r := newRsyslog(t, `module(load="imtcp")`)
 	tcp := []string{"--log-driver", "syslog", "--log-opt", "syslog-address=tcp://127.0.0.1:" + r.port, "--log-opt", "tag={{.Name}}"}
 	run("sys", append(append([]string{"-d"}, tcp...), "--log-opt", "syslog-facility=local3", toolbox, "sh", "-c", counting)...)
 	r.until("line 60")
@@ -252,6 +258,30 @@ func logSyslog(t *testing.T, d *testenv.DaemonProcess, n nerd, run func(string, 
 	t.Log("one that removes itself is shipped to the end, also by a socket and as RFC 5424")
 	run("short", "--rm", "--log-driver", "syslog", "--log-opt", "syslog-address=unixgram://"+r.unix, "--log-opt", "syslog-format=rfc5424micro", "--log-opt", "tag=fivefour", toolbox, "echo", "very last")
 	r.until("]very last")
+}
+
+// logSyslogTLS has a syslog daemon that wants a certificate, and shows its own.
+func logSyslogTLS(t *testing.T, _ *testenv.DaemonProcess, n nerd, run func(string, ...string) string) {
+	if _, err := os.Stat("/usr/lib/x86_64-linux-gnu/rsyslog/lmnsd_gtls.so"); err != nil {
+		t.Skip("needs rsyslog's TLS (rsyslog-gnutls): ", err)
+	}
+	r := newRsyslog(t, `global(DefaultNetstreamDriver="gtls" DefaultNetstreamDriverCAFile="%s/ca.pem" DefaultNetstreamDriverCertFile="%s/server.pem" DefaultNetstreamDriverKeyFile="%s/server.key")
+module(load="imtcp" StreamDriver.Name="gtls" StreamDriver.Mode="1" StreamDriver.Authmode="x509/certvalid")`)
+	options := func(more ...string) []string {
+		all := []string{"--log-driver", "syslog", "--log-opt", "syslog-address=tcp+tls://127.0.0.1:" + r.port, "--log-opt", "tag=safe"}
+		for _, o := range more {
+			name, file, _ := strings.Cut(o, "=")
+			all = append(all, "--log-opt", "syslog-tls-"+name+"="+filepath.Join(r.dir, file))
+		}
+		return all
+	}
+	good := options("ca-cert=ca.pem", "cert=client.pem", "key=client.key")
+	run("safe", append(append([]string{"--rm"}, good...), toolbox, "sh", "-c", "for n in 1 2 3; do echo secret $n; done")...)
+	r.until("secret 3")
+	run("framed", append(append([]string{"--rm", "--log-opt", "syslog-format=rfc5424"}, good...), toolbox, "echo", "counted octets")...)
+	r.until("counted octets")
+	refused(t, n.try(nil, append(append([]string{"run", "--rm", "--network=none"}, options("cert=client.pem", "key=client.key")...), toolbox, "true")...), "initialize logging driver", "certificate")
+	refused(t, n.try(nil, append(append([]string{"run", "--rm", "--network=none"}, options("ca-cert=ca.pem", "cert=client.pem")...), toolbox, "true")...), "syslog-tls-key: one is missing")
 }
 
 // unpack reads one value of MessagePack: what the forward protocol has.
