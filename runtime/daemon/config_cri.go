@@ -35,6 +35,8 @@ type CRIConfig struct {
 	UnprivilegedICMP    bool     `toml:"enable_unprivileged_icmp" comment:"And may ping."`
 	UsernsRange         string   `toml:"userns_range" comment:"FIRST:COUNT, ids of the host that user namespaces asked for by an annotation are made of. Empty: none are."`
 
+	KubeletDir string `toml:"kubelet_dir" comment:"The kubelet's --root-dir, for pods that ask for their logs in one of their volumes (annotation link-logs.crio.io)."`
+
 	SeccompProfile           string `toml:"seccomp_profile" comment:"A file: what RuntimeDefault means. Empty: the built-in one. Read for each container."`
 	UnsetSeccompProfile      string `toml:"unset_seccomp_profile" comment:"A file, runtime/default, or unconfined (also when empty), for those that say nothing."`
 	PrivilegedSeccompProfile string `toml:"privileged_seccomp_profile" comment:"A file, for privileged containers. Empty: unconfined."`
@@ -89,7 +91,7 @@ func defaultCRI() CRIConfig {
 	return CRIConfig{
 		StreamAddress: "127.0.0.1:0", StreamIdleTimeout: Duration(4 * time.Hour),
 		DefaultCapabilities: spec.DefaultCapabilities(), DefaultSysctls: []string{}, DefaultUlimits: []string{}, DefaultEnv: []string{},
-		UnprivilegedPorts: true, UnprivilegedICMP: true, HostNetworkNoSELinux: true, TolerateMissingHugetlb: true,
+		UnprivilegedPorts: true, UnprivilegedICMP: true, KubeletDir: "/var/lib/kubelet", HostNetworkNoSELinux: true, TolerateMissingHugetlb: true,
 		AllowedDevices: []string{"/dev/fuse", "/dev/net/tun"}, AdditionalDevices: []string{}, MaxLogLine: logs.MaxLine,
 		ImageVolumes: engine.ImageVolumesCopy, RejectAbsentSources: []string{}, TuningRoot: "/", IRQBalanceFile: "/etc/sysconfig/irqbalance",
 		IncludedPodMetrics: []string{"all"}, Workloads: map[string]Workload{},
@@ -171,6 +173,7 @@ func (c Config) policy() (*policy.Settings, error) {
 	}
 	s := &policy.Settings{
 		Handlers: c.handlers(), Workloads: map[string]policy.Workload{}, UnprivilegedPorts: r.UnprivilegedPorts, UnprivilegedICMP: r.UnprivilegedICMP,
+		KubeletDir:     r.KubeletDir,
 		Defaults:       spec.Defaults{Capabilities: &capabilities, Inheritable: r.AddInheritable, Env: r.DefaultEnv, AppArmor: r.AppArmorProfile},
 		SeccompProfile: r.SeccompProfile, UnsetSeccomp: r.UnsetSeccompProfile, PrivilegedSeccomp: r.PrivilegedSeccompProfile,
 		PidsLimit: r.PidsLimit, AllowedDevices: r.AllowedDevices, MinGOMAXPROCS: r.MinGOMAXPROCS, Timezone: r.Timezone,

@@ -30,7 +30,7 @@ type Runtime struct {
 	BaseSpec        string   `toml:"base_runtime_spec" comment:"A document (config.json) that is laid under those of its containers: limits, variables, mounts, hooks, devices that they do not have."`
 	Snapshotter     string   `toml:"snapshotter" comment:"overlay, native or one of [snapshotters], for its containers and for what a kubelet pulls for them. Empty: snapshot.default."`
 	MinMemory       Size     `toml:"container_min_memory" comment:"The least memory limit that a container may have."`
-	CreateTimeout   Duration `toml:"container_create_timeout" comment:"How long the making of a container may take; \"0s\": as long as the client waits."`
+	CreateTimeout   Duration `toml:"container_create_timeout" comment:"How long the making of a container may take, and each answer of a binary; \"0s\": as long as the client waits, and four minutes."`
 	SeccompProfile  string   `toml:"seccomp_profile" comment:"A file: what RuntimeDefault means, over cri.seccomp_profile."`
 	ExecCPUAffinity string   `toml:"exec_cpu_affinity" comment:"first: executed processes begin on the first of the container's own processors. Empty: on any."`
 	CgroupWritable  bool     `toml:"cgroup_writable" comment:"Containers without privileges may write to their cgroup (v2)."`
@@ -72,7 +72,9 @@ func (c Config) engineRuntimes() engine.Runtimes {
 	out := engine.Runtimes{Paths: map[string]string{}, Options: map[string]engine.RuntimeOptions{}}
 	for name, r := range c.allRuntimes() {
 		binary, args := c.binary(r)
-		out.Paths[name], out.Options[name] = binary, engine.RuntimeOptions{Args: args, PodAnnotations: r.PodAnnotations}
+		out.Paths[name], out.Options[name] = binary, engine.RuntimeOptions{
+			Args: args, PodAnnotations: r.PodAnnotations, Patience: time.Duration(r.CreateTimeout),
+		}
 	}
 	return out
 }

@@ -3,6 +3,7 @@ package engine
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"os"
@@ -265,7 +266,7 @@ func (e *Engine) build(ctx context.Context, l *live, o CreateOptions) error {
 	if err := failpoint.Hit("create-prepared"); err != nil {
 		return err
 	}
-	if err := e.makeVolumes(ctx, l); err != nil {
+	if err := errors.Join(e.makeVolumes(ctx, l), e.linkLog(c)); err != nil {
 		return err
 	}
 	release, err := e.consult(ctx, l)

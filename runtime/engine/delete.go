@@ -105,7 +105,7 @@ func (e *Engine) remove(ctx context.Context, l *live) (err error) {
 		return err
 	}
 	l.endShipping()
-	if err := errors.Join(os.RemoveAll(e.Bundle(c)), os.RemoveAll(e.home(c))); err != nil {
+	if err := errors.Join(e.unlinkLog(c), os.RemoveAll(e.Bundle(c)), os.RemoveAll(e.home(c))); err != nil {
 		return err
 	}
 	if err := failpoint.Hit("remove-before-record"); err != nil {

@@ -181,6 +181,10 @@ func (e *Engine) buildPod(ctx context.Context, p *livePod) error {
 	if err := failpoint.Hit("pod-pinned"); err != nil {
 		return err
 	}
+	p.at("show its logs")
+	if err := showLogs(rec); err != nil {
+		return err
+	}
 	p.at("hold its process namespace")
 	held := e.holdPIDs(ctx, p)
 	p.at("join the network")

@@ -141,7 +141,7 @@ func (e *Engine) dismantle(ctx context.Context, p *livePod) error {
 		return killed // a process that lives keeps the network it uses
 	}
 	rec := p.record()
-	var errs []error
+	errs := []error{hideLogs(rec)}
 	if rec.Network == ModePod {
 		p.at("leave the network")
 		errs = append(errs, e.Network.Detach(ctx, e.networkRequest(rec), rec.Attachment))

@@ -57,15 +57,18 @@ type PodOptions struct {
 	GIDMap    []specs.LinuxIDMapping `json:"gidMap,omitempty"`
 	Sysctls   map[string]string      `json:"sysctls,omitempty"`
 	// Binding low ports, and ping, need a capability, as on the host.
-	PrivilegedPorts bool                  `json:"privilegedPorts,omitempty"`
-	PrivilegedICMP  bool                  `json:"privilegedICMP,omitempty"`
-	Cgroup          string                `json:"cgroup,omitempty"` // parent of its containers' cgroups; empty: the daemon's
-	LogDir          string                `json:"logDir,omitempty"` // made, and removed with nobody's help but the client's
-	SELinux         string                `json:"selinux,omitempty"`
-	Overhead        *specs.LinuxResources `json:"overhead,omitempty"`
-	Resources       *specs.LinuxResources `json:"resources,omitempty"`
-	ShmSize         int64                 `json:"shmSize,omitempty"` // bytes; 0: 64 MiB
-	Seccomp         string                `json:"seccomp,omitempty"` // of the process that holds the PID namespace, as spec.Request
+	PrivilegedPorts bool   `json:"privilegedPorts,omitempty"`
+	PrivilegedICMP  bool   `json:"privilegedICMP,omitempty"`
+	Cgroup          string `json:"cgroup,omitempty"` // parent of its containers' cgroups; empty: the daemon's
+	LogDir          string `json:"logDir,omitempty"` // made, and removed with nobody's help but the client's
+	// LogLink is a directory of the host, a volume of the pod's, in which LogDir is shown read-only as "logs", with a
+	// link ID.log to each container's. Empty: none.
+	LogLink   string                `json:"logLink,omitempty"`
+	SELinux   string                `json:"selinux,omitempty"`
+	Overhead  *specs.LinuxResources `json:"overhead,omitempty"`
+	Resources *specs.LinuxResources `json:"resources,omitempty"`
+	ShmSize   int64                 `json:"shmSize,omitempty"` // bytes; 0: 64 MiB
+	Seccomp   string                `json:"seccomp,omitempty"` // of the process that holds the PID namespace, as spec.Request
 	// Front is what the front end keeps with the pod, and nobody else reads.
 	Front json.RawMessage `json:"front,omitempty"`
 }

@@ -49,6 +49,8 @@ type RuntimeOptions struct {
 	// PodAnnotations are patterns, as path.Match has them, of the annotations of a pod that its containers' documents get
 	// as well. Runtimes that are configured for a whole pod read them there.
 	PodAnnotations []string
+	// Patience is how long a binary may take for anything; 0: as long as the supervisor allows.
+	Patience time.Duration
 }
 
 // RuntimeInfo is what a runtime can do here.

@@ -119,9 +119,10 @@ func (e *Engine) startRequest(l *live, o StartOptions, a *wire.Attachment, log w
 	c := l.record()
 	w, h := consoleSize(c)
 	binary, _ := e.runtime(c.Runtime)
+	options := e.runtimes().Options[c.Runtime]
 	return wire.Start{
 		Process: process(l, ""), Dir: e.Bundle(c), SystemdCgroup: e.Config.CgroupDriver == "systemd", NoPivot: c.NoPivot,
-		Runtime: binary, RuntimeArgs: e.runtimes().Options[c.Runtime].Args, Attach: a, Restore: o.Restore, TCPEstablished: o.TCPEstablished,
+		Runtime: binary, RuntimeArgs: options.Args, Patience: options.Patience, Attach: a, Restore: o.Restore, TCPEstablished: o.TCPEstablished,
 		Stdio: wire.Stdio{Terminal: terminal(c), Stdin: c.Stdin, StdinOnce: c.StdinOnce, Width: w, Height: h, Log: log},
 	}
 }

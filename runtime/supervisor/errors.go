@@ -1,6 +1,7 @@
 package supervisor
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -39,6 +40,9 @@ func stripped(text string) string {
 // startError tells why a program did not start. Its class is the exit code that clients give: not found 127,
 // invalid or not permitted 126.
 func startError(args []string, cwd string, err error) error {
+	if errors.Is(err, context.DeadlineExceeded) {
+		return err
+	}
 	text := stripped(err.Error())
 	program := ""
 	if len(args) > 0 {

@@ -2,6 +2,8 @@ package supervisor
 
 import (
 	"bytes"
+	"cmp"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -85,6 +87,10 @@ func (e *external) command(args ...string) *exec.Cmd {
 
 func (e *external) logPath() string { return filepath.Join(e.start.Dir, "runtime.log") }
 
+// patience is how long a runtime may take for anything, where nobody says otherwise. One that hangs must not keep a
+// container for ever: nobody could remove it.
+const patience = 4 * time.Minute
+
 // run runs the runtime and tells the last error of its log when it fails.
 func (e *external) run(cmd *exec.Cmd) error {
 	if err := os.Remove(e.logPath()); err != nil && !errors.Is(err, os.ErrNotExist) {
@@ -94,7 +100,12 @@ func (e *external) run(cmd *exec.Cmd) error {
 	if err := cmd.Start(); err != nil {
 		return fmt.Errorf("runtime %s: %w: %w", e.start.Runtime, err, errdefs.ErrFailedPrecondition)
 	}
+	limit := cmp.Or(e.start.Patience, patience)
+	late := time.AfterFunc(limit, func() { _ = cmd.Process.Kill() })
 	err := cmd.Wait()
+	if !late.Stop() {
+		return fmt.Errorf("%s has not answered for %s (container_create_timeout of the runtime handler): %w", filepath.Base(e.start.Runtime), limit, context.DeadlineExceeded)
+	}
 	if err == nil {
 		return nil
 	}

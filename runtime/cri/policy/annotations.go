@@ -27,6 +27,7 @@ var (
 	cpuGovernor      = annotation{"cpu-freq-governor.crio.io", "", true}
 	cpuShared        = annotation{"cpu-shared.crio.io", "", false}
 	irqBalancing     = annotation{"irq-load-balancing.crio.io", "", false}
+	linkLogs         = annotation{"link-logs.crio.io", "io.kubernetes.cri-o.LinkLogs", true}
 	seccompNotifier  = annotation{"seccomp-notifier-action.crio.io", "io.kubernetes.cri-o.seccompNotifierAction", true}
 	seccompArtifact  = annotation{"seccomp-profile.crio.io", "seccomp-profile.kubernetes.cri-o.io", false}
 )
@@ -34,7 +35,7 @@ var (
 func annotations() []annotation {
 	return []annotation{
 		usernsMode, shmSize, cgroupWritable, deviceList, umask, unifiedCgroup, cpuLoadBalancing, cpuQuota, cpuCStates,
-		cpuGovernor, cpuShared, irqBalancing, seccompNotifier, seccompArtifact,
+		cpuGovernor, cpuShared, irqBalancing, linkLogs, seccompNotifier, seccompArtifact,
 	}
 }
 

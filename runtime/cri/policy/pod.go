@@ -3,6 +3,9 @@ package policy
 import (
 	"fmt"
 	"maps"
+	"os"
+	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 
@@ -37,11 +40,38 @@ func (s *Settings) Pod(o *engine.PodOptions, config *v1.PodSandboxConfig, free f
 			return fmt.Errorf("annotation %s: %w", usernsMode.name, err)
 		}
 	}
+	if volume, ok := s.said(o.Runtime, config.GetAnnotations(), linkLogs, ""); ok {
+		dir, err := s.emptyDir(o.UID, volume)
+		if err != nil {
+			return fmt.Errorf("annotation %s: %w", linkLogs.name, err)
+		}
+		if o.LogDir != "" {
+			o.LogLink = dir
+		}
+	}
 	if s.NoHostPorts {
 		o.Ports = nil
 	}
 	o.Sysctls = s.sysctls(*o)
 	return nil
+}
+
+// volumeName is a label of DNS (RFC 1123, section 2.1), as Kubernetes names volumes.
+var volumeName = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$`)
+
+// emptyDir is where the kubelet has a pod's volume of that kind.
+func (s *Settings) emptyDir(uid, volume string) (string, error) {
+	if !volumeName.MatchString(volume) {
+		return "", invalid("%.64q is no name of a volume: it has up to 63 lowercase letters, digits and -", volume)
+	}
+	if !filepath.IsLocal(uid) || strings.Contains(uid, "/") {
+		return "", invalid("the pod's uid %.64q is no name of a directory", uid)
+	}
+	dir := filepath.Join(s.KubeletDir, "pods", uid, "volumes/kubernetes.io~empty-dir", volume)
+	if _, err := os.Stat(dir); err != nil {
+		return "", invalid("the pod has no emptyDir volume %s: %s is not there (cri.kubelet_dir says where the kubelet's directory is)", volume, dir)
+	}
+	return dir, nil
 }
 
 // sysctls are a pod's kernel parameters with the default ones that it has the namespaces for.

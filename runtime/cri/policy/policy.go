@@ -32,6 +32,7 @@ type Settings struct {
 	UnprivilegedPorts bool              // processes of a pod with a network of its own bind any port
 	UnprivilegedICMP  bool              // and may ping
 	UserRange         IDRange           // from which user namespaces get their ids that ask for any
+	KubeletDir        string            // the kubelet's, for pods that ask for their logs in a volume
 
 	// Of containers: what they get that say nothing.
 	Defaults            spec.Defaults

@@ -1,6 +1,7 @@
 package link
 
 import (
+	"context"
 	"errors"
 
 	"github.com/containerd/errdefs"
@@ -19,6 +20,7 @@ func classes() map[string]error {
 		"unavailable":         errdefs.ErrUnavailable,
 		"not implemented":     errdefs.ErrNotImplemented,
 		"data loss":           errdefs.ErrDataLoss,
+		"deadline exceeded":   context.DeadlineExceeded,
 	}
 }
 

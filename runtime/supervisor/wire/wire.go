@@ -149,7 +149,9 @@ type Start struct {
 	Runtime       string `json:"runtime,omitempty"` // path of an OCI runtime binary; empty: libcontainer in-process
 	// RuntimeArgs come before each verb of that binary.
 	RuntimeArgs []string `json:"runtime_args,omitempty"`
-	Stdio       Stdio    `json:"stdio"`
+	// Patience is how long that binary may take for anything; 0: four minutes.
+	Patience time.Duration `json:"patience,omitempty"`
+	Stdio    Stdio         `json:"stdio"`
 	// Attach, when set, is attached before the process starts; its fds come with the request.
 	Attach *Attachment `json:"attach,omitempty"`
 	// Restore is the directory of a checkpoint to start from.
