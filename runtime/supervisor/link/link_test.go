@@ -120,7 +120,7 @@ func TestCancelledCallLeaksNothing(t *testing.T) {
 	if _, err := c.Call(context.Background(), "now", nil, nil, nil); err != nil {
 		t.Fatal(err)
 	}
-	if now := openFDs(t); now != before {
+	if now := openFDs(t); now > before {
 		t.Errorf("%d descriptors are open, %d were", now, before)
 	}
 }
