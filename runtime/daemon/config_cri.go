@@ -10,6 +10,7 @@ import (
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
+	"github.com/minirt/mini/internal/apparmor"
 	"github.com/minirt/mini/oci/spec"
 	"github.com/minirt/mini/runtime/cri"
 	"github.com/minirt/mini/runtime/cri/policy"
@@ -40,7 +41,7 @@ type CRIConfig struct {
 	SeccompProfile           string `toml:"seccomp_profile" comment:"A file: what RuntimeDefault means. Empty: the built-in one. Read for each container."`
 	UnsetSeccompProfile      string `toml:"unset_seccomp_profile" comment:"A file, runtime/default, or unconfined (also when empty), for those that say nothing."`
 	PrivilegedSeccompProfile string `toml:"privileged_seccomp_profile" comment:"A file, for privileged containers. Empty: unconfined."`
-	AppArmorProfile          string `toml:"apparmor_profile" comment:"A profile that is loaded: what RuntimeDefault means where the host has AppArmor. Empty: none."`
+	AppArmorProfile          string `toml:"apparmor_profile" comment:"A profile that is loaded: what RuntimeDefault means where the host has AppArmor; the daemon loads mini-default by itself. Empty: none."`
 	HostNetworkNoSELinux     bool   `toml:"hostnetwork_disable_selinux" comment:"Pods with the host's network have no label."`
 	DisableProcMount         bool   `toml:"disable_proc_mount" comment:"/proc and /sys are masked whatever the client says."`
 
@@ -91,7 +92,7 @@ func defaultCRI() CRIConfig {
 	return CRIConfig{
 		StreamAddress: "127.0.0.1:0", StreamIdleTimeout: Duration(4 * time.Hour),
 		DefaultCapabilities: spec.DefaultCapabilities(), DefaultSysctls: []string{}, DefaultUlimits: []string{}, DefaultEnv: []string{},
-		UnprivilegedPorts: true, UnprivilegedICMP: true, KubeletDir: "/var/lib/kubelet", HostNetworkNoSELinux: true, TolerateMissingHugetlb: true,
+		UnprivilegedPorts: true, UnprivilegedICMP: true, KubeletDir: "/var/lib/kubelet", AppArmorProfile: apparmor.Profile, HostNetworkNoSELinux: true, TolerateMissingHugetlb: true,
 		AllowedDevices: []string{"/dev/fuse", "/dev/net/tun"}, AdditionalDevices: []string{}, MaxLogLine: logs.MaxLine,
 		ImageVolumes: engine.ImageVolumesCopy, RejectAbsentSources: []string{}, TuningRoot: "/", IRQBalanceFile: "/etc/sysconfig/irqbalance",
 		IncludedPodMetrics: []string{"all"}, Workloads: map[string]Workload{},

@@ -22,6 +22,7 @@ import (
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/reflection"
 
+	"github.com/minirt/mini/internal/apparmor"
 	"github.com/minirt/mini/internal/cgroup"
 	"github.com/minirt/mini/internal/grpcx"
 	"github.com/minirt/mini/internal/undo"
@@ -228,6 +229,7 @@ func (d *Daemon) openContainers(ctx context.Context) (err error) {
 		Volumes:  store.NewTable[volume.Record](d.store, "volumes", 1, nil),
 		Images:   d.images, Snapshotters: d.snapshotters.all, Snapshotter: d.snapshotters.fallback,
 		Leases: d.leases, Namespaces: d.namespaces, Store: d.store, Events: d.events, Host: d.host, CDI: cdi.New(d.Config.OCI.CDISpecDirs...), Tuner: tuner, Log: d.Log,
+		AppArmor: apparmor.ThisHost(),
 		Config: engine.Config{
 			CgroupDriver: driver, CgroupParent: d.Config.Cgroup.Parent, Runtimes: d.Config.engineRuntimes(),
 			SupervisorPath: binary, Pause: binary, RecoveryTimeout: recoveryTimeout,

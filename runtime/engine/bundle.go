@@ -11,6 +11,7 @@ import (
 	"github.com/containerd/errdefs"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
+	"github.com/minirt/mini/internal/apparmor"
 	"github.com/minirt/mini/internal/mount"
 	"github.com/minirt/mini/oci/bundle"
 	"github.com/minirt/mini/oci/spec"
@@ -75,10 +76,7 @@ func (e *Engine) buildSpec(ctx context.Context, c Container) (*specs.Spec, []str
 	if err != nil {
 		return nil, nil, err
 	}
-	var defaults spec.Defaults
-	if request.Defaults != nil {
-		defaults = *request.Defaults
-	}
+	defaults, unloaded := e.defaultsOf(ctx, request)
 	s, warnings, err := spec.Build(spec.Input{
 		ID: c.ID, Name: e.Name, Namespace: c.Namespace, Request: request, Image: c.ImageConfig, Rootfs: root, Host: e.Host,
 		CDI: e.CDI, Defaults: defaults, CgroupDriver: e.Config.CgroupDriver, CgroupParent: e.Config.CgroupParent,
@@ -88,7 +86,27 @@ func (e *Engine) buildSpec(ctx context.Context, c Container) (*specs.Spec, []str
 		s.Process.Args = initFirst(s.Process.Args, c)
 		e.askAbout(c, s)
 	}
-	return s, warnings, err
+	return s, append(unloaded, warnings...), err
+}
+
+// defaultsOf are what a container gets that its request does not say: what its front end wants, else what the daemon has.
+// A machine that has AppArmor and no program to load profiles runs it without, and says so.
+func (e *Engine) defaultsOf(ctx context.Context, r spec.Request) (d spec.Defaults, warnings []string) {
+	if d.AppArmor = apparmor.Profile; r.Defaults != nil {
+		d = *r.Defaults
+	}
+	if d.AppArmor != apparmor.Profile {
+		return d, nil
+	}
+	if !e.Host.AppArmor || e.AppArmor == nil {
+		d.AppArmor = ""
+		return d, nil
+	}
+	if err := e.AppArmor.Ensure(ctx); err != nil {
+		d.AppArmor = ""
+		return d, []string{fmt.Sprintf("it runs without an AppArmor profile: %s", err)}
+	}
+	return d, nil
 }
 
 // sharedMemory gives a container that joins another's IPC namespace its POSIX shared memory too, which is a mount: a

@@ -89,8 +89,14 @@ type Deps struct {
 	Plugins           Plugins  // nil: nobody is told
 	Hooks             Hooks    // nil: none but those asked for
 	Tuner             Tuner    // nil: processors cannot be tuned
+	AppArmor          AppArmor // nil: there is no profile by default
 	Config            Config
 	Log               *slog.Logger
+}
+
+// AppArmor loads the profile of containers that ask for none; apparmor.Host does.
+type AppArmor interface {
+	Ensure(ctx context.Context) error
 }
 
 // Engine runs containers.

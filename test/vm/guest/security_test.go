@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/minirt/mini/internal/apparmor"
 	"github.com/minirt/mini/internal/testenv"
 )
 
@@ -110,8 +111,42 @@ func TestAppArmor(t *testing.T) {
 	}
 	d.Minictr("exec", "confined", "sh", "-c", "echo x > /allowed/file")
 	refused(t, d, []string{"ermission denied"}, "exec", "confined", "sh", "-c", "echo x > /denied/file")
-	if out := d.Minictr("run", "--rm", toolbox, "free", "cat", "/proc/1/attr/current"); out != "unconfined\n" {
+	if out := d.Minictr("run", "--rm", "--apparmor-profile", "unconfined", toolbox, "free", "cat", "/proc/1/attr/current"); out != "unconfined\n" {
 		t.Errorf("without a profile: %q", out)
 	}
 	refused(t, d, []string{"mini-absent", "not loaded"}, "run", "--rm", "--apparmor-profile", "mini-absent", toolbox, "absent", "true")
+}
+
+// TestAppArmorByDefault: containers that name no profile get the one that the daemon loads, also when it was taken away.
+func TestAppArmorByDefault(t *testing.T) {
+	testenv.Need(t, "apparmor_parser")
+	d := start(t)
+	host := apparmor.ThisHost()
+	attribute := []string{toolbox, "sh", "-c", "cat /proc/1/attr/current"}
+	for range 2 {
+		if out := nerd(t, d, append([]string{"run", "--rm"}, attribute...)...); out != "mini-default (enforce)" {
+			t.Errorf("by default: %q", out)
+		}
+		if err := host.Unload(apparmor.Profile); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, flags := range [][]string{{"--privileged"}, {"--security-opt", "apparmor=unconfined"}} {
+		if out := nerd(t, d, append(append([]string{"run", "--rm"}, flags...), attribute...)...); out != "unconfined" {
+			t.Errorf("%v: %q", flags, out)
+		}
+	}
+	// What capabilities and system calls allow, the profile denies.
+	text := nerd(t, d, "run", "--rm", "--cap-add", "ALL", "--security-opt", "seccomp=unconfined", "--security-opt", "systempaths=unconfined", "-v", "/sbin/init:/act:ro",
+		toolbox, "/act", "reach")
+	if strings.Count(text, "permission denied") != 3 {
+		t.Errorf("what reaches the host: %q", text)
+	}
+	nerd(t, d, "run", "-d", "--name", "shown", toolbox, "sleep", "600")
+	if out := nerd(t, d, "inspect", "-f", "{{.AppArmorProfile}}", "shown"); out != "mini-default" {
+		t.Errorf("inspect: %q", out)
+	}
+	if out := nerd(t, d, "exec", "shown", "cat", "/proc/self/attr/current"); out != "mini-default (enforce)" {
+		t.Errorf("exec: %q", out)
+	}
 }
