@@ -36,7 +36,7 @@ func TestAudit(t *testing.T) {
 			if absent()[path] != "" {
 				continue
 			}
-			c := commandAt(newApp().Commands, strings.Fields(path))
+			c := commandAt(newApp(nil).Commands, strings.Fields(path))
 			if c == nil {
 				t.Errorf("%s: there is no command %s", file, path)
 				continue

@@ -37,7 +37,7 @@ func TestCompleteNames(t *testing.T) {
 		"-H /nosuch/socket stop": "", "stop --ti": "--timeout --time", "inspect": "web old nginx:latest",
 	} {
 		var out strings.Builder
-		app := newApp()
+		app := newApp(nil)
 		app.Writer, app.ErrWriter = &out, &strings.Builder{}
 		icli.Complete(app)
 		app.UseShortOptionHandling = false

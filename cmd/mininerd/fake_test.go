@@ -191,7 +191,7 @@ func (f *fake) call(t *testing.T, socket string, args ...string) output {
 func callPlain(t *testing.T, args ...string) output {
 	t.Helper()
 	var out, errs strings.Builder
-	app := newApp()
+	app := newApp(nil)
 	app.Writer, app.ErrWriter, app.Reader = &out, &errs, strings.NewReader("")
 	icli.Complete(app)
 	err := app.RunContext(t.Context(), icli.Posix(app, append([]string{program}, args...), literal()...))

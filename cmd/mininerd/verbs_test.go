@@ -175,8 +175,23 @@ func TestHelpOfEveryCommand(t *testing.T) {
 			walk(below, c.Subcommands)
 		}
 	}
-	walk(nil, newApp().Commands)
+	walk(nil, newApp(nil).Commands)
 	if n < 85 {
 		t.Errorf("only %d commands", n)
+	}
+}
+
+// TestDaily: a command that is made alone is the one that the whole program has.
+func TestDaily(t *testing.T) {
+	for name := range daily() {
+		alone, whole := newApp([]string{program, "--debug", name, "-x"}), newApp(nil)
+		if len(alone.Commands) != 1 || alone.Commands[0].Name != name {
+			t.Errorf("%s is made with %d others", name, len(alone.Commands)-1)
+			continue
+		}
+		same := whole.Command(name)
+		if same == nil || len(same.VisibleFlags()) != len(alone.Commands[0].VisibleFlags()) || same.Usage != alone.Commands[0].Usage {
+			t.Errorf("%s is another one in the whole program", name)
+		}
 	}
 }

@@ -7,13 +7,13 @@ import (
 
 	"github.com/containerd/errdefs"
 
-	"github.com/minirt/mini/oci/layer"
+	"github.com/minirt/mini/oci/compression"
 )
 
 // compressionOf is what a blob that may be a layer is packed by: "gzip", "zstd" or "".
 func compressionOf(head []byte) string {
-	switch c := layer.Detect(head); c {
-	case layer.Gzip, layer.Zstd:
+	switch c := compression.Detect(head); c {
+	case compression.Gzip, compression.Zstd:
 		return string(c)
 	}
 	return ""
@@ -28,7 +28,7 @@ func decompress(r io.Reader) (io.ReadCloser, error) {
 		}
 		return nil, err
 	}
-	plain, _, err := layer.Decompress(b)
+	plain, _, err := compression.Decompress(b)
 	if err != nil {
 		return nil, fmt.Errorf("archive: %v: %w", err, errdefs.ErrInvalidArgument)
 	}

@@ -4,7 +4,6 @@ import (
 	"archive/tar"
 	"bytes"
 	"context"
-	"io"
 	"os"
 	"testing"
 	"time"
@@ -74,22 +73,5 @@ func FuzzApplyRaw(f *testing.F) {
 		if r, err := Apply(context.Background(), t.TempDir(), bytes.NewReader(data), ApplyOptions{NoChown: true}); err == nil && r.Size > 1<<30 {
 			t.Errorf("%d bytes of input made %d", len(data), r.Size)
 		}
-	})
-}
-
-func FuzzDecompress(f *testing.F) {
-	for _, c := range []Compression{Uncompressed, Gzip, Zstd} {
-		f.Add(pack(f, c, bytes.Repeat([]byte("abc"), 1000)))
-	}
-	f.Fuzz(func(t *testing.T, data []byte) {
-		r, c, err := Decompress(bytes.NewReader(data))
-		if err != nil {
-			return
-		}
-		n, err := io.Copy(io.Discard, io.LimitReader(r, 64<<20))
-		if c == Uncompressed && (err != nil || n != int64(len(data))) {
-			t.Errorf("uncompressed: %d of %d bytes, %v", n, len(data), err)
-		}
-		_ = r.Close() // the error, if any, has been read
 	})
 }

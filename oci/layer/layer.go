@@ -1,9 +1,8 @@
 // Package layer turns layers into directory trees and directory trees into layers.
 //
 // A layer is a tar archive of what changed (image-spec, layer.md): new and changed files as entries, removed ones as
-// whiteouts. Apply unpacks one, trusting nothing in it; Diff and DiffUpper make one, the same bytes for the same trees;
-// Decompress and Compress deal with gzip and zstd around it. Digests, registries and the places where trees are kept are
-// not known here.
+// whiteouts. Apply unpacks one, trusting nothing in it; Diff and DiffUpper make one, the same bytes for the same trees.
+// What packs it (package compression), digests, registries and the places where trees are kept are not known here.
 package layer
 
 import (

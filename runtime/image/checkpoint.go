@@ -13,8 +13,8 @@ import (
 	"github.com/opencontainers/image-spec/specs-go"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/minirt/mini/oci/compression"
 	oci "github.com/minirt/mini/oci/image"
-	"github.com/minirt/mini/oci/layer"
 	"github.com/minirt/mini/oci/name"
 )
 
@@ -71,7 +71,7 @@ func (s *Service) saveCheckpoint(ctx context.Context, h *held, c Checkpoint) (oc
 		if part.write == nil {
 			continue
 		}
-		d, _, err := s.putPacked(ctx, h, layer.Gzip, part.write)
+		d, _, err := s.putPacked(ctx, h, compression.Gzip, part.write)
 		if err != nil {
 			return none, err
 		}
@@ -196,7 +196,7 @@ func (c SavedCheckpoint) open(ctx context.Context, mediaType, what string) (io.R
 		if err != nil {
 			return nil, err
 		}
-		plain, _, err := layer.Decompress(io.NewSectionReader(r, 0, r.Size()))
+		plain, _, err := compression.Decompress(io.NewSectionReader(r, 0, r.Size()))
 		if err != nil {
 			return nil, errors.Join(err, r.Close())
 		}

@@ -12,8 +12,8 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/minirt/mini/oci/compression"
 	oci "github.com/minirt/mini/oci/image"
-	"github.com/minirt/mini/oci/layer"
 	"github.com/minirt/mini/oci/name"
 	"github.com/minirt/mini/runtime/trust"
 )
@@ -73,7 +73,7 @@ func (s *Service) Convert(ctx context.Context, ns string, o ConvertOptions) (Ima
 	return s.write(ns, Image{Name: ref.String(), Target: target, Labels: img.Labels})
 }
 
-func compressionOf(o ConvertOptions) (func(ocispec.Descriptor) (layer.Compression, bool), error) {
+func compressionOf(o ConvertOptions) (func(ocispec.Descriptor) (compression.Format, bool), error) {
 	want := o.Compression
 	if o.Uncompress {
 		if want != "" && want != "uncompressed" {
@@ -83,22 +83,22 @@ func compressionOf(o ConvertOptions) (func(ocispec.Descriptor) (layer.Compressio
 	}
 	switch want {
 	case "":
-		return func(ocispec.Descriptor) (layer.Compression, bool) { return "", false }, nil
+		return func(ocispec.Descriptor) (compression.Format, bool) { return "", false }, nil
 	case "uncompressed":
-		return toCompression(layer.Uncompressed, true), nil
+		return toCompression(compression.Uncompressed, true), nil
 	case "gzip":
-		return toCompression(layer.Gzip, true), nil
+		return toCompression(compression.Gzip, true), nil
 	case "zstd":
-		return toCompression(layer.Zstd, true), nil
+		return toCompression(compression.Zstd, true), nil
 	}
 	return nil, fmt.Errorf("compression %q: known are gzip, zstd and uncompressed: %w", want, errdefs.ErrInvalidArgument)
 }
 
 // toCompression converts layers of another compression; only uncompressed ones unless all is set.
-func toCompression(c layer.Compression, all bool) func(ocispec.Descriptor) (layer.Compression, bool) {
-	return func(d ocispec.Descriptor) (layer.Compression, bool) {
-		have := layer.Compression(oci.LayerCompression(d.MediaType))
-		return c, have != c && (all || have == layer.Uncompressed)
+func toCompression(c compression.Format, all bool) func(ocispec.Descriptor) (compression.Format, bool) {
+	return func(d ocispec.Descriptor) (compression.Format, bool) {
+		have := compression.Format(oci.LayerCompression(d.MediaType))
+		return c, have != c && (all || have == compression.Uncompressed)
 	}
 }
 
@@ -108,7 +108,7 @@ type conversion struct {
 	held  *held
 	want  oci.Want
 	oci   bool
-	layer func(ocispec.Descriptor) (to layer.Compression, change bool)
+	layer func(ocispec.Descriptor) (to compression.Format, change bool)
 	// lenient leaves manifests whose blobs are not here as they are; otherwise that is an error.
 	lenient bool
 	made    []digest.Digest
@@ -199,20 +199,20 @@ func (c *conversion) document(ctx context.Context, old ocispec.Descriptor, media
 }
 
 // convertLayer recompresses a layer, streaming it from and to the content.
-func (c *conversion) convertLayer(ctx context.Context, d ocispec.Descriptor, to layer.Compression) (ocispec.Descriptor, error) {
+func (c *conversion) convertLayer(ctx context.Context, d ocispec.Descriptor, to compression.Format) (ocispec.Descriptor, error) {
 	r, err := c.s.Content.Open(ctx, d.Digest)
 	if err != nil {
 		return d, err
 	}
 	defer func() { _ = r.Close() }()
-	plain, _, err := layer.Decompress(r)
+	plain, _, err := compression.Decompress(r)
 	if err != nil {
 		return d, err
 	}
 	defer func() { _ = plain.Close() }()
 	out, in := io.Pipe()
 	go func() {
-		z, err := layer.Compress(in, to)
+		z, err := compression.Compress(in, to)
 		if err == nil {
 			_, err = io.Copy(z, plain)
 			err = errors.Join(err, z.Close())

@@ -15,8 +15,8 @@ import (
 	"github.com/minirt/mini/internal/failpoint"
 	"github.com/minirt/mini/internal/id"
 	"github.com/minirt/mini/oci/archive"
+	"github.com/minirt/mini/oci/compression"
 	oci "github.com/minirt/mini/oci/image"
-	"github.com/minirt/mini/oci/layer"
 	"github.com/minirt/mini/oci/name"
 	"github.com/minirt/mini/runtime/content"
 )
@@ -218,7 +218,7 @@ func plain(d ocispec.Descriptor) ocispec.Descriptor {
 // compress replaces each image by one with gzip layers.
 func (m *importing) compress(ctx context.Context, images []Image) ([]Image, error) {
 	for i, img := range images {
-		c := &conversion{s: m.s, held: m.held, layer: toCompression(layer.Gzip, false), want: oci.Want{All: true}, lenient: true}
+		c := &conversion{s: m.s, held: m.held, layer: toCompression(compression.Gzip, false), want: oci.Want{All: true}, lenient: true}
 		target, err := c.target(ctx, img.Target)
 		if err != nil {
 			return nil, fmt.Errorf("compress the layers of %s: %w", img.Name, err)

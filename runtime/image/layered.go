@@ -17,8 +17,8 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/minirt/mini/internal/failpoint"
+	"github.com/minirt/mini/oci/compression"
 	oci "github.com/minirt/mini/oci/image"
-	"github.com/minirt/mini/oci/layer"
 	"github.com/minirt/mini/oci/name"
 )
 
@@ -114,14 +114,14 @@ func (o LayerOptions) check() error {
 	return err
 }
 
-func (o LayerOptions) compression() (layer.Compression, error) {
+func (o LayerOptions) compression() (compression.Format, error) {
 	switch o.Compression {
 	case "", "gzip":
-		return layer.Gzip, nil
+		return compression.Gzip, nil
 	case "zstd":
-		return layer.Zstd, nil
+		return compression.Zstd, nil
 	case "uncompressed":
-		return layer.Uncompressed, nil
+		return compression.Uncompressed, nil
 	}
 	return "", fmt.Errorf("compression %q: known are gzip, zstd and uncompressed: %w", o.Compression, errdefs.ErrInvalidArgument)
 }
@@ -203,13 +203,13 @@ func (s *Service) addLayer(ctx context.Context, h *held, b wholeImage, d ocispec
 }
 
 // putPacked stores what write writes, packed, and tells the digest that it had before.
-func (s *Service) putPacked(ctx context.Context, h *held, c layer.Compression, write func(context.Context, io.Writer) error) (ocispec.Descriptor, digest.Digest, error) {
+func (s *Service) putPacked(ctx context.Context, h *held, c compression.Format, write func(context.Context, io.Writer) error) (ocispec.Descriptor, digest.Digest, error) {
 	r, w := io.Pipe()
 	written := make(chan struct{})
 	plain := digest.Canonical.Digester()
 	go func() {
 		defer close(written)
-		pack, err := layer.Compress(w, c)
+		pack, err := compression.Compress(w, c)
 		if err == nil {
 			err = write(ctx, io.MultiWriter(pack, plain.Hash()))
 			err = errors.Join(err, pack.Close())
@@ -246,24 +246,24 @@ func (s *Service) putArchive(ctx context.Context, h *held, r io.Reader) (d ocisp
 		return d, "", fmt.Errorf("the archive is empty: %w", errdefs.ErrInvalidArgument)
 	}
 	r = io.MultiReader(bytes.NewReader(head[:n]), r)
-	c := layer.Detect(head[:n])
-	if c != layer.Gzip && c != layer.Zstd {
-		d, diffID, err = s.putPacked(ctx, h, layer.Gzip, func(_ context.Context, w io.Writer) error {
-			plain, _, err := layer.Decompress(r)
+	c := compression.Detect(head[:n])
+	if c != compression.Gzip && c != compression.Zstd {
+		d, diffID, err = s.putPacked(ctx, h, compression.Gzip, func(_ context.Context, w io.Writer) error {
+			plain, _, err := compression.Decompress(r)
 			if err != nil {
 				return err
 			}
 			defer plain.Close()
 			return readThrough(io.TeeReader(plain, w))
 		})
-		d.MediaType = oci.LayerType(ocispec.MediaTypeImageLayer, string(layer.Gzip))
+		d.MediaType = oci.LayerType(ocispec.MediaTypeImageLayer, string(compression.Gzip))
 		return d, diffID, err
 	}
 	sum := digest.Canonical.Digester()
 	out, in := io.Pipe()
 	read := make(chan error, 1)
 	go func() {
-		plain, _, err := layer.Decompress(out)
+		plain, _, err := compression.Decompress(out)
 		if err == nil {
 			err = readThrough(io.TeeReader(plain, sum.Hash()))
 			err = errors.Join(err, plain.Close())

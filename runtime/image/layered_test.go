@@ -19,8 +19,8 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/minirt/mini/internal/testenv"
+	"github.com/minirt/mini/oci/compression"
 	oci "github.com/minirt/mini/oci/image"
-	"github.com/minirt/mini/oci/layer"
 	"github.com/minirt/mini/oci/registry/registrytest"
 )
 
@@ -128,9 +128,9 @@ func TestImportLayer(t *testing.T) {
 		t.Fatal(err)
 	}
 	forms := map[string][]byte{"plain": plain.Bytes()}
-	for _, c := range []layer.Compression{layer.Gzip, layer.Zstd} {
+	for _, c := range []compression.Format{compression.Gzip, compression.Zstd} {
 		var b bytes.Buffer
-		z := must(layer.Compress(&b, c))
+		z := must(compression.Compress(&b, c))
 		if _, err := z.Write(plain.Bytes()); err != nil || z.Close() != nil {
 			t.Fatal(err)
 		}

@@ -17,6 +17,7 @@ import (
 	"github.com/minirt/mini/internal/failpoint"
 	"github.com/minirt/mini/internal/id"
 	"github.com/minirt/mini/internal/mount"
+	"github.com/minirt/mini/oci/compression"
 	"github.com/minirt/mini/oci/layer"
 	"github.com/minirt/mini/runtime/snapshot"
 )
@@ -184,7 +185,7 @@ func (s *Service) applyTo(ctx context.Context, dir string, d layerOf, r io.Reade
 	if err != nil {
 		return err
 	}
-	plain, _, err := layer.Decompress(packed)
+	plain, _, err := compression.Decompress(packed)
 	if err != nil {
 		return fmt.Errorf("layer %s: %w", d.Digest, err)
 	}

@@ -10,8 +10,8 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"google.golang.org/grpc"
 
+	"github.com/minirt/mini/oci/compression"
 	oci "github.com/minirt/mini/oci/image"
-	"github.com/minirt/mini/oci/layer"
 	"github.com/minirt/mini/runtime/api"
 	"github.com/minirt/mini/runtime/engine"
 	"github.com/minirt/mini/runtime/image"
@@ -58,7 +58,7 @@ func (s *archivesServer) Upload(stream grpc.ClientStreamingServer[api.UploadRequ
 	ctx, cancel := s.whileServing(stream.Context())
 	defer cancel()
 	in := &received[api.UploadRequest]{recv: stream.Recv, data: (*api.UploadRequest).GetData, rest: first.Data}
-	plain, _, err := layer.Decompress(in)
+	plain, _, err := compression.Decompress(in)
 	if err != nil {
 		return err
 	}

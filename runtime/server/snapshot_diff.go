@@ -14,6 +14,7 @@ import (
 
 	"github.com/minirt/mini/internal/id"
 	"github.com/minirt/mini/internal/mount"
+	"github.com/minirt/mini/oci/compression"
 	"github.com/minirt/mini/oci/layer"
 	"github.com/minirt/mini/runtime/api"
 	"github.com/minirt/mini/runtime/content"
@@ -61,7 +62,7 @@ func (s *snapshotsServer) Diff(ctx context.Context, r *api.DiffRequest) (*api.De
 }
 
 // storeDiff writes, labels and syncs the blob.
-func (s *snapshotsServer) storeDiff(ctx context.Context, sn snapshot.Snapshotter, r *api.DiffRequest, ref string, c layer.Compression) (ocispec.Descriptor, error) {
+func (s *snapshotsServer) storeDiff(ctx context.Context, sn snapshot.Snapshotter, r *api.DiffRequest, ref string, c compression.Format) (ocispec.Descriptor, error) {
 	w, err := s.Content.Writer(ctx, content.Ingest{Ref: ref})
 	if err != nil {
 		return ocispec.Descriptor{}, err
@@ -82,28 +83,28 @@ func (s *snapshotsServer) storeDiff(ctx context.Context, sn snapshot.Snapshotter
 }
 
 // layerType is the compression that a media type of a layer asks for; the empty one is a gzip layer.
-func layerType(mediaType string) (string, layer.Compression, error) {
+func layerType(mediaType string) (string, compression.Format, error) {
 	switch mediaType {
 	case "", ocispec.MediaTypeImageLayerGzip:
-		return ocispec.MediaTypeImageLayerGzip, layer.Gzip, nil
+		return ocispec.MediaTypeImageLayerGzip, compression.Gzip, nil
 	case ocispec.MediaTypeImageLayer:
-		return mediaType, layer.Uncompressed, nil
+		return mediaType, compression.Uncompressed, nil
 	case ocispec.MediaTypeImageLayerZstd:
-		return mediaType, layer.Zstd, nil
+		return mediaType, compression.Zstd, nil
 	case "application/vnd.docker.image.rootfs.diff.tar.gzip":
-		return mediaType, layer.Gzip, nil
+		return mediaType, compression.Gzip, nil
 	case "application/vnd.docker.image.rootfs.diff.tar":
-		return mediaType, layer.Uncompressed, nil
+		return mediaType, compression.Uncompressed, nil
 	}
 	return "", "", fmt.Errorf("media type %q is not one of layers that can be made: %w", mediaType, errdefs.ErrInvalidArgument)
 }
 
 // writeDiff streams the layer into the store, packed, and digests it on both sides of the packing.
-func (s *snapshotsServer) writeDiff(ctx context.Context, sn snapshot.Snapshotter, r *api.DiffRequest, w *content.Writer, c layer.Compression) (ocispec.Descriptor, error) {
+func (s *snapshotsServer) writeDiff(ctx context.Context, sn snapshot.Snapshotter, r *api.DiffRequest, w *content.Writer, c compression.Format) (ocispec.Descriptor, error) {
 	packed := digest.Canonical.Digester()
 	plain := digest.Canonical.Digester()
 	count := &counter{}
-	pack, err := layer.Compress(io.MultiWriter(w, packed.Hash(), count), c)
+	pack, err := compression.Compress(io.MultiWriter(w, packed.Hash(), count), c)
 	if err != nil {
 		return ocispec.Descriptor{}, err
 	}

@@ -128,3 +128,20 @@ func takesValue(flags []cli.Flag, name string) bool {
 		return true
 	}
 }
+
+// Called is the command of a command line, the first argument of a program with these flags. It is empty where there is
+// none, where a flag is another one (for help, or wrong), and where the rest of a line is asked for.
+func Called(flags []cli.Flag, args []string) string {
+	if asked, _ := completing(args); asked || len(args) == 0 {
+		return ""
+	}
+	ordered, arguments := options(flags, args[1:], false)
+	unknown := func(word string) bool {
+		name, _, _ := strings.Cut(strings.TrimLeft(word, "-"), "=")
+		return name != "" && byName(flags, name) == nil
+	}
+	if len(arguments) == 0 || slices.ContainsFunc(ordered, unknown) {
+		return ""
+	}
+	return arguments[0]
+}

@@ -51,3 +51,20 @@ func TestPosix(t *testing.T) {
 		}
 	}
 }
+
+func TestCalled(t *testing.T) {
+	global := []cli.Flag{
+		&cli.StringFlag{Name: "address", Aliases: []string{"H"}}, &cli.BoolFlag{Name: "debug", Aliases: []string{"D"}},
+		&cli.DurationFlag{Name: "timeout"},
+	}
+	for line, want := range map[string]string{
+		"": "", "mini": "", "mini ps": "ps", "mini ps -a": "ps", "mini --address ps run": "run", "mini --address=ps run": "run",
+		"mini -H run ps": "ps", "mini -D ps": "ps", "mini --debug --timeout 3s ps": "ps", "mini --debug=false ps": "ps",
+		"mini --help": "", "mini --help ps": "", "mini --wrong ps": "", "mini -DH x ps": "ps", "mini --address": "",
+		"mini -- ps": "ps", "mini ps --generate-bash-completion": "",
+	} {
+		if got := Called(global, strings.Fields(line)); got != want {
+			t.Errorf("%q calls %q, want %q", line, got, want)
+		}
+	}
+}

@@ -1,4 +1,5 @@
-package layer
+// Package compression packs and unpacks the bytes of layers, and finds out how bytes are packed.
+package compression
 
 import (
 	"bufio"
@@ -15,20 +16,20 @@ import (
 	"github.com/ulikunitz/xz"
 )
 
-// Compression is how a layer's bytes are packed, named as in the suffix of its media type; "" for not at all.
-type Compression string
+// Format is how a layer's bytes are packed, named as in the suffix of its media type; "" for not at all.
+type Format string
 
 // The compressions of image-spec layers.
 const (
-	Uncompressed Compression = ""
-	Gzip         Compression = "gzip"
-	Zstd         Compression = "zstd"
+	Uncompressed Format = ""
+	Gzip         Format = "gzip"
+	Zstd         Format = "zstd"
 )
 
 // Other compressions of archives, which layers do not have: they are only unpacked.
 const (
-	Bzip2 Compression = "bzip2"
-	Xz    Compression = "xz"
+	Bzip2 Format = "bzip2"
+	Xz    Format = "xz"
 )
 
 // How much is decompressed ahead of the reader of a gzip stream. pgzip decompresses, and takes the checksum, in
@@ -48,7 +49,7 @@ const zstdMaxWindow = 128 << 20
 
 // Decompress finds out how r is compressed and gives the bytes inside. Close ends what works ahead; it does not close r.
 // Damage is reported by Read as ErrDataLoss.
-func Decompress(r io.Reader) (io.ReadCloser, Compression, error) {
+func Decompress(r io.Reader) (io.ReadCloser, Format, error) {
 	buffered := bufio.NewReaderSize(r, 64<<10)
 	start, err := buffered.Peek(magicSize)
 	if err != nil && !errors.Is(err, io.EOF) {
@@ -87,7 +88,7 @@ func Decompress(r io.Reader) (io.ReadCloser, Compression, error) {
 const magicSize = 6
 
 // Detect tells a compression by its first six bytes. A zstd stream may begin with a skippable frame (zstd:chunked).
-func Detect(start []byte) Compression {
+func Detect(start []byte) Format {
 	switch {
 	case len(start) >= 3 && start[0] == 0x1f && start[1] == 0x8b && start[2] == 8:
 		return Gzip
@@ -119,7 +120,7 @@ func (s *sourceErrors) Read(p []byte) (int, error) {
 type decompressor struct {
 	r           io.Reader
 	source      *sourceErrors
-	compression Compression
+	compression Format
 	close       func() error
 }
 
@@ -138,7 +139,7 @@ func (d *decompressor) Close() error {
 	return d.source.err
 }
 
-func damage(c Compression, source *sourceErrors, err error) error {
+func damage(c Format, source *sourceErrors, err error) error {
 	if source.err != nil {
 		return source.err
 	}
@@ -147,7 +148,7 @@ func damage(c Compression, source *sourceErrors, err error) error {
 
 // Compress gives a writer that packs what is written to it into w. Close finishes the stream; it does not close w. The
 // same input gives the same output for one version of this program.
-func Compress(w io.Writer, c Compression) (io.WriteCloser, error) {
+func Compress(w io.Writer, c Format) (io.WriteCloser, error) {
 	switch c {
 	case Uncompressed:
 		return nopWriteCloser{w}, nil

@@ -1,4 +1,4 @@
-package layer
+package compression
 
 import (
 	"bytes"
@@ -11,7 +11,14 @@ import (
 	"github.com/containerd/errdefs"
 )
 
-func pack(t testing.TB, c Compression, data []byte) []byte {
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func pack(t testing.TB, c Format, data []byte) []byte {
 	t.Helper()
 	var b bytes.Buffer
 	w, err := Compress(&b, c)
@@ -24,7 +31,7 @@ func pack(t testing.TB, c Compression, data []byte) []byte {
 
 func TestCompression(t *testing.T) {
 	data := bytes.Repeat([]byte("some bytes of a layer "), 200_000)
-	for _, c := range []Compression{Uncompressed, Gzip, Zstd} {
+	for _, c := range []Format{Uncompressed, Gzip, Zstd} {
 		packed := pack(t, c, data)
 		if again := pack(t, c, data); !bytes.Equal(packed, again) {
 			t.Errorf("%q is not reproducible", c)
@@ -50,7 +57,7 @@ func TestCompression(t *testing.T) {
 
 // TestDecompressOthers reads what layers do not have, as bzip2(1) and xz(1) write it.
 func TestDecompressOthers(t *testing.T) {
-	for want, text := range map[Compression]string{
+	for want, text := range map[Format]string{
 		Bzip2: "QlpoOTFBWSZTWcHAgOIAAAFBAAAQAkSgADDNAMNGKZcXckU4UJDBwIDi",
 		Xz:    "/Td6WFoAAATm1rRGAgAhARYAAAB0L+WjAQAFaGVsbG8KAAAApWCX8ZT2/eAAAR4GwS+kHR+2830BAAAAAARZWg==",
 	} {
@@ -78,7 +85,7 @@ func TestDecompressDamage(t *testing.T) {
 		data[i] = byte(i * i >> 3)
 	}
 	broken := errors.New("connection reset")
-	for _, c := range []Compression{Gzip, Zstd} {
+	for _, c := range []Format{Gzip, Zstd} {
 		packed := pack(t, c, data)
 		damaged := bytes.Clone(packed)
 		damaged[len(damaged)/2] ^= 0x55
@@ -104,7 +111,7 @@ func TestDecompressDamage(t *testing.T) {
 
 // TestDecompressClose leaves in the middle.
 func TestDecompressClose(t *testing.T) {
-	for _, c := range []Compression{Gzip, Zstd} {
+	for _, c := range []Format{Gzip, Zstd} {
 		r, _, err := Decompress(bytes.NewReader(pack(t, c, make([]byte, 50<<20))))
 		must(t, err)
 		_, err = io.ReadFull(r, make([]byte, 10))
@@ -128,4 +135,21 @@ func TestDecompressChunked(t *testing.T) {
 	if string(got) != "first second" || c != Zstd || r.Close() != nil {
 		t.Errorf("%s %q", c, got)
 	}
+}
+
+func FuzzDecompress(f *testing.F) {
+	for _, c := range []Format{Uncompressed, Gzip, Zstd} {
+		f.Add(pack(f, c, bytes.Repeat([]byte("abc"), 1000)))
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		r, c, err := Decompress(bytes.NewReader(data))
+		if err != nil {
+			return
+		}
+		n, err := io.Copy(io.Discard, io.LimitReader(r, 64<<20))
+		if c == Uncompressed && (err != nil || n != int64(len(data))) {
+			t.Errorf("uncompressed: %d of %d bytes, %v", n, len(data), err)
+		}
+		_ = r.Close() // the error, if any, has been read
+	})
 }
