@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -34,7 +35,7 @@ func runList(c *cli.Context, d *daemon) error {
 	}
 	text := rowFormat(c, "container_id", func(f dockerFile) string { return f.PsFormat })
 	size := c.Bool("size") || strings.Contains(text, ".Size")
-	brief := !size && (text == "" || text == "table") && !c.IsSet("filter")
+	brief := !size && slices.Contains([]string{"", "table", "{{.ID}}"}, text) && !c.IsSet("filter")
 	all, err := d.Containers.List(c.Context, &api.ListContainersRequest{Namespace: d.ns, Size: size, Brief: brief})
 	if err != nil {
 		return err

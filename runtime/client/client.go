@@ -110,7 +110,7 @@ func (c *Client) library() (*grpc.ClientConn, error) {
 	conn, err := grpc.NewClient("passthrough:///"+authority,
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return c.connect(ctx) }),
-		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(grpcx.MaxMessage), grpc.MaxCallSendMsgSize(grpcx.MaxMessage)),
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(grpcx.MaxMessage), grpc.MaxCallSendMsgSize(grpcx.MaxMessage), grpc.ForceCodecV2(codec{})),
 		grpc.WithStreamInterceptor(c.stream),
 		grpc.WithDisableServiceConfig(), grpc.WithIdleTimeout(0),
 	)

@@ -89,9 +89,7 @@ var errElsewhere = errors.New("for the library's connection")
 
 // call makes a call and reads its answer. The error is a status, or errElsewhere.
 func (d *direct) call(ctx context.Context, method, authority string, request, answer any) error {
-	in, isMessage := request.(proto.Message)
-	out, wantsMessage := answer.(proto.Message)
-	if !isMessage || !wantsMessage || !d.lock.TryLock() {
+	if !d.lock.TryLock() {
 		return errElsewhere
 	}
 	d.idle.Stop()
@@ -100,7 +98,7 @@ func (d *direct) call(ctx context.Context, method, authority string, request, an
 		d.lock.Unlock()
 	}()
 	// A frame of data begins with whether it is compressed, and its length.
-	data, err := proto.MarshalOptions{}.MarshalAppend(make([]byte, 5, 512), in)
+	data, err := appended(make([]byte, 5, 512), request)
 	if err != nil {
 		return status.Errorf(codes.Internal, "encode the request: %v", err)
 	}
@@ -126,7 +124,7 @@ func (d *direct) call(ctx context.Context, method, authority string, request, an
 	default:
 		return err
 	}
-	if err := proto.Unmarshal(answered, out); err != nil {
+	if err := decode(answered, answer); err != nil {
 		return status.Errorf(codes.Internal, "decode the answer: %v", err)
 	}
 	return nil

@@ -1,4 +1,4 @@
-// Command protogen makes the Go code of .proto files. It needs no protoc: the files are compiled in Go, and the two
+// Command protogen makes the Go code of .proto files. It needs no protoc: the files are compiled in Go, and the
 // plugins are the module's own tools, so their versions are those of go.mod.
 //
 //	go run ./tools/protogen DIR FILE.proto…
@@ -24,8 +24,18 @@ import (
 	"google.golang.org/protobuf/types/pluginpb"
 )
 
-// plugins are commands of go.mod's tool lines.
-var plugins = [...]string{"protoc-gen-go", "protoc-gen-go-grpc"}
+// plugin is a command of go.mod's tool lines, and what it is told.
+type plugin struct{ name, parameter string }
+
+func plugins() []plugin {
+	const beside = "paths=source_relative"
+	return []plugin{
+		{"protoc-gen-go", beside},
+		{"protoc-gen-go-grpc", beside},
+		// Messages that encode and decode themselves: a program that ends after one call has no time for reflection.
+		{"protoc-gen-go-vtproto", beside + ",features=marshal+size+unmarshal"},
+	}
+}
 
 func main() {
 	if len(os.Args) < 3 {
@@ -47,17 +57,18 @@ func generate(ctx context.Context, dir string, files []string) error {
 	if err != nil {
 		return err
 	}
-	request, err := proto.MarshalOptions{Deterministic: true}.Marshal(&pluginpb.CodeGeneratorRequest{
-		FileToGenerate: files,
-		Parameter:      proto.String("paths=source_relative"),
-		ProtoFile:      descriptors(compiled),
-	})
-	if err != nil {
-		return err
-	}
-	for _, plugin := range plugins {
-		if err := run(ctx, plugin, request, dir); err != nil {
-			return fmt.Errorf("%s: %w", plugin, err)
+	described := descriptors(compiled)
+	for _, p := range plugins() {
+		request, err := proto.MarshalOptions{Deterministic: true}.Marshal(&pluginpb.CodeGeneratorRequest{
+			FileToGenerate: files,
+			Parameter:      proto.String(p.parameter),
+			ProtoFile:      described,
+		})
+		if err != nil {
+			return err
+		}
+		if err := run(ctx, p.name, request, dir); err != nil {
+			return fmt.Errorf("%s: %w", p.name, err)
 		}
 	}
 	return nil

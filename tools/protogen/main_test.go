@@ -14,27 +14,39 @@ func TestCommittedCode(t *testing.T) {
 	}
 	const api = "../../runtime/api"
 	dir := t.TempDir()
-	source, err := os.ReadFile(filepath.Join(api, "minid.proto"))
-	if err != nil {
-		t.Fatal(err)
+	sources, err := filepath.Glob(filepath.Join(api, "*.proto"))
+	if err != nil || len(sources) == 0 {
+		t.Fatal(sources, err)
 	}
-	if err := os.WriteFile(filepath.Join(dir, "minid.proto"), source, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if err := generate(t.Context(), dir, []string{"minid.proto"}); err != nil {
-		t.Fatal(err)
-	}
-	for _, name := range []string{"minid.pb.go", "minid_grpc.pb.go"} {
-		want, err := os.ReadFile(filepath.Join(dir, name))
+	var files []string
+	for _, source := range sources {
+		files = append(files, filepath.Base(source))
+		data, err := os.ReadFile(source)
+		if err == nil {
+			err = os.WriteFile(filepath.Join(dir, filepath.Base(source)), data, 0o600)
+		}
 		if err != nil {
 			t.Fatal(err)
 		}
-		got, err := os.ReadFile(filepath.Join(api, name))
+	}
+	if err := generate(t.Context(), dir, files); err != nil {
+		t.Fatal(err)
+	}
+	made, err := filepath.Glob(filepath.Join(dir, "*.go"))
+	if err != nil || len(made) < 3*len(sources) {
+		t.Fatal(made, err)
+	}
+	for _, name := range made {
+		want, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := os.ReadFile(filepath.Join(api, filepath.Base(name)))
 		if err != nil {
 			t.Fatal(err)
 		}
 		if !bytes.Equal(got, want) {
-			t.Errorf("%s is not what minid.proto makes: run `go generate ./runtime/api`", name)
+			t.Errorf("%s is not what the .proto files make: run `go generate ./runtime/api`", filepath.Base(name))
 		}
 	}
 }
