@@ -41,11 +41,11 @@ func networkCreateCommand() *cli.Command {
 			&cli.StringSliceFlag{Name: "aux-address", Usage: "`NAME=ADDRESS` that something else has in a subnet"},
 			&cli.StringFlag{Name: "ipam-driver", Value: "default", Usage: "who gives addresses: `DRIVER` default, the only one"},
 			&cli.StringSliceFlag{Name: "ipam-opt", Usage: "`KEY=VALUE` for the IPAM driver, which has none"},
-			&cli.BoolFlag{Name: "attachable", Usage: "of no effect: every network is"},
+			&cli.BoolFlag{Name: "attachable", Usage: "what inspect tells: every network is"},
 			&cli.StringFlag{Name: "scope", Usage: "`SCOPE`: local"},
 			&cli.BoolFlag{Name: "ingress", Usage: "of a swarm, which there is none of"},
-			&cli.BoolFlag{Name: "config-only", Usage: "a configuration for other networks, which is not known"},
-			&cli.StringFlag{Name: "config-from", Usage: "`NETWORK` to take the configuration from, which is not known"},
+			&cli.BoolFlag{Name: "config-only", Usage: "only a configuration, which other networks are made like"},
+			&cli.StringFlag{Name: "config-from", Usage: "the `CONFIGURATION` that it is made like"},
 		},
 		Action: with(1, 1, "NETWORK", func(c *cli.Context, d *daemon) error {
 			r, err := options.NetworkRequest(c)
@@ -75,8 +75,12 @@ func networkListCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
+			rows, err := view.NetworkRows(r.Networks, filters, c.Bool("no-trunc"))
+			if err != nil {
+				return err
+			}
 			text := rowFormat(c, "network_id", func(f dockerFile) string { return f.NetworksFormat })
-			return format.List(c.App.Writer, text, view.NetworkColumns, view.NetworkHeader(), view.NetworkRows(r.Networks, filters, c.Bool("no-trunc")))
+			return format.List(c.App.Writer, text, view.NetworkColumns, view.NetworkHeader(), rows)
 		}),
 	}
 }

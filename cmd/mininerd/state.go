@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/containerd/errdefs"
+	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"github.com/urfave/cli/v2"
 
 	icli "github.com/minirt/mini/cmd/internal/cli"
@@ -265,7 +266,7 @@ func renameCommand() *cli.Command {
 func updateCommand() *cli.Command {
 	return &cli.Command{
 		Name: "update", Usage: "change the limits and the restart policy of containers", ArgsUsage: containers,
-		Flags: append(options.ResourceFlags(), options.RefusedFlag("kernel-memory", "Linux has no such limit since 5.16"), &cli.StringFlag{Name: "restart", Usage: "`POLICY`: no, always, unless-stopped, on-failure[:RETRIES]"}),
+		Flags: append(options.ResourceFlags(), options.KernelMemoryFlag(), &cli.StringFlag{Name: "restart", Usage: "`POLICY`: no, always, unless-stopped, on-failure[:RETRIES]"}),
 		Action: func(c *cli.Context) error {
 			r, err := updateRequest(c)
 			if err != nil {
@@ -282,9 +283,10 @@ func updateCommand() *cli.Command {
 
 func updateRequest(c *cli.Context) (*api.UpdateContainerRequest, error) {
 	resources, err := options.Resources(c)
-	if err != nil {
+	if err = errors.Join(err, options.CheckDiscarded(c)); err != nil {
 		return nil, err
 	}
+	warn(c, options.Discarded(c))
 	out := &api.UpdateContainerRequest{}
 	if c.String("restart") != "" {
 		if out.Restart, err = options.RestartPolicy(c.String("restart")); err != nil {
@@ -292,10 +294,13 @@ func updateRequest(c *cli.Context) (*api.UpdateContainerRequest, error) {
 		}
 	}
 	if resources == nil {
-		if out.Restart == nil {
+		if out.Restart == nil && !c.IsSet("kernel-memory") {
 			return nil, fmt.Errorf("you must provide one or more flags when using this command: %w", errdefs.ErrInvalidArgument)
 		}
-		return out, nil
+		if out.Restart != nil {
+			return out, nil
+		}
+		resources = &specs.LinuxResources{}
 	}
 	out.Resources, err = json.Marshal(resources)
 	return out, err

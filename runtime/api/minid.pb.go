@@ -9488,6 +9488,9 @@ type Network struct {
 	Ipv6          bool                   `protobuf:"varint,9,opt,name=ipv6,proto3" json:"ipv6,omitempty"`
 	CreatedAt     int64                  `protobuf:"varint,10,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
 	Containers    []*NetworkMember       `protobuf:"bytes,11,rep,name=containers,proto3" json:"containers,omitempty"` // that are in it now
+	ConfigOnly    bool                   `protobuf:"varint,12,opt,name=config_only,json=configOnly,proto3" json:"config_only,omitempty"`
+	ConfigFrom    string                 `protobuf:"bytes,13,opt,name=config_from,json=configFrom,proto3" json:"config_from,omitempty"`
+	Attachable    bool                   `protobuf:"varint,14,opt,name=attachable,proto3" json:"attachable,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -9597,6 +9600,27 @@ func (x *Network) GetContainers() []*NetworkMember {
 		return x.Containers
 	}
 	return nil
+}
+
+func (x *Network) GetConfigOnly() bool {
+	if x != nil {
+		return x.ConfigOnly
+	}
+	return false
+}
+
+func (x *Network) GetConfigFrom() string {
+	if x != nil {
+		return x.ConfigFrom
+	}
+	return ""
+}
+
+func (x *Network) GetAttachable() bool {
+	if x != nil {
+		return x.Attachable
+	}
+	return false
 }
 
 type Subnet struct {
@@ -9737,7 +9761,10 @@ type CreateNetworkRequest struct {
 	Subnets       []*Subnet              `protobuf:"bytes,6,rep,name=subnets,proto3" json:"subnets,omitempty"`
 	Internal      bool                   `protobuf:"varint,7,opt,name=internal,proto3" json:"internal,omitempty"`
 	Ipv6          bool                   `protobuf:"varint,8,opt,name=ipv6,proto3" json:"ipv6,omitempty"`
-	NoIpv4        bool                   `protobuf:"varint,9,opt,name=no_ipv4,json=noIpv4,proto3" json:"no_ipv4,omitempty"` // IPv6 addresses alone
+	NoIpv4        bool                   `protobuf:"varint,9,opt,name=no_ipv4,json=noIpv4,proto3" json:"no_ipv4,omitempty"`              // IPv6 addresses alone
+	ConfigOnly    bool                   `protobuf:"varint,10,opt,name=config_only,json=configOnly,proto3" json:"config_only,omitempty"` // a configuration that others can be made like
+	ConfigFrom    string                 `protobuf:"bytes,11,opt,name=config_from,json=configFrom,proto3" json:"config_from,omitempty"`  // the one that this network is made like
+	Attachable    bool                   `protobuf:"varint,12,opt,name=attachable,proto3" json:"attachable,omitempty"`                   // told again, and no more: every network is
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -9831,6 +9858,27 @@ func (x *CreateNetworkRequest) GetIpv6() bool {
 func (x *CreateNetworkRequest) GetNoIpv4() bool {
 	if x != nil {
 		return x.NoIpv4
+	}
+	return false
+}
+
+func (x *CreateNetworkRequest) GetConfigOnly() bool {
+	if x != nil {
+		return x.ConfigOnly
+	}
+	return false
+}
+
+func (x *CreateNetworkRequest) GetConfigFrom() string {
+	if x != nil {
+		return x.ConfigFrom
+	}
+	return ""
+}
+
+func (x *CreateNetworkRequest) GetAttachable() bool {
+	if x != nil {
+		return x.Attachable
 	}
 	return false
 }
@@ -12139,7 +12187,7 @@ const file_minid_proto_rawDesc = "" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x03 \x01(\tR\x04name\x12\x10\n" +
 	"\x03dir\x18\x04 \x01(\tR\x03dir\"\x1a\n" +
-	"\x18RemoveCheckpointResponse\"\xff\x03\n" +
+	"\x18RemoveCheckpointResponse\"\xe1\x04\n" +
 	"\aNetwork\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1c\n" +
 	"\tnamespace\x18\x02 \x01(\tR\tnamespace\x12\x12\n" +
@@ -12155,7 +12203,14 @@ const file_minid_proto_rawDesc = "" +
 	" \x01(\x03R\tcreatedAt\x127\n" +
 	"\n" +
 	"containers\x18\v \x03(\v2\x17.minid.v1.NetworkMemberR\n" +
-	"containers\x1a9\n" +
+	"containers\x12\x1f\n" +
+	"\vconfig_only\x18\f \x01(\bR\n" +
+	"configOnly\x12\x1f\n" +
+	"\vconfig_from\x18\r \x01(\tR\n" +
+	"configFrom\x12\x1e\n" +
+	"\n" +
+	"attachable\x18\x0e \x01(\bR\n" +
+	"attachable\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a:\n" +
@@ -12173,7 +12228,7 @@ const file_minid_proto_rawDesc = "" +
 	"\rNetworkMember\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x124\n" +
-	"\bendpoint\x18\x03 \x01(\v2\x18.minid.v1.EndpointStatusR\bendpoint\"\xd7\x03\n" +
+	"\bendpoint\x18\x03 \x01(\v2\x18.minid.v1.EndpointStatusR\bendpoint\"\xb9\x04\n" +
 	"\x14CreateNetworkRequest\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x16\n" +
@@ -12183,7 +12238,15 @@ const file_minid_proto_rawDesc = "" +
 	"\asubnets\x18\x06 \x03(\v2\x10.minid.v1.SubnetR\asubnets\x12\x1a\n" +
 	"\binternal\x18\a \x01(\bR\binternal\x12\x12\n" +
 	"\x04ipv6\x18\b \x01(\bR\x04ipv6\x12\x17\n" +
-	"\ano_ipv4\x18\t \x01(\bR\x06noIpv4\x1a9\n" +
+	"\ano_ipv4\x18\t \x01(\bR\x06noIpv4\x12\x1f\n" +
+	"\vconfig_only\x18\n" +
+	" \x01(\bR\n" +
+	"configOnly\x12\x1f\n" +
+	"\vconfig_from\x18\v \x01(\tR\n" +
+	"configFrom\x12\x1e\n" +
+	"\n" +
+	"attachable\x18\f \x01(\bR\n" +
+	"attachable\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a:\n" +

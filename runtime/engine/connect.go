@@ -43,7 +43,7 @@ func (e *Engine) Disconnect(ctx context.Context, ns, id, name string) (Container
 
 // toReconnect finds a container whose networks can be changed, with its lock held, and a network.
 func (e *Engine) toReconnect(ctx context.Context, ns, id, name string) (*live, network.Record, func(), error) {
-	r, err := e.findNetwork(ctx, ns, name)
+	r, err := e.joinable(ctx, ns, name)
 	if err != nil {
 		return nil, r, nil, err
 	}

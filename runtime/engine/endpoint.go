@@ -61,7 +61,7 @@ func (e *Engine) attachAll(ctx context.Context, l *live) error {
 		return err
 	}
 	for i, wanted := range c.Net.Networks {
-		to, err := e.findNetwork(ctx, c.Namespace, wanted.Network)
+		to, err := e.joinable(ctx, c.Namespace, wanted.Network)
 		if err != nil {
 			return err
 		}

@@ -24,6 +24,10 @@ type NewNetwork struct {
 	Internal bool              // no way out of it
 	IPv6     bool              // with a subnet of IPv6, which is chosen when none is given
 	NoIPv4   bool              // with no other
+	// ConfigOnly asks for a configuration that others can be made like; ConfigFrom names the one that this is made like.
+	ConfigOnly bool
+	ConfigFrom string
+	Attachable bool // told again, and no more
 }
 
 var networkName = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}$`)
@@ -47,9 +51,16 @@ func (e *Engine) CreateNetwork(ctx context.Context, ns string, o NewNetwork) (Ne
 			return NetworkInfo{}, fmt.Errorf("network %s exists in namespace %s as %s: remove it first, or choose another name: %w", o.Name, ns, id.Short(r.ID), errdefs.ErrAlreadyExists)
 		}
 	}
+	if o, err = like(all, ns, o); err != nil {
+		return NetworkInfo{}, fmt.Errorf("network %s: %w", o.Name, err)
+	}
 	rec := network.Record{
 		ID: id.New(), Namespace: ns, Name: o.Name, Driver: o.Driver, Labels: o.Labels, Options: o.Options, Subnets: o.Subnets,
 		Internal: o.Internal, IPv6: o.IPv6, NoIPv4: o.NoIPv4, CreatedAt: time.Now(), State: network.NetworkCreating,
+		ConfigFrom: o.ConfigFrom, Attachable: o.Attachable,
+	}
+	if o.ConfigOnly {
+		return e.keepConfig(rec)
 	}
 	if rec.Driver == "" {
 		rec.Driver = network.DriverBridge

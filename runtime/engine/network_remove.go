@@ -30,6 +30,9 @@ func (e *Engine) RemoveNetwork(ctx context.Context, ns, name string) (network.Re
 	if members := e.membersOf(ns, r); len(members) > 0 {
 		return network.Record{}, fmt.Errorf("network %s is in use by container %s: remove that first, or disconnect it: %w", r.Name, membersText(members), errdefs.ErrFailedPrecondition)
 	}
+	if r.ConfigOnly {
+		return r, e.forgetConfig(ctx, r)
+	}
 	return r, e.eraseNetwork(ctx, r)
 }
 

@@ -17,7 +17,8 @@ import (
 // networksLock is held while networks are made or removed, so that no two are given the same name or subnet.
 const networksLock = "networks"
 
-// userNetworks are the records of the networks that users have made, of all namespaces.
+// userNetworks are the records of the networks that users have made, of all namespaces, but for those that are only a
+// configuration.
 func (e *Engine) userNetworks() []network.Record {
 	records, err := e.Networks.List("")
 	if errdefs.IsDataLoss(err) {
@@ -25,9 +26,11 @@ func (e *Engine) userNetworks() []network.Record {
 	} else if err != nil {
 		e.Log.Error("the networks are not known", "error", err)
 	}
-	all := make([]network.Record, len(records))
-	for i, r := range records {
-		all[i] = r.Value
+	all := make([]network.Record, 0, len(records))
+	for _, r := range records {
+		if !r.Value.ConfigOnly {
+			all = append(all, r.Value)
+		}
 	}
 	return all
 }

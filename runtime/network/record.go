@@ -38,6 +38,11 @@ type Record struct {
 	NoIPv4    bool              `json:"no_ipv4,omitempty"`
 	CreatedAt time.Time         `json:"created_at"`
 	State     RecordState       `json:"state"`
+	// ConfigOnly is a record that others are made like, and of which nothing is on the host; ConfigFrom names the one that
+	// this network was made like.
+	ConfigOnly bool   `json:"config_only,omitempty"`
+	ConfigFrom string `json:"config_from,omitempty"`
+	Attachable bool   `json:"attachable,omitempty"` // said by who made it; every network is
 }
 
 // RecordState is where a network is in its life.

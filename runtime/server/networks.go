@@ -28,7 +28,7 @@ type networksServer struct {
 }
 
 func (s *networksServer) Create(ctx context.Context, r *api.CreateNetworkRequest) (*api.Network, error) {
-	o := engine.NewNetwork{Name: r.Name, Driver: r.Driver, Labels: r.Labels, Options: r.Options, Internal: r.Internal, IPv6: r.Ipv6, NoIPv4: r.NoIpv4}
+	o := engine.NewNetwork{Name: r.Name, Driver: r.Driver, Labels: r.Labels, Options: r.Options, Internal: r.Internal, IPv6: r.Ipv6, NoIPv4: r.NoIpv4, ConfigOnly: r.ConfigOnly, ConfigFrom: r.ConfigFrom, Attachable: r.Attachable}
 	for _, asked := range r.Subnets {
 		subnet, err := subnetOf(asked)
 		if err != nil {
@@ -149,7 +149,7 @@ func subnetOf(s *api.Subnet) (network.Subnet, error) {
 func networkInfoOf(n engine.NetworkInfo) *api.Network {
 	out := &api.Network{
 		Id: n.ID, Namespace: n.Namespace, Name: n.Name, Driver: n.Driver, Labels: n.Labels, Options: n.Options,
-		Internal: n.Internal, Ipv6: n.IPv6, CreatedAt: nanos(n.CreatedAt),
+		Internal: n.Internal, Ipv6: n.IPv6, CreatedAt: nanos(n.CreatedAt), ConfigOnly: n.ConfigOnly, ConfigFrom: n.ConfigFrom, Attachable: n.Attachable,
 	}
 	for _, s := range n.Subnets {
 		subnet := &api.Subnet{Subnet: s.Subnet.String()}

@@ -50,6 +50,7 @@ func TestNerdAndDocker(t *testing.T) {
 		t.Run(name, func(t *testing.T) { compareInspect(t, n, docker, words(flags)) })
 	}
 	t.Run("image", func(t *testing.T) { compareDocuments(t, n, docker, "image", "inspect", "bb:1") })
+	t.Run("networks", func(t *testing.T) { compareNetworks(t, n, docker) })
 	t.Run("of network", func(t *testing.T) { compareDocuments(t, n, docker, "network", "inspect", "net") })
 	t.Run("stopped", func(t *testing.T) {
 		for _, of := range []nerd{n, docker} {

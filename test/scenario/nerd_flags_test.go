@@ -147,6 +147,10 @@ func fileFlags(t *testing.T, n nerd, dir string) {
 	n.t = t
 	pid := filepath.Join(dir, "pid")
 	n.do("run", "-d", "--name=files", "--network=none", "--label-file", dir+"/labels", "--annotation", "a.b/c=d", "--pidfile", pid, "--stop-signal", "INT", "bb", "sleep", "600")
+	if o := n.try(nil, "update", "--kernel-memory", "64m", "files"); o.Code != 0 || o.Stdout != "files\n" || !strings.Contains(o.Stderr, "--kernel-memory is discarded") {
+		t.Errorf("a limit that no kernel has: %+v", o)
+	}
+	refused(t, n.try(nil, "update", "--kernel-memory", "lots", "files"), "write a size")
 	written, err := os.ReadFile(pid)
 	check(t, err)
 	if out := n.do("inspect", "-f", "{{.State.Pid}} {{index .Config.Labels \"from.file\"}} {{.Config.StopSignal}}", "files"); out != string(written)+" yes INT\n" {

@@ -19,7 +19,7 @@ func NetworkRequest(f Flags) (*api.CreateNetworkRequest, error) {
 	if err := onlyLocal(f); err != nil {
 		return nil, err
 	}
-	r := &api.CreateNetworkRequest{Driver: f.String("driver"), Internal: f.Bool("internal"), Ipv6: f.Bool("ipv6"), NoIpv4: !f.Bool("ipv4")}
+	r := &api.CreateNetworkRequest{Driver: f.String("driver"), Internal: f.Bool("internal"), Ipv6: f.Bool("ipv6"), NoIpv4: !f.Bool("ipv4"), ConfigOnly: f.Bool("config-only"), ConfigFrom: f.String("config-from"), Attachable: f.Bool("attachable")}
 	var err error
 	if r.Labels, err = Labels(f.StringSlice("label")); err != nil {
 		return nil, err
@@ -47,15 +47,13 @@ func NetworkRequest(f Flags) (*api.CreateNetworkRequest, error) {
 	return r, auxiliary(f.StringSlice("aux-address"), r.Subnets)
 }
 
-// onlyLocal refuses what needs more than one machine, or a configuration that is no network.
+// onlyLocal refuses what needs more than one machine.
 func onlyLocal(f Flags) error {
 	switch {
 	case f.Bool("ingress"):
 		return invalid("Ingress network can only be global scope network: there is no swarm here, leave --ingress out")
 	case f.String("scope") != "" && f.String("scope") != "local":
 		return invalid("cannot create a %s scoped network when swarm is not active: use --scope local", f.String("scope"))
-	case f.Bool("config-only"), f.String("config-from") != "":
-		return invalid("--config-only, --config-from: a configuration without a network is not known: give the options to each network")
 	case f.String("ipam-driver") != "default" && f.String("ipam-driver") != "":
 		return invalid("--ipam-driver %s: use default: the daemon gives the addresses itself", f.String("ipam-driver"))
 	case len(f.StringSlice("ipam-opt")) > 0:

@@ -43,7 +43,7 @@ func platformFlags() []cli.Flag {
 	return append(TrustFlags(),
 		&cli.StringFlag{Name: "isolation", Hidden: true, Usage: "`TECHNOLOGY`: default"},
 		&cli.StringSliceFlag{Name: "storage-opt", Hidden: true, Usage: "`KEY=VALUE`; there is none"},
-		&cli.StringFlag{Name: "kernel-memory", Hidden: true, Usage: "`SIZE`; Linux has no such limit since 5.16"},
+		KernelMemoryFlag(),
 		RefusedFlag("cpu-count", windows), RefusedFlag("cpu-percent", windows), RefusedFlag("io-maxbandwidth", windows), RefusedFlag("io-maxiops", windows),
 		RefusedSwitch("use-api-socket", "the daemon has no socket of docker's API; to give a container the daemon's own, mount it by -v"),
 	)
@@ -65,15 +65,28 @@ func checkPlatform(f Flags) error {
 	if i := f.String("isolation"); i != "" && i != "default" {
 		return invalid("--isolation %s: on Linux there is only default", i)
 	}
-	if m := f.String("kernel-memory"); m != "" {
-		if _, err := sizeOf("kernel-memory", m); err != nil {
-			return err
-		}
+	if err := CheckDiscarded(f); err != nil {
+		return err
 	}
 	for _, o := range f.StringSlice("storage-opt") {
 		return invalid("--storage-opt %s: it is supported only for overlay over xfs with 'pquota' mount option; this daemon's snapshotters do not bound a container's size", o)
 	}
 	return nil
+}
+
+// KernelMemoryFlag is taken and discarded.
+func KernelMemoryFlag() cli.Flag {
+	return &cli.StringFlag{Name: "kernel-memory", Hidden: true, Usage: "`SIZE`; Linux has no such limit since 5.16"}
+}
+
+// CheckDiscarded refuses what is wrong even in a flag that has no effect.
+func CheckDiscarded(f Flags) error {
+	m := f.String("kernel-memory")
+	if m == "" {
+		return nil
+	}
+	_, err := sizeOf("kernel-memory", m)
+	return err
 }
 
 // Discarded are the warnings for flags that have no effect on this kernel.

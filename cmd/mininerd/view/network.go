@@ -2,10 +2,13 @@ package view
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/containerd/errdefs"
 
 	"github.com/minirt/mini/runtime/api"
 )
@@ -30,15 +33,39 @@ func NetworkHeader() Network {
 }
 
 // NetworkFilterKeys are those of network ls.
-func NetworkFilterKeys() []string { return []string{"driver", "id", "label", "name"} }
+func NetworkFilterKeys() []string {
+	return []string{"dangling", "driver", "id", "label", "name", "scope", "type"}
+}
+
+// predefined says whether a network is one that is always there.
+func predefined(n *api.Network) bool {
+	return n.Name == "bridge" || n.Name == "host" || n.Name == "none"
+}
+
+// networkType is docker's word for who has made a network.
+func networkType(n *api.Network) string {
+	if predefined(n) {
+		return "builtin"
+	}
+	return "custom"
+}
 
 // NetworkRows are the networks that the filters let through, by name.
-func NetworkRows(list []*api.Network, f Filters, whole bool) []Network {
+func NetworkRows(list []*api.Network, f Filters, whole bool) ([]Network, error) {
+	dangling, asked, err := f.flag("dangling")
+	if err != nil {
+		return nil, err
+	}
+	if !f.any("type", func(v string) bool { return v == "builtin" || v == "custom" }) {
+		return nil, fmt.Errorf("invalid filter 'type=%s': builtin or custom: %w", f["type"][0], errdefs.ErrInvalidArgument)
+	}
 	sorted := slices.Clone(list)
 	slices.SortFunc(sorted, func(a, b *api.Network) int { return cmp.Compare(a.Name, b.Name) })
 	var rows []Network
 	for _, n := range sorted {
 		if !f.labels(n.Labels) || !f.any("driver", func(v string) bool { return v == n.Driver }) ||
+			!f.any("scope", func(v string) bool { return v == "local" }) ||
+			!f.any("type", func(v string) bool { return v == networkType(n) }) || asked && dangling != (!predefined(n) && len(n.Containers) == 0) ||
 			!f.any("name", func(v string) bool { return matches(v, n.Name) }) || !f.any("id", func(v string) bool { return strings.HasPrefix(n.Id, v) }) {
 			continue
 		}
@@ -47,7 +74,7 @@ func NetworkRows(list []*api.Network, f Filters, whole bool) []Network {
 			Internal: strconv.FormatBool(n.Internal), Labels: joined(n.Labels), Name: n.Name, Scope: "local", labelled: labelled{labels: n.Labels},
 		})
 	}
-	return rows
+	return rows, nil
 }
 
 // NetworkDocument is what network inspect prints.
@@ -93,7 +120,9 @@ func DocumentOfNetwork(n *api.Network) NetworkDocument {
 	d := NetworkDocument{
 		Name: n.Name, ID: n.Id, Created: moment(n.CreatedAt), Scope: "local", Driver: n.Driver, EnableIPv6: n.Ipv6, Internal: n.Internal,
 		IPAM: IPAM{Driver: "default", Options: map[string]string{}, Config: []Pool{}}, Containers: map[string]NetworkMember{}, Options: n.Options, Labels: n.Labels,
+		ConfigOnly: n.ConfigOnly, Attachable: n.Attachable,
 	}
+	d.ConfigFrom.Network = n.ConfigFrom
 	if d.Options == nil {
 		d.Options = map[string]string{}
 	}
