@@ -27,6 +27,14 @@ import (
 // version is set by the linker.
 var version string
 
+// init keeps the mode of that name on the thread that the process began with: SELinux takes the label of keys from no
+// other, and only before main does Go stay there.
+func init() {
+	if len(os.Args) > 1 && os.Args[1] == "init" {
+		runtime.LockOSThread()
+	}
+}
+
 func main() {
 	mode := ""
 	if len(os.Args) > 1 {

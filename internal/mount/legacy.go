@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 
 	"github.com/containerd/errdefs"
@@ -31,7 +32,7 @@ func legacy(p parsed, target int) error {
 	case p.Type == overlayType:
 		err = legacyOverlay(p, splitOverlay(p.data), path, flags)
 	default:
-		err = unix.Mount(p.Source, path, p.Type, flags, strings.Join(p.data, ","))
+		err = unix.Mount(p.Source, path, p.Type, flags, pageOptions(p.data))
 	}
 	if err != nil {
 		return class(err)
@@ -77,7 +78,7 @@ func legacyOverlay(p parsed, s stack, target string, flags uintptr) error {
 // common, and that is made the working directory of a thread of its own, which ends with the goroutine.
 func mountStack(p parsed, s stack, target string, flags uintptr) error {
 	base, lower := relativeTo(s.lower)
-	data := strings.Join(append(s.options(lower), s.rest...), ",")
+	data := pageOptions(append(s.options(lower), s.rest...))
 	if len(data) > pageLimit() {
 		return fmt.Errorf("overlay of %d layers: their names take %d bytes, mount(2) takes %d and this kernel has no lowerdir+ (Linux 6.7): %w",
 			len(s.lower), len(data), pageLimit(), errdefs.ErrFailedPrecondition)
@@ -96,6 +97,17 @@ func mountStack(p parsed, s stack, target string, flags uintptr) error {
 		result <- err
 	}()
 	return <-result
+}
+
+// pageOptions are options as mount(2) takes them. The value of a label has commas, and stands in quotes.
+func pageOptions(options []string) string {
+	out := slices.Clone(options)
+	for i, o := range out {
+		if label, ok := strings.CutPrefix(o, "context="); ok {
+			out[i] = fmt.Sprintf(`context="%s"`, label)
+		}
+	}
+	return strings.Join(out, ",")
 }
 
 func (s stack) options(lower []string) []string {

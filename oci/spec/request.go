@@ -71,8 +71,11 @@ type Request struct {
 	Seccomp                      string   `json:"seccomp,omitempty"`        // "" or "default", "unconfined", or a profile's path
 	SeccompProfile               []byte   `json:"seccompProfile,omitempty"` // Docker's or runtime-spec's JSON, over Seccomp
 	AppArmor                     string   `json:"apparmor,omitempty"`
-	SELinuxLabel                 string   `json:"selinuxLabel,omitempty"`
-	SELinuxMountLabel            string   `json:"selinuxMountLabel,omitempty"`
+	// SELinuxOptions are parts of a label (user:U, role:R, type:T, level:L), or disable; the labels are whole ones, which go
+	// before them.
+	SELinuxOptions    []string `json:"selinuxOptions,omitempty"`
+	SELinuxLabel      string   `json:"selinuxLabel,omitempty"`
+	SELinuxMountLabel string   `json:"selinuxMountLabel,omitempty"`
 
 	// Devices.
 	Devices    []Device `json:"devices,omitempty"`
@@ -102,7 +105,16 @@ type Mount struct {
 	SubPath      string                 `json:"subPath,omitempty"`   // of an image or a volume
 	Volume       *Volume                `json:"volume,omitempty"`    // of type volume, whose Source is its name
 	Inherited    bool                   `json:"inherited,omitempty"` // from another container
+	// Relabel gives what is mounted the label of the container's files, where the host has SELinux: private, or shared
+	// with others. Empty: it stays as it is.
+	Relabel string `json:"relabel,omitempty"`
 }
+
+// Who may use what is relabelled for a container.
+const (
+	RelabelPrivate = "private"
+	RelabelShared  = "shared"
+)
 
 // Volume is what a mount asks of its volume. One that is not there is made; without a name, it gets one, for this
 // container.

@@ -1,6 +1,7 @@
 package spec
 
 import (
+	"slices"
 	"strings"
 )
 
@@ -40,6 +41,9 @@ func (b *builder) appArmor() error {
 // selinux sets the labels of the process and of the mounts.
 func (b *builder) selinux() error {
 	process, mount := b.req.SELinuxLabel, b.req.SELinuxMountLabel
+	if len(b.req.SELinuxOptions) > 0 && !slices.Contains(b.req.SELinuxOptions, "disable") && !b.host.SELinux {
+		return unable("selinux label %q: SELinux isn't enabled on this host; leave the label out", strings.Join(b.req.SELinuxOptions, ","))
+	}
 	if process == "" && mount == "" {
 		return nil
 	}

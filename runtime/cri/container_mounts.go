@@ -41,6 +41,9 @@ func containerMount(m *v1.Mount) (spec.Mount, error) {
 		return spec.Mount{}, err
 	}
 	made.Options = append(made.Options, access...)
+	if m.GetSelinuxRelabel() && m.GetImage() == nil {
+		made.Relabel = spec.RelabelPrivate
+	}
 	extra, err := mountOptions(made.Target, m.GetMountOptions())
 	if err != nil {
 		return spec.Mount{}, err

@@ -76,7 +76,7 @@ func TestContainerRequest(t *testing.T) {
 		"read-only": {mount(&v1.Mount{HostPath: "/h", ContainerPath: "/c", Readonly: true, Propagation: v1.MountPropagation_PROPAGATION_HOST_TO_CONTAINER}),
 			`{"mounts":[{"type":"bind","source":"/h","target":"/c","options":["rbind","rslave","ro"],"createSource":true}]}`},
 		"recursive": {mount(&v1.Mount{HostPath: "/h", ContainerPath: "/c", Readonly: true, RecursiveReadOnly: true, SelinuxRelabel: true}),
-			`{"mounts":[{"type":"bind","source":"/h","target":"/c","options":["rbind","rprivate","rro"],"createSource":true}]}`},
+			`{"mounts":[{"type":"bind","source":"/h","target":"/c","options":["rbind","rprivate","rro"],"createSource":true,"relabel":"private"}]}`},
 		"shared with options": {mount(&v1.Mount{HostPath: "/h", ContainerPath: "/c", Propagation: v1.MountPropagation_PROPAGATION_BIDIRECTIONAL, MountOptions: []string{"noexec", "nosuid", "nodev", "noexec"}}),
 			`{"mounts":[{"type":"bind","source":"/h","target":"/c","options":["rbind","rshared","rw","noexec","nosuid","nodev"],"createSource":true}]}`},
 		"idmapped": {mount(&v1.Mount{HostPath: "/h", ContainerPath: "/c", UidMappings: ids(0, 1000, 10), GidMappings: ids(0, 2000, 10)}),
@@ -213,8 +213,8 @@ func TestSELinuxOfContainers(t *testing.T) {
 		t.Errorf("on a host without SELinux: %v", err)
 	}
 	r := must(containerOptions(podOf(t, nil), c, &spec.Host{SELinux: true})).Request
-	if r.SELinuxLabel != "u:r:t:s0" || r.SELinuxMountLabel != "system_u:object_r:container_file_t:s0" {
-		t.Errorf("labels are %q, %q", r.SELinuxLabel, r.SELinuxMountLabel)
+	if got := strings.Join(r.SELinuxOptions, " "); got != "user:u role:r type:t" {
+		t.Errorf("options are %q", got)
 	}
 }
 

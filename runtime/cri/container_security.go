@@ -42,7 +42,7 @@ func containerSecurity(r *spec.Request, sandbox *v1.PodSandboxConfig, s *v1.Linu
 	if options == nil && h.SELinux {
 		options = sandbox.GetLinux().GetSecurityContext().GetSelinuxOptions()
 	}
-	r.SELinuxLabel, r.SELinuxMountLabel, err = selinuxLabels(options, h)
+	r.SELinuxOptions, err = selinuxOptions(options, h)
 	return err
 }
 
@@ -229,29 +229,22 @@ func deprecatedProfile(what, old string) (*v1.SecurityProfile, error) {
 	return nil, invalid("%s profile %.64q: use runtime/default, unconfined or localhost/NAME", what, old)
 }
 
-// selinuxLabels makes the labels of the process and of its mounts, with what every policy has for the parts left out.
-func selinuxLabels(o *v1.SELinuxOption, h *spec.Host) (process, mount string, err error) {
-	if o.GetUser() == "" && o.GetRole() == "" && o.GetType() == "" && o.GetLevel() == "" {
-		return "", "", nil
-	}
-	if !h.SELinux {
-		return "", "", unable("selinux options %s: SELinux isn't enabled on this host: leave them out", strings.Join(
-			[]string{o.GetUser(), o.GetRole(), o.GetType(), o.GetLevel()}, ":"))
-	}
-	part := func(given, usual string) string {
-		if given == "" {
-			return usual
+// selinuxOptions are the parts of a label that are said; the policy has words for the others.
+func selinuxOptions(o *v1.SELinuxOption, h *spec.Host) ([]string, error) {
+	var options []string
+	for _, part := range []struct{ key, value string }{{"user", o.GetUser()}, {"role", o.GetRole()}, {"type", o.GetType()}, {"level", o.GetLevel()}} {
+		if part.value == "" {
+			continue
 		}
-		return given
-	}
-	for _, p := range []string{o.GetUser(), o.GetRole(), o.GetType()} {
-		if strings.ContainsAny(p, ": \x00\n") {
-			return "", "", invalid("selinux option %.64q: it has a colon, a space or a line break", p)
+		if strings.ContainsAny(part.value, " \x00\n") || part.key != "level" && strings.Contains(part.value, ":") {
+			return nil, invalid("selinux option %.64q: it has a colon, a space or a line break", part.value)
 		}
+		options = append(options, part.key+":"+part.value)
 	}
-	level := part(o.GetLevel(), "s0")
-	process = strings.Join([]string{part(o.GetUser(), "system_u"), part(o.GetRole(), "system_r"), part(o.GetType(), "container_t"), level}, ":")
-	return process, "system_u:object_r:container_file_t:" + level, nil
+	if len(options) > 0 && !h.SELinux {
+		return nil, unable("selinux options %s: SELinux isn't enabled on this host: leave them out", strings.Join(options, ","))
+	}
+	return options, nil
 }
 
 func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }

@@ -102,7 +102,7 @@ func podSecurity(o *engine.PodOptions, s *v1.LinuxSandboxSecurityContext, h *spe
 	if o.Seccomp, err = seccompProfile(s.GetSeccomp(), s.GetSeccompProfilePath(), s.GetPrivileged()); err != nil {
 		return err
 	}
-	o.SELinux, _, err = selinuxLabels(s.GetSelinuxOptions(), h)
+	o.SELinuxOptions, err = selinuxOptions(s.GetSelinuxOptions(), h)
 	return err
 }
 

@@ -21,8 +21,10 @@ type NRIConfig struct {
 
 // OCIConfig is what all containers get.
 type OCIConfig struct {
-	HooksDirs   []string `toml:"hooks_dirs" comment:"Directories with hooks as in oci-hooks(5), in JSON files of version 1.0.0. A file in a later one stands for those of its name in earlier ones. Files are read when they change."`
-	CDISpecDirs []string `toml:"cdi_spec_dirs" comment:"Directories with the files of CDI devices, the later ones first where two define the same device."`
+	HooksDirs         []string `toml:"hooks_dirs" comment:"Directories with hooks as in oci-hooks(5), in JSON files of version 1.0.0. A file in a later one stands for those of its name in earlier ones. Files are read when they change."`
+	SELinux           bool     `toml:"selinux" comment:"Where the host has SELinux and a policy for containers, each container has a label of its own."`
+	SELinuxCategories uint32   `toml:"selinux_category_range" comment:"Labels differ in two of so many categories: 2 to 1024."`
+	CDISpecDirs       []string `toml:"cdi_spec_dirs" comment:"Directories with the files of CDI devices, the later ones first where two define the same device."`
 }
 
 // ImageVerifierConfig says who is asked whether an image may be pulled.
@@ -41,7 +43,7 @@ func defaultNRI() NRIConfig {
 }
 
 func defaultOCI() OCIConfig {
-	return OCIConfig{HooksDirs: []string{"/usr/share/containers/oci/hooks.d", "/etc/containers/oci/hooks.d"}, CDISpecDirs: []string{"/etc/cdi", "/var/run/cdi"}}
+	return OCIConfig{SELinux: true, SELinuxCategories: 1024, HooksDirs: []string{"/usr/share/containers/oci/hooks.d", "/etc/containers/oci/hooks.d"}, CDISpecDirs: []string{"/etc/cdi", "/var/run/cdi"}}
 }
 
 func defaultImageVerifier() ImageVerifierConfig {
@@ -54,6 +56,9 @@ func (c Config) checkPlugins(bad func(key, format string, args ...any), absolute
 	absolute("nri.plugin_path", c.NRI.PluginPath)
 	absolute("nri.plugin_config_path", c.NRI.PluginConfigPath)
 	absolute("image_verifier.bin_dir", c.ImageVerifier.BinDir)
+	if n := c.OCI.SELinuxCategories; n < 2 || n > 1024 {
+		bad("oci.selinux_category_range", "%d: policies have 1024 categories, and a label wants two", n)
+	}
 	for _, dir := range c.OCI.HooksDirs {
 		absolute("oci.hooks_dirs", dir)
 	}

@@ -25,6 +25,7 @@ import (
 	"github.com/minirt/mini/internal/apparmor"
 	"github.com/minirt/mini/internal/cgroup"
 	"github.com/minirt/mini/internal/grpcx"
+	"github.com/minirt/mini/internal/selinux"
 	"github.com/minirt/mini/internal/undo"
 	"github.com/minirt/mini/oci/registry"
 	"github.com/minirt/mini/oci/spec"
@@ -221,6 +222,11 @@ func (d *Daemon) openContainers(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	var labels engine.SELinux
+	if host := selinux.ThisHost(d.Config.OCI.SELinuxCategories); host != nil && d.Config.OCI.SELinux {
+		labels = host
+	}
+	d.host.SELinux = labels != nil
 	d.engine, err = engine.New(withPlugins(engine.Deps{
 		Name: d.Config.Name, Root: d.Config.Root, State: d.Config.State,
 		Containers: store.NewTable[engine.Container](d.store, "containers", 1, nil),
@@ -229,7 +235,7 @@ func (d *Daemon) openContainers(ctx context.Context) (err error) {
 		Volumes:  store.NewTable[volume.Record](d.store, "volumes", 1, nil),
 		Images:   d.images, Snapshotters: d.snapshotters.all, Snapshotter: d.snapshotters.fallback,
 		Leases: d.leases, Namespaces: d.namespaces, Store: d.store, Events: d.events, Host: d.host, CDI: cdi.New(d.Config.OCI.CDISpecDirs...), Tuner: tuner, Log: d.Log,
-		AppArmor: apparmor.ThisHost(),
+		AppArmor: apparmor.ThisHost(), SELinux: labels,
 		Config: engine.Config{
 			CgroupDriver: driver, CgroupParent: d.Config.Cgroup.Parent, Runtimes: d.Config.engineRuntimes(),
 			SupervisorPath: binary, Pause: binary, RecoveryTimeout: recoveryTimeout,

@@ -83,6 +83,9 @@ func (e *Engine) buildSpec(ctx context.Context, c Container) (*specs.Spec, []str
 		NamespacePaths: func(id, kind string) (string, error) { return e.namespacePath(c.Namespace, id, kind) },
 	})
 	if err == nil {
+		err = e.relabel(c)
+	}
+	if err == nil {
 		s.Process.Args = initFirst(s.Process.Args, c)
 		e.askAbout(c, s)
 	}

@@ -63,11 +63,15 @@ func (e *Engine) create(ctx context.Context, ns string, o CreateOptions) (Contai
 		return Container{}, err
 	}
 	record, err := e.newRecord(ns, o, resolved)
+	if err == nil {
+		err = e.chooseLabels(&record)
+	}
 	if err != nil {
 		return Container{}, err
 	}
 	l, unlock, err := e.reserve(ctx, record, o.GenerateName)
 	if err != nil {
+		e.releaseLabels(record)
 		return Container{}, err
 	}
 	defer unlock()
@@ -249,6 +253,9 @@ func (e *Engine) build(ctx context.Context, l *live, o CreateOptions) error {
 	if err := failpoint.Hit("create-recorded"); err != nil {
 		return err
 	}
+	if err := e.labelled(e.Bundle(c), filesLabel(c), 0o711); err != nil {
+		return err
+	}
 	l.at("preparing its snapshot")
 	opts, err := e.snapshotOptions(c, o)
 	if err != nil {
@@ -325,6 +332,9 @@ func (e *Engine) mountRootfs(ctx context.Context, c Container) (string, error) {
 	mounts, err := e.Snapshotters[c.Snapshotter].Mounts(ctx, snapshot.Key{Namespace: c.Namespace, Name: c.Snapshot})
 	if err != nil {
 		return "", fmt.Errorf("its snapshot: %w", err)
+	}
+	if mounts, err = e.inContext(mounts, filesLabel(c)); err != nil {
+		return "", fmt.Errorf("label its root filesystem: %w", err)
 	}
 	if err := mount.All(mounts, root); err != nil {
 		return "", fmt.Errorf("mount its root filesystem: %w", err)

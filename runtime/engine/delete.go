@@ -253,6 +253,7 @@ func (e *Engine) forget(l *live) error {
 	e.keys.drop(l.key.ns, l.name, l)
 	e.mu.Unlock()
 	e.freeName(l, l.record().Name)
+	e.releaseLabels(l.record())
 	if announced {
 		e.publish(l, "delete", nil)
 	}

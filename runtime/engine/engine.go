@@ -90,6 +90,7 @@ type Deps struct {
 	Hooks             Hooks    // nil: none but those asked for
 	Tuner             Tuner    // nil: processors cannot be tuned
 	AppArmor          AppArmor // nil: there is no profile by default
+	SELinux           SELinux  // nil: the host has none
 	Config            Config
 	Log               *slog.Logger
 }

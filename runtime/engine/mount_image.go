@@ -131,6 +131,9 @@ func (e *Engine) mountImage(ctx context.Context, c Container, i int) (string, er
 	if !mounted {
 		mounts, err := e.Snapshotters[c.Snapshotter].Mounts(ctx, imageMountKey(c, i))
 		if err == nil {
+			mounts, err = e.inContext(mounts, filesLabel(c))
+		}
+		if err == nil {
 			err = mount.All(mounts, dir)
 		}
 		if err != nil {

@@ -53,6 +53,9 @@ func makePodDir(dir string, rec Pod) error {
 	if len(rec.UIDMap) > 0 {
 		options += fmt.Sprintf(",uid=%d,gid=%d", rec.UIDMap[0].HostID, rec.GIDMap[0].HostID)
 	}
+	if rec.SELinuxFiles != "" {
+		options += fmt.Sprintf(`,context="%s"`, rec.SELinuxFiles) // it has commas
+	}
 	if err := unix.Mount("shm", shm, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, options); err != nil {
 		return fmt.Errorf("make the shared memory of the pod: %w", err)
 	}

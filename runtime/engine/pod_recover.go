@@ -29,6 +29,7 @@ func (e *Engine) loadPods() (all bool, err error) {
 		k := key{r.Namespace, r.Key}
 		p := &livePod{key: k, rec: r.Value}
 		e.pods[k] = p
+		e.reserveLabel(r.Value.SELinux)
 		if e.podKeys[key{k.ns, r.Value.Key}] == nil || r.Value.State != PodRemoving { // the one that stays
 			e.podKeys.put(k.ns, r.Value.Key, p)
 		}

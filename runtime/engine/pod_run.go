@@ -129,8 +129,13 @@ func (e *Engine) makePod(ctx context.Context, ns string, o PodOptions) (Pod, err
 	if err := e.Namespaces.Ensure(ns); err != nil {
 		return Pod{}, err
 	}
-	p, unlock, err := e.reservePod(ctx, Pod{PodOptions: o, Namespace: ns, State: PodCreating, CreatedAt: time.Now()})
+	rec := Pod{PodOptions: o, Namespace: ns, State: PodCreating, CreatedAt: time.Now()}
+	if err := e.choosePodLabels(&rec); err != nil {
+		return Pod{}, err
+	}
+	p, unlock, err := e.reservePod(ctx, rec)
 	if err != nil {
+		e.releaseLabel(rec.SELinux)
 		return Pod{}, err
 	}
 	defer unlock()
@@ -215,7 +220,7 @@ func (e *Engine) pinPod(ctx context.Context, rec Pod) error {
 		Dir: e.pinDir(rec), Kinds: pinned(rec), UIDMap: mountMap(rec.UIDMap), GIDMap: mountMap(rec.GIDMap),
 		Hostname: podHostname(rec, e.Host.Hostname), Sysctls: podSysctls(rec),
 	}
-	if err := makePodDir(e.podDir(rec), rec); err != nil {
+	if err := errors.Join(makePodDir(e.podDir(rec), rec), e.labelled(e.podDir(rec), rec.SELinuxFiles, 0o711)); err != nil {
 		return err
 	}
 	path := pin.Path(o.Dir, pin.Network)

@@ -200,6 +200,7 @@ func (e *Engine) forgetPod(ctx context.Context, p *livePod, before PodState) err
 	delete(e.pods, p.key)
 	e.podKeys.drop(p.key.ns, name, p)
 	e.mu.Unlock()
+	e.releaseLabel(p.record().SELinux)
 	e.publishPod(p, "delete")
 	e.tellForgotten(ctx, p.record(), before)
 	return nil

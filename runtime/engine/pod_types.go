@@ -63,12 +63,12 @@ type PodOptions struct {
 	LogDir          string `json:"logDir,omitempty"` // made, and removed with nobody's help but the client's
 	// LogLink is a directory of the host, a volume of the pod's, in which LogDir is shown read-only as "logs", with a
 	// link ID.log to each container's. Empty: none.
-	LogLink   string                `json:"logLink,omitempty"`
-	SELinux   string                `json:"selinux,omitempty"`
-	Overhead  *specs.LinuxResources `json:"overhead,omitempty"`
-	Resources *specs.LinuxResources `json:"resources,omitempty"`
-	ShmSize   int64                 `json:"shmSize,omitempty"` // bytes; 0: 64 MiB
-	Seccomp   string                `json:"seccomp,omitempty"` // of the process that holds the PID namespace, as spec.Request
+	LogLink        string                `json:"logLink,omitempty"`
+	SELinuxOptions []string              `json:"selinuxOptions,omitempty"` // parts of a label, as spec.Request has them
+	Overhead       *specs.LinuxResources `json:"overhead,omitempty"`
+	Resources      *specs.LinuxResources `json:"resources,omitempty"`
+	ShmSize        int64                 `json:"shmSize,omitempty"` // bytes; 0: 64 MiB
+	Seccomp        string                `json:"seccomp,omitempty"` // of the process that holds the PID namespace, as spec.Request
 	// Front is what the front end keeps with the pod, and nobody else reads.
 	Front json.RawMessage `json:"front,omitempty"`
 }
@@ -82,6 +82,9 @@ type Pod struct {
 	CreatedAt  time.Time           `json:"createdAt"`
 	Left       string              `json:"-"`                    // why its last removal has not succeeded, as a container's
 	Attachment *network.Attachment `json:"attachment,omitempty"` // with a network of its own, until it is stopped
+	// SELinux and SELinuxFiles are the labels whose level its containers share; empty on a host without.
+	SELinux      string `json:"selinux,omitempty"`
+	SELinuxFiles string `json:"selinuxFiles,omitempty"`
 }
 
 // PodStats is the use of resources of a pod and of its running containers.

@@ -45,6 +45,7 @@ func (e *Engine) Recover(ctx context.Context) error {
 			e.names[key{k.ns, c.Name}] = l
 		}
 		l.show(c)
+		e.reserveLabel(filesLabel(c))
 		known = append(known, sandbox.Known{
 			Process: wire.Process{Namespace: c.Namespace, ID: c.ID}, Group: c.Supervisor, Dir: e.Bundle(c),
 			State: string(c.State), PID: c.PID, StartTime: c.StartTime,

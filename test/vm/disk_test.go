@@ -63,6 +63,7 @@ func disk(t *testing.T, kernel string) string {
 	for _, m := range modules {
 		install(t, m, filepath.Join(root, "modules", filepath.Base(m)))
 	}
+	policy(t, filepath.Join(root, "etc/selinux"))
 	write(t, filepath.Join(root, "mini/go.mod"), "module vm\n") // testenv looks for bin beside it
 	write(t, filepath.Join(root, "etc/passwd"), "root:x:0:0:root:/root:/bin/sh\n")
 	write(t, filepath.Join(root, "etc/group"), "root:x:0:\n")
@@ -71,6 +72,31 @@ func disk(t *testing.T, kernel string) string {
 	image := filepath.Join(dir, "disk")
 	testenv.Run(t, "mke2fs", "-q", "-t", "ext4", "-E", "root_owner=0:0", "-d", root, image, diskSize)
 	return image
+}
+
+// policy makes SELinux's files; init loads the policy where the kernel is started with it.
+func policy(t *testing.T, dir string) {
+	t.Helper()
+	checkpolicy, err := exec.LookPath("checkpolicy")
+	if err != nil {
+		return // the test that wants it says so
+	}
+	text, err := os.ReadFile("testdata/policy.conf")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var categories strings.Builder
+	for i := 1; i < 1024; i++ {
+		fmt.Fprintf(&categories, "category c%d;\n", i)
+	}
+	source := filepath.Join(testenv.Dir(t), "policy.conf")
+	write(t, source, strings.Replace(string(text), "CATEGORIES", categories.String(), 1))
+	if err := os.MkdirAll(filepath.Join(dir, "mini/contexts"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	testenv.Run(t, checkpolicy, "-M", "-U", "allow", "-c", "33", "-o", filepath.Join(dir, "mini/policy"), source)
+	write(t, filepath.Join(dir, "config"), "SELINUX=enforcing\nSELINUXTYPE=mini\n")
+	write(t, filepath.Join(dir, "mini/contexts/lxc_contexts"), "process = \"system_u:system_r:container_t:s0\"\nfile = \"system_u:object_r:container_file_t:s0\"\nro_file = \"system_u:object_r:container_file_t:s0\"\n")
 }
 
 // build runs the go command for a static program; the argument after -o is its file.

@@ -20,15 +20,32 @@ import (
 // patience is for everything, on a busy machine: more than the tests give themselves there. It takes a minute on two idle cores.
 const patience = 10 * time.Minute
 
-// TestMachine boots the machine once and shows its tests as parts of this one.
+// TestMachine boots the machine with AppArmor, and shows its tests as parts of this one.
 func TestMachine(t *testing.T) {
+	parts := 3
+	if _, err := os.Stat("/lib/systemd/systemd"); err != nil {
+		parts--
+		t.Run("Systemd", func(t *testing.T) { t.Skip("needs systemd, which is not installed (make deps-test)") })
+	}
+	runMachine(t, "apparmor", parts)
+}
+
+// TestMachineSELinux boots the machine with SELinux, and a policy that keeps containers in.
+func TestMachineSELinux(t *testing.T) {
+	testenv.Need(t, "checkpolicy")
+	runMachine(t, "selinux", 1)
+}
+
+// runMachine boots the machine with a security module; so many times it runs a program of tests.
+func runMachine(t *testing.T, security string, parts int) {
+	t.Helper()
 	testenv.Long(t)
 	testenv.Need(t, "qemu-system-x86_64", "mke2fs", "ldd")
 	kernel := filepath.Join(testenv.Repository(t), ".cache/vm/vmlinuz")
 	if _, err := os.Stat(kernel); err != nil {
 		t.Skip("needs Debian's cloud kernel in .cache/vm (scripts/vm-kernel)")
 	}
-	results, console, err := boot(t, kernel, disk(t, kernel))
+	results, console, err := boot(t, kernel, disk(t, kernel), security)
 	if err != nil {
 		t.Errorf("the machine: %v", err)
 	}
@@ -43,11 +60,6 @@ func TestMachine(t *testing.T) {
 			}
 		})
 	}
-	parts := 3
-	if _, err := os.Stat("/lib/systemd/systemd"); err != nil {
-		parts--
-		t.Run("Systemd", func(t *testing.T) { t.Skip("needs systemd, which is not installed (make deps-test)") })
-	}
 	if !complete(results, parts) {
 		t.Errorf("not all tests ran to their end there:\n%s\nconsole:\n%s", rest, console)
 	}
@@ -61,7 +73,7 @@ func complete(results string, parts int) bool {
 }
 
 // boot runs the machine until it switches itself off, and returns what its two serial lines have said.
-func boot(t *testing.T, kernel, disk string) (results, console string, err error) {
+func boot(t *testing.T, kernel, disk, security string) (results, console string, err error) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
@@ -70,7 +82,7 @@ func boot(t *testing.T, kernel, disk string) (results, console string, err error
 		"-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", "1024", "-nodefaults", "-no-user-config", "-display", "none",
 		"-no-reboot", "-nic", "none", "-kernel", kernel,
 		"-append", "console=ttyS0 quiet loglevel=4 panic=-1 root=/dev/nvme0n1 rootfstype=ext4 rw init=/sbin/init "+
-			"psi=1 apparmor=1 security=apparmor cgroup_no_v1=all systemd.unified_cgroup_hierarchy=1 mitigations=off tsc=reliable",
+			"psi=1 security="+security+" apparmor=1 selinux=1 enforcing=0 cgroup_no_v1=all systemd.unified_cgroup_hierarchy=1 mitigations=off tsc=reliable",
 		"-drive", "if=none,id=disk,format=raw,cache=unsafe,file="+disk, "-device", "nvme,serial=mini,drive=disk",
 		"-serial", "file:"+log, "-serial", "stdio")
 	var out, errs bytes.Buffer

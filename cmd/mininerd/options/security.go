@@ -68,7 +68,7 @@ func securityFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.StringSliceFlag{Name: "cap-add", Usage: "add a `CAPABILITY`, or ALL"},
 		&cli.StringSliceFlag{Name: "cap-drop", Usage: "drop a `CAPABILITY`, or ALL"},
-		&cli.StringSliceFlag{Name: "security-opt", Usage: "`OPTION`: seccomp=unconfined|FILE, apparmor=PROFILE, label=disable|user:USER|role:ROLE|type:TYPE|level:LEVEL, no-new-privileges[=false], systempaths=unconfined, writable-cgroups, privileged-without-host-devices"},
+		&cli.StringSliceFlag{Name: "security-opt", Usage: "`OPTION`: seccomp=unconfined|FILE, apparmor=PROFILE, label=disable|user:USER|role:ROLE|type:TYPE|level:LEVEL|filetype:TYPE, no-new-privileges[=false], systempaths=unconfined, writable-cgroups, privileged-without-host-devices"},
 		&cli.BoolFlag{Name: "privileged", Usage: "all capabilities, devices and no confinement"},
 	}
 }
@@ -115,23 +115,13 @@ func securityOption(text string, r *spec.Request) error {
 	return nil
 }
 
-// selinux reads one part of a label; what no option says is as the field has it for containers.
+// selinux reads one part of a label; what no option says is as the policy has it for containers.
 func selinux(value string, r *spec.Request) error {
-	if value == "disable" {
-		r.SELinuxLabel = ""
-		return nil
-	}
-	parts := strings.SplitN(r.SELinuxLabel, ":", 4)
-	if len(parts) < 4 {
-		parts = []string{"system_u", "system_r", "container_t", "s0"}
-	}
 	kind, word, ok := strings.Cut(value, ":")
-	place := slices.Index([]string{"user", "role", "type", "level"}, kind)
-	if !ok || word == "" || place < 0 {
-		return invalid("invalid --security-opt: label=%s: write disable, user:USER, role:ROLE, type:TYPE or level:LEVEL", value)
+	if value != "disable" && (!ok || word == "" || !slices.Contains([]string{"user", "role", "type", "level", "filetype"}, kind)) {
+		return invalid("invalid --security-opt: label=%s: write disable, user:USER, role:ROLE, type:TYPE, level:LEVEL or filetype:TYPE", value)
 	}
-	parts[place] = word
-	r.SELinuxLabel = strings.Join(parts, ":")
+	r.SELinuxOptions = append(r.SELinuxOptions, value)
 	return nil
 }
 

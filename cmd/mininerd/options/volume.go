@@ -58,8 +58,8 @@ func isRelative(source string) bool {
 	return source == "." || source == ".." || strings.HasPrefix(source, "./") || strings.HasPrefix(source, "../")
 }
 
-// volumeMode reads the options of -v. Of each kind there may be one. Those of SELinux and of Docker Desktop are known and
-// mean nothing here.
+// volumeMode reads the options of -v. Of each kind there may be one. Those of Docker Desktop are known and mean nothing
+// here.
 func volumeMode(text string, bind bool) (m spec.Mount, ok bool) {
 	m.Volume = &spec.Volume{}
 	recursive := "rbind"
@@ -80,7 +80,7 @@ func volumeMode(text string, bind bool) (m spec.Mount, ok bool) {
 		case "bind", "rbind":
 			kind, recursive = "recursion", o
 		case "z", "Z":
-			kind = "label"
+			kind, m.Relabel = "label", map[string]string{"z": spec.RelabelShared, "Z": spec.RelabelPrivate}[o]
 		case "nocopy":
 			kind, m.Volume.NoCopy = "copy", true
 		case "cached", "delegated", "consistent", "default":

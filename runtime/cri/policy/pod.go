@@ -21,7 +21,7 @@ import (
 func (s *Settings) Pod(o *engine.PodOptions, config *v1.PodSandboxConfig, free func(in IDRange, size uint32) (uint32, error)) error {
 	security := config.GetLinux().GetSecurityContext()
 	if s.HostNetworkDisableSELinux && o.Network == engine.ModeNode {
-		o.SELinux = ""
+		o.SELinuxOptions = []string{"disable"}
 	}
 	//lint:ignore SA1019 older kubelets send nothing else
 	silent := security.GetSeccomp() == nil && security.GetSeccompProfilePath() == ""

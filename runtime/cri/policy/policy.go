@@ -164,7 +164,7 @@ func (c *making) security() error {
 		c.r.MaskedPaths, c.r.ReadonlyPaths = nil, nil
 	}
 	if c.s.HostNetworkDisableSELinux && c.pod.Network == engine.ModeNode {
-		c.r.SELinuxLabel, c.r.SELinuxMountLabel = "", ""
+		c.r.SELinuxOptions = []string{"disable"}
 	}
 	if text, ok := c.annotation(umask); ok {
 		mask, err := octal(text)

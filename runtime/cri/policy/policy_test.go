@@ -129,8 +129,8 @@ func TestContainer(t *testing.T) {
 		}, `2097152`},
 		"proc mount": {func(r *row) { none := []string{}; r.s.DisableProcMount, r.o.Request.MaskedPaths = true, &none }, `{}`},
 		"selinux": {func(r *row) {
-			r.s.HostNetworkDisableSELinux, r.pod.Network, r.o.Request.SELinuxLabel = true, engine.ModeNode, "a:b:c"
-		}, `{}`},
+			r.s.HostNetworkDisableSELinux, r.pod.Network, r.o.Request.SELinuxOptions = true, engine.ModeNode, []string{"type:t"}
+		}, `{"selinuxOptions":["disable"]}`},
 		"privileged": {func(r *row) {
 			r.config.Linux.SecurityContext.Privileged = true
 			r.s.PrivilegedSeccomp, r.s.DisableProcMount, r.s.AdditionalDevices = "/p.json", true, []spec.Device{{Source: "/dev/x"}}

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -55,7 +56,10 @@ func first() error {
 	if err := loopbackUp(); err != nil {
 		return err
 	}
-	if err := runTests(tests, "^Test([^S]|S[^y])", "7m", []string{"MINI_STRICT_LEFTOVERS=1"}, runReaping); err != nil {
+	if labels, err := loadPolicy(); err != nil || labels {
+		return errors.Join(err, runTests(tests, "^TestSELinux", "4m", []string{"MINI_STRICT_LEFTOVERS=1"}, runReaping))
+	}
+	if err := runTests(tests, "^Test([^S]|S[^yE])", "7m", []string{"MINI_STRICT_LEFTOVERS=1"}, runReaping); err != nil {
 		return err
 	}
 	if err := runTests(networks, "^Test(Macvlan|IPvlan|VLAN|ABridge)", "1m", nil, runReaping); err != nil {
@@ -110,6 +114,26 @@ func loadModules() error {
 		}
 	}
 	return nil
+}
+
+// loadPolicy brings the disk's policy into force, where the kernel was started with SELinux.
+func loadPolicy() (labels bool, err error) {
+	line, err := os.ReadFile("/proc/cmdline")
+	if err != nil || !strings.Contains(string(line), "security=selinux") {
+		return false, err
+	}
+	const fs = "/sys/fs/selinux"
+	if err := unix.Mount("selinuxfs", fs, "selinuxfs", 0, ""); err != nil {
+		return false, fmt.Errorf("mount %s: %w", fs, err)
+	}
+	policy, err := os.ReadFile("/etc/selinux/mini/policy")
+	if err == nil {
+		err = os.WriteFile(fs+"/load", policy, 0)
+	}
+	if err == nil {
+		err = os.WriteFile(fs+"/enforce", []byte("1"), 0)
+	}
+	return true, err
 }
 
 func loopbackUp() error {
