@@ -68,6 +68,7 @@ type Store struct {
 	log     *slog.Logger
 	refs    keylock.Locks // held by the writer of a ref
 	labels  sync.Mutex    // held while labels change
+	behind  []string      // roots of stores that are only read
 	dirt
 }
 
@@ -96,12 +97,35 @@ func (s *Store) Close() error { return s.dir.Close() }
 
 func (s *Store) blobDir(a digest.Algorithm) string { return filepath.Join(s.root, "blobs", a.String()) }
 
+// Behind has blobs that are not here looked for in the stores with these roots, which are never written to: they are
+// opened and described like those here, and neither listed nor deleted. It is for the time before the store is used.
+func (s *Store) Behind(roots ...string) { s.behind = append(s.behind, roots...) }
+
 // Path is the blob's file, whether or not it exists; "" for what is no digest.
 func (s *Store) Path(d digest.Digest) string {
+	own := s.own(d)
+	if own == "" || len(s.behind) == 0 || isThere(own) {
+		return own
+	}
+	for _, root := range s.behind {
+		if path := filepath.Join(root, "blobs", d.Algorithm().String(), d.Encoded()); isThere(path) {
+			return path
+		}
+	}
+	return own
+}
+
+// own is the file of a blob of this store alone.
+func (s *Store) own(d digest.Digest) string {
 	if valid(d) != nil {
 		return ""
 	}
 	return filepath.Join(s.blobDir(d.Algorithm()), d.Encoded())
+}
+
+func isThere(path string) bool {
+	_, err := os.Lstat(path)
+	return err == nil
 }
 
 // valid tells what is wrong with a digest; only then may it become a part of a path.
@@ -117,8 +141,7 @@ func valid(d digest.Digest) error {
 
 // Has tells whether the blob is there.
 func (s *Store) Has(d digest.Digest) bool {
-	_, err := os.Lstat(s.Path(d))
-	return err == nil
+	return isThere(s.Path(d))
 }
 
 // Info describes a blob. Errors: ErrNotFound, ErrInvalidArgument.
@@ -229,14 +252,14 @@ func (s *Store) Delete(_ context.Context, d digest.Digest) error {
 	}
 	s.labels.Lock()
 	defer s.labels.Unlock()
-	if !s.Has(d) {
+	if !isThere(s.own(d)) {
 		return blobError(d, fs.ErrNotExist)
 	}
 	// The labels first: should the power go between, no later blob inherits them.
 	if err := s.records.Delete("", d.String()); err != nil {
 		return err
 	}
-	if err := os.Remove(s.Path(d)); err != nil {
+	if err := os.Remove(s.own(d)); err != nil {
 		return blobError(d, err)
 	}
 	return nil

@@ -273,3 +273,45 @@ func BenchmarkWrite(b *testing.B) {
 		}
 	}
 }
+
+// TestBehind: what another store has is read, and neither listed nor deleted.
+func TestBehind(t *testing.T) {
+	write := func(s *content.Store, text string) (digest.Digest, error) {
+		d := digest.FromString(text)
+		w, err := s.Writer(t.Context(), content.Ingest{Ref: text, Expected: d, Total: int64(len(text))})
+		if err != nil {
+			return d, err
+		}
+		defer w.Close()
+		if _, err := w.Write([]byte(text)); err != nil {
+			return d, err
+		}
+		return d, w.Commit(t.Context(), int64(len(text)), d)
+	}
+	dir := t.TempDir()
+	other, err := write(openIn(t, dir), "theirs")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := openIn(t, t.TempDir())
+	s.Behind(filepath.Join(dir, "nothing"), dir)
+	own, err := write(s, "own")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := write(s, "theirs"); !errdefs.IsAlreadyExists(err) {
+		t.Errorf("what is there is written again: %v", err)
+	}
+	for _, d := range []digest.Digest{own, other} {
+		if i, err := s.Info(t.Context(), d); err != nil || !s.Has(d) || s.Verify(t.Context(), d) != nil || i.Size == 0 {
+			t.Errorf("blob %s: %v, %v", d, i, err)
+		}
+	}
+	listed := 0
+	if err := s.List(t.Context(), func(i content.Info) error { listed++; return nil }); err != nil || listed != 1 {
+		t.Errorf("%d blobs are listed, %v", listed, err)
+	}
+	if err := s.Delete(t.Context(), other); !errdefs.IsNotFound(err) || !s.Has(other) {
+		t.Errorf("delete of another's blob: %v", err)
+	}
+}

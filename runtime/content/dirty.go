@@ -136,7 +136,7 @@ func (s *Store) verifySince(since time.Time) (bad []digest.Digest, checked int, 
 		for _, e := range all {
 			d := digest.NewDigestFromEncoded(a, e.Name())
 			var st unix.Stat_t
-			if valid(d) != nil || unix.Lstat(s.Path(d), &st) != nil || time.Unix(st.Ctim.Unix()).Before(since) {
+			if valid(d) != nil || unix.Lstat(s.own(d), &st) != nil || time.Unix(st.Ctim.Unix()).Before(since) {
 				continue
 			}
 			checked++

@@ -249,7 +249,7 @@ func (w *Writer) publish(d digest.Digest) error {
 	if err := failpoint.Hit("content-commit-before-rename"); err != nil {
 		return err
 	}
-	if err := os.Rename(w.Path(), w.s.Path(d)); err != nil {
+	if err := os.Rename(w.Path(), w.s.own(d)); err != nil {
 		return err
 	}
 	return failpoint.Hit("content-commit-after-rename")

@@ -133,7 +133,7 @@ func (s *imageServer) describe(ctx context.Context, id string, names []image.Ima
 		if pinned != "" && !slices.Contains(view.RepoDigests, pinned) {
 			view.RepoDigests = append(view.RepoDigests, pinned)
 		}
-		view.Pinned = view.Pinned || n.Labels[pinnedLabel] == "pinned" || s.Pinned != nil && s.Pinned(n.Name)
+		view.Pinned = view.Pinned || n.Store != "" || n.Labels[pinnedLabel] == "pinned" || s.Pinned != nil && s.Pinned(n.Name)
 	}
 	view.Uid, view.Username = imageUser(resolved.Config.Config.User)
 	return &found{view: view, resolved: resolved}, nil

@@ -26,13 +26,14 @@ type ImageConfig struct {
 	MaxConcurrentUnpacks int      `toml:"max_concurrent_unpacks" comment:"Layers that are unpacked at once, by all pulls together. 0: one more than there are processors."`
 	SyncFS               bool     `toml:"sync_fs" comment:"false: an image has its name before it is on the disk. A power cut may then leave one that is not whole."`
 	SeparatePullCgroup   string   `toml:"separate_pull_cgroup" comment:"Only empty: pulls are the work of minid itself, and its own cgroup bounds them."`
+	AdditionalStores     []string `toml:"additional_stores" comment:"Root directories of other daemons that do not run, maybe on media that cannot be written: their images are used from there, and never changed."`
 	PinnedImages         []string `toml:"pinned_images" comment:"Names of images that a kubelet is told never to remove: whole, with * at the end, or with * at both ends."`
 }
 
 func defaultImage() ImageConfig {
 	return ImageConfig{
 		SignaturePolicyDir: "/etc/minid/policies", RegistriesD: "/etc/containers/registries.d", DecryptionKeysPath: "/etc/minid/keys",
-		PullProgressTimeout: Duration(5 * time.Minute), SyncFS: true, PinnedImages: []string{},
+		PullProgressTimeout: Duration(5 * time.Minute), SyncFS: true, PinnedImages: []string{}, AdditionalStores: []string{},
 	}
 }
 
@@ -45,6 +46,12 @@ func (c Config) checkImage(bad func(key, format string, args ...any), absolute f
 		"registry.registries_conf": c.Registry.RegistriesConf,
 	} {
 		absolute(key, value)
+	}
+	for _, dir := range c.Image.AdditionalStores {
+		absolute("image.additional_stores", dir)
+		if dir == c.Root {
+			bad("image.additional_stores", "%s is the root of this daemon itself", dir)
+		}
 	}
 	if c.Image.SeparatePullCgroup != "" {
 		bad("image.separate_pull_cgroup", "%q: pulls are the work of minid itself and have no cgroup of their own: limit that of minid (its systemd unit's MemoryMax and CPUQuota)", c.Image.SeparatePullCgroup)

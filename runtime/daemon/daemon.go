@@ -70,17 +70,18 @@ type Options struct {
 // Daemon is a minid that serves or can serve.
 type Daemon struct {
 	Options
-	config    atomic.Pointer[Config]          // in force; Options.Config is that of the start
-	registry  atomic.Pointer[registry.Client] // for requests that say nothing of the registry
-	policy    atomic.Pointer[policy.Settings]
-	classes   classes.Classes
-	startedAt time.Time
-	uuid      string
-	host      spec.Host
-	paced     chan struct{} // the interval of the collections has changed
-	closers   undo.Stack
-	orderly   bool // the end is not a failure's
-	lost      bool // the machine went down under the daemon before
+	config     atomic.Pointer[Config]          // in force; Options.Config is that of the start
+	registry   atomic.Pointer[registry.Client] // for requests that say nothing of the registry
+	policy     atomic.Pointer[policy.Settings]
+	classes    classes.Classes
+	startedAt  time.Time
+	uuid       string
+	host       spec.Host
+	additional additionalStores
+	paced      chan struct{} // the interval of the collections has changed
+	closers    undo.Stack
+	orderly    bool // the end is not a failure's
+	lost       bool // the machine went down under the daemon before
 
 	listener     net.Listener
 	remote       net.Listener                     // for clients on other machines; nil: none
@@ -159,7 +160,7 @@ func (d *Daemon) openDirectories(context.Context) error {
 }
 
 func (d *Daemon) openStores(ctx context.Context) (err error) {
-	d.store, err = store.Open(ctx, store.Options{Path: filepath.Join(d.Config.Root, "meta.db"), Logger: d.Log})
+	d.store, err = store.Open(ctx, store.Options{Path: filepath.Join(d.Config.Root, recordsFile), Logger: d.Log})
 	if err != nil {
 		return err
 	}
@@ -179,7 +180,9 @@ func (d *Daemon) openStores(ctx context.Context) (err error) {
 }
 
 func (d *Daemon) openSnapshots(ctx context.Context) (err error) {
-	d.snapshotters, err = openSnapshotters(ctx, d.Config, opening{store: d.store, owner: d.uuid, log: d.Log})
+	d.additional = d.readAdditional(ctx)
+	d.content.Behind(d.additional.content...)
+	d.snapshotters, err = openSnapshotters(ctx, d.Config, opening{store: d.store, owner: d.uuid, elsewhere: d.additional.layers, log: d.Log})
 	for _, s := range d.snapshotters.all {
 		d.closers.Add(func(context.Context) error { return s.Close() })
 	}
@@ -193,7 +196,7 @@ func (d *Daemon) openImages(context.Context) (err error) {
 	d.images, err = image.New(image.Deps{
 		Content: d.content, Snapshotters: d.snapshotters.all, Default: d.snapshotters.fallback, NewRegistry: d.newRegistry, ShortNames: d.shortNames,
 		Embedded: image.Embedded{Name: toolbox.Name, Open: toolbox.Archive}, Verifier: imageVerifier(d), Judge: d.judge,
-		Images: store.NewTable[image.Image](d.store, "images", 1, nil), Leases: d.leases, Events: d.events, Log: d.Log,
+		Images: image.WithAdditional(store.NewTable[image.Image](d.store, "images", 1, nil), d.additional.images), Leases: d.leases, Events: d.events, Log: d.Log,
 		Config: image.Config{
 			MaxDownloads: d.Config.Registry.MaxConcurrentDownloads, MaxUnpacks: d.Config.Image.MaxConcurrentUnpacks,
 			PartSize: int64(d.Config.Image.LayerPartSize), ProgressTimeout: time.Duration(d.Config.Image.PullProgressTimeout),

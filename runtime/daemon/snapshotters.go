@@ -62,9 +62,10 @@ func opened[S snapshot.Snapshotter](s S, err error) (snapshot.Snapshotter, error
 
 // opening is what all snapshotters are opened with.
 type opening struct {
-	store *store.Store
-	owner string // the daemon's identity
-	log   *slog.Logger
+	store     *store.Store
+	owner     string               // the daemon's identity
+	elsewhere []snapshot.Elsewhere // layers of other daemons
+	log       *slog.Logger
 }
 
 // snapshotters are those that there are, and why those that are configured and not usable are not there.
@@ -85,7 +86,7 @@ func openSnapshotters(ctx context.Context, c Config, o opening) (snapshotters, e
 		return s, err
 	}
 	s.all[native.Name] = n
-	over, err := overlay.Open(ctx, overlay.Options{Root: c.snapshotRoot(overlay.Name), Records: snapshot.NewRecords(o.store, overlay.Name), Log: o.log})
+	over, err := overlay.Open(ctx, overlay.Options{Root: c.snapshotRoot(overlay.Name), Records: snapshot.NewRecords(o.store, overlay.Name), Elsewhere: o.elsewhere, Log: o.log})
 	switch {
 	case err == nil:
 		s.all[overlay.Name], s.fallback = over, overlay.Name

@@ -134,7 +134,7 @@ func (s *Service) Prune(ctx context.Context, ns string, all bool, used func(Imag
 	}
 	var deleted []string
 	for _, img := range images {
-		if (!all && tagged(img.Name)) || (used != nil && used(img)) {
+		if img.Store != "" || (!all && tagged(img.Name)) || (used != nil && used(img)) {
 			continue
 		}
 		if err := s.Images.Delete(ns, img.Name); err != nil {

@@ -40,6 +40,8 @@ type Image struct {
 	Signatures digest.Digest `json:"signatures,omitempty"`
 	CreatedAt  time.Time     `json:"createdAt"`
 	UpdatedAt  time.Time     `json:"updatedAt"`
+	// Store is the additional store that it is in, which is only read; "": this daemon's own.
+	Store string `json:"-"`
 }
 
 // Content is what the service wants of the content store; *content.Store is one.

@@ -15,6 +15,8 @@ type Record struct {
 	// Dir is the number of what belongs to it in the backing; 0: nothing does. The records of a committed layer in several
 	// namespaces have the same.
 	Dir uint64 `json:"dir,omitempty"`
+	// Elsewhere is the directory of a committed layer that another daemon has unpacked, and that is only read; Dir is 0 then.
+	Elsewhere string `json:"elsewhere,omitempty"`
 	// Backend is its name there, where the backing has chosen that.
 	Backend   string            `json:"backend,omitempty"`
 	Labels    map[string]string `json:"labels,omitempty"`

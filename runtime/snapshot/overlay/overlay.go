@@ -39,6 +39,8 @@ type Options struct {
 	UserXattr bool
 	// Packer keeps committed layers in another form than directories of files; nil: it does not.
 	Packer Packer
+	// Elsewhere are layers of other daemons, which are only read; not with a packer.
+	Elsewhere []snapshot.Elsewhere
 }
 
 // Packer has a form of its own for committed layers.
@@ -61,6 +63,7 @@ type Store struct {
 	volatile  bool     // the kernel knows the option (Linux 5.10)
 	userXattr bool
 	packer    Packer // or nil
+	elsewhere []snapshot.Elsewhere
 }
 
 var (
@@ -78,7 +81,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	if err := os.MkdirAll(o.Root, 0o700); err != nil {
 		return nil, fmt.Errorf("root of the overlay snapshotter: %w", err)
 	}
-	s := &Store{userXattr: o.UserXattr || inUserNamespace(), packer: o.Packer}
+	s := &Store{userXattr: o.UserXattr || inUserNamespace(), packer: o.Packer, elsewhere: o.Elsewhere}
 	s.options = append(s.options, defaultOptions(os.ReadFile)...)
 	if s.userXattr {
 		s.options = append(s.options, "userxattr")
@@ -356,6 +359,13 @@ func (s *Store) lowers(chain []snapshot.Record) ([]string, error) {
 	lower := make([]string, len(chain))
 	for i, parent := range chain {
 		lower[i] = s.fs(parent.Dir)
+		if parent.Elsewhere != "" {
+			if err := parent.StillThere(); err != nil {
+				return nil, err
+			}
+			lower[i] = filepath.Join(parent.Elsewhere, "fs")
+			continue
+		}
 		if s.packer == nil {
 			continue
 		}
@@ -396,6 +406,15 @@ func (s *Store) CommitLayer(ctx context.Context, ns, chainID, parentChainID stri
 		}
 		return layer.Inherit(s.fs(r.Dir), lower, s.userXattr)
 	})
+}
+
+// Adopt implements snapshot.Snapshotter: also of other daemons.
+func (s *Store) Adopt(ctx context.Context, ns, chainID string) (bool, error) {
+	ok, err := s.Directories.Adopt(ctx, ns, chainID)
+	for i := 0; i < len(s.elsewhere) && !ok && err == nil; i++ {
+		ok, err = s.Borrow(ns, chainID, s.elsewhere[i])
+	}
+	return ok, err
 }
 
 // Usage implements snapshot.Snapshotter.
