@@ -11,6 +11,8 @@ import (
 
 	"github.com/containerd/errdefs"
 	"golang.org/x/sys/unix"
+
+	"github.com/minirt/mini/internal/userns"
 )
 
 // Root is where the hierarchies are mounted.
@@ -31,6 +33,7 @@ type Driver string
 const (
 	Cgroupfs Driver = "cgroupfs" // the runtime, by mkdir
 	Systemd  Driver = "systemd"  // systemd, asked over D-Bus for a scope
+	None     Driver = "none"     // nobody: containers stay in the group of the daemon, without limits of their own
 )
 
 // Mode tells the host's layout.
@@ -50,8 +53,11 @@ func isV2(dir string) bool {
 }
 
 // DetectDriver picks systemd where it runs as init and has the unified hierarchy, and cgroupfs elsewhere: on v1 both
-// work, and systemd's is slower.
+// work, and systemd's is slower. In a user namespace, where nobody may make groups, it is none.
 func DetectDriver() Driver {
+	if userns.Inside() && unix.Access(Root, unix.W_OK) != nil {
+		return None
+	}
 	if info, err := os.Lstat("/run/systemd/system"); err == nil && info.IsDir() && Mode() == V2 {
 		return Systemd
 	}
@@ -60,8 +66,11 @@ func DetectDriver() Driver {
 
 // Path names a container's group as runtime-spec's linux.cgroupsPath, below the daemon's own group: parent is the
 // daemon's name, or the group or slice it is configured with. cgroupfs: "/parent/namespace/id". systemd:
-// "slice:prefix:id", which becomes the unit prefix-id.scope. The parts are names already checked; a ".." leads nowhere.
+// "slice:prefix:id", which becomes the unit prefix-id.scope. none: empty. The parts are names already checked; a ".." leads nowhere.
 func Path(d Driver, parent, namespace, id string) string {
+	if d == None {
+		return ""
+	}
 	if d != Systemd {
 		return path.Join("/", parent, path.Join("/", namespace), path.Join("/", id))
 	}
@@ -79,6 +88,8 @@ func Path(d Driver, parent, namespace, id string) string {
 func Below(d Driver, parent, daemon, namespace, id string) (string, error) {
 	isSlice := strings.HasSuffix(parent, ".slice")
 	switch {
+	case d == None:
+		return "", nil
 	case escapes(parent) || strings.ContainsAny(parent, ":\x00"):
 		return "", fmt.Errorf("cgroup parent %q: it has a .. part or a colon: %w", parent, errdefs.ErrInvalidArgument)
 	case d == Systemd && !isSlice:

@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/minirt/mini/internal/cgroup"
 )
 
 // minMemory is the least memory limit in bytes: below it the runtime's own init dies before the container starts.
@@ -36,6 +38,12 @@ func CheckResources(asked *specs.LinuxResources, h *Host) (*specs.LinuxResources
 		return nil, nil, err
 	}
 	r := &specs.LinuxResources{}
+	if h.CgroupDriver == string(cgroup.None) {
+		if string(data) == "{}" {
+			return r, nil, nil
+		}
+		return r, []string{"limits have no effect: the daemon may not make control groups here"}, nil
+	}
 	if err := json.Unmarshal(data, r); err != nil {
 		return nil, nil, err
 	}

@@ -53,7 +53,7 @@ func (c Config) check() error {
 	}
 	oneOf("log_level", c.LogLevel, "debug", "info", "warn", "error")
 	oneOf("log_format", c.LogFormat, "text", "json")
-	oneOf("cgroup.driver", c.Cgroup.Driver, "", "cgroupfs", "systemd")
+	oneOf("cgroup.driver", c.Cgroup.Driver, "", "cgroupfs", "systemd", "none")
 	oneOf("supervisor.scope", c.Supervisor.Scope, "node", "pod")
 	absolute("supervisor.path", c.Supervisor.Path)
 	absolute("cni.conf_dir", c.CNI.ConfDir)

@@ -103,7 +103,7 @@ func TestComplaints(t *testing.T) {
 		{"[metrics]\naddress = \"0.0.0.0:9\"", `not a loopback address`},
 		{"[metrics]\naddress = \"9\"", `neither an absolute path nor host:port`},
 		{"[supervisor]\nscope = \"x\"", `supervisor.scope: "x" is not node or pod`},
-		{"[cgroup]\ndriver = \"x\"", `cgroup.driver: "x" is not cgroupfs or systemd`},
+		{"[cgroup]\ndriver = \"x\"", `cgroup.driver: "x" is not cgroupfs or systemd or none`},
 		{"name = \"a/b\"", `name: "a/b": use letters`},
 		{"state = \"/var/lib/minid\"", `state: it is the root directory`},
 		{"address = \"/" + strings.Repeat("x", 108) + "\"", `the kernel's limit`},

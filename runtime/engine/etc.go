@@ -11,6 +11,7 @@ import (
 
 	"github.com/containerd/errdefs"
 
+	"github.com/minirt/mini/internal/userns"
 	"github.com/minirt/mini/oci/spec"
 	"github.com/minirt/mini/runtime/network"
 	"github.com/minirt/mini/runtime/pin"
@@ -68,11 +69,14 @@ func (e *Engine) inNetwork(c Container, r spec.Request) (spec.Request, error) {
 func openSysctls(asked map[string]string, mapped bool) map[string]string {
 	set := map[string]string{"net.ipv4.ip_unprivileged_port_start": "0"}
 	if !mapped {
-		set["net.ipv4.ping_group_range"] = "0 2147483647"
+		set["net.ipv4.ping_group_range"] = pingGroups()
 	}
 	maps.Copy(set, asked)
 	return set
 }
+
+// pingGroups are the groups that may ping without a capability: all that the daemon's own user namespace has.
+func pingGroups() string { return fmt.Sprintf("0 %d", userns.LastGroup()) }
 
 // networkOwner is the container whose network is joined.
 func (e *Engine) networkOwner(c Container) (Container, error) {

@@ -211,7 +211,7 @@ func podSysctls(rec Pod) map[string]string {
 			set["net.ipv4.ip_unprivileged_port_start"] = "0"
 		}
 		if !rec.PrivilegedICMP && len(rec.UIDMap) == 0 { // in a user namespace, groups beyond its map are not valid
-			set["net.ipv4.ping_group_range"] = "0 2147483647"
+			set["net.ipv4.ping_group_range"] = pingGroups()
 		}
 	}
 	maps.Copy(set, rec.Sysctls)

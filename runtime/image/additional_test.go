@@ -54,7 +54,9 @@ func TestWithAdditional(t *testing.T) {
 		if err != nil || strings.Join(got, " ") != want {
 			t.Errorf("images of %q: %v, %v, want %s", ns, got, err, want)
 		}
-		if !slices.IsSortedFunc(list, func(x, y store.Entry[Image]) int { return strings.Compare(x.Namespace+"/"+x.Key, y.Namespace+"/"+y.Key) }) {
+		if !slices.IsSortedFunc(list, func(x, y store.Entry[Image]) int {
+			return strings.Compare(x.Namespace+"/"+x.Key, y.Namespace+"/"+y.Key)
+		}) {
 			t.Errorf("images of %q are not in order: %v", ns, got)
 		}
 	}

@@ -111,7 +111,7 @@ func (n *native) prepare() (map[string]string, error) {
 func (n *native) config(spec *specs.Spec) (*configs.Config, error) {
 	config, err := specconv.CreateLibcontainerConfig(&specconv.CreateOpts{
 		CgroupName: n.start.ID, UseSystemdCgroup: n.start.SystemdCgroup, NoPivotRoot: n.start.NoPivot,
-		Spec: spec, RootlessEUID: os.Geteuid() != 0, RootlessCgroups: os.Geteuid() != 0,
+		Spec: spec, RootlessEUID: os.Geteuid() != 0, RootlessCgroups: os.Geteuid() != 0 || spec.Linux == nil || spec.Linux.CgroupsPath == "",
 	})
 	if err != nil {
 		return nil, fmt.Errorf("bundle %s: config.json: %w: %w", n.start.Dir, plain(err), errdefs.ErrInvalidArgument)

@@ -20,6 +20,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/minirt/mini/internal/mount"
+	"github.com/minirt/mini/internal/userns"
 	"github.com/minirt/mini/oci/layer"
 	"github.com/minirt/mini/runtime/snapshot"
 )
@@ -81,7 +82,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	if err := os.MkdirAll(o.Root, 0o700); err != nil {
 		return nil, fmt.Errorf("root of the overlay snapshotter: %w", err)
 	}
-	s := &Store{userXattr: o.UserXattr || inUserNamespace(), packer: o.Packer, elsewhere: o.Elsewhere}
+	s := &Store{userXattr: o.UserXattr || userns.Inside(), packer: o.Packer, elsewhere: o.Elsewhere}
 	s.options = append(s.options, defaultOptions(os.ReadFile)...)
 	if s.userXattr {
 		s.options = append(s.options, "userxattr")
@@ -116,15 +117,6 @@ func defaultOptions(read func(string) ([]byte, error)) []string {
 		}
 	}
 	return out
-}
-
-// inUserNamespace: the first user namespace maps all ids to themselves.
-func inUserNamespace() bool {
-	text, err := os.ReadFile("/proc/self/uid_map")
-	if err != nil {
-		return false
-	}
-	return strings.Join(strings.Fields(string(text)), " ") != "0 0 4294967295"
 }
 
 // probe mounts an overlay and changes something in it. The mount is detached where the kernel can do that, so that a
