@@ -125,6 +125,10 @@ func (s *Service) put(ctx context.Context, h *held, expected digest.Digest, size
 	}
 	ref := "put-" + id.New()[:16]
 	w, err := s.Content.Writer(ctx, content.Ingest{Ref: ref, Expected: expected, Total: max(size, 0), Once: true})
+	if errdefs.IsAlreadyExists(err) { // somebody else was faster
+		_, err := io.Copy(io.Discard, r)
+		return expected, err
+	}
 	if err != nil {
 		return "", err
 	}
