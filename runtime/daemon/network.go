@@ -10,6 +10,7 @@ import (
 	"github.com/minirt/mini/runtime/network"
 	"github.com/minirt/mini/runtime/network/bridge"
 	"github.com/minirt/mini/runtime/network/cni"
+	"github.com/minirt/mini/runtime/network/outside"
 )
 
 // openNetwork makes the networks of pods: CNI where it is configured, else the built-in one.
@@ -19,7 +20,11 @@ func (d *Daemon) openNetwork() error {
 	if err != nil {
 		return err
 	}
-	builtin, err := bridge.New(bridge.Config{Name: c.Name, Subnets: subnets, MTU: c.Network.MTU, File: filepath.Join(c.Root, "network", "pod-subnets"), Log: d.Log})
+	o := bridge.Config{Name: c.Name, Subnets: subnets, MTU: c.Network.MTU, File: filepath.Join(c.Root, "network", "pod-subnets"), Log: d.Log}
+	if kit := outside.FromEnvironment(); kit != nil {
+		o.Outside = kit
+	}
+	builtin, err := bridge.New(o)
 	if err != nil {
 		return err
 	}

@@ -187,7 +187,10 @@ func (n *Network) claim(ctx context.Context, r network.Request, a network.Attach
 	if err := n.relay(ctx, a); err != nil {
 		return a, err
 	}
-	return a, n.publish(ctx, forwards)
+	if err := n.publish(ctx, forwards); err != nil || len(a.Ports) == 0 {
+		return a, err
+	}
+	return a, n.publishOutside(ctx)
 }
 
 // remember claims the ports and keeps the attachment.
@@ -238,6 +241,11 @@ func (n *Network) takeAway(ctx context.Context, a network.Attachment, now bool) 
 		}
 	}
 	n.forget(a)
+	if len(a.Ports) > 0 {
+		if err := n.publishOutside(ctx); err != nil {
+			n.config.Log.WarnContext(ctx, "ports of the machine stay open", "id", a.ID, "error", err)
+		}
+	}
 	if !now {
 		n.reapLater(a)
 	}

@@ -37,7 +37,14 @@ type Config struct {
 	MTU     int            // 0: that of the uplink
 	// File keeps what SetPodCIDR said, which is not said again when the daemon starts again; empty: it is forgotten then.
 	File string
-	Log  *slog.Logger
+	// Outside publishes ports where this network's host is not the machine; nil: it is.
+	Outside Outside
+	Log     *slog.Logger
+}
+
+// Outside has ports open on the machine around the namespace that the daemon is in; *outside.Kit does.
+type Outside interface {
+	Publish(ctx context.Context, all []network.Port) error
 }
 
 // Network is a network.Provider and a network.Preparer.

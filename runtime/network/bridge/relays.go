@@ -68,6 +68,20 @@ func (n *Network) relay(ctx context.Context, a network.Attachment) error {
 	return err
 }
 
+// publishOutside has the ports of all attachments open on the machine, where that is not this network's host.
+func (n *Network) publishOutside(ctx context.Context) error {
+	if n.config.Outside == nil {
+		return nil
+	}
+	n.mu.Lock()
+	var all []network.Port
+	for _, a := range n.attached {
+		all = append(all, a.Ports...)
+	}
+	n.mu.Unlock()
+	return n.config.Outside.Publish(ctx, all)
+}
+
 // restoreRelays opens what an earlier daemon had open.
 func (n *Network) restoreRelays(ctx context.Context) {
 	n.mu.Lock()
@@ -82,5 +96,8 @@ func (n *Network) restoreRelays(ctx context.Context) {
 		if err := n.relay(ctx, a); err != nil {
 			n.config.Log.WarnContext(ctx, "published ports do not answer on ::1", "id", a.ID, "error", err)
 		}
+	}
+	if err := n.publishOutside(ctx); err != nil {
+		n.config.Log.WarnContext(ctx, "published ports do not answer outside", "error", err)
 	}
 }
