@@ -134,10 +134,11 @@ bench: build images ## compare with runc, containerd and docker, over CRI too, a
 	$(GO) test -tags bench -count=1 -timeout 60m -run TestBench -v ./test/bench
 
 .PHONY: install
-install: build ## install the binaries below PREFIX and the systemd unit (DESTDIR is honoured)
-	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/systemd/system
+install: build ## install the binaries below PREFIX and the systemd units (DESTDIR is honoured)
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/systemd/system $(DESTDIR)$(PREFIX)/lib/systemd/user
 	install -m 0755 $(addprefix bin/,$(BINARIES)) $(DESTDIR)$(PREFIX)/bin/
 	sed 's|@BIN@|$(PREFIX)/bin|' scripts/minid.service > $(DESTDIR)$(PREFIX)/lib/systemd/system/minid.service
+	sed 's|@BIN@|$(PREFIX)/bin|' scripts/minid-user.service > $(DESTDIR)$(PREFIX)/lib/systemd/user/minid.service
 
 .PHONY: clean
 clean: ## remove what was built, the cached test images too

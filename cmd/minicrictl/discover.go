@@ -7,13 +7,14 @@ import (
 
 	"github.com/containerd/errdefs"
 
+	icli "github.com/minirt/mini/cmd/internal/cli"
 	"github.com/minirt/mini/internal/grpcx"
 )
 
 // wellKnown are where runtimes listen, in the order in which they are tried.
 func wellKnown() []string {
 	return []string{
-		"/run/minid/minid.sock", "/run/containerd/containerd.sock", "/run/crio/crio.sock",
+		icli.DefaultAddress(), "/run/containerd/containerd.sock", "/run/crio/crio.sock",
 		"/var/run/cri-dockerd.sock", "/var/run/dockershim.sock",
 	}
 }

@@ -28,7 +28,7 @@ func withNative(act func(*cli.Context, *client.Client) error) cli.ActionFunc {
 		}
 		endpoint := s.RuntimeEndpoint
 		if endpoint == "" {
-			endpoint = "unix://" + client.DefaultAddress
+			endpoint = "unix://" + icli.DefaultAddress()
 		}
 		at, err := parseEndpoint(endpoint)
 		if err != nil {

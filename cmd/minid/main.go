@@ -36,7 +36,7 @@ func main() {
 		&cli.StringFlag{Name: "log-level", Aliases: []string{"l"}, Usage: "debug, info, warn or error, over the configuration"},
 	}
 	app.Action = serve
-	app.Commands = []*cli.Command{configCommand(), upgradeCommand(), wipeCommand(), versionCommand()}
+	app.Commands = []*cli.Command{configCommand(), upgradeCommand(), wipeCommand(), rootlessCommand(), versionCommand()}
 	if err := app.Run(os.Args); err != nil {
 		fmt.Fprintln(os.Stderr, "minid:", grpcx.Message(err))
 		os.Exit(1)
@@ -57,7 +57,7 @@ func serve(c *cli.Context) error {
 		return err
 	}
 	if os.Geteuid() != 0 {
-		return fmt.Errorf("it must be started as root: it mounts, makes namespaces and cgroups")
+		return fmt.Errorf("it must be started as root: it mounts, makes namespaces and cgroups; \"minid rootless\" does so in namespaces of your own")
 	}
 	// Files that are made for containers have the mode they are given.
 	unix.Umask(0o022)

@@ -75,7 +75,7 @@ func detachKeys(c *cli.Context) string {
 func proxyVariables(c *cli.Context) []string {
 	all := readDockerFile(c).Proxies
 	address := c.String("address")
-	if address == icli.DefaultAddress {
+	if address == icli.DefaultAddress() {
 		address = "unix://" + address
 	}
 	set, ok := all[address]

@@ -21,7 +21,7 @@ import (
 func globalFlags() []cli.Flag {
 	env := func(names ...string) []string { return names }
 	return append([]cli.Flag{
-		&cli.StringFlag{Name: "address", Aliases: []string{"a", "H", "host"}, Value: icli.DefaultAddress, EnvVars: env("MININERD_ADDRESS", "MININERD_HOST", "MINID_ADDRESS"), Usage: "the daemon's `SOCKET`, or tcp://HOST:PORT"},
+		&cli.StringFlag{Name: "address", Aliases: []string{"a", "H", "host"}, Value: icli.DefaultAddress(), EnvVars: env("MININERD_ADDRESS", "MININERD_HOST", "MINID_ADDRESS"), Usage: "the daemon's `SOCKET`, or tcp://HOST:PORT"},
 		&cli.StringFlag{Name: "namespace", Aliases: []string{"n"}, Value: "default", EnvVars: env("MININERD_NAMESPACE", "MINID_NAMESPACE"), Usage: "`NAME` of the namespace to work in"},
 		&cli.StringFlag{Name: "snapshotter", Aliases: []string{"storage-driver"}, EnvVars: env("MININERD_SNAPSHOTTER", "MINID_SNAPSHOTTER"), Usage: "`NAME` of the snapshotter"},
 		&cli.BoolFlag{Name: "insecure-registry", EnvVars: env("MININERD_INSECURE_REGISTRY"), Usage: "talk to registries without TLS, or without verifying it"},

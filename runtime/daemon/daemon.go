@@ -38,6 +38,7 @@ import (
 	"github.com/minirt/mini/runtime/events"
 	"github.com/minirt/mini/runtime/image"
 	"github.com/minirt/mini/runtime/network"
+	"github.com/minirt/mini/runtime/network/outside"
 	"github.com/minirt/mini/runtime/sandbox"
 	"github.com/minirt/mini/runtime/server"
 	"github.com/minirt/mini/runtime/store"
@@ -78,6 +79,7 @@ type Daemon struct {
 	uuid       string
 	host       spec.Host
 	additional additionalStores
+	outside    *outside.Kit  // or nil: the daemon's network is the machine's
 	paced      chan struct{} // the interval of the collections has changed
 	closers    undo.Stack
 	orderly    bool // the end is not a failure's
@@ -321,6 +323,7 @@ func (d *Daemon) openStreaming() (*stream.Server, error) {
 	if err != nil {
 		return nil, err
 	}
+	d.showStreaming(s.Addr())
 	served := make(chan error, 1)
 	go func() { served <- s.Serve() }()
 	d.closers.Add(func(context.Context) error {

@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"path/filepath"
+	"time"
 
 	"github.com/minirt/mini/runtime/network"
 	"github.com/minirt/mini/runtime/network/bridge"
@@ -21,8 +23,8 @@ func (d *Daemon) openNetwork() error {
 		return err
 	}
 	o := bridge.Config{Name: c.Name, Subnets: subnets, MTU: c.Network.MTU, File: filepath.Join(c.Root, "network", "pod-subnets"), Log: d.Log}
-	if kit := outside.FromEnvironment(); kit != nil {
-		o.Outside = kit
+	if d.outside = outside.FromEnvironment(); d.outside != nil {
+		o.Outside = d.outside
 	}
 	builtin, err := bridge.New(o)
 	if err != nil {
@@ -101,3 +103,21 @@ func (d *Daemon) networks() map[string]any {
 	}
 	return map[string]any{"cniconfig": d.network.Config(ctx), "lastCNILoadStatus": load}
 }
+
+// showStreaming opens the port of the CRI's streams on the machine, where the daemon is in a namespace of its own: there
+// clients are.
+func (d *Daemon) showStreaming(at net.Addr) {
+	address, err := netip.ParseAddrPort(at.String())
+	if d.outside == nil || err != nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), outsideTimeout)
+	defer cancel()
+	port := network.Port{Protocol: "tcp", HostIP: address.Addr(), HostPort: address.Port(), ContainerPort: address.Port()}
+	if err := d.outside.Keep(ctx, port); err != nil {
+		d.Log.Warn("streams of the CRI (exec, attach, port-forward) cannot be reached", "address", at, "error", err)
+	}
+}
+
+// outsideTimeout bounds the opening of a port on the machine.
+const outsideTimeout = 10 * time.Second

@@ -13,7 +13,6 @@ import (
 
 	"github.com/containerd/errdefs"
 
-	"github.com/minirt/mini/internal/cgroup"
 	"github.com/minirt/mini/runtime/logs"
 	"github.com/minirt/mini/runtime/stats"
 )
@@ -65,7 +64,7 @@ func (e *Engine) Top(_ context.Context, ns, id string) ([]ProcessInfo, error) {
 	if err != nil {
 		return nil, err
 	}
-	pids, err := cgroup.Procs(l.record().CgroupPaths)
+	pids, err := e.processesOf(l)
 	if err != nil {
 		return nil, fmt.Errorf("list the processes of container %s: %w", l.key.id, err)
 	}

@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"sort"
 	"syscall"
@@ -137,7 +138,7 @@ func (e *Engine) turn(ctx context.Context, ns, id, verb string, from, to State, 
 		return err
 	}
 	defer unlock()
-	if err := l.require(verb, from); err != nil {
+	if err := errors.Join(l.require(verb, from), e.grouped(verb, l.key.id)); err != nil {
 		return err
 	}
 	if err := act(ctx, process(l, "")); err != nil {
@@ -157,6 +158,9 @@ func (e *Engine) turn(ctx context.Context, ns, id, verb string, from, to State, 
 
 // Update changes the limits of a container, now if it runs, and for its later starts.
 func (e *Engine) Update(ctx context.Context, ns, id string, r *specs.LinuxResources) error {
+	if err := e.grouped("change the limits of", id); err != nil {
+		return err
+	}
 	err := e.update(ctx, ns, id, r, e.consultUpdate)
 	if l, found := e.find(ns, id); err == nil && found == nil {
 		e.tellContainer(ctx, l, plugin.ContainerUpdated)

@@ -10,8 +10,6 @@ import (
 	"strings"
 
 	"github.com/containerd/errdefs"
-
-	"github.com/minirt/mini/internal/cgroup"
 )
 
 // ProcessTable is what ps(1) of this host tells of a container's processes.
@@ -30,7 +28,7 @@ func (e *Engine) TopBy(ctx context.Context, ns, id string, options []string) (Pr
 	if slices.ContainsFunc(options, renamesPID) {
 		return ProcessTable{}, fmt.Errorf("ps %s: the title of the column pid is needed as it is: write pid without =: %w", strings.Join(options, " "), errdefs.ErrInvalidArgument)
 	}
-	pids, err := cgroup.Procs(l.record().CgroupPaths)
+	pids, err := e.processesOf(l)
 	if err != nil {
 		return ProcessTable{}, fmt.Errorf("list the processes of container %s: %w", l.key.id, err)
 	}

@@ -130,6 +130,9 @@ func reachable(a net.Addr) string {
 	return a.String()
 }
 
+// Addr is where it listens.
+func (s *Server) Addr() net.Addr { return s.listener.Addr() }
+
 // Serve serves until Stop. Its error is nil then.
 func (s *Server) Serve() error {
 	if err := s.http.Serve(s.listener); !errors.Is(err, http.ErrServerClosed) {

@@ -81,4 +81,5 @@ func compareNetworks(t *testing.T, n, docker nerd) {
 			t.Errorf("%s printed\n%s, docker\n%s", line, got, want)
 		}
 	}
+	netBeside(n, docker) // it was pruned
 }

@@ -27,9 +27,13 @@ func besideDocker(t *testing.T) (n, docker nerd) {
 	n.do("tag", r.Ref("busybox"), "bb:1")
 	n.do("save", "-o", archive, "bb:1")
 	docker.do("load", "-i", archive)
+	netBeside(n, docker)
+	return n, docker
+}
+
+func netBeside(n, docker nerd) {
 	docker.do("network", "create", "--subnet", "10.77.1.0/24", "net")
 	n.do("network", "create", "--subnet", "10.77.2.0/24", "net")
-	return n, docker
 }
 
 // TestNerdAndDocker gives the same command lines to both, and compares codes and documents.

@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"runtime/debug"
 	"syscall"
 	"time"
@@ -17,10 +18,19 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/minirt/mini/internal/grpcx"
+	"github.com/minirt/mini/runtime/client"
 )
 
-// DefaultAddress is where minid listens.
-const DefaultAddress = "/run/minid/minid.sock"
+// DefaultAddress is where minid listens: a user's own, where "minid rootless" runs, before that of the machine.
+func DefaultAddress() string {
+	if dir := os.Getenv("XDG_RUNTIME_DIR"); dir != "" && os.Geteuid() != 0 {
+		own := filepath.Join(dir, "minid/minid.sock")
+		if _, err := os.Stat(own); err == nil {
+			return own
+		}
+	}
+	return client.DefaultAddress
+}
 
 // Exit codes of a command that runs a container, as docker's.
 const (
@@ -49,7 +59,7 @@ func NewApp(name, usage, version string) *cli.App {
 	app := NewBareApp(name, usage, version)
 	app.DisableSliceFlagSeparator = true // a mount has commas
 	app.Flags = append([]cli.Flag{
-		&cli.StringFlag{Name: "address", Aliases: []string{"a"}, Value: DefaultAddress, EnvVars: []string{"MINID_ADDRESS"}, Usage: "the daemon's `SOCKET`, or tcp://HOST:PORT"},
+		&cli.StringFlag{Name: "address", Aliases: []string{"a"}, Value: DefaultAddress(), EnvVars: []string{"MINID_ADDRESS"}, Usage: "the daemon's `SOCKET`, or tcp://HOST:PORT"},
 		&cli.StringFlag{Name: "namespace", Aliases: []string{"n"}, Value: "default", EnvVars: []string{"MINID_NAMESPACE"}, Usage: "`NAME` of the namespace to work in"},
 		&cli.DurationFlag{Name: "timeout", Usage: "end the command after this time; 0: never"},
 		&cli.DurationFlag{Name: "connect-timeout", Usage: "how long to wait for the daemon's socket; 0: 10 seconds"},

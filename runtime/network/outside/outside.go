@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -26,6 +27,8 @@ import (
 type Kit struct {
 	client http.Client
 	mu     sync.Mutex // one change at a time
+	kept   []network.Port
+	shown  []network.Port // of the last Publish
 }
 
 // FromEnvironment is the service of the rootlesskit that runs this program; nil without one.
@@ -62,10 +65,24 @@ type entry struct {
 	Spec spec `json:"spec"`
 }
 
+// Keep opens a port of the daemon's own beside those of containers.
+func (k *Kit) Keep(ctx context.Context, p network.Port) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.kept = append(k.kept, p)
+	return k.publish(ctx)
+}
+
 // Publish makes these the ports that are open on the host, each led to the same one in here. sctp stays inside.
 func (k *Kit) Publish(ctx context.Context, ports []network.Port) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	k.shown = ports
+	return k.publish(ctx)
+}
+
+func (k *Kit) publish(ctx context.Context) error {
+	ports := slices.Concat(k.kept, k.shown)
 	var open []entry
 	if err := k.ask(ctx, http.MethodGet, "ports", nil, &open); err != nil {
 		return fmt.Errorf("ports of the host: %w", err)
