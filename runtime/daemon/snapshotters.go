@@ -17,6 +17,7 @@ import (
 	"github.com/minirt/mini/runtime/snapshot"
 	"github.com/minirt/mini/runtime/snapshot/blockfile"
 	"github.com/minirt/mini/runtime/snapshot/btrfs"
+	"github.com/minirt/mini/runtime/snapshot/devmapper"
 	"github.com/minirt/mini/runtime/snapshot/erofs"
 	"github.com/minirt/mini/runtime/snapshot/native"
 	"github.com/minirt/mini/runtime/snapshot/overlay"
@@ -26,9 +27,10 @@ import (
 
 // Snapshotter is one that the configuration adds to overlay and native, which are always there.
 type Snapshotter struct {
-	Type    string `toml:"type" comment:"proxy: a program that serves containerd's snapshots service at address, as those for lazy pulling do; erofs: each layer is one file; btrfs: snapshots of that filesystem; blockfile: each snapshot is a file with a filesystem."`
+	Type    string `toml:"type" comment:"proxy: a program that serves containerd's snapshots service at address, as those for lazy pulling do; erofs: each layer is one file; btrfs: snapshots of that filesystem; blockfile: each snapshot is a file with a filesystem; devmapper: each is a thin volume of a pool."`
 	Address string `toml:"address" comment:"Of a proxy: its Unix socket."`
-	Size    Size   `toml:"size" comment:"Of blockfile: how large the filesystems are; 0: 10GiB. Files have holes where nothing was written. Layers keep the size that they were made with."`
+	Pool    string `toml:"pool" comment:"Of devmapper: the thin pool, as dmsetup has it, which nobody else uses."`
+	Size    Size   `toml:"size" comment:"Of blockfile and devmapper: how large the filesystems are; 0: 10GiB. Files have holes where nothing was written. Layers keep the size that they were made with."`
 	Root    string `toml:"root" comment:"Where its files are. Empty: in the root of the daemon. Of a proxy: where the program has them, which is all that it is needed for, so that a kubelet is told of that filesystem."`
 }
 
@@ -43,6 +45,9 @@ func openers() map[string]func(ctx context.Context, name, root string, s Snapsho
 		},
 		blockfile.Name: func(ctx context.Context, name, root string, s Snapshotter, o opening) (snapshot.Snapshotter, error) {
 			return opened(blockfile.Open(ctx, blockfile.Options{Name: name, Root: root, Size: int64(s.Size), Records: snapshot.NewRecords(o.store, name), Log: o.log}))
+		},
+		devmapper.Name: func(ctx context.Context, name, root string, s Snapshotter, o opening) (snapshot.Snapshotter, error) {
+			return opened(devmapper.Open(ctx, devmapper.Options{Name: name, Root: root, Pool: s.Pool, Size: int64(s.Size), Records: snapshot.NewRecords(o.store, name), Log: o.log}))
 		},
 		btrfs.Name: func(ctx context.Context, name, root string, _ Snapshotter, o opening) (snapshot.Snapshotter, error) {
 			return opened(btrfs.Open(ctx, btrfs.Options{Name: name, Root: root, Records: snapshot.NewRecords(o.store, name), Log: o.log}))
@@ -143,8 +148,11 @@ func (c Config) checkSnapshotters(bad func(key, format string, args ...any), abs
 		if (s.Type == typeProxy) != (s.Address != "") {
 			bad(key+".address", "it is the socket of a proxy, which needs it, and of nothing else")
 		}
-		if s.Size != 0 && (s.Type != blockfile.Name || s.Size < blockfile.MinSize) {
-			bad(key+".size", "it is of a blockfile, and at least %d bytes", blockfile.MinSize)
+		if s.Size != 0 && (s.Type != blockfile.Name && s.Type != devmapper.Name || s.Size < blockfile.MinSize) {
+			bad(key+".size", "it is of a blockfile or of devmapper, and at least %d bytes", blockfile.MinSize)
+		}
+		if (s.Type == devmapper.Name) != (s.Pool != "") || strings.ContainsAny(s.Pool, "/ ") {
+			bad(key+".pool", "it is the name of a thin pool, as dmsetup ls prints it, which devmapper needs, and nothing else")
 		}
 		absolute(key+".address", s.Address)
 		absolute(key+".root", s.Root)

@@ -25,7 +25,7 @@ func suite(t *testing.T) snapshottest.Suite {
 	if os.Getuid() != 0 {
 		t.Skip("needs root")
 	}
-	if _, err := exec.LookPath(program); err != nil {
+	if _, err := exec.LookPath("mkfs.ext4"); err != nil {
 		t.Skip("needs e2fsprogs: ", err)
 	}
 	if _, err := os.Stat("/dev/loop-control"); err != nil {

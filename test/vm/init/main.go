@@ -22,7 +22,9 @@ const (
 	tests   = home + "/guest.test"
 	// networks are the tests of runtime/network/bridge, for links that other kernels do not have.
 	networks = home + "/bridge.test"
-	systemd  = "/lib/systemd/systemd"
+	// volumes are those of runtime/snapshot/devmapper.
+	volumes = home + "/devmapper.test"
+	systemd = "/lib/systemd/systemd"
 )
 
 func main() {
@@ -63,6 +65,9 @@ func first() error {
 		return err
 	}
 	if err := runTests(networks, "^Test(Macvlan|IPvlan|VLAN|ABridge)", "1m", nil, runReaping); err != nil {
+		return err
+	}
+	if err := runTests(volumes, "^Test[^L]", "4m", nil, runReaping); err != nil {
 		return err
 	}
 	// Tests that were cut off have left a daemon; all but this process go, for a clean start of what follows.

@@ -1,0 +1,225 @@
+// Package devmapper keeps each snapshot as a thin volume of a device-mapper pool (dm-thin), with an ext4 in it. A new
+// snapshot shares all blocks with its parent until they are written. It bounds what a container can write, and is what
+// virtual machines take as a disk without a file in between.
+//
+// The pool is the administrator's, and this daemon's alone: the volumes have the numbers of the snapshots. A directory for
+// each says that there is one, and how large it is.
+package devmapper
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"github.com/containerd/errdefs"
+
+	"github.com/minirt/mini/runtime/snapshot"
+	"github.com/minirt/mini/runtime/snapshot/disks"
+)
+
+// Name of the snapshotter.
+const Name = "devmapper"
+
+// Sizes of the filesystems, in bytes.
+const (
+	DefaultSize = 10 << 30
+	MinSize     = 16 << 20 // less is not enough for the journal
+)
+
+// sector is what the kernel counts disks in, in bytes.
+const sector = 512
+
+// maxDevice is the last number that a volume can have (dm-thin: 24 bits).
+const maxDevice = 1<<24 - 1
+
+// Options of Open.
+type Options struct {
+	Name    string           // of the snapshotter; empty: Name
+	Root    string           // absolute, for the directories; made if it is not there
+	Pool    string           // as dmsetup(8) has it
+	Size    int64            // of the filesystems that have no parent, in bytes; 0: DefaultSize
+	Records snapshot.Records // see snapshot.NewRecords
+	Log     *slog.Logger
+}
+
+// Open opens the store and clears away what a crash has left. ErrNotImplemented without dmsetup or the kernel's device
+// mapper; ErrFailedPrecondition when there is no such pool.
+func Open(ctx context.Context, o Options) (*disks.Store, error) {
+	if o.Size == 0 {
+		o.Size = DefaultSize
+	}
+	if o.Size < MinSize {
+		return nil, fmt.Errorf("size of the filesystems, %d bytes, is less than %d: %w", o.Size, MinSize, errdefs.ErrInvalidArgument)
+	}
+	if o.Name == "" {
+		o.Name = Name
+	}
+	p := pool{mapper: newMapper(), name: o.Pool, sectors: o.Size / sector}
+	if err := p.check(ctx); err != nil {
+		return nil, err
+	}
+	clear := func(dir string) error { return p.remove(context.WithoutCancel(ctx), dir) }
+	directories, err := snapshot.OpenDirectories(ctx, o.Root, o.Records, o.Log, clear)
+	if err != nil {
+		return nil, err
+	}
+	return disks.New(o.Name, directories, p), nil
+}
+
+// pool is the device of disks.
+type pool struct {
+	mapper  mapper
+	name    string
+	sectors int64 // of disks without a parent
+}
+
+func (p pool) check(ctx context.Context) error {
+	status, err := p.mapper.status(ctx, p.name)
+	switch {
+	case errdefs.IsNotFound(err):
+		return fmt.Errorf("there is no pool %s: make one with dmsetup or lvm (see dm-thin): %w", p.name, errdefs.ErrFailedPrecondition)
+	case err != nil:
+		return err
+	case status.target != "thin-pool":
+		return fmt.Errorf("%s is no pool, but %s: %w", p.name, status.target, errdefs.ErrFailedPrecondition)
+	}
+	return nil
+}
+
+// volume is the device's name of a disk.
+func (p pool) volume(n uint64) string { return fmt.Sprintf("%s-snap-%d", p.name, n) }
+
+// sizeFile holds a disk's sectors.
+func sizeFile(dir string) string { return filepath.Join(dir, "sectors") }
+
+func readSize(dir string) (int64, error) {
+	text, err := os.ReadFile(sizeFile(dir))
+	if err != nil {
+		return 0, fmt.Errorf("%w: %w", err, errdefs.ErrDataLoss)
+	}
+	n, err := strconv.ParseInt(strings.TrimSpace(string(text)), 10, 64)
+	if err != nil || n <= 0 {
+		return 0, fmt.Errorf("%s holds %.20q: %w", sizeFile(dir), text, errdefs.ErrDataLoss)
+	}
+	return n, nil
+}
+
+// Make implements disks.Device.
+func (p pool) Make(ctx context.Context, d disks.Disk, from *disks.Disk) (err error) {
+	if d.Number > maxDevice {
+		return fmt.Errorf("a pool has %d volumes at most, and their numbers are used up: begin with a new root and pool: %w", maxDevice, errdefs.ErrResourceExhausted)
+	}
+	sectors, command := p.sectors, fmt.Sprintf("create_thin %d", d.Number)
+	if from != nil {
+		if sectors, err = readSize(from.Dir); err != nil {
+			return err
+		}
+		command = fmt.Sprintf("create_snap %d %d", d.Number, from.Number)
+	}
+	if err := os.WriteFile(sizeFile(d.Dir), []byte(strconv.FormatInt(sectors, 10)+"\n"), 0o600); err != nil {
+		return err
+	}
+	if err := p.fork(ctx, from, command); err != nil {
+		return err
+	}
+	if from != nil {
+		return nil
+	}
+	source, _, err := p.Source(ctx, d)
+	if err != nil {
+		return err
+	}
+	return disks.Format(ctx, source)
+}
+
+// fork gives the pool a command. A volume that is in use must not be written while it is copied.
+func (p pool) fork(ctx context.Context, from *disks.Disk, command string) (err error) {
+	if from != nil {
+		origin := p.volume(from.Number)
+		switch _, statusErr := p.mapper.status(ctx, origin); {
+		case statusErr == nil:
+			if err := p.mapper.run(ctx, "suspend", origin); err != nil {
+				return err
+			}
+			defer func() { err = errors.Join(err, p.mapper.run(context.WithoutCancel(ctx), "resume", origin)) }()
+		case !errdefs.IsNotFound(statusErr):
+			return statusErr
+		}
+	}
+	return p.mapper.run(ctx, "message", p.name, "0", command)
+}
+
+// Source implements disks.Device.
+func (p pool) Source(ctx context.Context, d disks.Disk) (string, []string, error) {
+	name := p.volume(d.Number)
+	path := "/dev/mapper/" + name
+	_, err := p.mapper.status(ctx, name)
+	if err == nil {
+		return path, nil, nil
+	}
+	if !errdefs.IsNotFound(err) {
+		return "", nil, err
+	}
+	sectors, err := readSize(d.Dir)
+	if err != nil {
+		return "", nil, err
+	}
+	table := fmt.Sprintf("0 %d thin /dev/mapper/%s %d", sectors, p.name, d.Number)
+	err = p.mapper.run(ctx, "create", name, "--table", table)
+	if errdefs.IsAlreadyExists(err) { // by another call
+		err = nil
+	}
+	return path, nil, err
+}
+
+// Rest implements disks.Device: the volume needs no device until it is looked at.
+func (p pool) Rest(ctx context.Context, d disks.Disk) error {
+	if _, err := readSize(d.Dir); err != nil {
+		return err
+	}
+	return p.deactivate(ctx, d.Number)
+}
+
+// deactivate takes the device of a volume away. One that somebody still has goes with the last user.
+func (p pool) deactivate(ctx context.Context, n uint64) error {
+	err := p.mapper.run(ctx, "remove", "--deferred", p.volume(n))
+	if errdefs.IsNotFound(err) {
+		return nil
+	}
+	return err
+}
+
+// remove deletes the volume that a directory stands for, whatever the directory's state.
+func (p pool) remove(ctx context.Context, dir string) error {
+	number, _, _ := strings.Cut(filepath.Base(dir), ".")
+	n, err := strconv.ParseUint(number, 10, 64)
+	if err != nil {
+		return fmt.Errorf("directory %s is that of no volume: %w", dir, errdefs.ErrInvalidArgument)
+	}
+	if err := p.deactivate(ctx, n); err != nil {
+		return err
+	}
+	err = p.mapper.run(ctx, "message", p.name, "0", fmt.Sprintf("delete %d", n))
+	if errdefs.IsNotFound(err) {
+		return nil
+	}
+	return err
+}
+
+// Usage implements disks.Device: what the pool has given, blocks that are shared with the parent too.
+func (p pool) Usage(ctx context.Context, d disks.Disk) (snapshot.Usage, error) {
+	if _, _, err := p.Source(ctx, d); err != nil {
+		return snapshot.Usage{}, err
+	}
+	status, err := p.mapper.status(ctx, p.volume(d.Number))
+	if err != nil {
+		return snapshot.Usage{}, err
+	}
+	mapped, err := status.mapped()
+	return snapshot.Usage{Size: mapped * sector, Inodes: 1}, err
+}

@@ -1,0 +1,95 @@
+package devmapper
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/containerd/errdefs"
+
+	"github.com/minirt/mini/internal/testenv"
+	"github.com/minirt/mini/runtime/snapshot"
+	"github.com/minirt/mini/runtime/snapshot/snapshottest"
+)
+
+func TestParseStatus(t *testing.T) {
+	s, err := parseStatus("x", "0 20971520 thin 139264 20971519\n")
+	if n, e := s.mapped(); err != nil || e != nil || n != 139264 {
+		t.Errorf("%v, %v, %v", s, err, e)
+	}
+	s, err = parseStatus("x", "0 524288 thin-pool 1 16/4161 40/8192 - rw discard_passdown queue_if_no_space - 1024\n")
+	if _, e := s.mapped(); err != nil || e == nil || s.target != "thin-pool" {
+		t.Errorf("%v, %v, %v", s, err, e)
+	}
+	if _, err := parseStatus("x", "0 5"); err == nil {
+		t.Error("half a line is a status")
+	}
+	s, err = parseStatus("x", "0 20971520 thin -")
+	if _, e := s.mapped(); err != nil || e == nil {
+		t.Errorf("%v, %v, %v", s, err, e)
+	}
+}
+
+func TestClassOf(t *testing.T) {
+	for said, want := range map[string]error{
+		"Device x not found\nCommand failed.":                                      errdefs.ErrInternal,
+		"device-mapper: status ioctl on x  failed: No such device or address":      errdefs.ErrNotFound,
+		"Device mini-pool does not exist.":                                         errdefs.ErrNotFound,
+		"device-mapper: message ioctl on pool  failed: No data available":          errdefs.ErrNotFound,
+		"device-mapper: message ioctl on pool  failed: File exists":                errdefs.ErrAlreadyExists,
+		"device-mapper: remove ioctl on x  failed: Device or resource busy":        errdefs.ErrUnavailable,
+		"Failure to communicate with kernel device-mapper driver.\nCommand failed": errdefs.ErrNotImplemented,
+	} {
+		if got := classOf(said); !errors.Is(got, want) {
+			t.Errorf("%q: %v, want %v", said, got, want)
+		}
+	}
+}
+
+// suite has a pool for each store: the name is in the store's root, for the children of TestKilled too.
+func suite(t *testing.T) snapshottest.Suite {
+	t.Helper()
+	return snapshottest.Suite{
+		Filesystems: 8 << 20,
+		Root: func(t *testing.T) string {
+			t.Helper()
+			root := t.TempDir()
+			if err := os.WriteFile(filepath.Join(root, "pool"), []byte(testenv.ThinPool(t)), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			return root
+		},
+		Open: func(t *testing.T, root string, records snapshot.Records) snapshot.Snapshotter {
+			t.Helper()
+			pool, err := os.ReadFile(filepath.Join(root, "pool"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			s, err := Open(context.Background(), Options{Root: root, Pool: string(pool), Size: 64 << 20, Records: records, Log: slog.New(slog.DiscardHandler)})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return s
+		},
+	}
+}
+
+func TestContract(t *testing.T) { suite(t).Run(t) }
+
+func TestKilled(t *testing.T) { suite(t).Killed(t, snapshottest.Points()...) }
+
+// TestLife is what TestKilled kills.
+func TestLife(t *testing.T) { suite(t).Life(t) }
+
+func TestNoPool(t *testing.T) {
+	_, err := Open(t.Context(), Options{Root: t.TempDir(), Pool: "mini-no-such-pool", Log: slog.New(slog.DiscardHandler)})
+	if !errdefs.IsFailedPrecondition(err) && !errdefs.IsNotImplemented(err) {
+		t.Errorf("without a pool: %v", err)
+	}
+	if _, err := Open(t.Context(), Options{Root: t.TempDir(), Size: 1}); !errdefs.IsInvalidArgument(err) {
+		t.Errorf("a size of one byte: %v", err)
+	}
+}
