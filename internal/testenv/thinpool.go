@@ -7,19 +7,17 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync/atomic"
 	"testing"
-)
 
-// thinPools counts those that the tests have made.
-var thinPools atomic.Int64
+	"github.com/minirt/mini/internal/id"
+)
 
 // ThinPool makes a pool of device-mapper's thin volumes, of a gigabyte in a file, and takes it away with the test, with
 // the volumes that are named after it. Where the kernel has none the test is skipped, but for test/vm, where it has.
 func ThinPool(t testing.TB) string {
 	t.Helper()
 	Need(t, "dmsetup", "losetup", "mkfs.ext4")
-	name := fmt.Sprintf("mini-test-%d-%d", os.Getpid(), thinPools.Add(1))
+	name := "mini-test-" + id.New()[:12]
 	if out, err := dmsetup("version"); err != nil {
 		if os.Getenv("MINI_VM") != "" {
 			t.Fatal(err, out)

@@ -71,6 +71,8 @@ type Request struct {
 	Seccomp                      string   `json:"seccomp,omitempty"`        // "" or "default", "unconfined", or a profile's path
 	SeccompProfile               []byte   `json:"seccompProfile,omitempty"` // Docker's or runtime-spec's JSON, over Seccomp
 	AppArmor                     string   `json:"apparmor,omitempty"`
+	// RootfsSize is how large the root filesystem is to be, in bytes; 0: as its snapshotter makes it.
+	RootfsSize int64 `json:"rootfsSize,omitempty"`
 	// SELinuxOptions are parts of a label (user:U, role:R, type:T, level:L), or disable; the labels are whole ones, which go
 	// before them.
 	SELinuxOptions    []string `json:"selinuxOptions,omitempty"`

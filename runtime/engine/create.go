@@ -315,8 +315,20 @@ func (e *Engine) snapshotOptions(c Container, o CreateOptions) (snapshot.Options
 	request, err := e.asked(c)
 	if err == nil {
 		opts.UIDMap, opts.GIDMap = idMap(request.UIDMap), idMap(request.GIDMap)
+		opts.Size, err = e.rootfsSize(c, request.RootfsSize)
 	}
 	return opts, err
+}
+
+// rootfsSize refuses a size where nothing would hold to it.
+func (e *Engine) rootfsSize(c Container, size int64) (int64, error) {
+	if size == 0 {
+		return 0, nil
+	}
+	if _, bounded := e.Snapshotters[c.Snapshotter].(snapshot.Bounded); size < 0 || !bounded {
+		return 0, fmt.Errorf("a root filesystem of %d bytes: the snapshotter %s does not bound what is written: choose one of the type blockfile or devmapper: %w", size, cmp.Or(c.Snapshotter, "(none)"), errdefs.ErrInvalidArgument)
+	}
+	return size, nil
 }
 
 // mountRootfs mounts the container's snapshot in its bundle, unless it is there already.

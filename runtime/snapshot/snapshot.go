@@ -49,6 +49,8 @@ type Options struct {
 	// Volatile says that what is written need not survive a power cut, where nobody will come back to it: a snapshotter
 	// may then ignore requests to sync, and the last unmount does not wait for the disk.
 	Volatile bool
+	// Size is how large the snapshot's filesystem is to be, in bytes; 0: as its parent's. It is for those that are Bounded.
+	Size int64
 }
 
 // Info describes a snapshot.
@@ -147,6 +149,12 @@ type Lazy interface {
 	// can have it by itself, and says whether it has. key, in the same namespace, is the snapshot's until it is committed.
 	// wanted says where the layer is, in containerd's labels; the new snapshot gets labels, and LazyLabel.
 	Offer(ctx context.Context, key Key, chainID, parentChainID string, wanted, labels map[string]string) (bool, error)
+}
+
+// Bounded is a snapshotter whose snapshots have filesystems of their own, which have a size.
+type Bounded interface {
+	Snapshotter
+	Bounded()
 }
 
 // Differ is a snapshotter that can tell what a snapshot has changed against its parent, without mounting anything.

@@ -127,7 +127,7 @@ func words(line string) []string {
 func refusedFlags(t *testing.T, n nerd) {
 	n.t = t
 	for flags, want := range map[string]string{
-		"--storage-opt size=1g": "pquota", "--isolation hyperv": "only default", "--cpu-count 2": "Windows", "--use-api-socket": "no socket of docker's API",
+		"--storage-opt size=1g": "does not bound", "--isolation hyperv": "only default", "--cpu-count 2": "Windows", "--use-api-socket": "no socket of docker's API",
 		"--security-opt apparmor=nosuch": "AppArmor isn't enabled", "--security-opt label=type:t": "SELinux isn't enabled",
 		"--rdt-class gold": "resctrl", "--gpus all": "nvidia.com/gpu=all", "--runtime nosuch": "nosuch", "--ipc container:nosuch": "nosuch",
 		"--device /dev/nosuch": "/dev/nosuch", "--init --init-binary /nosuch": "/nosuch", "--ulimit nosuch=1": "nosuch",

@@ -36,7 +36,7 @@ type Flags interface {
 // ContainerFlags are those of the commands that make a container.
 func ContainerFlags() []cli.Flag {
 	return icli.Join(processFlags(), nameFlags(), namespaceFlags(), networkFlags(), mountFlags(), ResourceFlags(), limitFlags(),
-		securityFlags(), healthFlags(), logFlags(), platformFlags())
+		securityFlags(), healthFlags(), logFlags(), storageFlags(), platformFlags())
 }
 
 // ContainerRequest turns the flags of ContainerFlags, the image and the arguments behind it into a request. env has variables
@@ -55,7 +55,7 @@ func ContainerRequest(f Flags, image string, args, env []string) (*api.CreateCon
 		out.Image, r.Rootfs = "", root
 	}
 	for _, part := range []func(Flags, *spec.Request, *api.CreateContainerRequest) error{
-		process, naming, namespaces, networking, mounts, requestLimits, security, health, logging,
+		process, naming, namespaces, networking, mounts, requestLimits, security, health, logging, storage,
 	} {
 		if err := part(f, r, out); err != nil {
 			return nil, err

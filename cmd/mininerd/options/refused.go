@@ -42,7 +42,6 @@ func platformFlags() []cli.Flag {
 	const windows = "it is for Windows: use --cpus, --device-read-bps and the like"
 	return append(TrustFlags(),
 		&cli.StringFlag{Name: "isolation", Hidden: true, Usage: "`TECHNOLOGY`: default"},
-		&cli.StringSliceFlag{Name: "storage-opt", Hidden: true, Usage: "`KEY=VALUE`; there is none"},
 		KernelMemoryFlag(),
 		RefusedFlag("cpu-count", windows), RefusedFlag("cpu-percent", windows), RefusedFlag("io-maxbandwidth", windows), RefusedFlag("io-maxiops", windows),
 		RefusedSwitch("use-api-socket", "the daemon has no socket of docker's API; to give a container the daemon's own, mount it by -v"),
@@ -67,9 +66,6 @@ func checkPlatform(f Flags) error {
 	}
 	if err := CheckDiscarded(f); err != nil {
 		return err
-	}
-	for _, o := range f.StringSlice("storage-opt") {
-		return invalid("--storage-opt %s: it is supported only for overlay over xfs with 'pquota' mount option; this daemon's snapshotters do not bound a container's size", o)
 	}
 	return nil
 }

@@ -30,6 +30,7 @@ func TestProcessModes(t *testing.T) {
 		"--isolation default --runtime runc x":                      {`{"allowNewPrivileges":true}`},
 		"--gpus 2 x":                                                {`["nvidia.com/gpu=0","nvidia.com/gpu=1"]`},
 		`--gpus "device=0,1",capabilities=video x`:                  {`["nvidia.com/gpu=0","nvidia.com/gpu=1"]`},
+		"--storage-opt size=1g x":                                   {`"rootfsSize":1073741824`},
 		"--gpus driver=amd,count=all x":                             {`["amd.com/gpu=all"]`},
 	} {
 		r, err := translate(t, strings.Split(line, " ")...)
@@ -46,7 +47,8 @@ func TestProcessModes(t *testing.T) {
 	for line, want := range map[string]string{
 		"--systemd maybe x":                   "use always, true or false",
 		"--isolation hyperv x":                "only default",
-		"--storage-opt size=1g x":             "pquota",
+		"--storage-opt quota=1g x":            "unknown option",
+		"--storage-opt size=big x":            "write a size",
 		"--cpu-count 2 x":                     "Windows",
 		"--use-api-socket x":                  "no socket of docker's API",
 		"--init-binary /tini x":               "give --init too",

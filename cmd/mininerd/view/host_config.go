@@ -139,6 +139,9 @@ func hostConfig(c *api.Container, s *specs.Spec, r *spec.Request) HostConfig {
 	if asked.NanoCPUs != 0 { // then these two are the daemon's way to say it
 		h.CpuPeriod, h.CpuQuota = 0, 0
 	}
+	if r.RootfsSize > 0 {
+		h.StorageOpt = map[string]string{"size": fmt.Sprint(r.RootfsSize)}
+	}
 	return h
 }
 

@@ -110,6 +110,18 @@ func (f files) Make(_ context.Context, d disks.Disk, from *disks.Disk) error {
 	return treecopy.CopyFile(source, image(d), info.Size())
 }
 
+// Grow implements disks.Device.
+func (files) Grow(_ context.Context, d disks.Disk, size int64) error {
+	info, err := stat(image(d))
+	if err != nil {
+		return err
+	}
+	if size < info.Size() {
+		return disks.TooSmall(size, info.Size())
+	}
+	return os.Truncate(image(d), size)
+}
+
 // Source implements disks.Device.
 func (files) Source(_ context.Context, d disks.Disk) (string, []string, error) {
 	return image(d), []string{"loop"}, nil

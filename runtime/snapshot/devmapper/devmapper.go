@@ -97,6 +97,10 @@ func (p pool) volume(n uint64) string { return fmt.Sprintf("%s-snap-%d", p.name,
 // sizeFile holds a disk's sectors.
 func sizeFile(dir string) string { return filepath.Join(dir, "sectors") }
 
+func writeSize(dir string, sectors int64) error {
+	return os.WriteFile(sizeFile(dir), []byte(strconv.FormatInt(sectors, 10)+"\n"), 0o600)
+}
+
 func readSize(dir string) (int64, error) {
 	text, err := os.ReadFile(sizeFile(dir))
 	if err != nil {
@@ -121,7 +125,7 @@ func (p pool) Make(ctx context.Context, d disks.Disk, from *disks.Disk) (err err
 		}
 		command = fmt.Sprintf("create_snap %d %d", d.Number, from.Number)
 	}
-	if err := os.WriteFile(sizeFile(d.Dir), []byte(strconv.FormatInt(sectors, 10)+"\n"), 0o600); err != nil {
+	if err := writeSize(d.Dir, sectors); err != nil {
 		return err
 	}
 	if err := p.fork(ctx, from, command); err != nil {
@@ -152,6 +156,21 @@ func (p pool) fork(ctx context.Context, from *disks.Disk, command string) (err e
 		}
 	}
 	return p.mapper.run(ctx, "message", p.name, "0", command)
+}
+
+// Grow implements disks.Device. The volume has no device yet, but where it was just formatted.
+func (p pool) Grow(ctx context.Context, d disks.Disk, size int64) error {
+	has, err := readSize(d.Dir)
+	if err != nil {
+		return err
+	}
+	if size/sector < has {
+		return disks.TooSmall(size, has*sector)
+	}
+	if err := p.deactivate(ctx, d.Number); err != nil {
+		return err
+	}
+	return writeSize(d.Dir, size/sector)
 }
 
 // Source implements disks.Device.

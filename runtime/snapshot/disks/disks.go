@@ -34,6 +34,8 @@ type Disk struct {
 type Device interface {
 	// Make makes a disk as a copy of another one, or with an empty filesystem for nil. ErrDataLoss when that is gone.
 	Make(ctx context.Context, d Disk, from *Disk) error
+	// Grow makes a disk larger, before it is used. ErrInvalidArgument when it is larger than that already.
+	Grow(ctx context.Context, d Disk, size int64) error
 	// Source is what is mounted of it, and the options that this needs. ErrDataLoss when it is gone.
 	Source(ctx context.Context, d Disk) (source string, options []string, err error)
 	// Rest comes after the last write.
@@ -52,7 +54,11 @@ var (
 	_ snapshot.Snapshotter = (*Store)(nil)
 	_ snapshot.Differ      = (*Store)(nil)
 	_ snapshot.Comparer    = (*Store)(nil)
+	_ snapshot.Bounded     = (*Store)(nil)
 )
+
+// Bounded implements snapshot.Bounded.
+func (*Store) Bounded() {}
 
 // New makes the snapshotter of that name.
 func New(name string, directories *snapshot.Directories, device Device) *Store {
@@ -133,8 +139,16 @@ func (s *Store) fill(ctx context.Context, opts snapshot.Options) snapshot.Fill {
 			parent := s.disk(chain[0].Dir)
 			from = &parent
 		}
-		if err := s.device.Make(ctx, to, from); err != nil || len(opts.UIDMap) == 0 {
+		if err := s.device.Make(ctx, to, from); err != nil {
 			return err
+		}
+		if opts.Size > 0 {
+			if err := s.grow(ctx, to, opts.Size); err != nil {
+				return err
+			}
+		}
+		if len(opts.UIDMap) == 0 {
+			return nil
 		}
 		m, err := s.mounted(ctx, to, "rw")
 		if err != nil {
@@ -142,6 +156,27 @@ func (s *Store) fill(ctx context.Context, opts snapshot.Options) snapshot.Fill {
 		}
 		return mount.Temp(ctx, []mount.Mount{m}, func(root string) error { return snapshot.Give(ctx, root, opts) })
 	}
+}
+
+// grow makes a disk larger, and the filesystem on it.
+func (s *Store) grow(ctx context.Context, d Disk, size int64) error {
+	if err := s.device.Grow(ctx, d, size); err != nil {
+		return err
+	}
+	source, _, err := s.device.Source(ctx, d)
+	if err != nil {
+		return err
+	}
+	out, err := exec.CommandContext(ctx, "resize2fs", "-f", source).CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("resize2fs: %w: %s", err, bytes.TrimSpace(out))
+	}
+	return nil
+}
+
+// TooSmall is the error of a Grow to less than there is.
+func TooSmall(size, has int64) error {
+	return fmt.Errorf("a filesystem of %d bytes: that of the image has %d, and can only be made larger: %w", size, has, errdefs.ErrInvalidArgument)
 }
 
 // Mounts implements snapshot.Snapshotter.

@@ -13,6 +13,9 @@ import (
 
 	"github.com/containerd/errdefs"
 
+	"golang.org/x/sys/unix"
+
+	"github.com/minirt/mini/internal/mount"
 	"github.com/minirt/mini/oci/layer"
 	"github.com/minirt/mini/runtime/snapshot"
 )
@@ -430,4 +433,30 @@ func testLayerStore(t *testing.T, b *bench) {
 		}
 		parent = name
 	}
+}
+
+// testSizes asks for filesystems that are larger than their parents'.
+func testSizes(t *testing.T, b *bench) {
+	if _, bounded := b.Snapshotter.(snapshot.Bounded); !bounded {
+		return // its snapshots have no size
+	}
+	_, err := b.Prepare(b.ctx, snapshot.Key{Namespace: "n", Name: "base"}, "", snapshot.Options{})
+	must(t, err)
+	must(t, b.Commit(b.ctx, "n", "layer", "base", nil))
+	const larger = 96 << 20
+	mounts, err := b.Prepare(b.ctx, snapshot.Key{Namespace: "n", Name: "large"}, "layer", snapshot.Options{Size: larger})
+	must(t, err)
+	var st unix.Statfs_t
+	must(t, mount.Temp(b.ctx, mounts, func(root string) error { return unix.Statfs(root, &st) }))
+	if size := int64(st.Blocks) * st.Bsize; size < larger*3/4 || size > larger {
+		t.Errorf("a filesystem of %d bytes was asked for, and has %d", larger, size)
+	}
+	if _, err := b.Prepare(b.ctx, snapshot.Key{Namespace: "n", Name: "small"}, "layer", snapshot.Options{Size: 1 << 20}); !errdefs.IsInvalidArgument(err) {
+		t.Errorf("a filesystem smaller than its parent's: %v", err)
+	}
+	if _, err := b.Info(b.ctx, snapshot.Key{Namespace: "n", Name: "small"}); !errdefs.IsNotFound(err) {
+		t.Errorf("what could not be made is there: %v", err)
+	}
+	must(t, b.Remove(b.ctx, snapshot.Key{Namespace: "n", Name: "large"}))
+	must(t, b.Remove(b.ctx, snapshot.Key{Namespace: "n", Name: "layer"}))
 }

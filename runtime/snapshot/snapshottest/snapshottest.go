@@ -56,6 +56,7 @@ func (s Suite) Run(t *testing.T) {
 		{"id maps", testIDMaps},
 		{"many at once", testParallel},
 		{"diff", testDiff},
+		{"sizes", testSizes},
 		{"layers by themselves", testLayerStore},
 	} {
 		t.Run(test.name, func(t *testing.T) {
