@@ -67,7 +67,7 @@ func removeImagesCommand(name string, aliases ...string) *cli.Command {
 			&cli.BoolFlag{Name: "force", Aliases: []string{"f"}, Usage: "by an id that has several names: remove them all; and though containers were made of it"},
 			&cli.BoolFlag{Name: "async", Usage: "do not wait until the space is free"},
 			options.SilentSwitch("no-prune"), // there are no untagged parents
-			options.RefusedFlag("platform", "an image is removed whole"),
+			&cli.StringSliceFlag{Name: "platform", Usage: "remove what it has for `OS/ARCH[/VARIANT]` alone"},
 		},
 		Action: each("IMAGE...", true, func(c *cli.Context, d *daemon, name string) error {
 			i, err := d.Images.Get(c.Context, &api.GetImageRequest{Namespace: d.ns, Name: name})
@@ -76,6 +76,9 @@ func removeImagesCommand(name string, aliases ...string) *cli.Command {
 			}
 			if err != nil {
 				return err
+			}
+			if platforms := c.StringSlice("platform"); len(platforms) > 0 {
+				return d.removePlatforms(c, name, platforms)
 			}
 			if !c.Bool("force") {
 				if err := d.unused(c.Context, i, name); err != nil {
@@ -99,6 +102,17 @@ func (d *daemon) unused(ctx context.Context, i *api.Image, word string) error {
 		}
 		return fmt.Errorf("conflict: unable to remove repository reference %q (must force) - container %s is using its referenced image %s: %w",
 			word, view.ShortID(one.Id, false), view.ShortID(i.Id, false), errdefs.ErrConflict)
+	}
+	return nil
+}
+
+func (d *daemon) removePlatforms(c *cli.Context, name string, platforms []string) error {
+	gone, err := d.Images.Delete(c.Context, &api.DeleteImageRequest{Namespace: d.ns, Name: name, Platforms: platforms, Sync: !c.Bool("async")})
+	if err != nil {
+		return err
+	}
+	for _, manifest := range gone.Deleted {
+		fmt.Fprintln(c.App.Writer, "Deleted:", manifest)
 	}
 	return nil
 }

@@ -2451,12 +2451,14 @@ func (x *SetImageLabelsRequest) GetReplace() bool {
 	return false
 }
 
+// sync waits for the garbage collection; with platforms only what the image has for those goes.
 type DeleteImageRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Namespace     string                 `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
 	Name          string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
 	Sync          bool                   `protobuf:"varint,3,opt,name=sync,proto3" json:"sync,omitempty"`
 	Force         bool                   `protobuf:"varint,4,opt,name=force,proto3" json:"force,omitempty"`
+	Platforms     []string               `protobuf:"bytes,5,rep,name=platforms,proto3" json:"platforms,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2519,9 +2521,17 @@ func (x *DeleteImageRequest) GetForce() bool {
 	return false
 }
 
+func (x *DeleteImageRequest) GetPlatforms() []string {
+	if x != nil {
+		return x.Platforms
+	}
+	return nil
+}
+
 type DeleteImageResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Untagged      []string               `protobuf:"bytes,1,rep,name=untagged,proto3" json:"untagged,omitempty"`
+	Deleted       []string               `protobuf:"bytes,2,rep,name=deleted,proto3" json:"deleted,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2559,6 +2569,13 @@ func (*DeleteImageResponse) Descriptor() ([]byte, []int) {
 func (x *DeleteImageResponse) GetUntagged() []string {
 	if x != nil {
 		return x.Untagged
+	}
+	return nil
+}
+
+func (x *DeleteImageResponse) GetDeleted() []string {
+	if x != nil {
+		return x.Deleted
 	}
 	return nil
 }
@@ -11548,14 +11565,16 @@ const file_minid_proto_rawDesc = "" +
 	"\areplace\x18\x04 \x01(\bR\areplace\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"p\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x8e\x01\n" +
 	"\x12DeleteImageRequest\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x12\n" +
 	"\x04sync\x18\x03 \x01(\bR\x04sync\x12\x14\n" +
-	"\x05force\x18\x04 \x01(\bR\x05force\"1\n" +
+	"\x05force\x18\x04 \x01(\bR\x05force\x12\x1c\n" +
+	"\tplatforms\x18\x05 \x03(\tR\tplatforms\"K\n" +
 	"\x13DeleteImageResponse\x12\x1a\n" +
-	"\buntagged\x18\x01 \x03(\tR\buntagged\"n\n" +
+	"\buntagged\x18\x01 \x03(\tR\buntagged\x12\x18\n" +
+	"\adeleted\x18\x02 \x03(\tR\adeleted\"n\n" +
 	"\x12PruneImagesRequest\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x10\n" +
 	"\x03all\x18\x02 \x01(\bR\x03all\x12(\n" +

@@ -1,10 +1,12 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"slices"
 
 	"github.com/containerd/platforms"
+	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/minirt/mini/runtime/api"
@@ -66,7 +68,7 @@ func (s *imagesServer) SetLabels(ctx context.Context, r *api.SetImageLabelsReque
 }
 
 func (s *imagesServer) Delete(ctx context.Context, r *api.DeleteImageRequest) (*api.DeleteImageResponse, error) {
-	untagged, err := s.Images.Delete(ctx, namespace(r), r.Name, r.Force)
+	out, err := s.remove(ctx, r)
 	if err != nil {
 		return nil, err
 	}
@@ -75,7 +77,37 @@ func (s *imagesServer) Delete(ctx context.Context, r *api.DeleteImageRequest) (*
 			return nil, err
 		}
 	}
-	return &api.DeleteImageResponse{Untagged: untagged}, nil
+	return out, nil
+}
+
+// remove removes names, or platforms.
+func (s *imagesServer) remove(ctx context.Context, r *api.DeleteImageRequest) (*api.DeleteImageResponse, error) {
+	out := &api.DeleteImageResponse{}
+	if len(r.Platforms) == 0 {
+		untagged, err := s.Images.Delete(ctx, namespace(r), r.Name, r.Force)
+		out.Untagged = untagged
+		return out, err
+	}
+	containers, err := s.Engine.List(ctx, "")
+	if err != nil {
+		return nil, err
+	}
+	used := func(manifest digest.Digest) string {
+		for _, c := range containers {
+			if c.ImageDigest == manifest.String() {
+				return cmp.Or(c.Name, c.ID)
+			}
+		}
+		return ""
+	}
+	for _, platform := range r.Platforms {
+		gone, err := s.Images.DeletePlatform(ctx, namespace(r), r.Name, platform, used)
+		if err != nil {
+			return nil, err
+		}
+		out.Deleted = append(out.Deleted, gone.String())
+	}
+	return out, nil
 }
 
 // Prune spares the images that containers were made of.

@@ -280,7 +280,7 @@ func (n *native) pause() error {
 	if err != nil {
 		return err
 	}
-	return plain(ctr.Pause())
+	return turned(ctr.Pause())
 }
 
 func (n *native) resume() error {
@@ -289,9 +289,17 @@ func (n *native) resume() error {
 		return err
 	}
 	if err := ctr.Resume(); !errors.Is(err, libcontainer.ErrNotPaused) {
-		return plain(err)
+		return turned(err)
 	}
 	return nil
+}
+
+// turned says of a container that has just ended that it cannot be paused or resumed any more.
+func turned(err error) error {
+	if errors.Is(err, libcontainer.ErrNotRunning) {
+		return fmt.Errorf("%w: %w", err, errdefs.ErrFailedPrecondition)
+	}
+	return plain(err)
 }
 
 func (n *native) paused() (bool, error) {
