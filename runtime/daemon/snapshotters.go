@@ -18,6 +18,7 @@ import (
 	"github.com/minirt/mini/runtime/snapshot/blockfile"
 	"github.com/minirt/mini/runtime/snapshot/btrfs"
 	"github.com/minirt/mini/runtime/snapshot/devmapper"
+	"github.com/minirt/mini/runtime/snapshot/disks"
 	"github.com/minirt/mini/runtime/snapshot/erofs"
 	"github.com/minirt/mini/runtime/snapshot/native"
 	"github.com/minirt/mini/runtime/snapshot/overlay"
@@ -44,10 +45,10 @@ func openers() map[string]func(ctx context.Context, name, root string, s Snapsho
 			return opened(erofs.Open(ctx, erofs.Options{Name: name, Root: root, Records: snapshot.NewRecords(o.store, name), Log: o.log}))
 		},
 		blockfile.Name: func(ctx context.Context, name, root string, s Snapshotter, o opening) (snapshot.Snapshotter, error) {
-			return opened(blockfile.Open(ctx, blockfile.Options{Name: name, Root: root, Size: int64(s.Size), Records: snapshot.NewRecords(o.store, name), Log: o.log}))
+			return opened(blockfile.Open(ctx, o.disks(name, root, s)))
 		},
 		devmapper.Name: func(ctx context.Context, name, root string, s Snapshotter, o opening) (snapshot.Snapshotter, error) {
-			return opened(devmapper.Open(ctx, devmapper.Options{Name: name, Root: root, Pool: s.Pool, Size: int64(s.Size), Records: snapshot.NewRecords(o.store, name), Log: o.log}))
+			return opened(devmapper.Open(ctx, s.Pool, o.disks(name, root, s)))
 		},
 		btrfs.Name: func(ctx context.Context, name, root string, _ Snapshotter, o opening) (snapshot.Snapshotter, error) {
 			return opened(btrfs.Open(ctx, btrfs.Options{Name: name, Root: root, Records: snapshot.NewRecords(o.store, name), Log: o.log}))
@@ -71,6 +72,10 @@ type opening struct {
 	owner     string               // the daemon's identity
 	elsewhere []snapshot.Elsewhere // layers of other daemons
 	log       *slog.Logger
+}
+
+func (o opening) disks(name, root string, s Snapshotter) disks.Options {
+	return disks.Options{Name: name, Root: root, Size: int64(s.Size), Records: snapshot.NewRecords(o.store, name), Log: o.log}
 }
 
 // snapshotters are those that there are, and why those that are configured and not usable are not there.
@@ -148,8 +153,8 @@ func (c Config) checkSnapshotters(bad func(key, format string, args ...any), abs
 		if (s.Type == typeProxy) != (s.Address != "") {
 			bad(key+".address", "it is the socket of a proxy, which needs it, and of nothing else")
 		}
-		if s.Size != 0 && (s.Type != blockfile.Name && s.Type != devmapper.Name || s.Size < blockfile.MinSize) {
-			bad(key+".size", "it is of a blockfile or of devmapper, and at least %d bytes", blockfile.MinSize)
+		if s.Size != 0 && (s.Type != blockfile.Name && s.Type != devmapper.Name || s.Size < disks.MinSize) {
+			bad(key+".size", "it is of a blockfile or of devmapper, and at least %d bytes", disks.MinSize)
 		}
 		if (s.Type == devmapper.Name) != (s.Pool != "") || strings.ContainsAny(s.Pool, "/ ") {
 			bad(key+".pool", "it is the name of a thin pool, as dmsetup ls prints it, which devmapper needs, and nothing else")

@@ -202,6 +202,24 @@ func (l *Ledger) Get(key Key) (Record, []Record, error) {
 	return r, chain, nil
 }
 
+// Mountable is Get, for one that is mounted: ErrInvalidArgument for a committed one.
+func (l *Ledger) Mountable(key Key) (Record, []Record, error) {
+	r, chain, err := l.Get(key)
+	if err == nil && r.Kind == Committed {
+		err = fmt.Errorf("snapshot %s is committed, it is not mounted itself: make a view of it: %w", key, errdefs.ErrInvalidArgument)
+	}
+	return r, chain, err
+}
+
+// Comparable is Get, for one that can have changed something: ErrInvalidArgument for a view.
+func (l *Ledger) Comparable(key Key) (Record, []Record, error) {
+	r, chain, err := l.Get(key)
+	if err == nil && r.Kind == View {
+		err = fmt.Errorf("diff of snapshot %s: a view changes nothing: %w", key, errdefs.ErrInvalidArgument)
+	}
+	return r, chain, err
+}
+
 // Chain is what a snapshot on the parent lies on, the topmost first.
 func (l *Ledger) Chain(ns, parent string) ([]Record, error) { return l.parents(ns, parent) }
 

@@ -7,7 +7,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -22,32 +21,12 @@ import (
 // Name of the snapshotter.
 const Name = "blockfile"
 
-// Sizes of the filesystems, in bytes. Files have holes: what is not written takes nothing.
-const (
-	DefaultSize = 10 << 30
-	MinSize     = 16 << 20 // less is not enough for the journal
-)
-
-// Options of Open.
-type Options struct {
-	Name    string           // of the snapshotter; empty: Name
-	Root    string           // absolute; made if it is not there
-	Size    int64            // of the filesystems that have no parent, in bytes; 0: DefaultSize
-	Records snapshot.Records // see snapshot.NewRecords
-	Log     *slog.Logger
-}
-
 // Open opens the store and clears away what a crash has left. ErrNotImplemented where there are no loop devices, or no
 // mkfs.ext4.
-func Open(ctx context.Context, o Options) (*disks.Store, error) {
-	if o.Size == 0 {
-		o.Size = DefaultSize
-	}
-	if o.Size < MinSize {
-		return nil, fmt.Errorf("size of the filesystems, %d bytes, is less than %d: %w", o.Size, MinSize, errdefs.ErrInvalidArgument)
-	}
-	if o.Name == "" {
-		o.Name = Name
+func Open(ctx context.Context, o disks.Options) (*disks.Store, error) {
+	o, err := o.Complete(Name)
+	if err != nil {
+		return nil, err
 	}
 	if err := os.MkdirAll(o.Root, 0o700); err != nil {
 		return nil, err

@@ -8,12 +8,13 @@ import (
 	"testing"
 
 	"github.com/minirt/mini/runtime/snapshot"
+	"github.com/minirt/mini/runtime/snapshot/disks"
 	"github.com/minirt/mini/runtime/snapshot/snapshottest"
 )
 
 func open(t *testing.T, root string, records snapshot.Records) snapshot.Snapshotter {
 	t.Helper()
-	s, err := Open(context.Background(), Options{Root: root, Size: 64 << 20, Records: records, Log: slog.New(slog.DiscardHandler)})
+	s, err := Open(context.Background(), disks.Options{Root: root, Size: 64 << 20, Records: records, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}

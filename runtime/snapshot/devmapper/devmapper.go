@@ -10,7 +10,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -25,41 +24,20 @@ import (
 // Name of the snapshotter.
 const Name = "devmapper"
 
-// Sizes of the filesystems, in bytes.
-const (
-	DefaultSize = 10 << 30
-	MinSize     = 16 << 20 // less is not enough for the journal
-)
-
 // sector is what the kernel counts disks in, in bytes.
 const sector = 512
 
 // maxDevice is the last number that a volume can have (dm-thin: 24 bits).
 const maxDevice = 1<<24 - 1
 
-// Options of Open.
-type Options struct {
-	Name    string           // of the snapshotter; empty: Name
-	Root    string           // absolute, for the directories; made if it is not there
-	Pool    string           // as dmsetup(8) has it
-	Size    int64            // of the filesystems that have no parent, in bytes; 0: DefaultSize
-	Records snapshot.Records // see snapshot.NewRecords
-	Log     *slog.Logger
-}
-
-// Open opens the store and clears away what a crash has left. ErrNotImplemented without dmsetup or the kernel's device
-// mapper; ErrFailedPrecondition when there is no such pool.
-func Open(ctx context.Context, o Options) (*disks.Store, error) {
-	if o.Size == 0 {
-		o.Size = DefaultSize
+// Open opens the store, whose pool is called as dmsetup(8) has it, and clears away what a crash has left. ErrNotImplemented
+// without dmsetup or the kernel's device mapper; ErrFailedPrecondition when there is no such pool.
+func Open(ctx context.Context, name string, o disks.Options) (*disks.Store, error) {
+	o, err := o.Complete(Name)
+	if err != nil {
+		return nil, err
 	}
-	if o.Size < MinSize {
-		return nil, fmt.Errorf("size of the filesystems, %d bytes, is less than %d: %w", o.Size, MinSize, errdefs.ErrInvalidArgument)
-	}
-	if o.Name == "" {
-		o.Name = Name
-	}
-	p := pool{mapper: newMapper(), name: o.Pool, sectors: o.Size / sector}
+	p := pool{mapper: newMapper(), name: name, sectors: o.Size / sector}
 	if err := p.check(ctx); err != nil {
 		return nil, err
 	}

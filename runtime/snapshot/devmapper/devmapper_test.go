@@ -12,6 +12,7 @@ import (
 
 	"github.com/minirt/mini/internal/testenv"
 	"github.com/minirt/mini/runtime/snapshot"
+	"github.com/minirt/mini/runtime/snapshot/disks"
 	"github.com/minirt/mini/runtime/snapshot/snapshottest"
 )
 
@@ -68,7 +69,7 @@ func suite(t *testing.T) snapshottest.Suite {
 			if err != nil {
 				t.Fatal(err)
 			}
-			s, err := Open(context.Background(), Options{Root: root, Pool: string(pool), Size: 64 << 20, Records: records, Log: slog.New(slog.DiscardHandler)})
+			s, err := Open(context.Background(), string(pool), disks.Options{Root: root, Size: 64 << 20, Records: records, Log: slog.New(slog.DiscardHandler)})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -85,11 +86,11 @@ func TestKilled(t *testing.T) { suite(t).Killed(t, snapshottest.Points()...) }
 func TestLife(t *testing.T) { suite(t).Life(t) }
 
 func TestNoPool(t *testing.T) {
-	_, err := Open(t.Context(), Options{Root: t.TempDir(), Pool: "mini-no-such-pool", Log: slog.New(slog.DiscardHandler)})
+	_, err := Open(t.Context(), "mini-no-such-pool", disks.Options{Root: t.TempDir(), Log: slog.New(slog.DiscardHandler)})
 	if !errdefs.IsFailedPrecondition(err) && !errdefs.IsNotImplemented(err) {
 		t.Errorf("without a pool: %v", err)
 	}
-	if _, err := Open(t.Context(), Options{Root: t.TempDir(), Size: 1}); !errdefs.IsInvalidArgument(err) {
+	if _, err := Open(t.Context(), "x", disks.Options{Root: t.TempDir(), Size: 1}); !errdefs.IsInvalidArgument(err) {
 		t.Errorf("a size of one byte: %v", err)
 	}
 }

@@ -4,10 +4,12 @@ package disks
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -23,6 +25,30 @@ const (
 	program    = "mkfs.ext4"
 	filesystem = "ext4"
 )
+
+// Sizes of the filesystems, in bytes. What is not written takes nothing.
+const (
+	DefaultSize = 10 << 30
+	MinSize     = 16 << 20 // less is not enough for the journal
+)
+
+// Options are those of every snapshotter of disks.
+type Options struct {
+	Name    string           // of the snapshotter; empty: that of its type
+	Root    string           // absolute; made if it is not there
+	Size    int64            // of the filesystems that have no parent, in bytes; 0: DefaultSize
+	Records snapshot.Records // see snapshot.NewRecords
+	Log     *slog.Logger
+}
+
+// Complete fills in what is empty. ErrInvalidArgument for a size that is too small.
+func (o Options) Complete(name string) (Options, error) {
+	o.Name, o.Size = cmp.Or(o.Name, name), cmp.Or(o.Size, DefaultSize)
+	if o.Size < MinSize {
+		return o, fmt.Errorf("size of the filesystems, %d bytes, is less than %d: %w", o.Size, MinSize, errdefs.ErrInvalidArgument)
+	}
+	return o, nil
+}
 
 // Disk is that of a snapshot: its number, and the directory for what is kept of it.
 type Disk struct {
@@ -181,12 +207,9 @@ func TooSmall(size, has int64) error {
 
 // Mounts implements snapshot.Snapshotter.
 func (s *Store) Mounts(ctx context.Context, key snapshot.Key) ([]mount.Mount, error) {
-	r, chain, err := s.Get(key)
+	r, chain, err := s.Mountable(key)
 	if err != nil {
 		return nil, err
-	}
-	if r.Kind == snapshot.Committed {
-		return nil, fmt.Errorf("snapshot %s is committed, it is not mounted itself: make a view of it: %w", key, errdefs.ErrInvalidArgument)
 	}
 	return s.mounts(ctx, r, chain)
 }
@@ -229,12 +252,9 @@ func (s *Store) Diff(ctx context.Context, key snapshot.Key, w io.Writer) error {
 
 // Compare implements snapshot.Comparer. What is mounted is seen as it is at the time.
 func (s *Store) Compare(ctx context.Context, key snapshot.Key, do func(snapshot.Compared) error) error {
-	r, chain, err := s.Get(key)
+	r, chain, err := s.Comparable(key)
 	if err != nil {
 		return err
-	}
-	if r.Kind == snapshot.View {
-		return fmt.Errorf("diff of snapshot %s: a view changes nothing: %w", key, errdefs.ErrInvalidArgument)
 	}
 	err = s.show(ctx, s.disk(r.Dir), func(upper string) error {
 		c := snapshot.Compared{Upper: upper, UIDMap: r.UIDMap, GIDMap: r.GIDMap}

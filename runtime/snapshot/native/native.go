@@ -151,12 +151,9 @@ func (s *Store) View(ctx context.Context, key snapshot.Key, parent string, opts 
 
 // Mounts implements snapshot.Snapshotter.
 func (s *Store) Mounts(_ context.Context, key snapshot.Key) ([]mount.Mount, error) {
-	r, chain, err := s.Get(key)
+	r, chain, err := s.Mountable(key)
 	if err != nil {
 		return nil, err
-	}
-	if r.Kind == snapshot.Committed {
-		return nil, fmt.Errorf("snapshot %s is committed, it is not mounted itself: make a view of it: %w", key, errdefs.ErrInvalidArgument)
 	}
 	return s.mounts(r, chain), nil
 }
@@ -211,12 +208,9 @@ func (s *Store) Diff(ctx context.Context, key snapshot.Key, w io.Writer) error {
 
 // Compare implements snapshot.Comparer.
 func (s *Store) Compare(_ context.Context, key snapshot.Key, do func(snapshot.Compared) error) error {
-	r, chain, err := s.Get(key)
+	r, chain, err := s.Comparable(key)
 	if err != nil {
 		return err
-	}
-	if r.Kind == snapshot.View {
-		return fmt.Errorf("diff of snapshot %s: a view changes nothing: %w", key, errdefs.ErrInvalidArgument)
 	}
 	c := snapshot.Compared{Upper: s.fs(r.Dir), UIDMap: r.UIDMap, GIDMap: r.GIDMap}
 	if len(chain) > 0 {

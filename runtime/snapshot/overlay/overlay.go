@@ -235,12 +235,9 @@ func (s *Store) fill(dir string, chain []snapshot.Record, opts snapshot.Options)
 
 // Mounts implements snapshot.Snapshotter.
 func (s *Store) Mounts(_ context.Context, key snapshot.Key) ([]mount.Mount, error) {
-	r, chain, err := s.Get(key)
+	r, chain, err := s.Mountable(key)
 	if err != nil {
 		return nil, err
-	}
-	if r.Kind == snapshot.Committed {
-		return nil, fmt.Errorf("snapshot %s is committed, it is not mounted itself: make a view of it: %w", key, errdefs.ErrInvalidArgument)
 	}
 	return s.mounts(r, chain)
 }
@@ -429,12 +426,9 @@ func (s *Store) Diff(ctx context.Context, key snapshot.Key, w io.Writer) error {
 
 // Compare implements snapshot.Comparer: overlayfs has gathered the changes in the upper directory.
 func (s *Store) Compare(ctx context.Context, key snapshot.Key, do func(snapshot.Compared) error) error {
-	r, chain, err := s.Get(key)
+	r, chain, err := s.Comparable(key)
 	if err != nil {
 		return err
-	}
-	if r.Kind == snapshot.View {
-		return fmt.Errorf("diff of snapshot %s: a view changes nothing: %w", key, errdefs.ErrInvalidArgument)
 	}
 	upper := s.fs(r.Dir)
 	if r.Kind == snapshot.Committed {

@@ -144,12 +144,9 @@ func (s *Store) View(ctx context.Context, key snapshot.Key, parent string, opts 
 
 // Mounts implements snapshot.Snapshotter.
 func (s *Store) Mounts(ctx context.Context, key snapshot.Key) ([]mount.Mount, error) {
-	r, _, err := s.Get(key)
+	r, _, err := s.Mountable(key)
 	if err != nil {
 		return nil, err
-	}
-	if r.Kind == snapshot.Committed {
-		return nil, fmt.Errorf("snapshot %s is committed, it is not mounted itself: make a view of it: %w", key, errdefs.ErrInvalidArgument)
 	}
 	mounts, err := s.program.mounts(ctx, s.program.active(r))
 	if err != nil {
@@ -291,12 +288,9 @@ func (s *Store) Diff(ctx context.Context, key snapshot.Key, w io.Writer) error {
 
 // Compare implements snapshot.Comparer.
 func (s *Store) Compare(ctx context.Context, key snapshot.Key, do func(snapshot.Compared) error) error {
-	r, chain, err := s.Get(key)
+	r, chain, err := s.Comparable(key)
 	if err != nil {
 		return err
-	}
-	if r.Kind == snapshot.View {
-		return fmt.Errorf("diff of snapshot %s: a view changes nothing: %w", key, errdefs.ErrInvalidArgument)
 	}
 	err = s.lookAt(ctx, r, func(upper string, overlay bool) error {
 		c := snapshot.Compared{Upper: upper, UpperDirectory: overlay, UIDMap: r.UIDMap, GIDMap: r.GIDMap}
