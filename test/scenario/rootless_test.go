@@ -170,6 +170,24 @@ func TestRootless(t *testing.T) {
 		t.Errorf("pause: %v, %s", err, out)
 	}
 
+	t.Log("files, users, commits and terminals")
+	if out := u.do("mininerd", "run", "--rm", "-u", "1000:1000", "--cap-drop", "ALL", "--read-only", "--tmpfs", "/tmp", toolbox, "sh", "-c", "id -u; echo x > /tmp/x && stat -c %u /tmp/x"); !strings.HasSuffix(out, "1000\n1000\n") {
+		t.Errorf("another user: %q", out)
+	}
+	u.do("mininerd", "run", "--name", "maker", "-v", "data:/data", toolbox, "sh", "-c", "echo made > /made; echo kept > /data/kept")
+	u.do("mininerd", "commit", "maker", "made:1")
+	u.do("mininerd", "cp", "maker:/made", filepath.Join(u.home, "copied"))
+	if data, err := os.ReadFile(filepath.Join(u.home, "copied")); err != nil || string(data) != "made\n" {
+		t.Errorf("cp: %q, %v", data, err)
+	}
+	if out := u.do("mininerd", "run", "--rm", "-t", "--privileged", "-v", "data:/data:ro", "made:1", "sh", "-c", "cat /made /data/kept; test -t 1 && echo terminal"); !strings.HasSuffix(strings.ReplaceAll(out, "\r", ""), "made\nkept\nterminal\n") {
+		t.Errorf("of the commit: %q", out)
+	}
+	u.do("mininerd", "rm", "maker")
+	u.do("mininerd", "save", "-o", filepath.Join(u.home, "saved.tar"), "made:1")
+	u.do("mininerd", "rmi", "made:1")
+	u.do("mininerd", "load", "-i", filepath.Join(u.home, "saved.tar"))
+
 	t.Log("a pod, with streams")
 	pod, container := filepath.Join(u.home, "pod.json"), filepath.Join(u.home, "container.json")
 	for file, v := range map[string]any{

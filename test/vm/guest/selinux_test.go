@@ -63,6 +63,9 @@ func TestSELinux(t *testing.T) {
 		strings.Count(text, "ermission denied") != 2 || !strings.Contains(text, "y\nz\n") || !strings.Contains(text, "container_t:s0:c") {
 		t.Errorf("in a container: %q", text)
 	}
+	if got := run("-t", "--tmpfs", "/scratch", "-v", "filled:/etc", toolbox, "sh", "-c", "echo x > /scratch/x; cat /etc/passwd > /scratch/y; test -t 1 && cat /scratch/x && echo terminal"); !strings.HasSuffix(strings.ReplaceAll(got, "\r", ""), "x\nterminal") {
+		t.Errorf("on a terminal: %q", got)
+	}
 	if label := fileLabel(t, file); label != "system_u:object_r:host_file_t:s0" {
 		t.Errorf("a file that nobody relabelled: %s", label)
 	}
