@@ -12,18 +12,24 @@ import (
 	"github.com/minirt/mini/internal/id"
 )
 
-// ThinPool makes a pool of device-mapper's thin volumes, of a gigabyte in a file, and takes it away with the test, with
-// the volumes that are named after it. Where the kernel has none the test is skipped, but for test/vm, where it has.
-func ThinPool(t testing.TB) string {
+// DeviceMapper skips a test where the kernel, or the machine, has none; but not in test/vm, which has.
+func DeviceMapper(t testing.TB) {
 	t.Helper()
 	Need(t, "dmsetup", "losetup", "mkfs.ext4")
-	name := "mini-test-" + id.New()[:12]
 	if out, err := dmsetup("version"); err != nil {
 		if os.Getenv("MINI_VM") != "" {
 			t.Fatal(err, out)
 		}
 		t.Skip("needs the kernel's device mapper: ", out)
 	}
+}
+
+// ThinPool makes a pool of device-mapper's thin volumes, of a gigabyte in a file, and takes it away with the test, with
+// the volumes that are named after it. Where the kernel has none the test is skipped, but for test/vm, where it has.
+func ThinPool(t testing.TB) string {
+	t.Helper()
+	DeviceMapper(t)
+	name := "mini-test-" + id.New()[:12]
 	const size, sector = 1 << 30, 512
 	meta, data := loopFile(t, "meta", 16<<20), loopFile(t, "data", size)
 	if out, err := dmsetup("create", name, "--table", fmt.Sprintf("0 %d thin-pool %s %s 128 0 1 skip_block_zeroing", size/sector, meta, data)); err != nil {

@@ -53,6 +53,7 @@ func TestClassOf(t *testing.T) {
 // suite has a pool for each store: the name is in the store's root, for the children of TestKilled too.
 func suite(t *testing.T) snapshottest.Suite {
 	t.Helper()
+	testenv.DeviceMapper(t)
 	return snapshottest.Suite{
 		Filesystems: 8 << 20,
 		Root: func(t *testing.T) string {
