@@ -13,6 +13,9 @@ import (
 // WithAdditional shows the images of stores that are only read behind those of the table: a name of its own goes before,
 // and what is changed is its own alone.
 func WithAdditional(own Records, others []store.Entry[Image]) Records {
+	if len(others) == 0 {
+		return own
+	}
 	a := additional{own, map[string]map[string]Image{}}
 	for _, e := range others {
 		if a.others[e.Namespace] == nil {
