@@ -21,7 +21,7 @@ import (
 // ends at desc.Size; 0 means unknown. The bytes are not verified: when their
 // digest is wrong, tell Reject, and fetch again from 0.
 func (c *Client) Fetch(ctx context.Context, ref name.Ref, desc ocispec.Descriptor, offset int64) (io.ReadCloser, error) {
-	return c.fetch(ctx, ref, desc, offset, desc.Size)
+	return c.fetch(ctx, ref, desc, offset, desc.Size, false)
 }
 
 // FetchPart is Fetch of the bytes from an offset up to an end. A host that does not answer with parts is
@@ -30,11 +30,11 @@ func (c *Client) FetchPart(ctx context.Context, ref name.Ref, desc ocispec.Descr
 	if end <= offset || end > desc.Size {
 		return nil, configError("fetch", desc.Digest.String()+" of "+ref.Repository(), &problem{message: fmt.Sprintf("bytes %d to %d are no part of %d", offset, end, desc.Size), class: errdefs.ErrInvalidArgument})
 	}
-	return c.fetch(ctx, ref, desc, offset, end)
+	return c.fetch(ctx, ref, desc, offset, end, true)
 }
 
-func (c *Client) fetch(ctx context.Context, ref name.Ref, desc ocispec.Descriptor, offset, end int64) (io.ReadCloser, error) {
-	b := &blob{c: c, ctx: ctx, ref: ref, desc: desc, offset: offset, end: end, failure: &Error{Stage: "fetch", Object: desc.Digest.String() + " of " + ref.Repository()}}
+func (c *Client) fetch(ctx context.Context, ref name.Ref, desc ocispec.Descriptor, offset, end int64, part bool) (io.ReadCloser, error) {
+	b := &blob{c: c, ctx: ctx, ref: ref, desc: desc, offset: offset, end: end, part: part, failure: &Error{Stage: "fetch", Object: desc.Digest.String() + " of " + ref.Repository()}}
 	if err := desc.Digest.Validate(); err != nil {
 		return nil, configError("fetch", b.failure.Object, &problem{message: err.Error(), class: errdefs.ErrInvalidArgument})
 	}
@@ -120,14 +120,12 @@ type blob struct {
 	body    io.ReadCloser
 	offset  int64
 	end     int64 // where the part ends that is wanted; desc.Size: at the end of all
+	part    bool  // a host that sends the whole is of no use
 	breaks  int   // broken connections since the last byte
 	failure *Error
 }
 
 func (b *blob) complete() bool { return b.desc.Size > 0 && b.offset == b.end }
-
-// part tells whether less is wanted than the rest.
-func (b *blob) part() bool { return b.end < b.desc.Size }
 
 // Host names the host that the bytes come from, for messages.
 func (b *blob) Host() string {
@@ -238,12 +236,12 @@ func (b *blob) openAt(s source) (io.ReadCloser, error) {
 	if strings.Contains(s.url, "/manifests/") {
 		get.header, get.thing = http.Header{"Accept": {acceptManifests}}, "manifest"
 	}
-	if b.offset > 0 || b.part() {
+	if b.offset > 0 || b.end < b.desc.Size {
 		if get.header == nil {
 			get.header = http.Header{}
 		}
 		wanted := "bytes=" + strconv.FormatInt(b.offset, 10) + "-"
-		if b.part() {
+		if b.end < b.desc.Size {
 			wanted += strconv.FormatInt(b.end-1, 10)
 		}
 		get.header.Set("Range", wanted)
@@ -253,7 +251,7 @@ func (b *blob) openAt(s source) (io.ReadCloser, error) {
 		return nil, err
 	}
 	skip, err := placement(resp, b.offset, b.desc.Size)
-	if err == nil && skip > 0 && b.part() {
+	if err == nil && skip > 0 && b.part {
 		err = &problem{message: "the host does not answer with parts", class: errdefs.ErrNotImplemented}
 	}
 	if err == nil && skip > 0 {

@@ -23,6 +23,7 @@ type ImageConfig struct {
 	TrustProgram         string   `toml:"trust_program" comment:"What judges signatures and opens keys. Empty: minid-trust beside minid, else in $PATH."`
 	PullProgressTimeout  Duration `toml:"pull_progress_timeout" comment:"A pull fails when no byte of a layer that is being fetched has arrived for so long. \"0s\": never."`
 	LayerPartSize        Size     `toml:"layer_part_size" comment:"Layers that are larger are fetched in parts of this size, four at a time, which are held in memory: for registries that are slow for one connection. 0: each by one request."`
+	PartialPulls         bool     `toml:"partial_pulls" comment:"Of layers of the kind zstd:chunked, what other layers here have is not fetched."`
 	MaxConcurrentUnpacks int      `toml:"max_concurrent_unpacks" comment:"Layers that are unpacked at once, by all pulls together. 0: one more than there are processors."`
 	SyncFS               bool     `toml:"sync_fs" comment:"false: an image has its name before it is on the disk. A power cut may then leave one that is not whole."`
 	SeparatePullCgroup   string   `toml:"separate_pull_cgroup" comment:"Only empty: pulls are the work of minid itself, and its own cgroup bounds them."`
@@ -33,7 +34,7 @@ type ImageConfig struct {
 func defaultImage() ImageConfig {
 	return ImageConfig{
 		SignaturePolicyDir: "/etc/minid/policies", RegistriesD: "/etc/containers/registries.d", DecryptionKeysPath: "/etc/minid/keys",
-		PullProgressTimeout: Duration(5 * time.Minute), SyncFS: true, PinnedImages: []string{}, AdditionalStores: []string{},
+		PullProgressTimeout: Duration(5 * time.Minute), SyncFS: true, PartialPulls: true, PinnedImages: []string{}, AdditionalStores: []string{},
 	}
 }
 

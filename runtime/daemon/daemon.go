@@ -202,7 +202,7 @@ func (d *Daemon) openImages(context.Context) (err error) {
 		Config: image.Config{
 			MaxDownloads: d.Config.Registry.MaxConcurrentDownloads, MaxUnpacks: d.Config.Image.MaxConcurrentUnpacks,
 			PartSize: int64(d.Config.Image.LayerPartSize), ProgressTimeout: time.Duration(d.Config.Image.PullProgressTimeout),
-			NoSync: !d.Config.Image.SyncFS, LeaseExpiry: time.Duration(d.Config.GC.Grace),
+			NoSync: !d.Config.Image.SyncFS, WholePulls: !d.Config.Image.PartialPulls, LeaseExpiry: time.Duration(d.Config.GC.Grace),
 		},
 	})
 	return err

@@ -2,6 +2,7 @@ package image
 
 import (
 	"context"
+	"errors"
 	"io"
 	"sync"
 
@@ -9,16 +10,37 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// partsAtOnce is how many parts of one blob are fetched, or wait to be read, at a time.
-const partsAtOnce = 4
+// How many parts of one blob are fetched, or wait to be read, at a time: as many bytes as some whole ones have, and no more
+// than some, however small they are.
+const (
+	partsAtOnce = 4
+	partsAhead  = 16
+)
 
-// fetch opens a blob at an offset: by one request or, where parts have a size and there is more than one, by several.
-func (s *Service) fetch(ctx context.Context, from *origin, d ocispec.Descriptor, offset int64) (io.ReadCloser, error) {
-	if s.config.PartSize <= 0 || d.Size-offset <= s.config.PartSize {
+// chunkedPart is how large the parts of layers are that are put together, unless the configuration says how large parts are.
+const chunkedPart = 1 << 20 // bytes
+
+// fetch opens a blob at an offset: by one request or, where parts have a size and there is more than one, by several. Unless
+// it is to come whole, what other layers have of it is taken from them.
+func (s *Service) fetch(ctx context.Context, from *origin, d ocispec.Descriptor, offset int64, whole bool) (io.ReadCloser, error) {
+	var put *pieces
+	if !whole {
+		var err error
+		if put, err = s.chunkedParts(ctx, from, d, offset); err != nil {
+			if ctx.Err() != nil {
+				return nil, err
+			}
+			s.Log.WarnContext(ctx, "a layer is fetched whole", "layer", d.Digest, "error", err)
+		}
+	}
+	if put == nil && (s.config.PartSize <= 0 || d.Size-offset <= s.config.PartSize) {
 		return from.registry.Fetch(ctx, from.ref, d, offset)
 	}
 	ctx, cancel := context.WithCancel(ctx)
-	p := &parted{ctx: ctx, cancel: cancel, from: from, d: d, size: s.config.PartSize, at: offset, next: offset}
+	p := &parted{ctx: ctx, cancel: cancel, from: from, d: d, size: s.config.PartSize, at: offset, next: offset, pieces: put}
+	if p.size <= 0 {
+		p.size = chunkedPart
+	}
 	p.begin()
 	return p, nil
 }
@@ -30,10 +52,12 @@ type parted struct {
 	cancel context.CancelFunc
 	from   *origin
 	d      ocispec.Descriptor
-	size   int64 // of a part, bytes
-	at     int64 // what was read
-	next   int64 // where the next part begins
+	size   int64   // of a part at most, bytes
+	at     int64   // what was read
+	next   int64   // where the next part begins
+	pieces *pieces // of which it is put together; nil: all of it is fetched
 	queue  []*part
+	held   int64         // bytes of the queue
 	unread []byte        // of the first of the queue
 	source io.ReadCloser // whose bytes were read last
 	rest   bool          // source is not a part, but all the rest
@@ -42,6 +66,7 @@ type parted struct {
 
 type part struct {
 	offset, end int64
+	here        io.Reader     // what has the bytes; nil: the registry
 	done        chan struct{} // closed when the following are set
 	data        []byte
 	body        io.ReadCloser
@@ -50,20 +75,34 @@ type part struct {
 
 // begin starts as many parts as may be under way.
 func (p *parted) begin() {
-	for len(p.queue) < partsAtOnce && p.next < p.d.Size {
-		one := &part{offset: p.next, end: min(p.next+p.size, p.d.Size), done: make(chan struct{})}
-		p.next = one.end
+	for p.held < partsAtOnce*p.size && len(p.queue) < partsAhead && p.next < p.d.Size {
+		one := &part{offset: p.next, end: min(p.next+p.size, p.d.Size)}
+		if p.pieces != nil {
+			one = p.pieces.next(p.next, p.size)
+		}
+		one.done = make(chan struct{})
+		p.next, p.held = one.end, p.held+one.end-one.offset
 		p.queue = append(p.queue, one)
 		p.busy.Go(func() {
 			defer close(one.done)
-			if one.body, one.err = p.from.registry.FetchPart(p.ctx, p.from.ref, p.d, one.offset, one.end); one.err != nil {
-				return
-			}
-			one.data = make([]byte, one.end-one.offset)
-			_, one.err = io.ReadFull(one.body, one.data)
-			_ = one.body.Close()
+			one.err = p.bring(one)
 		})
 	}
+}
+
+// bring reads a part into memory.
+func (p *parted) bring(one *part) (err error) {
+	r := one.here
+	if r == nil {
+		if one.body, err = p.from.registry.FetchPart(p.ctx, p.from.ref, p.d, one.offset, one.end); err != nil {
+			return err
+		}
+		defer one.body.Close()
+		r = one.body
+	}
+	one.data = make([]byte, one.end-one.offset)
+	_, err = io.ReadFull(r, one.data)
+	return err
 }
 
 // Read implements io.Reader.
@@ -84,6 +123,7 @@ func (p *parted) Read(b []byte) (int, error) {
 	n := copy(b, p.unread)
 	p.unread, p.at = p.unread[n:], p.at+int64(n)
 	if len(p.unread) == 0 {
+		p.held -= p.queue[0].end - p.queue[0].offset
 		p.queue = p.queue[1:]
 		p.begin()
 	}
@@ -103,7 +143,10 @@ func (p *parted) take() (err error) {
 		p.rest = err == nil
 		return err
 	}
-	p.unread, p.source = one.data, one.body
+	p.unread = one.data
+	if one.body != nil {
+		p.source = one.body
+	}
 	return one.err
 }
 
@@ -119,16 +162,25 @@ func (p *parted) Host() string {
 func (p *parted) Close() error {
 	p.cancel()
 	p.busy.Wait()
-	if p.rest {
-		return p.source.Close()
+	var err error
+	if p.pieces != nil {
+		err = p.pieces.close()
 	}
-	return nil
+	if p.rest {
+		err = errors.Join(err, p.source.Close())
+	}
+	return err
 }
 
-// reject tells the registry that what a body delivered was wrong.
+// reject tells the registry that what a body delivered was wrong, unless it was not the registry's alone.
 func (s *Service) reject(from *origin, body io.ReadCloser) {
-	if p, ok := body.(*parted); ok && p.source != nil {
-		body = p.source
+	if p, ok := body.(*parted); ok {
+		if p.pieces != nil {
+			return
+		}
+		if p.source != nil {
+			body = p.source
+		}
 	}
 	from.registry.Reject(body)
 }

@@ -80,8 +80,8 @@ func (s *Service) bringBlob(ctx context.Context, d ocispec.Descriptor, from *ori
 	}
 	defer s.downloads.Release(1)
 	var err error
-	for range 2 {
-		if err = s.download(ctx, d, from, g, report); !errdefs.IsDataLoss(err) {
+	for try := range 2 {
+		if err = s.download(ctx, d, from, g, try > 0, report); !errdefs.IsDataLoss(err) {
 			break
 		}
 		s.Log.WarnContext(ctx, "fetched bytes do not have their digest, fetching them again", "blob", d.Digest, "error", err)
@@ -104,8 +104,8 @@ func (s *Service) openLocal(ctx context.Context, d ocispec.Descriptor, g *growin
 }
 
 // download fetches a blob, from where an earlier try stopped. What has arrived stays for the next try, unless it is wrong
-// or the disk is full.
-func (s *Service) download(ctx context.Context, d ocispec.Descriptor, from *origin, g *growing, report func(Progress)) (err error) {
+// or the disk is full. Unless it is to come whole, it may be put together of other layers.
+func (s *Service) download(ctx context.Context, d ocispec.Descriptor, from *origin, g *growing, whole bool, report func(Progress)) (err error) {
 	ref := "blob-" + d.Digest.String()
 	w, err := s.Content.Writer(ctx, content.Ingest{Ref: ref, Expected: d.Digest, Total: d.Size})
 	if err != nil {
@@ -127,7 +127,7 @@ func (s *Service) download(ctx context.Context, d ocispec.Descriptor, from *orig
 	}
 	watching, watch, stop := s.watch(ctx, d)
 	defer stop()
-	body, err := s.fetch(watching, from, d, w.Offset())
+	body, err := s.fetch(watching, from, d, w.Offset(), whole)
 	if err != nil {
 		return stalled(watching, err)
 	}

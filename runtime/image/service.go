@@ -105,6 +105,7 @@ type Config struct {
 	MaxDownloads int   // blobs fetched at once, by all pulls together; default 6
 	MaxUploads   int   // blobs pushed at once by one push; default 4
 	MaxUnpacks   int   // layers applied at once; default one more than there are CPUs
+	WholePulls   bool  // layers are always fetched whole, even where other layers have much of them (zstd:chunked)
 	PartSize     int64 // blobs that are larger are fetched in parts of so many bytes, four at a time, held in memory; 0: in one
 	NoSync       bool  // what was pulled is not written to the disk before its name is: a power cut may leave it hollow
 	// ProgressTimeout ends a pull when no byte of a blob that is being fetched has arrived for so long; 0: never.

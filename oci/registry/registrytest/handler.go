@@ -99,7 +99,25 @@ func (r *Registry) blobs(w http.ResponseWriter, req *http.Request, repo string, 
 	if r.opts.NoRange {
 		req.Header.Del("Range")
 	}
-	http.ServeContent(w, req, "", time.Time{}, bytes.NewReader(data))
+	counted := &countingWriter{ResponseWriter: w}
+	defer func() {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.sent[d] += counted.sent
+	}()
+	http.ServeContent(counted, req, "", time.Time{}, bytes.NewReader(data))
+}
+
+// countingWriter counts the bytes of a body.
+type countingWriter struct {
+	http.ResponseWriter
+	sent int64
+}
+
+func (w *countingWriter) Write(p []byte) (int, error) {
+	n, err := w.ResponseWriter.Write(p)
+	w.sent += int64(n)
+	return n, err
 }
 
 func (r *Registry) manifests(w http.ResponseWriter, req *http.Request, repo, reference string) {

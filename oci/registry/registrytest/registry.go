@@ -70,6 +70,7 @@ type Registry struct {
 	faults    []*Fault
 	requests  []Request
 	uploadSeq int
+	sent      map[digest.Digest]int64 // bytes of blobs
 }
 
 type repository struct {
@@ -91,7 +92,7 @@ type upload struct {
 // New starts a registry on a random port of the loopback interface.
 func New(t testing.TB, o Options) *Registry {
 	t.Helper()
-	r := &Registry{opts: o, repos: map[string]*repository{}, uploads: map[string]*upload{}, tokens: map[string]string{}}
+	r := &Registry{opts: o, repos: map[string]*repository{}, uploads: map[string]*upload{}, tokens: map[string]string{}, sent: map[digest.Digest]int64{}}
 	r.server = httptest.NewUnstartedServer(r)
 	r.server.Config.ErrorLog = log.New(io.Discard, "", 0) // faults are on purpose
 	if o.TLS {
@@ -143,6 +144,13 @@ func (r *Registry) Count(method, part string) int {
 		}
 	}
 	return n
+}
+
+// Sent says how many bytes of a blob were sent, by all answers that have ended.
+func (r *Registry) Sent(d digest.Digest) int64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.sent[d]
 }
 
 func (r *Registry) repo(name string) *repository {
