@@ -44,6 +44,13 @@ func looped(p parsed) (int, error) {
 // loopTries is how often another free device is looked for when somebody was faster.
 const loopTries = 64
 
+// Loop opens the loop device of a file, making one if there is none. It is freed when nobody has it open any more.
+// Errors: ErrNotFound, ErrNotImplemented without loop devices, ErrUnavailable when others are faster again and again.
+func Loop(path string) (*os.File, error) {
+	device, _, err := attachLoop(path)
+	return device, err
+}
+
 // attachLoop opens the loop device of a file, or makes one (LOOP_CONFIGURE, Linux 5.8) that is freed at its last close.
 func attachLoop(path string) (device *os.File, shared bool, err error) {
 	file, err := os.OpenFile(path, os.O_RDWR, 0)

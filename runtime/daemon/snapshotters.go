@@ -31,6 +31,7 @@ type Snapshotter struct {
 	Type    string `toml:"type" comment:"proxy: a program that serves containerd's snapshots service at address, as those for lazy pulling do; erofs: each layer is one file; btrfs: snapshots of that filesystem; blockfile: each snapshot is a file with a filesystem; devmapper: each is a thin volume of a pool."`
 	Address string `toml:"address" comment:"Of a proxy: its Unix socket."`
 	Pool    string `toml:"pool" comment:"Of devmapper: the thin pool, as dmsetup has it, which nobody else uses."`
+	Verity  bool   `toml:"verity" comment:"Of erofs: layers get a hash tree, and every block that is read of them is compared with it (dm-verity, by dmsetup)."`
 	Size    Size   `toml:"size" comment:"Of blockfile and devmapper: how large the filesystems are; 0: 10GiB. Files have holes where nothing was written. Layers keep the size that they were made with."`
 	Root    string `toml:"root" comment:"Where its files are. Empty: in the root of the daemon. Of a proxy: where the program has them, which is all that it is needed for, so that a kubelet is told of that filesystem."`
 }
@@ -41,8 +42,8 @@ func openers() map[string]func(ctx context.Context, name, root string, s Snapsho
 		typeProxy: func(ctx context.Context, name, _ string, s Snapshotter, o opening) (snapshot.Snapshotter, error) {
 			return opened(proxy.Open(ctx, proxy.Options{Name: name, Address: s.Address, Owner: o.owner, Records: snapshot.NewRecords(o.store, name), Log: o.log}))
 		},
-		erofs.Name: func(ctx context.Context, name, root string, _ Snapshotter, o opening) (snapshot.Snapshotter, error) {
-			return opened(erofs.Open(ctx, erofs.Options{Name: name, Root: root, Records: snapshot.NewRecords(o.store, name), Log: o.log}))
+		erofs.Name: func(ctx context.Context, name, root string, s Snapshotter, o opening) (snapshot.Snapshotter, error) {
+			return opened(erofs.Open(ctx, erofs.Options{Name: name, Root: root, Verity: s.Verity, Records: snapshot.NewRecords(o.store, name), Log: o.log}))
 		},
 		blockfile.Name: func(ctx context.Context, name, root string, s Snapshotter, o opening) (snapshot.Snapshotter, error) {
 			return opened(blockfile.Open(ctx, o.disks(name, root, s)))
@@ -158,6 +159,9 @@ func (c Config) checkSnapshotters(bad func(key, format string, args ...any), abs
 		}
 		if (s.Type == devmapper.Name) != (s.Pool != "") || strings.ContainsAny(s.Pool, "/ ") {
 			bad(key+".pool", "it is the name of a thin pool, as dmsetup ls prints it, which devmapper needs, and nothing else")
+		}
+		if s.Verity && s.Type != erofs.Name {
+			bad(key+".verity", "it is of erofs alone")
 		}
 		absolute(key+".address", s.Address)
 		absolute(key+".root", s.Root)

@@ -42,6 +42,7 @@ func disk(t *testing.T, kernel string) string {
 	build(t, filepath.Join(root, "mini/guest.test"), "test", "-c", "-o", "", "./test/vm/guest")
 	build(t, filepath.Join(root, "mini/bridge.test"), "test", "-c", "-o", "", "./runtime/network/bridge")
 	build(t, filepath.Join(root, "mini/devmapper.test"), "test", "-c", "-o", "", "./runtime/snapshot/devmapper")
+	build(t, filepath.Join(root, "mini/erofs.test"), "test", "-c", "-o", "", "./runtime/snapshot/erofs")
 	for _, name := range []string{"minid", "minid-supervisor", "minictr", "mininerd"} {
 		path := testenv.Binary(t, name)
 		install(t, path, filepath.Join(root, "mini/bin", name))
@@ -50,7 +51,7 @@ func disk(t *testing.T, kernel string) string {
 	// criu executes those that follow it; iptables loads its matches.
 	for _, program := range []string{
 		"/lib/systemd/systemd", "/sbin/apparmor_parser", "/usr/sbin/criu", "/bin/ip", "/usr/sbin/iptables-restore", "/usr/sbin/ip6tables-restore",
-		"/usr/sbin/dmsetup", "/sbin/mkfs.ext4", "/sbin/resize2fs", "/sbin/losetup",
+		"/usr/sbin/dmsetup", "/usr/bin/mkfs.erofs", "/sbin/mkfs.ext4", "/sbin/resize2fs", "/sbin/losetup",
 		"/bin/tar", "/bin/gzip", "/bin/sh", "/usr/lib/x86_64-linux-gnu/xtables/libxt_mark.so", "/usr/lib/x86_64-linux-gnu/xtables/libxt_standard.so",
 	} {
 		if _, err := os.Stat(program); err == nil { // what needs it is skipped there

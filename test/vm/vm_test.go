@@ -22,7 +22,7 @@ const patience = 10 * time.Minute
 
 // TestMachine boots the machine with AppArmor, and shows its tests as parts of this one.
 func TestMachine(t *testing.T) {
-	parts := 4
+	parts := 5
 	if _, err := os.Stat("/lib/systemd/systemd"); err != nil {
 		parts--
 		t.Run("Systemd", func(t *testing.T) { t.Skip("needs systemd, which is not installed (make deps-test)") })

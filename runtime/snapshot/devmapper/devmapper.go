@@ -19,6 +19,7 @@ import (
 
 	"github.com/minirt/mini/runtime/snapshot"
 	"github.com/minirt/mini/runtime/snapshot/disks"
+	"github.com/minirt/mini/runtime/snapshot/dmsetup"
 )
 
 // Name of the snapshotter.
@@ -37,7 +38,7 @@ func Open(ctx context.Context, name string, o disks.Options) (*disks.Store, erro
 	if err != nil {
 		return nil, err
 	}
-	p := pool{mapper: newMapper(), name: name, sectors: o.Size / sector}
+	p := pool{mapper: dmsetup.New(), name: name, sectors: o.Size / sector}
 	if err := p.check(ctx); err != nil {
 		return nil, err
 	}
@@ -51,20 +52,20 @@ func Open(ctx context.Context, name string, o disks.Options) (*disks.Store, erro
 
 // pool is the device of disks.
 type pool struct {
-	mapper  mapper
+	mapper  dmsetup.Mapper
 	name    string
 	sectors int64 // of disks without a parent
 }
 
 func (p pool) check(ctx context.Context) error {
-	status, err := p.mapper.status(ctx, p.name)
+	status, err := p.mapper.Status(ctx, p.name)
 	switch {
 	case errdefs.IsNotFound(err):
 		return fmt.Errorf("there is no pool %s: make one with dmsetup or lvm (see dm-thin): %w", p.name, errdefs.ErrFailedPrecondition)
 	case err != nil:
 		return err
-	case status.target != "thin-pool":
-		return fmt.Errorf("%s is no pool, but %s: %w", p.name, status.target, errdefs.ErrFailedPrecondition)
+	case status.Target != "thin-pool":
+		return fmt.Errorf("%s is no pool, but %s: %w", p.name, status.Target, errdefs.ErrFailedPrecondition)
 	}
 	return nil
 }
@@ -123,17 +124,17 @@ func (p pool) Make(ctx context.Context, d disks.Disk, from *disks.Disk) (err err
 func (p pool) fork(ctx context.Context, from *disks.Disk, command string) (err error) {
 	if from != nil {
 		origin := p.volume(from.Number)
-		switch _, statusErr := p.mapper.status(ctx, origin); {
+		switch _, statusErr := p.mapper.Status(ctx, origin); {
 		case statusErr == nil:
-			if err := p.mapper.run(ctx, "suspend", origin); err != nil {
+			if err := p.mapper.Run(ctx, "suspend", origin); err != nil {
 				return err
 			}
-			defer func() { err = errors.Join(err, p.mapper.run(context.WithoutCancel(ctx), "resume", origin)) }()
+			defer func() { err = errors.Join(err, p.mapper.Run(context.WithoutCancel(ctx), "resume", origin)) }()
 		case !errdefs.IsNotFound(statusErr):
 			return statusErr
 		}
 	}
-	return p.mapper.run(ctx, "message", p.name, "0", command)
+	return p.mapper.Run(ctx, "message", p.name, "0", command)
 }
 
 // Grow implements disks.Device. The volume has no device yet, but where it was just formatted.
@@ -155,7 +156,7 @@ func (p pool) Grow(ctx context.Context, d disks.Disk, size int64) error {
 func (p pool) Source(ctx context.Context, d disks.Disk) (string, []string, error) {
 	name := p.volume(d.Number)
 	path := "/dev/mapper/" + name
-	_, err := p.mapper.status(ctx, name)
+	_, err := p.mapper.Status(ctx, name)
 	if err == nil {
 		return path, nil, nil
 	}
@@ -167,7 +168,7 @@ func (p pool) Source(ctx context.Context, d disks.Disk) (string, []string, error
 		return "", nil, err
 	}
 	table := fmt.Sprintf("0 %d thin /dev/mapper/%s %d", sectors, p.name, d.Number)
-	err = p.mapper.run(ctx, "create", name, "--table", table)
+	err = p.mapper.Run(ctx, "create", name, "--table", table)
 	if errdefs.IsAlreadyExists(err) { // by another call
 		err = nil
 	}
@@ -184,11 +185,7 @@ func (p pool) Rest(ctx context.Context, d disks.Disk) error {
 
 // deactivate takes the device of a volume away. One that somebody still has goes with the last user.
 func (p pool) deactivate(ctx context.Context, n uint64) error {
-	err := p.mapper.run(ctx, "remove", "--deferred", p.volume(n))
-	if errdefs.IsNotFound(err) {
-		return nil
-	}
-	return err
+	return p.mapper.Remove(ctx, p.volume(n))
 }
 
 // remove deletes the volume that a directory stands for, whatever the directory's state.
@@ -201,7 +198,7 @@ func (p pool) remove(ctx context.Context, dir string) error {
 	if err := p.deactivate(ctx, n); err != nil {
 		return err
 	}
-	err = p.mapper.run(ctx, "message", p.name, "0", fmt.Sprintf("delete %d", n))
+	err = p.mapper.Run(ctx, "message", p.name, "0", fmt.Sprintf("delete %d", n))
 	if errdefs.IsNotFound(err) {
 		return nil
 	}
@@ -213,10 +210,10 @@ func (p pool) Usage(ctx context.Context, d disks.Disk) (snapshot.Usage, error) {
 	if _, _, err := p.Source(ctx, d); err != nil {
 		return snapshot.Usage{}, err
 	}
-	status, err := p.mapper.status(ctx, p.volume(d.Number))
+	status, err := p.mapper.Status(ctx, p.volume(d.Number))
 	if err != nil {
 		return snapshot.Usage{}, err
 	}
-	mapped, err := status.mapped()
+	mapped, err := status.Mapped()
 	return snapshot.Usage{Size: mapped * sector, Inodes: 1}, err
 }

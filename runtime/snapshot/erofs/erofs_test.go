@@ -29,7 +29,12 @@ func need(t *testing.T) {
 
 func open(t *testing.T, root string, records snapshot.Records) snapshot.Snapshotter {
 	t.Helper()
-	s, err := Open(context.Background(), Options{Root: root, Records: records, Log: slog.New(slog.DiscardHandler)})
+	return openWith(t, Options{Root: root, Records: records, Log: slog.New(slog.DiscardHandler)})
+}
+
+func openWith(t *testing.T, o Options) snapshot.Snapshotter {
+	t.Helper()
+	s, err := Open(context.Background(), o)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -24,6 +24,8 @@ const (
 	networks = home + "/bridge.test"
 	// volumes are those of runtime/snapshot/devmapper.
 	volumes = home + "/devmapper.test"
+	// images are those of runtime/snapshot/erofs, whose layers the device mapper verifies.
+	images  = home + "/erofs.test"
 	systemd = "/lib/systemd/systemd"
 )
 
@@ -68,6 +70,9 @@ func first() error {
 		return err
 	}
 	if err := runTests(volumes, "^Test[^L]", "4m", nil, runReaping); err != nil {
+		return err
+	}
+	if err := runTests(images, "^Test(Contract|Packed|Verity)", "4m", nil, runReaping); err != nil {
 		return err
 	}
 	// Tests that were cut off have left a daemon; all but this process go, for a clean start of what follows.

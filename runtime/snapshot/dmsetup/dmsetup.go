@@ -1,4 +1,5 @@
-package devmapper
+// Package dmsetup drives the kernel's device mapper by dmsetup(8).
+package dmsetup
 
 import (
 	"context"
@@ -12,26 +13,26 @@ import (
 	"github.com/containerd/errdefs"
 )
 
-// mapper is dmsetup(8).
-type mapper struct{ env []string }
+// Mapper runs dmsetup(8). The zero value is not usable.
+type Mapper struct{ env []string }
 
-// newMapper makes device nodes by itself where nobody else does: without udev.
-func newMapper() mapper {
-	m := mapper{env: append(os.Environ(), "LC_ALL=C")}
+// New is a Mapper that makes device nodes by itself where nobody else does: without udev.
+func New() Mapper {
+	m := Mapper{env: append(os.Environ(), "LC_ALL=C")}
 	if _, err := os.Stat("/run/udev/control"); err != nil {
 		m.env = append(m.env, "DM_DISABLE_UDEV=1")
 	}
 	return m
 }
 
-// run runs a command of dmsetup. Errors: ErrNotFound for a device or volume that is not there, ErrAlreadyExists,
+// Run runs a command of dmsetup. Errors: ErrNotFound for a device or volume that is not there, ErrAlreadyExists,
 // ErrUnavailable for one that is in use, ErrNotImplemented without dmsetup or the kernel's part.
-func (m mapper) run(ctx context.Context, args ...string) error {
+func (m Mapper) Run(ctx context.Context, args ...string) error {
 	_, err := m.ask(ctx, args...)
 	return err
 }
 
-func (m mapper) ask(ctx context.Context, args ...string) (string, error) {
+func (m Mapper) ask(ctx context.Context, args ...string) (string, error) {
 	cmd := exec.CommandContext(ctx, "dmsetup", args...)
 	cmd.Env = m.env
 	var said strings.Builder
@@ -45,6 +46,15 @@ func (m mapper) ask(ctx context.Context, args ...string) (string, error) {
 		return "", fmt.Errorf("dmsetup %s: %w: %s: %w", strings.Join(args, " "), err, text, classOf(text))
 	}
 	return string(out), nil
+}
+
+// Remove takes a device away, if it is there. One that somebody still has goes with the last user.
+func (m Mapper) Remove(ctx context.Context, name string) error {
+	err := m.Run(ctx, "remove", "--deferred", name)
+	if errdefs.IsNotFound(err) {
+		return nil
+	}
+	return err
 }
 
 // classOf reads what dmsetup says of the kernel's answer.
@@ -68,38 +78,38 @@ func classOf(said string) error {
 	return errdefs.ErrInternal
 }
 
-// status is what a device is.
-type status struct {
-	target string   // thin, thin-pool, …
-	rest   []string // as the target has it
+// Status is what a device is.
+type Status struct {
+	Target string   // thin, thin-pool, …
+	Rest   []string // as the target has it
 }
 
-// status asks for a device's state. ErrNotFound without such a device.
-func (m mapper) status(ctx context.Context, name string) (status, error) {
+// Status asks for a device's state. ErrNotFound without such a device.
+func (m Mapper) Status(ctx context.Context, name string) (Status, error) {
 	out, err := m.ask(ctx, "status", name)
 	if err != nil {
-		return status{}, err
+		return Status{}, err
 	}
 	return parseStatus(name, out)
 }
 
 // parseStatus reads "START LENGTH TARGET …".
-func parseStatus(name, text string) (status, error) {
+func parseStatus(name, text string) (Status, error) {
 	fields := strings.Fields(text)
 	if len(fields) < 3 {
-		return status{}, fmt.Errorf("status of %s: %.80q: %w", name, text, errdefs.ErrInternal)
+		return Status{}, fmt.Errorf("status of %s: %.80q: %w", name, text, errdefs.ErrInternal)
 	}
-	return status{fields[2], fields[3:]}, nil
+	return Status{fields[2], fields[3:]}, nil
 }
 
-// mapped is how many sectors a thin volume has been given ("MAPPED HIGHEST").
-func (s status) mapped() (int64, error) {
-	if s.target != "thin" || len(s.rest) == 0 {
-		return 0, fmt.Errorf("a device of target %q is no thin volume: %w", s.target, errdefs.ErrInternal)
+// Mapped is how many sectors a thin volume has been given ("MAPPED HIGHEST").
+func (s Status) Mapped() (int64, error) {
+	if s.Target != "thin" || len(s.Rest) == 0 {
+		return 0, fmt.Errorf("a device of target %q is no thin volume: %w", s.Target, errdefs.ErrInternal)
 	}
-	n, err := strconv.ParseInt(s.rest[0], 10, 64)
+	n, err := strconv.ParseInt(s.Rest[0], 10, 64)
 	if err != nil {
-		return 0, fmt.Errorf("state of a thin volume: %q: %w", strings.Join(s.rest, " "), errdefs.ErrInternal)
+		return 0, fmt.Errorf("state of a thin volume: %q: %w", strings.Join(s.Rest, " "), errdefs.ErrInternal)
 	}
 	return n, nil
 }
