@@ -11,9 +11,9 @@ import (
 	"google.golang.org/grpc/keepalive"
 )
 
-// MaxMessage is the largest message in bytes, either way. A CRI list of some thousand containers needs more than
+// MaxMessage is the largest message in bytes, either way; CRI-O's. A CRI list of some thousand containers needs more than
 // gRPC's own default of 4 MiB.
-const MaxMessage = 32 << 20
+const MaxMessage = 80 << 20
 
 // ChunkSize is how many bytes a stream of data carries in one message.
 const ChunkSize = 256 << 10

@@ -92,6 +92,14 @@ func (*Host) Label(path, to string) error {
 	return nil
 }
 
+// Once is Relabel for one container, unless the top of the tree has the label already.
+func (h *Host) Once(path, to string) error {
+	if has, err := selinux.FileLabel(path); err == nil && has == to {
+		return nil
+	}
+	return h.Relabel(path, to, false)
+}
+
 // Fit is Relabel for every container, unless the tree has the type already: one that has grown is not walked again.
 func (h *Host) Fit(path, to string) error {
 	has, err := selinux.FileLabel(path)

@@ -115,6 +115,7 @@ type Mount struct {
 // Who may use what is relabelled for a container.
 const (
 	RelabelPrivate = "private"
+	RelabelOnce    = "once" // as private, unless what is mounted has the label already; what is below it is not looked at
 	RelabelShared  = "shared"
 )
 

@@ -76,11 +76,12 @@ type RegistryConfig struct {
 
 // CNIConfig says where the network plugins and their configuration are.
 type CNIConfig struct {
-	ConfDir      string   `toml:"conf_dir" comment:"Watched. Without a configuration in it, pods are in the built-in network."`
-	BinDirs      []string `toml:"bin_dirs"`
-	MaxConfNum   int      `toml:"max_conf_num" comment:"How many configurations a pod joins, as eth0, eth1, …; 0: all."`
-	ConfTemplate string   `toml:"conf_template" comment:"A template for a configuration, written when the kubelet tells the pods' subnets. Empty: none."`
-	IPPref       string   `toml:"ip_pref" comment:"Which address of a pod is its main one: ipv4, ipv6 or cni (the plugin's order)."`
+	ConfDir        string   `toml:"conf_dir" comment:"Watched. Without a configuration in it, pods are in the built-in network."`
+	BinDirs        []string `toml:"bin_dirs"`
+	DefaultNetwork string   `toml:"default_network" comment:"The name of the network that pods are in as eth0. Empty: that of the first configuration."`
+	MaxConfNum     int      `toml:"max_conf_num" comment:"How many configurations a pod joins, as eth0, eth1, …; 0: all."`
+	ConfTemplate   string   `toml:"conf_template" comment:"A template for a configuration, written when the kubelet tells the pods' subnets. Empty: none."`
+	IPPref         string   `toml:"ip_pref" comment:"Which address of a pod is its main one: ipv4, ipv6 or cni (the plugin's order)."`
 }
 
 // NetworkConfig says how the networks of pods are made.

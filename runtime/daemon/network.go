@@ -46,7 +46,7 @@ func (d *Daemon) openNetwork() error {
 func (d *Daemon) cniConfig(c Config) cni.Config {
 	return cni.Config{
 		Name: c.Name, ConfDir: c.CNI.ConfDir, BinDirs: c.CNI.BinDirs, CacheDir: filepath.Join(c.Root, "cni"),
-		MaxConfNum: c.CNI.MaxConfNum, ConfTemplate: c.CNI.ConfTemplate, IPPref: c.CNI.IPPref, Log: d.Log,
+		First: c.CNI.DefaultNetwork, MaxConfNum: c.CNI.MaxConfNum, ConfTemplate: c.CNI.ConfTemplate, IPPref: c.CNI.IPPref, Log: d.Log,
 	}
 }
 
@@ -58,7 +58,7 @@ func (d *Daemon) setOwnNetworks(c Config) error {
 			continue
 		}
 		config := d.cniConfig(c)
-		config.ConfDir, config.MaxConfNum, config.ConfTemplate = r.CNIConfDir, r.CNIMaxConfNum, ""
+		config.ConfDir, config.First, config.MaxConfNum, config.ConfTemplate = r.CNIConfDir, "", r.CNIMaxConfNum, ""
 		plugins, err := cni.New(config)
 		if err != nil {
 			return err

@@ -17,6 +17,7 @@ type SELinux interface {
 	Release(label string)
 	Label(path, to string) error
 	Relabel(path, to string, shared bool) error
+	Once(path, to string) error
 	Fit(path, to string) error
 }
 
@@ -148,6 +149,8 @@ func (e *Engine) relabel(c Container) error {
 		}
 		var err error
 		switch {
+		case m.Relabel == spec.RelabelOnce:
+			err = e.SELinux.Once(source, label)
 		case m.Relabel != "":
 			err = e.SELinux.Relabel(source, label, m.Relabel == spec.RelabelShared)
 		case m.Type == MountVolume:

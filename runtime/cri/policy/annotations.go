@@ -19,6 +19,7 @@ var (
 	shmSize          = annotation{"shm-size.crio.io", "io.kubernetes.cri-o.ShmSize", true}
 	cgroupWritable   = annotation{"cgroup2-mount-hierarchy-rw.crio.io", "io.kubernetes.cri-o.cgroup2-mount-hierarchy-rw", true}
 	deviceList       = annotation{"devices.crio.io", "io.kubernetes.cri-o.Devices", false}
+	trySkipLabel     = annotation{"try-skip-volume-selinux-label.crio.io", "io.kubernetes.cri-o.TrySkipVolumeSELinuxLabel", true}
 	umask            = annotation{"umask.crio.io", "io.kubernetes.cri-o.umask", true}
 	unifiedCgroup    = annotation{"unified-cgroup.crio.io", "io.kubernetes.cri-o.UnifiedCgroup", false}
 	cpuLoadBalancing = annotation{"cpu-load-balancing.crio.io", "", false}
@@ -35,7 +36,7 @@ var (
 func annotations() []annotation {
 	return []annotation{
 		usernsMode, shmSize, cgroupWritable, deviceList, umask, unifiedCgroup, cpuLoadBalancing, cpuQuota, cpuCStates,
-		cpuGovernor, cpuShared, irqBalancing, linkLogs, seccompNotifier, seccompArtifact,
+		cpuGovernor, cpuShared, irqBalancing, linkLogs, trySkipLabel, seccompNotifier, seccompArtifact,
 	}
 }
 

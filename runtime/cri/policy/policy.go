@@ -182,6 +182,9 @@ func (c *making) mounts() error {
 		if slices.Contains(c.s.RejectAbsentSources, path.Clean(c.r.Mounts[i].Source)) {
 			c.r.Mounts[i].CreateSource = false
 		}
+		if text, ok := c.annotation(trySkipLabel); ok && text == "true" && c.r.Mounts[i].Relabel != "" {
+			c.r.Mounts[i].Relabel = spec.RelabelOnce
+		}
 	}
 	const target = "/etc/localtime"
 	if c.s.Timezone == "" || slices.ContainsFunc(c.r.Mounts, func(m spec.Mount) bool { return path.Clean(m.Target) == target }) {

@@ -92,8 +92,11 @@ func TestContainer(t *testing.T) {
 		change func(*row)
 		want   string // of the result; with a word only, of the error
 	}{
-		"nothing":         {func(*row) {}, `{}`},
-		"umask":           {annotate("umask.crio.io", "077"), `{"umask":63}`},
+		"nothing": {func(*row) {}, `{}`},
+		"umask":   {annotate("umask.crio.io", "077"), `{"umask":63}`},
+		"labels when needed": {both(annotate("try-skip-volume-selinux-label.crio.io", "true"), func(r *row) {
+			r.o.Request.Mounts = []spec.Mount{{Target: "/a", Relabel: spec.RelabelPrivate}, {Target: "/b"}}
+		}), `{"mounts":[{"type":"","target":"/a","relabel":"once"},{"type":"","target":"/b"}]}`},
 		"umask, old name": {annotate("io.kubernetes.cri-o.umask", "077"), `{"umask":63}`},
 		"bad umask":       {annotate("umask.crio.io", "9"), `octal`},
 		"not allowed":     {both(annotate("umask.crio.io", "9"), func(r *row) { r.pod.Runtime = "" }), `{}`},

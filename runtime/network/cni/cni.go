@@ -40,6 +40,7 @@ type Config struct {
 	ConfDir      string   // /etc/cni/net.d
 	BinDirs      []string // /opt/cni/bin, /usr/lib/cni
 	CacheDir     string   // of the daemon's own, and as lasting as the pods' records
+	First        string   // the network that pods are in as eth0; empty: that of the first file
 	MaxConfNum   int      // how many configurations a pod joins: eth0, eth1, …; 0: all
 	ConfTemplate string   // path of a template for a configuration, written when the pod subnets are known; empty: none
 	IPPref       string   // which address of a pod is its main one: ipv4 (also when empty), ipv6 or cni

@@ -32,14 +32,15 @@ func isConf(name string) bool {
 	return slices.Contains([]string{".conf", ".conflist", ".json"}, filepath.Ext(name))
 }
 
-// choose takes the valid configurations among the files, which are in the order of their names, up to the limit (0: all).
+// choose takes the valid configurations among the files, which are in the order of their names, up to the limit (0: all);
+// with the name of a network, that one is the first, and without it there are none.
 // A file that is not valid is passed over; what is wrong with it is told. more loads the plugins of a network that has
 // them in a directory of its own (CNI spec 1.1).
-func choose(files []confFile, limit int, more func(network string) ([]*libcni.PluginConfig, error)) ([]list, []error) {
+func choose(files []confFile, limit int, first string, more func(network string) ([]*libcni.PluginConfig, error)) ([]list, []error) {
 	var lists []list
 	var problems []error
 	for _, f := range files {
-		if limit > 0 && len(lists) == limit {
+		if limit > 0 && len(lists) == limit && first == "" {
 			break
 		}
 		l, err := parse(f.data)
@@ -56,6 +57,17 @@ func choose(files []confFile, limit int, more func(network string) ([]*libcni.Pl
 			continue
 		}
 		lists = append(lists, list{f.name, l})
+	}
+	if first == "" {
+		return lists, problems
+	}
+	i := slices.IndexFunc(lists, func(l list) bool { return l.Name == first })
+	if i < 0 {
+		return nil, append(problems, fmt.Errorf("cni configuration: there is no network %q (cni.default_network): %w", first, errdefs.ErrNotFound))
+	}
+	lists = slices.Concat(lists[i:i+1], lists[:i], lists[i+1:])
+	if limit > 0 {
+		lists = lists[:min(limit, len(lists))]
 	}
 	return lists, problems
 }
@@ -123,7 +135,7 @@ func (n *Network) load() (configuration, error) {
 		}
 		files = append(files, confFile{name, data})
 	}
-	lists, bad := choose(files, n.config.MaxConfNum, func(network string) ([]*libcni.PluginConfig, error) {
+	lists, bad := choose(files, n.config.MaxConfNum, n.config.First, func(network string) ([]*libcni.PluginConfig, error) {
 		return libcni.NetworkPluginConfsFromFiles(n.config.ConfDir, network)
 	})
 	n.loaded = configuration{seen: seen, lists: lists, problems: append(problems, bad...), files: len(names)}

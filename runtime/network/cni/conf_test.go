@@ -22,23 +22,27 @@ func TestChoose(t *testing.T) {
 		name     string
 		files    []confFile
 		limit    int
+		first    string
 		want     string // file:network:plugins
 		problems int
 	}{
-		{"none", nil, 1, "", 0},
-		{"the first", []confFile{{"10-a.conflist", []byte(good)}, {"20-b.conf", []byte(single)}}, 1, "10-a.conflist:good:bridge,portmap", 0},
-		{"all", []confFile{{"10-a.conflist", []byte(good)}, {"20-b.conf", []byte(single)}}, 0, "10-a.conflist:good:bridge,portmap 20-b.conf:single:ptp", 0},
-		{"a broken one first", []confFile{{"10-a.conflist", []byte("{")}, {"20-b.json", []byte(single)}}, 1, "20-b.json:single:ptp", 1},
-		{"no name", []confFile{{"a", []byte(`{"cniVersion":"1.0.0","plugins":[{"type":"x"}]}`)}}, 1, "", 1},
-		{"a name that leads out", []confFile{{"a", []byte(`{"name":"../x","plugins":[{"type":"x"}]}`)}}, 1, "", 1},
-		{"a type that leads out", []confFile{{"a", []byte(`{"name":"x","plugins":[{"type":"../x"}]}`)}}, 1, "", 1},
-		{"no plugins", []confFile{{"a", []byte(`{"name":"x","plugins":[]}`)}}, 1, "", 1},
-		{"a plugin without a type", []confFile{{"a", []byte(`{"name":"x","plugins":[{}]}`)}}, 1, "", 1},
-		{"a list in a .conf", []confFile{{"a.conf", []byte(good)}}, 1, "a.conf:good:bridge,portmap", 0},
-		{"plugins in a directory", []confFile{{"a.conflist", []byte(split)}}, 1, "a.conflist:split:extra", 0},
-		{"empty", []confFile{{"a.conf", nil}}, 1, "", 1},
+		{"none", nil, 1, "", "", 0},
+		{"the first", []confFile{{"10-a.conflist", []byte(good)}, {"20-b.conf", []byte(single)}}, 1, "", "10-a.conflist:good:bridge,portmap", 0},
+		{"all", []confFile{{"10-a.conflist", []byte(good)}, {"20-b.conf", []byte(single)}}, 0, "", "10-a.conflist:good:bridge,portmap 20-b.conf:single:ptp", 0},
+		{"a broken one first", []confFile{{"10-a.conflist", []byte("{")}, {"20-b.json", []byte(single)}}, 1, "", "20-b.json:single:ptp", 1},
+		{"no name", []confFile{{"a", []byte(`{"cniVersion":"1.0.0","plugins":[{"type":"x"}]}`)}}, 1, "", "", 1},
+		{"a name that leads out", []confFile{{"a", []byte(`{"name":"../x","plugins":[{"type":"x"}]}`)}}, 1, "", "", 1},
+		{"a type that leads out", []confFile{{"a", []byte(`{"name":"x","plugins":[{"type":"../x"}]}`)}}, 1, "", "", 1},
+		{"no plugins", []confFile{{"a", []byte(`{"name":"x","plugins":[]}`)}}, 1, "", "", 1},
+		{"a plugin without a type", []confFile{{"a", []byte(`{"name":"x","plugins":[{}]}`)}}, 1, "", "", 1},
+		{"a list in a .conf", []confFile{{"a.conf", []byte(good)}}, 1, "", "a.conf:good:bridge,portmap", 0},
+		{"plugins in a directory", []confFile{{"a.conflist", []byte(split)}}, 1, "", "a.conflist:split:extra", 0},
+		{"empty", []confFile{{"a.conf", nil}}, 1, "", "", 1},
+		{"by its name", []confFile{{"10-a.conflist", []byte(good)}, {"20-b.conf", []byte(single)}}, 1, "single", "20-b.conf:single:ptp", 0},
+		{"all, one of them first", []confFile{{"10-a.conflist", []byte(good)}, {"20-b.conf", []byte(single)}}, 0, "single", "20-b.conf:single:ptp 10-a.conflist:good:bridge,portmap", 0},
+		{"a name that is not there", []confFile{{"10-a.conflist", []byte(good)}}, 1, "other", "", 1},
 	} {
-		lists, problems := choose(test.files, test.limit, func(name string) ([]*libcni.PluginConfig, error) {
+		lists, problems := choose(test.files, test.limit, test.first, func(name string) ([]*libcni.PluginConfig, error) {
 			if name != "split" {
 				return nil, nil
 			}
@@ -57,7 +61,7 @@ func TestChoose(t *testing.T) {
 			t.Errorf("%s: %q, problems %v", test.name, s, problems)
 		}
 	}
-	_, problems := choose([]confFile{{"a.conflist", []byte(split)}}, 1, func(string) ([]*libcni.PluginConfig, error) { return nil, errors.New("boom") })
+	_, problems := choose([]confFile{{"a.conflist", []byte(split)}}, 1, "", func(string) ([]*libcni.PluginConfig, error) { return nil, errors.New("boom") })
 	if len(problems) != 1 {
 		t.Errorf("problems %v", problems)
 	}

@@ -135,7 +135,7 @@ func TestSELinuxPods(t *testing.T) {
 	d.Stop()
 	config, err := os.ReadFile(d.Config)
 	if err == nil {
-		err = os.WriteFile(d.Config, append(config, "\n[cri]\nhostnetwork_disable_selinux = false\n"...), 0o644)
+		err = os.WriteFile(d.Config, append(config, "\n[cri]\nhostnetwork_disable_selinux = false\n[default_runtime]\nallowed_annotations = [\"try-skip-volume-selinux-label.crio.io\"]\n"...), 0o644)
 	}
 	if err != nil {
 		t.Fatal(err)
@@ -158,5 +158,22 @@ func TestSELinuxPods(t *testing.T) {
 	}
 	if got := say(container(four, "own", false, &runtimeapi.SELinuxOption{Level: "s0:c7,c8"})); !strings.Contains(got, "container_t:s0:c7,c8") {
 		t.Errorf("a level of the container's own: %q", got)
+	}
+	container(four, "relabels", true, nil)
+	another, file := "system_u:object_r:container_file_t:s0:c1,c2", filepath.Join(data, "file")
+	if err := unix.Lsetxattr(file, "security.selinux", []byte(another), 0); err != nil {
+		t.Fatal(err)
+	}
+	five := pod("five", func(c *runtimeapi.PodSandboxConfig) {
+		c.Linux.SecurityContext.SelinuxOptions = &runtimeapi.SELinuxOption{Level: "s0:c5,c6"}
+		c.Annotations = map[string]string{"try-skip-volume-selinux-label.crio.io": "true"}
+	})
+	container(five, "skips", true, nil)
+	if got := fileLabel(t, file); got != another {
+		t.Errorf("below a directory that has the label: %q, want %q", got, another)
+	}
+	container(four, "again", true, nil)
+	if got := fileLabel(t, file); got == another {
+		t.Errorf("without the annotation: still %q", got)
 	}
 }
