@@ -36,10 +36,18 @@ func main() {
 		&cli.StringFlag{Name: "log-level", Aliases: []string{"l"}, Usage: "debug, info, warn or error, over the configuration"},
 	}
 	app.Action = serve
-	app.Commands = []*cli.Command{configCommand(), upgradeCommand(), wipeCommand(), rootlessCommand(), versionCommand()}
+	app.Commands = []*cli.Command{configCommand(), upgradeCommand(), wipeCommand(), rootlessCommand(), pullCommand(), versionCommand()}
 	if err := app.Run(os.Args); err != nil {
 		fmt.Fprintln(os.Stderr, "minid:", grpcx.Message(err))
 		os.Exit(1)
+	}
+}
+
+// pullCommand is for the daemon itself: it starts this program again to pull in another cgroup.
+func pullCommand() *cli.Command {
+	return &cli.Command{
+		Name: daemon.PullVerb, Hidden: true,
+		Action: func(c *cli.Context) error { return daemon.PullApart(c.Context, os.Stdin, os.Stdout) },
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	v1 "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/minirt/mini/oci/registry"
+	"github.com/minirt/mini/runtime/cri/policy"
 	"github.com/minirt/mini/runtime/image"
 )
 
@@ -34,7 +35,7 @@ func (s *imageServer) PullImage(ctx context.Context, r *v1.PullImageRequest) (*v
 		options.DockerConfig = s.Policy().AuthFile(namespace, ref)
 	}
 	pulled, err := s.Images.Pull(ctx, Namespace, image.PullOptions{
-		Name: ref, PolicyNamespace: namespace, Snapshotter: s.pullSnapshotter(r), Registry: options,
+		Name: ref, PolicyNamespace: namespace, Snapshotter: s.pullSnapshotter(r), Registry: options, Cgroup: s.pullCgroup(r),
 	}, nil)
 	if err != nil {
 		return nil, imageError(ctx, err)
@@ -59,6 +60,18 @@ func (s *imageServer) pullSnapshotter(r *v1.PullImageRequest) string {
 	handler := cmp.Or(r.GetImage().GetRuntimeHandler(), r.GetImage().GetAnnotations()[handlerAnnotation],
 		r.GetSandboxConfig().GetAnnotations()[handlerAnnotation])
 	return s.Policy().Handlers[handler].Snapshotter
+}
+
+// pullCgroup is where a pull works: "" is the daemon's own cgroup, which is also that of a pull for no pod.
+func (s *imageServer) pullCgroup(r *v1.PullImageRequest) string {
+	if s.Policy == nil || s.Policy() == nil {
+		return ""
+	}
+	group := s.Policy().PullCgroup
+	if group == policy.PullInPod {
+		return r.GetSandboxConfig().GetLinux().GetCgroupParent()
+	}
+	return group
 }
 
 // registryAuth translates the credentials of a pull; nil: none. They are shown to no other host than they were given for.

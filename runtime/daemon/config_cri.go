@@ -175,6 +175,7 @@ func (c Config) policy() (*policy.Settings, error) {
 	s := &policy.Settings{
 		Handlers: c.handlers(), Workloads: map[string]policy.Workload{}, UnprivilegedPorts: r.UnprivilegedPorts, UnprivilegedICMP: r.UnprivilegedICMP,
 		KubeletDir:     r.KubeletDir,
+		PullCgroup:     c.Image.SeparatePullCgroup,
 		Defaults:       spec.Defaults{Capabilities: &capabilities, Inheritable: r.AddInheritable, Env: r.DefaultEnv, AppArmor: r.AppArmorProfile},
 		SeccompProfile: r.SeccompProfile, UnsetSeccomp: r.UnsetSeccompProfile, PrivilegedSeccomp: r.PrivilegedSeccompProfile,
 		PidsLimit: r.PidsLimit, AllowedDevices: r.AllowedDevices, MinGOMAXPROCS: r.MinGOMAXPROCS, Timezone: r.Timezone,

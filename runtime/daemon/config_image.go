@@ -7,7 +7,9 @@ import (
 	"strings"
 	"time"
 
+	"github.com/minirt/mini/internal/cgroup"
 	"github.com/minirt/mini/oci/name"
+	"github.com/minirt/mini/runtime/cri/policy"
 	"github.com/minirt/mini/runtime/trust"
 )
 
@@ -26,7 +28,7 @@ type ImageConfig struct {
 	PartialPulls         bool     `toml:"partial_pulls" comment:"Of layers of the kind zstd:chunked, what other layers here have is not fetched."`
 	MaxConcurrentUnpacks int      `toml:"max_concurrent_unpacks" comment:"Layers that are unpacked at once, by all pulls together. 0: one more than there are processors."`
 	SyncFS               bool     `toml:"sync_fs" comment:"false: an image has its name before it is on the disk. A power cut may then leave one that is not whole."`
-	SeparatePullCgroup   string   `toml:"separate_pull_cgroup" comment:"Only empty: pulls are the work of minid itself, and its own cgroup bounds them."`
+	SeparatePullCgroup   string   `toml:"separate_pull_cgroup" comment:"Where the layers of a kubelet's pulls are fetched and unpacked, by a process of its own: in the pod's cgroup (pod), in a slice of systemd (NAME.slice), or in a cgroup (/PATH). Empty: by minid itself."`
 	AdditionalStores     []string `toml:"additional_stores" comment:"Root directories of other daemons that do not run, maybe on media that cannot be written: their images are used from there, and never changed."`
 	PinnedImages         []string `toml:"pinned_images" comment:"Names of images that a kubelet is told never to remove: whole, with * at the end, or with * at both ends."`
 }
@@ -36,6 +38,11 @@ func defaultImage() ImageConfig {
 		SignaturePolicyDir: "/etc/minid/policies", RegistriesD: "/etc/containers/registries.d", DecryptionKeysPath: "/etc/minid/keys",
 		PullProgressTimeout: Duration(5 * time.Minute), SyncFS: true, PartialPulls: true, PinnedImages: []string{}, AdditionalStores: []string{},
 	}
+}
+
+// isSlice tells the name of a slice of systemd (systemd.slice(5)).
+func isSlice(group string) bool {
+	return strings.HasSuffix(group, ".slice") && len(group) > len(".slice") && !strings.ContainsAny(group, "/ ") && !strings.HasPrefix(group, "-")
 }
 
 // checkImage complains of what cannot be meant of images.
@@ -54,8 +61,10 @@ func (c Config) checkImage(bad func(key, format string, args ...any), absolute f
 			bad("image.additional_stores", "%s is the root of this daemon itself", dir)
 		}
 	}
-	if c.Image.SeparatePullCgroup != "" {
-		bad("image.separate_pull_cgroup", "%q: pulls are the work of minid itself and have no cgroup of their own: limit that of minid (its systemd unit's MemoryMax and CPUQuota)", c.Image.SeparatePullCgroup)
+	if group := c.Image.SeparatePullCgroup; group != "" && group != policy.PullInPod && !isSlice(group) {
+		if err := cgroup.CheckGroup(group); err != nil {
+			bad("image.separate_pull_cgroup", "%q is not pod, a slice of systemd like pulls.slice, or a cgroup like /pulls", group)
+		}
 	}
 	if n := c.Image.LayerPartSize; n != 0 && (n < 1<<20 || n > 1<<30) {
 		bad("image.layer_part_size", "%d bytes is neither 0 nor between 1MiB and 1GiB", n)

@@ -195,17 +195,25 @@ func (d *Daemon) openImages(context.Context) (err error) {
 	if d.judge, err = newJudge(d); err != nil {
 		return err
 	}
+	scratch, err := d.Config.scratch()
+	if err != nil {
+		return err
+	}
 	d.images, err = image.New(image.Deps{
 		Content: d.content, Snapshotters: d.snapshotters.all, Default: d.snapshotters.fallback, NewRegistry: d.newRegistry, ShortNames: d.shortNames,
 		Embedded: image.Embedded{Name: toolbox.Name, Open: toolbox.Archive}, Verifier: imageVerifier(d), Judge: d.judge,
 		Images: image.WithAdditional(store.NewTable[image.Image](d.store, "images", 1, nil), d.additional.images), Leases: d.leases, Events: d.events, Log: d.Log,
-		Config: image.Config{
-			MaxDownloads: d.Config.Registry.MaxConcurrentDownloads, MaxUnpacks: d.Config.Image.MaxConcurrentUnpacks,
-			PartSize: int64(d.Config.Image.LayerPartSize), ProgressTimeout: time.Duration(d.Config.Image.PullProgressTimeout),
-			NoSync: !d.Config.Image.SyncFS, WholePulls: !d.Config.Image.PartialPulls, LeaseExpiry: time.Duration(d.Config.GC.Grace),
-		},
+		Apart: apart{d}, ApartDir: scratch, Config: d.Config.imageService(),
 	})
 	return err
+}
+
+func (c Config) imageService() image.Config {
+	return image.Config{
+		MaxDownloads: c.Registry.MaxConcurrentDownloads, MaxUnpacks: c.Image.MaxConcurrentUnpacks,
+		PartSize: int64(c.Image.LayerPartSize), ProgressTimeout: time.Duration(c.Image.PullProgressTimeout),
+		NoSync: !c.Image.SyncFS, WholePulls: !c.Image.PartialPulls, LeaseExpiry: time.Duration(c.GC.Grace),
+	}
 }
 
 func (d *Daemon) openContainers(ctx context.Context) (err error) {

@@ -18,9 +18,10 @@ import (
 )
 
 const (
-	crashDir = "MINI_TEST_CRASH_DIR"
-	crashRef = "MINI_TEST_CRASH_REF"
-	crashTo  = "MINI_TEST_CRASH_TO" // a layer is put on top of the image, under this name; empty: it is pulled
+	crashDir   = "MINI_TEST_CRASH_DIR"
+	crashRef   = "MINI_TEST_CRASH_REF"
+	crashApart = "MINI_TEST_CRASH_APART" // not empty: it is pulled apart
+	crashTo    = "MINI_TEST_CRASH_TO"    // a layer is put on top of the image, under this name; empty: it is pulled
 )
 
 // TestMain is also the process that TestKilledPull kills.
@@ -29,11 +30,15 @@ func TestMain(m *testing.M) {
 	if dir == "" {
 		os.Exit(m.Run())
 	}
-	h, err := open(context.Background(), dir, nil)
+	group, change := os.Getenv(crashApart), func(*Deps) {}
+	if group != "" {
+		change = apartly(dir, new([]string))
+	}
+	h, err := open(context.Background(), dir, change)
 	if to := os.Getenv(crashTo); err == nil && to != "" {
 		_, err = h.layered(os.Getenv(crashRef), to)
 	} else if err == nil {
-		_, err = h.Pull(context.Background(), ns, PullOptions{Name: os.Getenv(crashRef)}, nil)
+		_, err = h.Pull(context.Background(), ns, PullOptions{Name: os.Getenv(crashRef), Cgroup: group}, nil)
 	}
 	if err != nil {
 		println(err.Error())
@@ -59,9 +64,9 @@ func TestKilledPull(t *testing.T) {
 	}
 }
 
-func killedPull(t *testing.T, point, ref string, again bool) {
+func killedPull(t *testing.T, point, ref string, again bool, env ...string) {
 	dir := t.TempDir()
-	kill(t, point, dir, ref)
+	kill(t, point, dir, ref, env...)
 	h, err := open(t.Context(), dir, nil)
 	if err != nil {
 		t.Fatal(err)

@@ -29,6 +29,8 @@ type PullOptions struct {
 	MetadataOnly  bool   // manifests and configs only
 	// PolicyNamespace is the namespace of Kubernetes whose signature policy counts; "": the general one.
 	PolicyNamespace string
+	// Cgroup is where the layers are fetched and unpacked, by another process; "": in the daemon.
+	Cgroup string
 }
 
 // Pull brings an image from its registry, unpacks it, and then makes its name. All layers are fetched, verified,
@@ -130,6 +132,7 @@ type transfer struct {
 	progress func(Progress)
 	slots    chan struct{} // of this pull alone
 	leaves   []func()
+	made     map[digest.Digest]string // directories with layers, by diff ID, that were made apart
 
 	signatures digest.Digest // the blob with those that a policy has seen
 }
@@ -171,6 +174,7 @@ func (t *transfer) bring(ctx context.Context) (target ocispec.Descriptor, err er
 		{"documents", func() error { manifests, err = t.documents(ctx, target); return err }, ""},
 		{"plan", func() error { u, err = t.unpacking(ctx, manifests); return err }, ""},
 		{"offer", func() error { return u.offer(ctx, t.ref) }, "pull-offered"},
+		{"apart", func() error { return t.bringApart(ctx, manifests, u) }, ""},
 		{"layers", func() error { return t.layers(ctx, manifests, u) }, ""},
 		{"sources", func() error { return t.noteSources(ctx, manifests) }, "pull-before-sync"},
 		{"sync", func() error { return t.s.sync(ctx, u) }, "pull-after-sync"},

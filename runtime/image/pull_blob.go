@@ -21,7 +21,8 @@ import (
 type origin struct {
 	registry Registry
 	ref      name.Ref
-	slots    chan struct{} // limits one transfer; may be nil
+	slots    chan struct{}            // limits one transfer; may be nil
+	made     map[digest.Digest]string // see transfer
 }
 
 // joinBlob has a blob brought into the content, together with all others that want it. The state can be read while it
@@ -40,7 +41,7 @@ func (s *Service) joinBlob(ctx context.Context, d ocispec.Descriptor, from *orig
 	})
 }
 
-func (t *transfer) origin() *origin { return &origin{t.registry, t.ref, t.slots} }
+func (t *transfer) origin() *origin { return &origin{t.registry, t.ref, t.slots, t.made} }
 
 func (t *transfer) joinBlob(ctx context.Context, d ocispec.Descriptor) (*flight[*growing], func()) {
 	return t.s.joinBlob(ctx, d, t.origin(), t.progress)

@@ -54,6 +54,7 @@ type Content interface {
 	Sync(ctx context.Context) error
 	Abort(ctx context.Context, ref string) error
 	Delete(ctx context.Context, d digest.Digest) error
+	Take(path string, d digest.Digest) error
 	List(ctx context.Context, visit func(content.Info) error) error
 	SetLabels(ctx context.Context, d digest.Digest, labels map[string]string, replace bool) (content.Info, error)
 	Verify(ctx context.Context, d digest.Digest) error
@@ -131,6 +132,8 @@ func (c Config) withDefaults() Config {
 
 // Deps are the service's collaborators.
 type Deps struct {
+	Apart        Apart  // nil: all pulls are done here
+	ApartDir     string // where it works, on the content's filesystem; what is in it at the start is garbage
 	Content      Content
 	Snapshotters map[string]snapshot.Snapshotter
 	Default      string // name of the snapshotter used when none is asked for
@@ -164,7 +167,7 @@ type Service struct {
 
 // New makes the service. Nothing is read yet.
 func New(d Deps) (*Service, error) {
-	if d.Snapshotters[d.Default] == nil {
+	if d.Default != "" && d.Snapshotters[d.Default] == nil {
 		return nil, fmt.Errorf("snapshotter %q is not one of this daemon's: %w", d.Default, errdefs.ErrInvalidArgument)
 	}
 	if d.Log == nil {

@@ -70,6 +70,9 @@ func (s *Service) applyAlone(ctx context.Context, a *applied, l layerOf, from *o
 	if err := blob.state.started(ctx); err != nil {
 		return err
 	}
+	if made, err := s.adopt(ctx, a, l, from, report); made || err != nil {
+		return errors.Join(err, blob.wait(ctx))
+	}
 	if err := s.unpacks.Acquire(ctx, 1); err != nil {
 		return err
 	}

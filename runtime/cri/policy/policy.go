@@ -22,10 +22,15 @@ import (
 	"github.com/minirt/mini/runtime/engine"
 )
 
+// PullInPod has images pulled in the cgroup of the pod that they are for.
+const PullInPod = "pod"
+
 // Settings are those in force. The zero value has no opinion, but that it gives no process unprivileged ports.
 type Settings struct {
 	Handlers  map[string]Handler // by name, the default one's is empty
 	Workloads map[string]Workload
+
+	PullCgroup string // where images are pulled: a cgroup, a slice, PullInPod, or empty: by the daemon itself
 
 	// Of pods.
 	Sysctls           map[string]string // where the pod has the namespace for them
