@@ -330,7 +330,7 @@ func (e *external) update(r *specs.LinuxResources) error {
 	if err != nil {
 		return err
 	}
-	cmd := e.command("update", "--resources", "-", e.start.ID)
+	cmd := e.command("update", "--resources", "/proc/self/fd/0", e.start.ID) // not "-": crun opens /dev/stdin for that, which a bare /dev has not
 	cmd.Stdin = bytes.NewReader(data)
 	if err := e.run(cmd); err != nil {
 		return fmt.Errorf("container %s: new limits: %w: %w", e.start.ID, plain(err), errdefs.ErrInvalidArgument)

@@ -19,7 +19,10 @@ func act(args []string) error {
 	}
 	switch {
 	case args[0] == "eat" && len(args) == 2:
-		return eat(args[1])
+		_, err := eat(args[1])
+		return err
+	case args[0] == "keep" && len(args) == 2:
+		return keep(args[1])
 	case args[0] == "count":
 		return count()
 	case args[0] == "storm":
@@ -33,17 +36,29 @@ func act(args []string) error {
 }
 
 // eat takes so many MiB of memory.
-func eat(mib string) error {
+func eat(mib string) ([]byte, error) {
 	n, err := strconv.Atoi(mib)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	data := make([]byte, n<<20)
 	for i := 0; i < len(data); i += os.Getpagesize() {
 		data[i] = 1
 	}
 	fmt.Println("eaten", len(data))
-	return nil
+	return data, nil
+}
+
+// keep is eat, and looks at it now and then for ever.
+func keep(mib string) error {
+	data, err := eat(mib)
+	for i := 0; err == nil; i = (i + os.Getpagesize()) % len(data) {
+		if data[i] != 1 {
+			err = fmt.Errorf("byte %d is %d", i, data[i])
+		}
+		time.Sleep(time.Millisecond)
+	}
+	return err
 }
 
 // count says how far it has counted, five times a second.
