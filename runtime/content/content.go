@@ -191,8 +191,32 @@ func (s *Store) Open(_ context.Context, d digest.Digest) (Reader, error) {
 
 // List calls visit for every blob, by digest. An error of visit ends it, and is returned.
 func (s *Store) List(ctx context.Context, visit func(Info) error) error {
+	return s.list(ctx, s.root, visit)
+}
+
+// ListAll is List, and then for those of the stores behind that are not here; one that several have comes several times.
+func (s *Store) ListAll(ctx context.Context, visit func(Info) error) error {
+	err := s.List(ctx, visit)
+	for _, root := range s.behind {
+		if err != nil {
+			return err
+		}
+		err = s.list(ctx, root, func(i Info) error {
+			if isThere(s.own(i.Digest)) {
+				return nil
+			}
+			return visit(i)
+		})
+	}
+	return err
+}
+
+func (s *Store) list(ctx context.Context, root string, visit func(Info) error) error {
 	for _, a := range []digest.Algorithm{digest.SHA256, digest.SHA512} {
-		all, err := os.ReadDir(s.blobDir(a))
+		all, err := os.ReadDir(filepath.Join(root, "blobs", a.String()))
+		if errors.Is(err, fs.ErrNotExist) && root != s.root {
+			continue
+		}
 		if err != nil {
 			return fmt.Errorf("content store: %w", err)
 		}

@@ -311,6 +311,10 @@ func TestBehind(t *testing.T) {
 	if err := s.List(t.Context(), func(i content.Info) error { listed++; return nil }); err != nil || listed != 1 {
 		t.Errorf("%d blobs are listed, %v", listed, err)
 	}
+	listed = 0
+	if err := s.ListAll(t.Context(), func(i content.Info) error { listed++; return nil }); err != nil || listed != 2 {
+		t.Errorf("%d blobs are listed with those behind, %v", listed, err)
+	}
 	if err := s.Delete(t.Context(), other); !errdefs.IsNotFound(err) || !s.Has(other) {
 		t.Errorf("delete of another's blob: %v", err)
 	}

@@ -85,7 +85,7 @@ func (s *Service) lookInto(ctx context.Context, wanted *chunked.Wanted, other co
 // chunkedLayers lists the layers of the content that have a table: first those of the same repository, then the newest.
 func (s *Service) chunkedLayers(ctx context.Context, from *origin) ([]content.Info, error) {
 	var list []content.Info
-	err := s.Content.List(ctx, func(i content.Info) error {
+	err := s.Content.ListAll(ctx, func(i content.Info) error {
 		if i.Size < minChunked {
 			return nil
 		}

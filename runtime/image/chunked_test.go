@@ -126,3 +126,24 @@ func TestPullPartiallyResumed(t *testing.T) {
 		t.Errorf("%d bytes were sent once more", sent)
 	}
 }
+
+// TestPullPartiallyApart puts a layer together in another process, of what the daemon's content has.
+func TestPullPartiallyApart(t *testing.T) {
+	first, second := chunkedImage(t, nil), chunkedImage(t, map[int]int64{10: 1000})
+	r := registrytest.New(t, registrytest.Options{})
+	first.put(r, "a/b", "1")
+	second.put(r, "a/b", "2")
+	dir := t.TempDir()
+	var groups []string
+	h, err := open(t.Context(), dir, apartly(dir, &groups))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = h.store.Close() })
+	for _, tag := range []string{"1", "2"} {
+		h.pull(t, r.Host()+"/a/b:"+tag, func(o *PullOptions) { o.Cgroup = "/pulls" })
+	}
+	if sent := r.Sent(digest.FromBytes(second.layers[0])); sent > int64(len(second.layers[0])/10) || len(groups) != 2 {
+		t.Errorf("%d bytes were sent, by processes in %s", sent, groups)
+	}
+}

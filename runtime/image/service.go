@@ -56,6 +56,7 @@ type Content interface {
 	Delete(ctx context.Context, d digest.Digest) error
 	Take(path string, d digest.Digest) error
 	List(ctx context.Context, visit func(content.Info) error) error
+	ListAll(ctx context.Context, visit func(content.Info) error) error
 	SetLabels(ctx context.Context, d digest.Digest, labels map[string]string, replace bool) (content.Info, error)
 	Verify(ctx context.Context, d digest.Digest) error
 	Ingests(ctx context.Context) ([]content.IngestInfo, error)

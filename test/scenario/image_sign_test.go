@@ -75,18 +75,24 @@ func (s *cosigner) Sign(ref string, manifest digest.Digest) {
 	if err != nil {
 		s.t.Fatal(err)
 	}
+	attachSignature(s.t, ref, manifest, payload, map[string]string{"dev.cosignproject.cosign/signature": base64.StdEncoding.EncodeToString(signature)})
+}
+
+// attachSignature puts what was signed, and what proves that, beside an image.
+func attachSignature(t testing.TB, ref string, manifest digest.Digest, payload []byte, proof map[string]string) {
+	t.Helper()
 	parsed, err := name.Parse(ref)
 	if err != nil {
-		s.t.Fatal(err)
+		t.Fatal(err)
 	}
 	config := []byte("{}")
 	m := ocispec.Manifest{
 		Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageManifest,
-		Config: putBlob(s.t, parsed.Repository(), ocispec.MediaTypeImageConfig, config),
-		Layers: []ocispec.Descriptor{putBlob(s.t, parsed.Repository(), "application/vnd.dev.cosign.simplesigning.v1+json", payload)},
+		Config: putBlob(t, parsed.Repository(), ocispec.MediaTypeImageConfig, config),
+		Layers: []ocispec.Descriptor{putBlob(t, parsed.Repository(), "application/vnd.dev.cosign.simplesigning.v1+json", payload)},
 	}
-	m.Layers[0].Annotations = map[string]string{"dev.cosignproject.cosign/signature": base64.StdEncoding.EncodeToString(signature)}
-	putManifest(s.t, parsed.Repository()+":"+strings.Replace(manifest.String(), ":", "-", 1)+".sig", m)
+	m.Layers[0].Annotations = proof
+	putManifest(t, parsed.Repository()+":"+strings.Replace(manifest.String(), ":", "-", 1)+".sig", m)
 }
 
 // putBlob puts a blob into a repository of a registry that is reached without TLS.
