@@ -74,7 +74,7 @@ check: go ## format, vet, lint, unit tests
 	cd toolbox && $(GO) vet ./... && $(GO) test ./...
 
 .PHONY: test
-test: build kernel images conformance-tools stargz kubernetes ## everything this machine can run (as root; what cannot run is skipped with its reason)
+test: build kernel images conformance-tools stargz soci kubernetes ## everything this machine can run (as root; what cannot run is skipped with its reason)
 	$(GO) run ./test/report -again 3 \
 		-- $(GO) test -json -race $(RACE) \
 		-- $(GO) test -json -tags $(TESTTAGS) $$($(GO) list -tags $(TESTTAGS) ./... | grep -vFx -e '' $$($(GO) list $(RACE) | sed 's/^/-e /') | grep -vE '/test/(scenario|vm)') \
@@ -106,6 +106,12 @@ stargz: .cache/stargz/stargz ## build upstream's lazy-pulling snapshotter for th
 
 .cache/stargz/stargz: test/stargz/main.go test/stargz/go.mod test/stargz/go.sum | go
 	cd test/stargz && CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w' -o ../../$@ .
+
+.PHONY: soci
+soci: .cache/soci/soci ## build upstream's SOCI snapshotter, and what makes indexes for it, into .cache/soci (needs zlib1g-dev)
+
+.cache/soci/soci: test/soci/main.go test/soci/go.mod test/soci/go.sum | go
+	cd test/soci && CGO_ENABLED=1 $(GO) build -trimpath -ldflags '-s -w' -o ../../$@ .
 
 .PHONY: kubernetes
 kubernetes: .cache/kubernetes/kubernetes ## build upstream's kubelet, API server and kubectl for the scenario tests into .cache/kubernetes

@@ -29,10 +29,12 @@ type lazyImage struct {
 	layers []ocispec.Descriptor
 	size   int64  // of the layers
 	sum    string // SHA-256 of /big
+
+	layout, manifest string // the OCI layout that it is in, and its digest
 }
 
-// pushLazy makes the image and pushes it.
-func pushLazy(t *testing.T, r *testenv.RegistryServer) lazyImage {
+// pushLazy makes the image and pushes it. pack makes a layer of a tar file, and says its diff ID and annotations.
+func pushLazy(t *testing.T, r *testenv.RegistryServer, pack func(tar, blob string) (string, map[string]string)) lazyImage {
 	t.Helper()
 	testenv.Need(t, "skopeo")
 	dir := testenv.Dir(t)
@@ -62,19 +64,20 @@ func pushLazy(t *testing.T, r *testenv.RegistryServer) lazyImage {
 	config.Config.Cmd = []string{"sh"}
 	for i, file := range []string{layerOf(t, "busybox", dir), tarWith(t, dir, "big", big)} {
 		blob := filepath.Join(dir, fmt.Sprint("layer", i))
-		diffID, toc := testenv.StargzLayer(t, file, blob)
+		diffID, annotations := pack(file, blob)
 		data, err := os.ReadFile(blob)
 		if err != nil {
 			t.Fatal(err)
 		}
 		d := put(ocispec.MediaTypeImageLayerGzip, data)
-		d.Annotations = map[string]string{"containerd.io/snapshot/stargz/toc.digest": toc}
+		d.Annotations = annotations
 		image.layers, image.size = append(image.layers, d), image.size+d.Size
 		config.RootFS.DiffIDs = append(config.RootFS.DiffIDs, digest.Digest(diffID))
 	}
 	manifest := ocispec.Manifest{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageManifest,
 		Config: document(ocispec.MediaTypeImageConfig, config), Layers: image.layers}
 	m := document(ocispec.MediaTypeImageManifest, manifest)
+	image.layout, image.manifest = filepath.Join(dir, "layout"), m.Digest.String()
 	m.Annotations = map[string]string{ocispec.AnnotationRefName: "latest"}
 	index, err := json.Marshal(ocispec.Index{Versioned: specs.Versioned{SchemaVersion: 2}, Manifests: []ocispec.Descriptor{m}})
 	if err == nil {
@@ -132,9 +135,12 @@ func (i lazyImage) served(t *testing.T, r *testenv.RegistryServer) int64 {
 // TestLazyPull has an image in upstream's stargz snapshotter: it starts before its layers are fetched, and what is read is
 // fetched then. The snapshotter is killed and comes back.
 func TestLazyPull(t *testing.T) {
-	s := testenv.Stargz(t)
+	s := testenv.Lazy(t, "stargz")
 	r := testenv.Registry(t, testenv.RegistryOptions{})
-	image := pushLazy(t, r)
+	image := pushLazy(t, r, func(tar, blob string) (string, map[string]string) {
+		diffID, toc := testenv.StargzLayer(t, tar, blob)
+		return diffID, map[string]string{"containerd.io/snapshot/stargz/toc.digest": toc}
+	})
 	d := testenv.Daemon(t, testenv.DaemonOptions{Config: fmt.Sprintf("[snapshotters.stargz]\ntype = \"proxy\"\naddress = %q\n", s.Socket)})
 	run := func(args ...string) string {
 		t.Helper()
@@ -199,7 +205,7 @@ func lazyDiff(t *testing.T, d *testenv.DaemonProcess, ref string) {
 }
 
 // lazyOutage kills the snapshotter, and then the daemon too, and brings them back.
-func lazyOutage(t *testing.T, d *testenv.DaemonProcess, s *testenv.StargzSnapshotter, ref string, run func(...string) string) {
+func lazyOutage(t *testing.T, d *testenv.DaemonProcess, s *testenv.LazySnapshotter, ref string, run func(...string) string) {
 	t.Helper()
 	s.Kill()
 	refused(t, d.Try("run", "--rm", "--snapshotter", "stargz", ref, "z", "true"), "snapshotter stargz does not answer at "+s.Socket)

@@ -11,21 +11,23 @@ import (
 	"time"
 )
 
-// StargzSnapshotter is upstream's snapshotter for lazy pulling, as a process of its own.
-type StargzSnapshotter struct {
+// LazySnapshotter is one for lazy pulling, upstream's, as a process of its own.
+type LazySnapshotter struct {
 	Socket, Root string
+
+	program string
 
 	t       testing.TB
 	process *os.Process
 	done    chan struct{}
 }
 
-// stargzProgram is what "make stargz" builds.
-func stargzProgram(t testing.TB) string {
+// lazyProgram is what "make stargz" or "make soci" builds.
+func lazyProgram(t testing.TB, name string) string {
 	t.Helper()
-	path := filepath.Join(Repository(t), ".cache/stargz/stargz")
+	path := filepath.Join(Repository(t), ".cache", name, name)
 	if !executable(path) {
-		t.Skip("needs upstream's stargz snapshotter, which is not built (make stargz)")
+		t.Skipf("needs upstream's %s snapshotter, which is not built (make %s)", name, name)
 	}
 	if _, err := os.Stat("/dev/fuse"); err != nil {
 		t.Skip("needs FUSE: " + err.Error())
@@ -33,13 +35,17 @@ func stargzProgram(t testing.TB) string {
 	return path
 }
 
-// Stargz starts the snapshotter. It ends with the test, and must then have no mounts.
-func Stargz(t testing.TB) *StargzSnapshotter {
+// Lazy starts a snapshotter, stargz or soci. It ends with the test, and must then have no mounts.
+func Lazy(t testing.TB, name string) *LazySnapshotter {
 	t.Helper()
 	Root(t)
-	stargzProgram(t)
 	dir := Dir(t)
-	s := &StargzSnapshotter{Socket: filepath.Join(dir, "stargz.sock"), Root: filepath.Join(dir, "stargz"), t: t}
+	s := &LazySnapshotter{Socket: filepath.Join(dir, name+".sock"), Root: filepath.Join(dir, name), program: lazyProgram(t, name), t: t}
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("log of %s:\n%s", name, s.Log())
+		}
+	})
 	t.Cleanup(s.unmount)
 	Leftovers(t, s.Root)
 	s.Start()
@@ -48,14 +54,14 @@ func Stargz(t testing.TB) *StargzSnapshotter {
 }
 
 // Start starts it, also after a Kill.
-func (s *StargzSnapshotter) Start() {
+func (s *LazySnapshotter) Start() {
 	s.t.Helper()
 	log, err := os.OpenFile(s.Root+".log", os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	if err != nil {
 		s.t.Fatal(err)
 	}
 	defer log.Close()
-	cmd := exec.Command(stargzProgram(s.t), "serve", s.Root, s.Socket)
+	cmd := exec.Command(s.program, "serve", s.Root, s.Socket)
 	cmd.Stdout, cmd.Stderr = log, log
 	if err := cmd.Start(); err != nil {
 		s.t.Fatal(err)
@@ -73,18 +79,18 @@ func (s *StargzSnapshotter) Start() {
 		}
 		return err == nil
 	}) {
-		s.t.Fatalf("stargz does not listen:\n%s", s.Log())
+		s.t.Fatalf("%s does not listen:\n%s", s.program, s.Log())
 	}
 }
 
 // Kill ends it without a warning.
-func (s *StargzSnapshotter) Kill() {
+func (s *LazySnapshotter) Kill() {
 	_ = s.process.Kill() // it may have ended
 	<-s.done
 }
 
 // unmount takes away the mounts that a failed test has left, which nobody serves any more.
-func (s *StargzSnapshotter) unmount() {
+func (s *LazySnapshotter) unmount() {
 	for item := range look() {
 		if at, ok := strings.CutPrefix(item, "mount "); ok && strings.HasPrefix(at, s.Root) {
 			if err := syscall.Unmount(at, syscall.MNT_DETACH); err != nil {
@@ -95,7 +101,7 @@ func (s *StargzSnapshotter) unmount() {
 }
 
 // Log is what it has written so far.
-func (s *StargzSnapshotter) Log() string {
+func (s *LazySnapshotter) Log() string {
 	data, err := os.ReadFile(s.Root + ".log")
 	if err != nil {
 		return err.Error()
@@ -106,9 +112,20 @@ func (s *StargzSnapshotter) Log() string {
 // StargzLayer makes an eStargz layer of a tar file.
 func StargzLayer(t testing.TB, tar, blob string) (diffID, tocDigest string) {
 	t.Helper()
-	out := strings.Fields(Run(t, stargzProgram(t), "build", tar, blob))
+	out := strings.Fields(Run(t, lazyProgram(t, "stargz"), "build", tar, blob))
 	if len(out) != 2 {
 		t.Fatalf("stargz build printed %q", out)
 	}
 	return out[0], out[1]
+}
+
+// SociIndex makes SOCI's index of an image in an OCI layout, and returns its digest and the directory of its blobs.
+func SociIndex(t testing.TB, layout, manifest string) (index, blobs string) {
+	t.Helper()
+	dir := Dir(t)
+	out := strings.Fields(Run(t, lazyProgram(t, "soci"), "index", layout, manifest, dir)) // the library tells of the layers before
+	if len(out) == 0 {
+		t.Fatal("soci index printed nothing")
+	}
+	return out[len(out)-1], filepath.Join(dir, "content/blobs/sha256")
 }
