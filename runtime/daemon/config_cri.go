@@ -53,8 +53,9 @@ type CRIConfig struct {
 	TolerateMissingHugetlb bool  `toml:"tolerate_missing_hugetlb_controller" comment:"Limits of huge pages are left out where the host has no controller for them."`
 	DisableHugetlb         bool  `toml:"disable_hugetlb_controller" comment:"And everywhere."`
 
-	MaxLogLine int  `toml:"max_container_log_line_size" comment:"Bytes of a line in one entry of the log, up to 524288; longer ones are written in parts."`
-	LogSizeMax Size `toml:"log_size_max" comment:"A log is begun anew at this size; 0: never, which is for the kubelet to decide."`
+	MaxLogLine    int  `toml:"max_container_log_line_size" comment:"Bytes of a line in one entry of the log, up to 524288; longer ones are written in parts."`
+	LogToJournald bool `toml:"log_to_journald" comment:"What containers of pods log is in the journal too."`
+	LogSizeMax    Size `toml:"log_size_max" comment:"A log is begun anew at this size; 0: never, which is for the kubelet to decide."`
 
 	ImageVolumes        string   `toml:"image_volumes" comment:"What a container gets for the volumes that its image declares: copy (a volume with the image's files), bind (an empty one), mkdir (a directory of its root filesystem) or ignore. They go with the container."`
 	RejectAbsentSources []string `toml:"absent_mount_sources_to_reject" comment:"Paths of the host that are not made when a container mounts them and they are not there, as \"/etc/hostname\"."`
@@ -180,7 +181,7 @@ func (c Config) policy() (*policy.Settings, error) {
 		SeccompProfile: r.SeccompProfile, UnsetSeccomp: r.UnsetSeccompProfile, PrivilegedSeccomp: r.PrivilegedSeccompProfile,
 		PidsLimit: r.PidsLimit, AllowedDevices: r.AllowedDevices, MinGOMAXPROCS: r.MinGOMAXPROCS, Timezone: r.Timezone,
 		ImageVolumes: r.imageVolumes(),
-		MaxLogLine:   r.MaxLogLine, LogSizeMax: int64(r.LogSizeMax), SharedCPUs: r.SharedCPUs, RejectAbsentSources: r.RejectAbsentSources,
+		MaxLogLine:   r.MaxLogLine, LogSizeMax: int64(r.LogSizeMax), LogToJournald: r.LogToJournald, SharedCPUs: r.SharedCPUs, RejectAbsentSources: r.RejectAbsentSources,
 		DeviceOwnership: r.DeviceOwnership, TolerateMissingHugetlb: r.TolerateMissingHugetlb, DisableHugetlb: r.DisableHugetlb,
 		DisableProcMount: r.DisableProcMount, HostNetworkDisableSELinux: r.HostNetworkNoSELinux,
 		ReadOnly: r.ReadOnly, NoPivot: r.NoPivot, NoHostPorts: r.NoHostPorts,

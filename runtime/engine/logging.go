@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -87,16 +88,20 @@ func (e *Engine) logInfo(c Container) driver.Info {
 
 // logPlan is what becomes of the output of a container.
 func (e *Engine) logPlan(c Container) (driver.Plan, error) {
+	if c.Log.Driver == logs.DriverCRI && c.Logging.Driver == driver.Journald {
+		return driver.Beside(c.Log, e.logInfo(c))
+	}
 	if c.Logging.Driver == "" {
 		return driver.Plan{File: c.Log, Hidden: c.Log.Driver == logs.DriverNone}, nil
 	}
 	return driver.Decide(c.Logging, e.logInfo(c), e.logFiles(c))
 }
 
-// reachTarget makes sure that the place that a container logs to answers, before a client starts it, as Docker does.
+// reachTarget makes sure that the place that a container logs to answers, before a client starts it, as Docker does. Where the
+// lines are in a kubelet's file too, the container does not wait for the place.
 func (e *Engine) reachTarget(ctx context.Context, l *live) error {
 	plan, err := e.logPlan(l.record())
-	if err != nil || plan.Ship == nil || ship.Deferred(*plan.Ship) {
+	if err != nil || plan.Ship == nil || plan.File.Driver == logs.DriverCRI || ship.Deferred(*plan.Ship) {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, targetTimeout)
@@ -127,11 +132,15 @@ func (e *Engine) startShipping(l *live, over <-chan struct{}) {
 	if plan.Ship == nil || e.ctx.Err() != nil {
 		return
 	}
+	if err := os.MkdirAll(e.home(c), 0o700); err != nil { // where there is only the cursor
+		e.Log.Warn("a log is not shipped", "id", c.ID, "error", err)
+		return
+	}
 	l.stopShipping()
 	ctx, cancel := context.WithCancel(e.ctx)
 	s := &shipping{cancel: cancel, done: make(chan struct{})}
 	s.Shipper = ship.New(ship.Options{
-		Ship: *plan.Ship, Path: c.Log.Path, Cursor: filepath.Join(e.home(c), "shipped"), Done: over, Log: e.Log,
+		Ship: *plan.Ship, Format: c.Log.Driver, Path: c.Log.Path, Cursor: filepath.Join(e.home(c), "shipped"), Done: over, Log: e.Log,
 		Changed: func(st ship.Status) { e.tellShipping(l, plan.Ship.Driver, st) },
 	})
 	l.mu.Lock()

@@ -280,22 +280,28 @@ module(load="imtcp" StreamDriver.Name="gtls" StreamDriver.Mode="1" StreamDriver.
 	refused(t, n.try(nil, append(append([]string{"run", "--rm", "--network=none"}, options("ca-cert=ca.pem", "cert=client.pem")...), toolbox, "true")...), "syslog-tls-key: one is missing")
 }
 
-// logJournald listens in the journal's place, where there is none.
-func logJournald(t *testing.T, _ *testenv.DaemonProcess, n nerd, run func(string, ...string) string) {
-	const path = "/run/systemd/journal/socket"
-	if _, err := os.Stat(path); err == nil {
+const journalSocket = "/run/systemd/journal/socket"
+
+// noJournal skips a test where there is one.
+func noJournal(t *testing.T) {
+	t.Helper()
+	if _, err := os.Stat(journalSocket); err == nil {
 		t.Skip("a journal runs here, whose entries are not the test's")
 	}
-	refused(t, n.try(nil, "run", "--rm", "--network=none", "--log-driver", "journald", toolbox, "true"), "journald is not enabled on this host")
-	check(t, os.MkdirAll(filepath.Dir(path), 0o755))
-	l, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
+}
+
+// journal listens in the journal's place, and gathers what comes.
+func journal(t *testing.T) *sink {
+	t.Helper()
+	check(t, os.MkdirAll(filepath.Dir(journalSocket), 0o755))
+	l, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: journalSocket, Net: "unixgram"})
 	check(t, err)
 	t.Cleanup(func() {
 		l.Close()
-		os.Remove(path)
-		os.Remove(filepath.Dir(path))
+		os.Remove(journalSocket)
+		os.Remove(filepath.Dir(journalSocket))
 	})
-	var got sink
+	got := &sink{}
 	go func() {
 		b := make([]byte, 1<<17)
 		for {
@@ -306,6 +312,14 @@ func logJournald(t *testing.T, _ *testenv.DaemonProcess, n nerd, run func(string
 			got.add(string(bytes.Clone(b[:n])))
 		}
 	}()
+	return got
+}
+
+// logJournald has a container log into the journal.
+func logJournald(t *testing.T, _ *testenv.DaemonProcess, n nerd, run func(string, ...string) string) {
+	noJournal(t)
+	refused(t, n.try(nil, "run", "--rm", "--network=none", "--log-driver", "journald", toolbox, "true"), "journald is not enabled on this host")
+	got := journal(t)
 	run("journal", "--log-driver", "journald", "--log-opt", "labels=my.tier", "--label", "my.tier=front", toolbox, "sh", "-c", "echo hello; echo trouble >&2")
 	id := strings.TrimSpace(n.do("inspect", "-f", "{{.Id}}", "journal"))
 	testenv.Eventually(t, 20*time.Second, "both lines have come", func() bool { return len(got.all()) == 2 })

@@ -20,6 +20,8 @@ import (
 
 	"github.com/minirt/mini/oci/spec"
 	"github.com/minirt/mini/runtime/engine"
+	"github.com/minirt/mini/runtime/logs"
+	"github.com/minirt/mini/runtime/logs/driver"
 )
 
 // PullInPod has images pulled in the cgroup of the pod that they are for.
@@ -50,6 +52,7 @@ type Settings struct {
 	MinGOMAXPROCS       int64    // 0: the variable is not set
 	Timezone            string   // a name of the zone database, or Local; empty: the image's
 	MaxLogLine          int      // bytes; 0: logs.MaxLine
+	LogToJournald       bool     // lines are in the journal too
 	LogSizeMax          int64    // bytes after which a log is begun anew; 0: never
 	SharedCPUs          string   // a list
 	ImageVolumes        string   // what becomes of the volumes that an image declares, one of engine.ImageVolumes…
@@ -152,6 +155,9 @@ func (c *making) logs() {
 		return
 	}
 	c.o.Log.MaxLine = c.s.MaxLogLine
+	if c.s.LogToJournald && c.o.Log.Driver == logs.DriverCRI {
+		c.o.Logging.Driver = driver.Journald
+	}
 	if c.s.LogSizeMax > 0 {
 		c.o.Log.MaxSize, c.o.Log.MaxFiles = c.s.LogSizeMax, 1
 	}

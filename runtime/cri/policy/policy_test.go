@@ -326,3 +326,14 @@ func FuzzUserNamespace(f *testing.F) {
 		}
 	})
 }
+
+// TestLogToJournald: what is logged goes to the journal too, unless nothing is.
+func TestLogToJournald(t *testing.T) {
+	for kind, want := range map[string]string{"cri": "journald", "none": ""} {
+		r := newRow()
+		r.s.LogToJournald, r.o.Log.Driver = true, kind
+		if _, err := r.result(t); err != nil || r.o.Logging.Driver != want {
+			t.Errorf("a log of driver %s: also to %q, %v", kind, r.o.Logging.Driver, err)
+		}
+	}
+}

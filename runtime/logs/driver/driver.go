@@ -73,6 +73,14 @@ type Ship struct {
 	Info    Info
 }
 
+// Beside is a plan for a log that is written for somebody else, a kubelet: its lines go to the journal too.
+func Beside(file wire.Log, info Info) (Plan, error) {
+	p := Plan{File: file, Ship: &Ship{Driver: Journald, Info: info}}
+	var err error
+	p.Ship.Tag, err = tagOf("", defaultTag, info)
+	return p, err
+}
+
 // The bounds of what is kept beside the place that the output is for, and of the driver local; Docker's.
 const (
 	cacheSize  = 20 << 20

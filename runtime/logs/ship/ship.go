@@ -88,6 +88,7 @@ func Deferred(s driver.Ship) bool {
 // Options say what a shipper does.
 type Options struct {
 	Ship   driver.Ship
+	Format string // of the log's files: logs.DriverJSON or DriverCRI
 	Path   string // of the log's current file
 	Cursor string // path of the file that keeps the place
 	// Done, when closed, says that nothing more will be written: the shipper ends when all is sent.
@@ -148,7 +149,7 @@ func (s *Shipper) Run(ctx context.Context) error {
 	defer s.closeTarget()
 	at := c.load()
 	err = logs.Read(ctx, logs.ReadOptions{
-		Driver: logs.DriverJSON, Path: s.Path, Follow: true, From: &at, Done: s.Done, Gap: s.gap,
+		Driver: s.Format, Path: s.Path, Follow: true, From: &at, Done: s.Done, Gap: s.gap,
 	}, func(e logs.Entry) error { return s.deliver(ctx, e) })
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil

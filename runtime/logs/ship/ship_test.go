@@ -77,7 +77,7 @@ func newWorld(t *testing.T, maxFiles int) *world {
 	}
 	t.Cleanup(func() { w.Close() })
 	x := &world{t: t, w: w, to: &list{}, over: make(chan struct{})}
-	x.o = Options{Path: filepath.Join(dir, "log"), Cursor: filepath.Join(dir, "shipped"), Done: x.over, Log: slog.New(slog.DiscardHandler), Open: x.to.open}
+	x.o = Options{Format: logs.DriverJSON, Path: filepath.Join(dir, "log"), Cursor: filepath.Join(dir, "shipped"), Done: x.over, Log: slog.New(slog.DiscardHandler), Open: x.to.open}
 	x.o.Ship.Options = map[string]string{"fluentd-retry-wait": "1ms"}
 	return x
 }
