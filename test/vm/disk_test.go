@@ -50,7 +50,7 @@ func disk(t *testing.T, kernel string) string {
 	}
 	// criu executes those that follow it; iptables loads its matches.
 	for _, program := range []string{
-		"/lib/systemd/systemd", "/sbin/apparmor_parser", "/usr/sbin/criu", "/usr/bin/crun", "/bin/ip", "/usr/sbin/iptables-restore", "/usr/sbin/ip6tables-restore",
+		"/lib/systemd/systemd", "/usr/bin/systemd-run", "/sbin/apparmor_parser", "/usr/sbin/criu", "/usr/bin/crun", "/bin/ip", "/usr/sbin/iptables-restore", "/usr/sbin/ip6tables-restore",
 		"/usr/sbin/dmsetup", "/usr/bin/mkfs.erofs", "/sbin/mkfs.ext4", "/sbin/resize2fs", "/sbin/losetup",
 		"/bin/tar", "/bin/gzip", "/bin/sh", "/usr/lib/x86_64-linux-gnu/xtables/libxt_mark.so", "/usr/lib/x86_64-linux-gnu/xtables/libxt_standard.so",
 	} {
