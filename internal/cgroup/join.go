@@ -58,15 +58,30 @@ func Join(path string) error {
 	return nil
 }
 
-// RemoveJoined removes the empty groups below a path whose names begin with a prefix: those of processes that joined them
-// and are gone.
-func RemoveJoined(path, prefix string) {
-	for _, pattern := range []string{Root, filepath.Join(Root, "*")} {
-		groups, _ := filepath.Glob(filepath.Join(pattern, path, prefix+"*")) // the pattern is well formed
-		for _, group := range groups {
-			RemoveEmpty(filepath.Join(path, filepath.Base(group)))
+// End kills the processes in the group of this path, in every hierarchy that has one, and removes it. Errors are Kill's.
+func End(path string) error {
+	if err := CheckGroup(path); err != nil {
+		return err
+	}
+	groups := map[string]string{}
+	add := func(name, root string) {
+		if dir := filepath.Join(root, path); isThere(dir) {
+			groups[name] = dir
 		}
 	}
+	add("", Root)
+	roots, _ := filepath.Glob(filepath.Join(Root, "*")) // the pattern is well formed
+	for _, root := range roots {
+		add(filepath.Base(root), root)
+	}
+	err := Kill(groups)
+	RemoveEmpty(path)
+	return err
+}
+
+func isThere(path string) bool {
+	_, err := os.Lstat(path)
+	return err == nil
 }
 
 // delegate has the groups above a path pass on their controllers (cgroup.subtree_control), as far as they do.

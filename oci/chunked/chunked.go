@@ -27,10 +27,10 @@ const (
 	checksumKey = "manifest-checksum" // of the compressed table
 )
 
-// Limits of what is read: a table of a million files is about as large.
+// Limits of what is read. The table is read as a stream, but one value in it may be as large as all of it.
 const (
-	maxTable      = 64 << 20  // bytes, compressed
-	maxPlainTable = 512 << 20 // bytes; it is read as a stream
+	maxTable      = 32 << 20  // bytes, compressed
+	maxPlainTable = 128 << 20 // bytes; that of 400,000 files
 )
 
 // frameHeader is how long a skippable frame's head is (RFC 8878, section 3.1.2).

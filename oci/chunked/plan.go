@@ -1,8 +1,6 @@
 package chunked
 
 import (
-	"encoding/hex"
-	"hash"
 	"io"
 
 	"github.com/opencontainers/go-digest"
@@ -16,7 +14,6 @@ const (
 
 // Wanted is a layer that is to be put together.
 type Wanted struct {
-	table    Table
 	segments []Segment
 	places   map[Key]place // where segments are; without a layer: not known
 	missing  int
@@ -29,7 +26,7 @@ type place struct {
 
 // Want reads the table of a layer that is wanted.
 func Want(t Table, compressed io.Reader) (*Wanted, error) {
-	w := &Wanted{table: t, places: map[Key]place{}}
+	w := &Wanted{places: map[Key]place{}}
 	if err := t.Segments(compressed, func(s Segment) {
 		w.segments = append(w.segments, s)
 		w.places[s.Key] = place{}
@@ -118,5 +115,3 @@ func extend(list []Piece, p Piece) []Piece {
 	}
 	return append(list, p)
 }
-
-func hexOf(h hash.Hash) string { return hex.EncodeToString(h.Sum(nil)) }

@@ -11,9 +11,10 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
+	"time"
 
 	"github.com/containerd/errdefs"
-	"github.com/containerd/errdefs/pkg/errgrpc"
 	"golang.org/x/sys/unix"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -34,6 +35,7 @@ type apartQuestion struct {
 	Group   string // to join before anything else; empty: it is in its cgroup
 	Dir     string
 	Config  Config
+	Behind  []string // roots of the contents that are looked into before anything is fetched
 	Version string
 	Request image.ApartRequest
 }
@@ -46,15 +48,29 @@ type apartAnswer struct {
 	Message  string          `json:",omitempty"`
 }
 
-// pullPrefix begins the names of the cgroups of processes that pull.
-const pullPrefix = "minid-pull-"
+// pullGrace is how long a process that pulls may take to end when the daemon has.
+const pullGrace = 5 * time.Second
 
-// scratch is where processes that pull work. What they and their cgroups have left with an earlier daemon is removed.
-func (c Config) scratch() (string, error) {
-	if group := c.Image.SeparatePullCgroup; cgroup.CheckGroup(group) == nil {
-		cgroup.RemoveJoined(group, pullPrefix)
+// groupFile, in the directory of a pull, names the cgroup that was made for it.
+func groupFile(dir string) string { return filepath.Join(dir, "cgroup") }
+
+// scratch is where processes that pull work. Those of an earlier daemon are ended, and what they and their cgroups have
+// left is removed.
+func (d *Daemon) scratch() (string, error) {
+	dir := filepath.Join(d.Config.Root, "pulls")
+	notes, err := filepath.Glob(groupFile(filepath.Join(dir, "*")))
+	if err != nil {
+		return "", err
 	}
-	dir := filepath.Join(c.Root, "pulls")
+	for _, note := range notes {
+		group, err := os.ReadFile(note)
+		if err == nil {
+			err = cgroup.End(string(group))
+		}
+		if err != nil {
+			d.Log.Warn("the cgroup of a pull is left", "pull", filepath.Dir(note), "error", err)
+		}
+	}
 	return dir, errors.Join(os.RemoveAll(dir), os.Mkdir(dir, 0o700))
 }
 
@@ -67,18 +83,23 @@ func (a apart) Bring(ctx context.Context, group, dir string, r image.ApartReques
 	if err != nil {
 		return err
 	}
-	q := apartQuestion{Dir: dir, Config: *a.d.config.Load(), Version: a.d.Options.Version, Request: r}
+	q := apartQuestion{
+		Dir: dir, Config: *a.d.config.Load(), Version: a.d.Options.Version, Request: r,
+		Behind: append([]string{filepath.Join(a.d.Config.Root, "content")}, a.d.additional.content...),
+	}
 	command := []string{self, PullVerb}
-	name := pullPrefix + id.New()[:12]
+	name := "minid-pull-" + id.New()[:12]
 	if strings.HasSuffix(group, ".slice") {
 		command = append([]string{"systemd-run", "--scope", "--quiet", "--collect", "--slice=" + filepath.Base(group), "--unit=" + name, "--"}, command...)
 	} else {
 		q.Group = filepath.Join(group, name)
+		if err := os.WriteFile(groupFile(dir), []byte(q.Group), 0o600); err != nil {
+			return err
+		}
 		defer cgroup.RemoveEmpty(q.Group)
 	}
 	cmd := exec.CommandContext(ctx, command[0], command[1:]...)
-	var said strings.Builder
-	cmd.Stderr = &said
+	cmd.Stderr = os.Stderr // its log is the daemon's
 	in, err := cmd.StdinPipe()
 	if err != nil {
 		return err
@@ -99,12 +120,11 @@ func (a apart) Bring(ctx context.Context, group, dir string, r image.ApartReques
 	case talk == nil && end.Code == codes.OK:
 		return nil
 	case talk == nil:
-		return fmt.Errorf("in cgroup %s: %w", group, errgrpc.ToNative(status.Error(end.Code, end.Message)))
+		return grpcx.Error(status.Error(end.Code, end.Message))
+	case waited != nil && !cmd.ProcessState.Exited():
+		return fmt.Errorf("the process that pulls was ended (%s): a limit of its cgroup %s (image.separate_pull_cgroup) may be too small: %w", cmd.ProcessState, group, errdefs.ErrResourceExhausted)
 	}
-	if ws, ok := cmd.ProcessState.Sys().(interface{ Signaled() bool }); ok && ws.Signaled() {
-		return image.ApartKilled(group, cmd.ProcessState.String())
-	}
-	return fmt.Errorf("pull in cgroup %s: %w: %.500s: %w", group, errors.Join(talk, waited), strings.TrimSpace(said.String()), errdefs.ErrFailedPrecondition)
+	return fmt.Errorf("pull in cgroup %s: %w: the log of minid has what was said: %w", group, errors.Join(talk, waited), errdefs.ErrFailedPrecondition)
 }
 
 // converse asks, and reads until the end is told.
@@ -140,14 +160,44 @@ func PullApart(ctx context.Context, in io.Reader, out io.Writer) error {
 		_, _ = io.Copy(io.Discard, io.MultiReader(questions.Buffered(), in))
 		cancel()
 	}()
-	answers := json.NewEncoder(out)
-	err := q.answer(ctx, func(p image.Progress) { _ = answers.Encode(apartAnswer{Progress: &p}) }) // nobody listens: it is about to end
-	end := apartAnswer{Ended: true}
-	if err != nil {
-		s := grpcx.Status(err)
-		end.Code, end.Message = s.Code(), s.Message()
+	answers := &answers{to: json.NewEncoder(out)}
+	done := make(chan error, 1)
+	go func() {
+		done <- q.answer(ctx, func(p image.Progress) { _ = answers.give(apartAnswer{Progress: &p}) }) // nobody listens: it is about to end
+	}()
+	var late <-chan time.Time
+	for over := ctx.Done(); ; over = nil {
+		select {
+		case err := <-done:
+			end := apartAnswer{Ended: true}
+			if err != nil {
+				s := grpcx.Status(err)
+				end.Code, end.Message = s.Code(), s.Message()
+			}
+			return answers.give(end)
+		case <-over:
+			late = time.After(pullGrace)
+		case <-late:
+			return fmt.Errorf("the pull does not end by itself within %s: %w", pullGrace, errdefs.ErrUnavailable)
+		}
 	}
-	return answers.Encode(end)
+}
+
+// answers are given one after the other; none comes after the end.
+type answers struct {
+	mu    sync.Mutex
+	to    *json.Encoder
+	ended bool
+}
+
+func (a *answers) give(one apartAnswer) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.ended {
+		return nil
+	}
+	a.ended = one.Ended
+	return a.to.Encode(one)
 }
 
 func (q apartQuestion) answer(ctx context.Context, progress func(image.Progress)) (err error) {
@@ -171,7 +221,7 @@ func (q apartQuestion) answer(ctx context.Context, progress func(image.Progress)
 		return err
 	}
 	d.closers.Add(func(context.Context) error { return c.Close() })
-	c.Behind(filepath.Join(q.Config.Root, "content"))
+	c.Behind(q.Behind...)
 	d.Options.Config.State = q.Dir // of the program for keys
 	if d.judge, err = newJudge(d); err != nil {
 		return err

@@ -62,7 +62,7 @@ func (c Config) checkImage(bad func(key, format string, args ...any), absolute f
 		}
 	}
 	if group := c.Image.SeparatePullCgroup; group != "" && group != policy.PullInPod && !isSlice(group) {
-		if err := cgroup.CheckGroup(group); err != nil {
+		if cgroup.CheckGroup(group) != nil || strings.HasSuffix(group, ".slice") {
 			bad("image.separate_pull_cgroup", "%q is not pod, a slice of systemd like pulls.slice, or a cgroup like /pulls", group)
 		}
 	}

@@ -103,6 +103,7 @@ func TestComplaints(t *testing.T) {
 		{"[metrics]\naddress = \"0.0.0.0:9\"", `not a loopback address`},
 		{"[metrics]\naddress = \"9\"", `neither an absolute path nor host:port`},
 		{"[supervisor]\nscope = \"x\"", `supervisor.scope: "x" is not node or pod`},
+		{"[image]\nseparate_pull_cgroup = \"/a/b.slice\"", `image.separate_pull_cgroup: "/a/b.slice" is not pod, a slice`},
 		{"[image]\nseparate_pull_cgroup = \"pulls\"", `image.separate_pull_cgroup: "pulls" is not pod, a slice of systemd like pulls.slice, or a cgroup like /pulls`},
 		{"[snapshotters.x]\ntype = \"btrfs\"\nverity = true", "snapshotters.x.verity: it is of erofs alone"},
 		{"[snapshotters.x]\ntype = \"devmapper\"", `snapshotters.x.pool: it is the name of a thin pool`},

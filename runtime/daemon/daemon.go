@@ -195,7 +195,7 @@ func (d *Daemon) openImages(context.Context) (err error) {
 	if d.judge, err = newJudge(d); err != nil {
 		return err
 	}
-	scratch, err := d.Config.scratch()
+	scratch, err := d.scratch()
 	if err != nil {
 		return err
 	}

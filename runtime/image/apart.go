@@ -5,11 +5,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
 
-	"github.com/containerd/errdefs"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sync/errgroup"
@@ -51,17 +51,22 @@ func (t *transfer) bringApart(ctx context.Context, manifests []described, u *unp
 	if t.o.Cgroup == "" || t.s.Apart == nil || t.o.MetadataOnly {
 		return nil
 	}
-	r := t.missing(manifests, u)
-	if len(r.Layers) == 0 {
-		return nil
-	}
-	for _, l := range r.Layers {
+	for _, l := range t.missing(manifests, u).Layers {
 		unlock, err := t.s.writing.Lock(ctx, "apart "+l.Digest.String())
 		if err != nil {
 			return err
 		}
 		t.leaves = append(t.leaves, unlock)
 		t.held.pin(contentPin(l.Digest.String()))
+	}
+	for _, c := range u.chains { // others may have brought them while this one waited
+		if err := u.look(ctx, c); err != nil {
+			return err
+		}
+	}
+	r := t.missing(manifests, u)
+	if len(r.Layers) == 0 {
+		return nil
 	}
 	dir, err := os.MkdirTemp(t.s.ApartDir, "pull-")
 	if err != nil {
@@ -78,14 +83,14 @@ func (t *transfer) bringApart(ctx context.Context, manifests []described, u *unp
 	if err := failpoint.Hit("pull-apart-brought"); err != nil {
 		return err
 	}
-	t.made = map[digest.Digest]string{}
+	t.from.made = map[digest.Digest]string{}
 	for _, l := range r.Layers {
 		blob := filepath.Join(dir, "content/blobs", l.Digest.Algorithm().String(), l.Digest.Encoded())
 		if err := t.s.Content.Take(blob, l.Digest); err != nil {
 			return err
 		}
 		if files := appliedApart(dir, l.DiffID); l.DiffID != "" && isDir(files) {
-			t.made[l.DiffID] = files
+			t.from.made[l.DiffID] = files
 		}
 	}
 	return failpoint.Hit("pull-apart-taken")
@@ -185,14 +190,11 @@ func (s *Service) adopt(ctx context.Context, a *applied, l layerOf, from *origin
 		return false, err
 	}
 	if err := errors.Join(os.Remove(dir), os.Rename(from.made[l.diffID], dir)); err != nil {
-		s.Log.WarnContext(ctx, "a layer that was unpacked apart cannot be taken over, it is unpacked again", "layer", l.Digest, "error", err)
+		if !errors.Is(err, fs.ErrNotExist) { // else the image has the layer twice, and this is the second time
+			s.Log.WarnContext(ctx, "a layer that was unpacked apart cannot be taken over, it is unpacked again", "layer", l.Digest, "error", err)
+		}
 		return false, s.remove(ctx, a)
 	}
 	report(progressOf(l.Descriptor, StageDone, l.Size))
 	return true, nil
-}
-
-// ApartKilled is the error of an Apart whose process has ended without an answer.
-func ApartKilled(cgroup, state string) error {
-	return fmt.Errorf("the process that pulls ended (%s): a limit of its cgroup %s (image.separate_pull_cgroup) may be too small: %w", state, cgroup, errdefs.ErrResourceExhausted)
 }

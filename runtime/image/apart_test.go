@@ -3,15 +3,18 @@ package image
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/containerd/errdefs"
 	"github.com/opencontainers/go-digest"
+	"golang.org/x/sync/errgroup"
 
 	oci "github.com/minirt/mini/oci/image"
 	"github.com/minirt/mini/oci/registry/registrytest"
@@ -29,7 +32,7 @@ type sameProcess struct {
 func (s sameProcess) Bring(ctx context.Context, group, dir string, r ApartRequest, progress func(Progress)) (err error) {
 	*s.groups = append(*s.groups, group)
 	if group == "/refused" {
-		return ApartKilled(group, "signal: killed")
+		return fmt.Errorf("it was killed: %w", errdefs.ErrResourceExhausted)
 	}
 	log := slog.New(slog.DiscardHandler)
 	records, err := store.Open(ctx, store.Options{Path: filepath.Join(dir, "meta.db"), Logger: log})
@@ -110,11 +113,44 @@ func TestPullApart(t *testing.T) {
 	}
 }
 
+// TestPullApartAtOnce: of two pulls of an image one brings it, and the other finds it. A layer that the image has twice is
+// brought once.
+func TestPullApartAtOnce(t *testing.T) {
+	layer := layerTar(entry{"a", "a"})
+	twice := build(oci.Host(), layer, layerTar(entry{"b", "b"}), layer)
+	r := registrytest.New(t, registrytest.Options{})
+	twice.put(r, "a", "1")
+	r.Fail(registrytest.Fault{Path: "/blobs/" + digest.FromBytes(twice.layers[1]).String(), Hang: 300 * time.Millisecond})
+	dir := t.TempDir()
+	var groups []string
+	h, err := open(t.Context(), dir, apartly(dir, &groups))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = h.store.Close() })
+	var g errgroup.Group
+	for range 2 {
+		g.Go(func() error {
+			_, err := h.Pull(t.Context(), ns, PullOptions{Name: r.Host() + "/a:1", Cgroup: "/pulls"}, nil)
+			return err
+		})
+	}
+	if err := g.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	if len(groups) != 1 {
+		t.Errorf("%d processes for one image", len(groups))
+	}
+	if st, err := h.Check(t.Context(), ns, []string{r.Host() + "/a:1"}, ""); err != nil || st[0].Status != Complete || !st[0].Unpacked {
+		t.Errorf("status %+v, %v", st, err)
+	}
+}
+
 // TestKilledPullApart is TestKilledPull where the layers are made apart.
 func TestKilledPullApart(t *testing.T) {
 	r := registrytest.New(t, registrytest.Options{})
 	three().put(r, "a", "1")
-	for _, point := range []string{"pull-apart-brought", "pull-apart-taken", "pull-layer-applied", "pull-before-sync"} {
+	for _, point := range []string{"pull-apart-brought", "pull-apart-taken", "pull-layer-applied=5*", "pull-before-sync"} {
 		t.Run(point, func(t *testing.T) { killedPull(t, point, r.Host()+"/a:1", true, crashApart+"=1") })
 	}
 }

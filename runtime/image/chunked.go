@@ -19,7 +19,7 @@ import (
 // Limits of putting layers together of others.
 const (
 	minChunked  = 256 << 10 // bytes; smaller layers are fetched whole
-	maxEnd      = 64 << 20  // bytes of the tables at a layer's end, which are held in memory
+	maxEnd      = 48 << 20  // bytes of the tables at a layer's end, which are held in memory
 	maxSearched = 64        // layers that are looked into
 )
 
@@ -31,7 +31,7 @@ func (s *Service) chunkedParts(ctx context.Context, from *origin, d ocispec.Desc
 	if !ok || s.config.WholePulls || d.Size < minChunked || offset >= t.Start() || d.Size-t.Start() > maxEnd {
 		return nil, nil
 	}
-	others, err := s.chunkedLayers(ctx, from)
+	others, err := from.chunked(ctx, s)
 	if err != nil || len(others) == 0 {
 		return nil, err
 	}
@@ -80,6 +80,12 @@ func (s *Service) lookInto(ctx context.Context, wanted *chunked.Wanted, other co
 	}
 	p.open[other.Digest] = r
 	return err
+}
+
+// chunked are the layers that a transfer's are put together of. The content is searched for them once.
+func (o *origin) chunked(ctx context.Context, s *Service) ([]content.Info, error) {
+	o.search.Do(func() { o.found, o.failed = s.chunkedLayers(ctx, o) })
+	return o.found, o.failed
 }
 
 // chunkedLayers lists the layers of the content that have a table: first those of the same repository, then the newest.

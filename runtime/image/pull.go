@@ -130,9 +130,8 @@ type transfer struct {
 	registry Registry
 	held     *held
 	progress func(Progress)
-	slots    chan struct{} // of this pull alone
 	leaves   []func()
-	made     map[digest.Digest]string // directories with layers, by diff ID, that were made apart
+	from     *origin
 
 	signatures digest.Digest // the blob with those that a policy has seen
 }
@@ -149,11 +148,13 @@ func (s *Service) newTransfer(ns string, o PullOptions, progress func(Progress))
 	if t.sn, err = s.snapshotter(o.Snapshotter); err != nil {
 		return nil, err
 	}
+	var slots chan struct{} // of this pull alone
 	if o.MaxConcurrent > 0 {
-		t.slots = make(chan struct{}, o.MaxConcurrent)
+		slots = make(chan struct{}, o.MaxConcurrent)
 	}
 	t.held.labels[leaseReference] = t.ref.String()
 	t.registry = s.NewRegistry(o.Registry)
+	t.from = &origin{registry: t.registry, ref: t.ref, slots: slots}
 	return t, nil
 }
 

@@ -22,7 +22,11 @@ type origin struct {
 	registry Registry
 	ref      name.Ref
 	slots    chan struct{}            // limits one transfer; may be nil
-	made     map[digest.Digest]string // see transfer
+	made     map[digest.Digest]string // directories with layers, by diff ID, that were made apart
+
+	search sync.Once
+	found  []content.Info // that chunked has found
+	failed error
 }
 
 // joinBlob has a blob brought into the content, together with all others that want it. The state can be read while it
@@ -41,10 +45,8 @@ func (s *Service) joinBlob(ctx context.Context, d ocispec.Descriptor, from *orig
 	})
 }
 
-func (t *transfer) origin() *origin { return &origin{t.registry, t.ref, t.slots, t.made} }
-
 func (t *transfer) joinBlob(ctx context.Context, d ocispec.Descriptor) (*flight[*growing], func()) {
-	return t.s.joinBlob(ctx, d, t.origin(), t.progress)
+	return t.s.joinBlob(ctx, d, t.from, t.progress)
 }
 
 // bringBlob makes a blob be in the content, from the registry if it is not there. Wrong bytes are fetched once more, from
@@ -204,7 +206,7 @@ func (t *transfer) layers(ctx context.Context, manifests []described, u *unpacki
 			g.Go(func() error { return f.wait(gctx) })
 		}
 	}
-	g.Go(func() error { return u.apply(gctx, t.origin()) })
+	g.Go(func() error { return u.apply(gctx, t.from) })
 	return g.Wait()
 }
 

@@ -138,7 +138,7 @@ func (u *unpacking) look(ctx context.Context, c *chain) error {
 			return err
 		}
 		if ok {
-			c.have = i
+			c.have = max(c.have, i)
 			u.lazyIn(ctx, c)
 			return nil
 		}

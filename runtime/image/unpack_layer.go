@@ -71,7 +71,7 @@ func (s *Service) applyAlone(ctx context.Context, a *applied, l layerOf, from *o
 		return err
 	}
 	if made, err := s.adopt(ctx, a, l, from, report); made || err != nil {
-		return errors.Join(err, blob.wait(ctx))
+		return errors.Join(err, blob.wait(ctx), failpoint.Hit("pull-layer-applied"))
 	}
 	if err := s.unpacks.Acquire(ctx, 1); err != nil {
 		return err
